@@ -1,0 +1,1 @@
+"""Campaigns: one suite over one or more targets."""

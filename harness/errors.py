@@ -1,0 +1,46 @@
+"""The errors a user is meant to see: one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of every dfly-harness command."""
+
+    PASSED = 0
+    TEST_FAILED = 1
+    USAGE = 2
+    HARNESS_FAILED = 3
+
+
+class HarnessError(Exception):
+    """The harness or the host could not do what was asked (exit status 3)."""
+
+    exit_code: ExitCode = ExitCode.HARNESS_FAILED
+
+
+class UsageError(HarnessError):
+    """What was asked for makes no sense: an unknown name, a file that is not what it should be (exit status 2)."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DeadlineError(HarnessError):
+    """An awaited event did not come in time.
+
+    The message names the event and the deadline, and ends with the last console lines where there is a console.
+    """
+
+    def __init__(self, awaited: str, seconds: float, console_tail: Sequence[str] = ()) -> None:
+        self.awaited = awaited
+        self.seconds = seconds
+        self.console_tail = tuple(console_tail)
+        tail = "".join(f"\n    | {line}" for line in self.console_tail)
+        last = f"; last console lines:{tail}" if tail else ""
+        super().__init__(f"waited {seconds:g} s for {awaited}, in vain{last}")
+
+
+class GuestLostError(HarnessError):
+    """The guest, its machine or the connection to it went away while it was needed."""

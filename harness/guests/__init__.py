@@ -1,0 +1,1 @@
+"""Running operating systems: console, SSH, identity, panic state."""

@@ -1,0 +1,1 @@
+"""Base images: importing, sealing and, for the control guest, putting together."""

@@ -1,0 +1,1 @@
+"""Kernels: identifying, importing and booting them."""

@@ -1,0 +1,1 @@
+"""QEMU machines. Nothing here knows which operating system runs inside."""

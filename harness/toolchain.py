@@ -1,0 +1,54 @@
+"""Small C programs for the guests and the boot path, built by the host's compiler and cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+
+def _find_compiler() -> str:
+    """Return the host's C compiler: $CC, else gcc, else clang."""
+    for name in (os.environ.get("CC", ""), "gcc", "clang", "cc"):
+        if name and (found := shutil.which(name)):
+            return found
+    raise HarnessError("no C compiler found: install gcc or clang (dfly-harness doctor --fix does)")
+
+
+def _compiler_identity(compiler: str) -> str:
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
+
+
+def compile_program(
+    name: str, sources: Sequence[Path], flags: Sequence[str], cache: Path, *, depends: Sequence[Path] = ()
+) -> Path:
+    """Compile and link SOURCES with FLAGS into CACHE and return the program's path.
+
+    The file name carries a hash of the compiler, the flags and the content of all sources and DEPENDS (headers, linker
+    scripts), so an unchanged program is never built twice and a changed one never mistaken for the old one.  Safe to
+    call from several processes at once.  Raises HarnessError when there is no compiler or it reports an error.
+    """
+    compiler = _find_compiler()
+    digest = hashlib.sha256("\0".join([_compiler_identity(compiler), *flags]).encode())
+    for file in (*sources, *depends):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    program = cache / f"{name}-{digest.hexdigest()[:16]}"
+    if program.exists():
+        return program
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as scratch:
+        output = Path(scratch) / name
+        argv = [compiler, *flags, "-o", str(output), *map(str, sources)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+            raise HarnessError(f"{compiler} could not build {name}: {first}")
+        output.replace(program)
+    return program
