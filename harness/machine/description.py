@@ -1,0 +1,100 @@
+"""What a machine is made of, as data; and how QEMU is told so."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+
+class DiskFormat(StrEnum):
+    """Disk image formats that can be overlaid."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+class Accelerator(StrEnum):
+    """QEMU accelerators, fastest first."""
+
+    KVM = "kvm"
+    NVMM = "nvmm"
+    HVF = "hvf"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk; the machine writes to an overlay of its own, never to FILE."""
+
+    file: Path
+    format: DiskFormat = DiskFormat.QCOW2
+
+
+@dataclass(frozen=True)
+class LinuxStyleBoot:
+    """What `qemu -kernel -initrd -append` loads instead of asking the firmware for a disk."""
+
+    kernel: Path
+    initrd: Path | None = None
+    append: str = ""
+
+
+@dataclass(frozen=True)
+class MachineDescription:
+    """A machine, whatever will run in it.
+
+    `memory` is in MiB.  `ssh_port` on 127.0.0.1 leads to the guest's port 22; 0 lets the host choose one.
+    `serial_ports` counts the serial lines: the first is the console, a second is free for other use.
+    """
+
+    memory: int = 512
+    cpus: int = 1
+    accelerator: Accelerator = Accelerator.TCG
+    model: str = "pc"
+    cpu: str = "qemu64,+rdrand"
+    disks: tuple[Disk, ...] = ()
+    boot: LinuxStyleBoot | None = None
+    nic: str | None = "virtio-net-pci"
+    ssh_port: int = 0
+    serial_ports: int = 1
+    extra: tuple[str, ...] = ()
+
+    def with_disks(self, disks: Sequence[Disk]) -> MachineDescription:
+        """Return the same machine with other disks in the same slots."""
+        return replace(self, disks=tuple(disks))
+
+    def arguments(self, *, monitor_fd: int, serial_fds: Sequence[int], gdb_socket: str) -> list[str]:
+        """Return QEMU's arguments, without the program; descriptors must be inherited by it."""
+        argv = [
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-machine", self.model, "-accel", self.accelerator.value, "-cpu", self.cpu,
+            "-m", str(self.memory), "-smp", str(self.cpus),
+            "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
+            "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
+        ]  # fmt: skip
+        for number, fd in enumerate(serial_fds):
+            argv += ["-chardev", f"socket,id=serial{number},fd={fd}", "-serial", f"chardev:serial{number}"]
+        for number, disk in enumerate(self.disks):
+            # An option value ends at a comma unless the comma is doubled.
+            name = str(disk.file).replace(",", ",,")
+            drive = f"if=none,id=disk{number},file={name},format={disk.format.value},cache=unsafe"
+            # Only virtio-blk survives a slow host under a warped clock, and NVMe cannot be saved.
+            argv += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
+        if self.nic is not None:
+            forward = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
+            argv += ["-netdev", f"user,id=net0,restrict=on,{forward}", "-device", f"{self.nic},netdev=net0"]
+        if self.boot is not None:
+            argv += ["-kernel", str(self.boot.kernel)]
+            if self.boot.initrd is not None:
+                argv += ["-initrd", str(self.boot.initrd).replace(",", ",,")]
+            if self.boot.append:
+                argv += ["-append", self.boot.append]
+        return [*argv, *self.extra]
+
+    def command_line(self) -> str:
+        """Return the QEMU command for a human to read (descriptors shown as they would be for a first machine)."""
+        shown = self.arguments(monitor_fd=3, serial_fds=range(4, 4 + self.serial_ports), gdb_socket="gdb.sock")
+        return shlex.join(["qemu-system-x86_64", *shown])

@@ -1,0 +1,310 @@
+"""A running QEMU: start, stop, pause, save, resume."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.machine.description import Disk, MachineDescription
+from harness.machine.monitor import Monitor
+from harness.store import Store
+
+QEMU = "qemu-system-x86_64"
+_QUIT_DEADLINE = 5.0
+_SAVE_DEADLINE = 120.0
+_POLL = 0.02
+
+_live: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for machine in list(_live):
+        machine.stop()
+
+
+def find_qemu() -> str:
+    """Return the path of QEMU; raises HarnessError when it is not installed."""
+    if (found := shutil.which(QEMU)) is None:
+        raise HarnessError(
+            f"{QEMU} is not installed: dfly-harness doctor --fix installs it (Debian: apt-get install qemu-system-x86)"
+        )
+    return found
+
+
+def qemu_version() -> str:
+    """Return QEMU's version as it states it, such as `7.2.22 (Debian 1:7.2+dfsg-7)`."""
+    shown = subprocess.run([find_qemu(), "--version"], capture_output=True, text=True, check=False).stdout
+    return shown.partition("\n")[0].removeprefix("QEMU emulator version ")
+
+
+def qemu_img(*arguments: str) -> str:
+    """Run qemu-img and return what it printed; raises HarnessError with its complaint."""
+    if shutil.which("qemu-img") is None:
+        raise HarnessError("qemu-img is not installed: dfly-harness doctor --fix installs it (Debian: qemu-utils)")
+    done = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HarnessError(done.stderr.strip().partition("\n")[0] or f"qemu-img {arguments[0]} failed")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """A saved machine: its RAM and devices in `folder`, its disks frozen beside them."""
+
+    folder: Path
+
+    @property
+    def ram(self) -> Path:
+        """The migration stream."""
+        return self.folder / "ram"
+
+    def disks(self) -> tuple[Disk, ...]:
+        """Return the disks as they were at the moment of saving."""
+        return tuple(Disk(file) for file in sorted(self.folder.glob("disk*.qcow2")))
+
+
+class Machine:
+    """One QEMU process.  A context manager: leaving it stops QEMU and removes its overlays.
+
+    Knows nothing of what runs inside.  `console` is the first serial line, `serial[1:]` the others, each a connected
+    socket whose other end QEMU holds.
+    """
+
+    def __init__(self, description: MachineDescription, store: Store) -> None:
+        self.description = description
+        self._store = store
+        self._resources = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._monitor: Monitor | None = None
+        self.serial: tuple[socket.socket, ...] = ()
+        self.folder = Path()
+        self._ssh_port: int | None = None
+
+    # life
+
+    def start(self, state: MachineState | None = None, *, paused: bool = False) -> None:
+        """Start QEMU, from power-on or from STATE; return when it answers on its monitor.
+
+        Raises UsageError when a file of the description is missing, the port is taken or a disk is none; HarnessError
+        with QEMU's own words when it refuses to start for another reason.
+        """
+        if self._process is not None:
+            raise HarnessError("this machine has been started already: make a new one")
+        qemu = find_qemu()
+        _live.add(self)
+        try:
+            self.folder = self._resources.enter_context(self._store.scratch("machine"))
+            sources = state.disks() if state is not None else self.description.disks
+            overlays = self._make_overlays(sources)
+            self._launch(qemu, self.description.with_disks(overlays), state, paused=paused)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _make_overlays(self, sources: Sequence[Disk]) -> list[Disk]:
+        overlays = []
+        for number, disk in enumerate(sources):
+            if not disk.file.is_file():
+                raise UsageError(f"disk {disk.file} does not exist")
+            overlay = self.folder / f"disk{number}.qcow2"
+            backing = str(disk.file.resolve())
+            qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", disk.format.value, str(overlay))
+            overlays.append(Disk(overlay))
+        return overlays
+
+    def _launch(self, qemu: str, description: MachineDescription, state: MachineState | None, *, paused: bool) -> None:
+        ours: list[socket.socket] = []
+        theirs: list[socket.socket] = []
+        for _ in range(1 + description.serial_ports):
+            near, far = socket.socketpair()
+            ours.append(near)
+            theirs.append(far)
+            self._resources.callback(near.close)
+        fds = [far.fileno() for far in theirs]
+        argv = [qemu, *description.arguments(monitor_fd=fds[0], serial_fds=fds[1:], gdb_socket="gdb.sock")]
+        if state is not None:
+            argv += ["-incoming", f"exec:cat {shlex.quote(str(state.ram))}"]
+        if paused or state is not None:
+            argv.append("-S")
+        # Should this process be killed outright, QEMU must not outlive it.  The signal is tied to the thread that
+        # starts QEMU, hence only where that thread lives as long as the process.
+        if threading.current_thread() is threading.main_thread() and shutil.which("setpriv"):
+            argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+        log = self.folder / "qemu.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=fds,
+                cwd=self.folder,
+                start_new_session=True,  # a Ctrl-C is for us to handle; QEMU is stopped in order
+            )
+        for far in theirs:
+            far.close()
+        try:
+            self._monitor = Monitor(ours[0])
+        except (GuestLostError, DeadlineError):
+            raise self._explain_failed_start(log) from None
+        self.serial = tuple(ours[1:])
+        if state is not None:
+            self._await_incoming()
+            if not paused:
+                self.resume()
+
+    def _explain_failed_start(self, log: Path) -> HarnessError:
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
+        said = log.read_text(errors="replace").strip()
+        if "Could not set up host forwarding rule" in said:
+            return UsageError(
+                f"port {self.description.ssh_port} on 127.0.0.1 is taken: choose another, or 0 to have one chosen"
+            )
+        line = said.rpartition("\n")[2].removeprefix(f"{QEMU}: ")
+        return HarnessError(f"QEMU did not start: {line or 'it said nothing'}")
+
+    def _await_incoming(self) -> None:
+        end = time.monotonic() + _SAVE_DEADLINE
+        while (status := self.monitor.execute("query-migrate").get("status")) != "completed":
+            if status == "failed":
+                raise HarnessError("the saved state could not be loaded by this QEMU")
+            if time.monotonic() > end:
+                raise DeadlineError("the saved state to be loaded", _SAVE_DEADLINE)
+            self.check()
+            time.sleep(_POLL)
+
+    @property
+    def monitor(self) -> Monitor:
+        """The QMP session; raises GuestLostError when the machine is not running."""
+        if self._monitor is None:
+            raise GuestLostError("the machine is not running")
+        return self._monitor
+
+    @property
+    def pid(self) -> int | None:
+        """QEMU's process id on this host, or None when it is not running."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def check(self) -> None:
+        """Raise GuestLostError if QEMU has ended, with its last words."""
+        if self._process is None:
+            raise GuestLostError("the machine is not running")
+        if (status := self._process.poll()) is not None:
+            log = self.folder / "qemu.log"
+            said = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise GuestLostError(f"QEMU {how}{': ' + said if said else ''}")
+
+    def stop(self) -> None:
+        """End QEMU and remove its overlays; safe to call at any time, any number of times."""
+        _live.discard(self)
+        monitor, self._monitor = self._monitor, None
+        process = self._process
+        try:
+            if monitor is not None:
+                if process is not None and process.poll() is None:
+                    with contextlib.suppress(HarnessError):
+                        monitor.execute("quit", deadline=_QUIT_DEADLINE)
+                monitor.close()
+            if process is not None:
+                try:
+                    process.wait(_QUIT_DEADLINE if monitor is not None else 0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        finally:
+            if process is not None and process.poll() is None:  # a second Ctrl-C while waiting above
+                process.kill()
+                process.wait()
+            self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # use
+
+    @property
+    def ssh_port(self) -> int:
+        """The port on 127.0.0.1 that leads to the guest's port 22."""
+        if self._ssh_port is None:
+            shown = self.monitor.human("info usernet")
+            if (found := re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", shown)) is None:
+                raise HarnessError("this machine has no network, so no SSH port")
+            self._ssh_port = int(found[1])
+        return self._ssh_port
+
+    @property
+    def gdb_socket(self) -> Path:
+        """The private socket of QEMU's gdb stub (`target remote PATH` in gdb)."""
+        return self.folder / "gdb.sock"
+
+    def pause(self) -> None:
+        """Stop all virtual CPUs; the guest's clock stands still."""
+        self.monitor.execute("stop")
+
+    def resume(self) -> None:
+        """Let the virtual CPUs run (again)."""
+        self.monitor.execute("cont")
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes of guest physical memory."""
+        dump = self.folder / f"memory-{os.getpid()}-{threading.get_ident()}"
+        try:
+            self.monitor.execute("pmemsave", val=address, size=size, filename=str(dump))
+            return dump.read_bytes()
+        finally:
+            dump.unlink(missing_ok=True)
+
+    def save(self, folder: Path) -> MachineState:
+        """Save RAM, devices and disks into FOLDER and stop the machine, which is spent by that.
+
+        FOLDER must exist and be on the store's file system.  Raises HarnessError when a device cannot be saved.
+        """
+        self.pause()
+        state = MachineState(folder)
+        self.monitor.execute("migrate", uri=f"exec:cat > {shlex.quote(str(state.ram))}")
+        end = time.monotonic() + _SAVE_DEADLINE
+        while (answer := self.monitor.execute("query-migrate")).get("status") != "completed":
+            if answer.get("status") == "failed":
+                raise HarnessError(
+                    f"the machine could not be saved: {answer.get('error-desc', 'QEMU gives no reason')}"
+                )
+            if time.monotonic() > end:
+                raise DeadlineError("the machine's state to be saved", _SAVE_DEADLINE)
+            self.check()
+            time.sleep(_POLL)
+        # QEMU has flushed and released its disks: they are ours to keep once it is gone.
+        with contextlib.suppress(GuestLostError):
+            self.monitor.execute("quit")
+        if self._process is not None:
+            self._process.wait(_QUIT_DEADLINE)
+        for overlay in self.folder.glob("disk*.qcow2"):
+            overlay.replace(folder / overlay.name)
+        about = {"qemu": qemu_version(), "machine": self.description.command_line()}
+        (folder / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
+        self.stop()
+        return state

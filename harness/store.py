@@ -1,0 +1,227 @@
+"""The store: base images, kernels and what is derived from them, in one folder that can be copied with rsync.
+
+Content lives once, read-only, under `blobs/` by its SHA-256; names are small JSON records that refer to it.  Everything
+is written to a scratch name and renamed into place under a lock, so that two commands at once never harm each other and
+an interrupted one leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from filelock import FileLock, Timeout
+
+from harness.config import store_home
+from harness.errors import DeadlineError, HarnessError, UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_LOCK_DEADLINE = 600.0
+# Left free on the file system when something large is written, in bytes.
+_HEADROOM = 64 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """A named entry of the store; subclasses add what they know and list their blobs."""
+
+    KIND: ClassVar[str]
+    PLURAL: ClassVar[str]
+
+    name: str
+
+    def blobs(self) -> dict[str, str]:
+        """Return the SHA-256 of every blob this record needs, by role."""
+        return {}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Rebuild the record; unknown fields, written by a newer version, are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of FILE's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Store:
+    """The folder itself; see the module's description."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = store_home() if home is None else home
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HarnessError(
+                f"the store {self.home} cannot be made ({error.strerror}): set DFLY_HARNESS_HOME to a writable folder"
+            ) from error
+
+    def folder(self, *parts: str) -> Path:
+        """Return a folder of the store, made if need be."""
+        path = self.home.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def cache(self) -> Path:
+        """Derived things that can be made again: compiled programs, probe results, the control guest."""
+        return self.folder("cache")
+
+    @contextlib.contextmanager
+    def lock(self, name: str = "store", *, deadline: float = _LOCK_DEADLINE) -> Iterator[None]:
+        """Hold the lock called NAME; raises DeadlineError when another command holds it for DEADLINE seconds."""
+        try:
+            with FileLock(self.folder("locks") / f"{name}.lock", timeout=deadline):
+                yield
+        except Timeout:
+            raise DeadlineError(f"another dfly-harness command to release the lock {name!r}", deadline) from None
+
+    def require_space(self, size: int, purpose: str) -> None:
+        """Raise HarnessError unless SIZE bytes and some headroom are free where the store lives."""
+        free = shutil.disk_usage(self.home).free
+        if free < size + _HEADROOM:
+            raise HarnessError(
+                f"no room for {purpose}: {(size + _HEADROOM) >> 20} MiB needed in {self.home}, {free >> 20} MiB free;"
+                " free some space or set DFLY_HARNESS_HOME to a larger disk"
+            )
+
+    # scratch folders
+
+    @contextlib.contextmanager
+    def scratch(self, purpose: str) -> Iterator[Path]:
+        """Give a private folder that is gone afterwards, and swept up later should this process be killed."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self.folder("run")))
+        # The lock tells a folder in use from one whose owner died: the kernel drops it with the process.
+        owner = os.open(folder / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(owner)
+
+    def sweep(self) -> int:
+        """Remove scratch folders whose owners are dead; return how many."""
+        swept = 0
+        for folder in self.folder("run").iterdir():
+            try:
+                owner = os.open(folder / ".owner", os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                continue  # just being made, or just being removed
+            try:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                swept += 1
+            finally:
+                os.close(owner)
+        return swept
+
+    # blobs
+
+    def add_blob(self, file: Path, *, move: bool = False, mode: int = 0o444) -> str:
+        """Take FILE's content into the store and return its SHA-256; MOVE when FILE may be consumed."""
+        digest = digest_of(file)
+        target = self.folder("blobs") / digest
+        if target.exists():
+            return digest
+        if not move:
+            self.require_space(file.stat().st_size, file.name)
+        with self.scratch("blob") as folder:
+            part = folder / digest
+            if move:
+                shutil.move(file, part)
+            else:
+                shutil.copyfile(file, part)
+            part.chmod(mode)
+            part.replace(target)
+        return digest
+
+    def blob(self, digest: str) -> Path:
+        """Return the file that holds a blob; raises HarnessError when it is missing."""
+        path = self.home / "blobs" / digest
+        if not path.is_file():
+            raise HarnessError(f"the store lost blob {digest[:12]}: import it again")
+        return path
+
+    def prune(self) -> int:
+        """Remove blobs no record refers to, and folders of dead processes; return the bytes freed."""
+        with self.lock():
+            self.sweep()
+            used: set[str] = set()
+            for record in self.home.glob("*/*.json"):
+                if record.parent.name in {"images", "kernels"}:
+                    with contextlib.suppress(ValueError):
+                        used.update(json.loads(record.read_text()).get("_blobs", {}).values())
+            freed = 0
+            for blob in self.folder("blobs").iterdir():
+                if blob.name not in used:
+                    freed += blob.stat().st_size
+                    blob.unlink()
+            return freed
+
+    def damaged_blobs(self) -> list[str]:
+        """Recompute every digest and return the blobs whose content is not what their name says."""
+        return [blob.name for blob in sorted(self.folder("blobs").iterdir()) if digest_of(blob) != blob.name]
+
+    # records
+
+    def _path(self, kind: type[Record], name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name for {kind.KIND}s: letters, digits, '.', '_', '+' and '-' only")
+        return self.folder(kind.PLURAL) / f"{name}.json"
+
+    def put(self, record: Record, *, replace: bool = False) -> None:
+        """Write RECORD; raises UsageError when the name is taken and REPLACE is not set."""
+        path = self._path(type(record), record.name)
+        with self.lock():
+            if path.exists() and not replace:
+                raise UsageError(
+                    f"{record.KIND} {record.name!r} exists already: choose another name, or remove it first"
+                    f" (dfly-harness {record.KIND} remove {record.name})"
+                )
+            part = path.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps({**asdict(record), "_blobs": record.blobs()}, indent=2) + "\n")
+            part.replace(path)
+
+    def get(self, kind: type[_R], name: str) -> _R:
+        """Return the record called NAME; raises UsageError naming the ones there are."""
+        path = self._path(kind, name)
+        if not path.exists():
+            known = ", ".join(record.name for record in self.all(kind)) or "none yet"
+            raise UsageError(f"no {kind.KIND} {name!r} in the store (there: {known})")
+        return self._load(kind, path)
+
+    def _load(self, kind: type[_R], path: Path) -> _R:
+        try:
+            return kind.from_json(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise HarnessError(f"{path} is damaged ({error}): remove it and import the {kind.KIND} again") from error
+
+    def all(self, kind: type[_R]) -> list[_R]:
+        """Return all records of a kind, by name."""
+        return [self._load(kind, path) for path in sorted(self.folder(kind.PLURAL).glob("*.json"))]
+
+    def remove(self, kind: type[Record], name: str) -> None:
+        """Remove a record; its blobs go with the next prune unless another record needs them."""
+        self.get(kind, name)
+        with self.lock():
+            self._path(kind, name).unlink(missing_ok=True)
