@@ -28,6 +28,7 @@ enum {
 	MULTIBOOT_HAS_COMMAND_LINE = 1 << 2,
 	MULTIBOOT_HAS_MODULES = 1 << 3,
 	MULTIBOOT_HAS_MEMORY_MAP = 1 << 6,
+	MEMORY_USABLE = 1,			/* type of a range in the memory map */
 };
 
 struct multiboot_info {
@@ -387,27 +388,43 @@ add_string(uint32_t *end, uint32_t type, const char *text)
 	(void)add_record(end, type, text, (uint32_t)strlen(text) + 1);
 }
 
+static const struct multiboot_range *
+next_range(const struct multiboot_range *range)
+{
+	return pointer((uint32_t)(uintptr_t)range + range->size + (uint32_t)sizeof(range->size));
+}
+
+/* QEMU lets the part of a file that is beyond the machine's memory fall on the floor without a word. */
+static void
+check_memory(const struct multiboot_info *info, const struct file *file)
+{
+	const struct multiboot_range *limit = pointer(info->map + info->map_length);
+	uint32_t begin = (uint32_t)(uintptr_t)file->begin;
+
+	for (const struct multiboot_range *range = pointer(info->map); range < limit; range = next_range(range)) {
+		if (range->type == MEMORY_USABLE && range->base <= begin &&
+		    range->base + range->length >= (uint64_t)begin + file->size)
+			return;
+	}
+	fail("the kernel file is larger than the machine's memory; give QEMU more -m");
+}
+
 /* The BIOS's memory map, which the kernel cannot ask for itself. */
 static void
 add_memory_map(uint32_t *end, const struct multiboot_info *info)
 {
-	const struct multiboot_range *range;
+	const struct multiboot_range *first = pointer(info->map);
+	const struct multiboot_range *limit = pointer(info->map + info->map_length);
 	struct bios_range *out;
 	uint32_t count = 0;
 
-	for (uint32_t at = info->map; at < info->map + info->map_length; at += range->size + sizeof(range->size)) {
-		range = pointer(at);
+	for (const struct multiboot_range *range = first; range < limit; range = next_range(range))
 		count++;
-	}
-	if (count == 0)
-		fail("QEMU handed over an empty memory map");
 	out = add_record(end, MD_MEMORY_MAP, NULL, count * (uint32_t)sizeof(*out));
-	for (uint32_t at = info->map; count-- > 0; at += range->size + sizeof(range->size)) {
-		range = pointer(at);
+	for (const struct multiboot_range *range = first; range < limit; range = next_range(range), out++) {
 		out->base = range->base;
 		out->length = range->length;
 		out->type = range->type;
-		out++;
 	}
 }
 
@@ -470,6 +487,7 @@ stub_main(uint32_t magic, uint32_t info_address)
 		fail("the kernel file is in the way of its own segments");
 	file.begin = pointer(module->begin);
 	file.size = module->end - module->begin;
+	check_memory(info, &file);
 	options = find_options(pointer(info->command_line));
 	options += strlen("howto=");
 	howto = parse_number(&options);
