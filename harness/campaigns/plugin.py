@@ -1,0 +1,314 @@
+"""The pytest plugin: options, markers and fixtures for tests that drive processes in a guest."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import tomllib
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.campaigns.record import RunRecord, TestResult
+from harness.campaigns.rig import Rig
+from harness.errors import HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import Guest, MachineSize, Progress, Target
+from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
+from harness.oracle import make_oracle
+from harness.processes import Hub
+from harness.processes.api import Process
+from harness.report.terminal import progress_display
+from harness.store import Store
+
+#: __DragonFly_version of the revision the oracle specifies.
+ORACLE_OSRELDATE = 400704
+EXPECTATIONS = "control_expectations.toml"
+
+_MARKERS = (
+    "kern_proc(*functions): the functions of kern_proc.c whose promise the test holds them to",
+    "needs_kernel: needs what only a real kernel has (memory, terminals, a clock); left out on the oracle",
+    "eras(since, until, reason): __DragonFly_version range in which the promise is made",
+    "defect(since, until, reason): demonstrates a known defect of the kernel; run with --defects only",
+    "slow_clock(seconds): spends that much guest time waiting; scheduled first",
+    "exclusive: needs a quiet host",
+    "on_vm: starts a virtual machine of its own",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that choose the target."""
+    group = parser.getgroup("dfly-harness", "dfly-harness: which kernel the tests are about")
+    group.addoption("--image", metavar="NAME", help="base image in the store (default: the one imported last)")
+    group.addoption("--kernel", metavar="NAME", help="kernel in the store (default: the one imported last)")
+    group.addoption("--control", action="store_true", help="the Linux control guest: CONTROL, NOT DRAGONFLY")
+    group.addoption(
+        "--oracle",
+        nargs="?",
+        const="",
+        metavar="VARIANT",
+        help="the executable specification, or a wrong variant of it",
+    )
+    group.addoption("--kenv", action="append", default=[], metavar="NAME=VALUE", help="set in the kernel environment")
+    group.addoption("--memory", type=int, default=512, metavar="MiB", help="memory of a machine")
+    group.addoption("--cpus", type=int, default=1, metavar="N", help="CPUs of a machine")
+    group.addoption("--ssh-port", type=int, default=0, metavar="PORT", help="port on 127.0.0.1 (default: any free one)")
+    group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
+    group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register markers and the campaign."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.pluginmanager.register(Campaign(config), "dfly-harness-campaign")
+
+
+def _campaign(config: pytest.Config) -> Campaign:
+    campaign = config.pluginmanager.get_plugin("dfly-harness-campaign")
+    assert isinstance(campaign, Campaign)
+    return campaign
+
+
+class Campaign:
+    """One pytest session about one target."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._target: Target | None = None
+        self._rig: Rig | None = None
+        self._console_mark = 0
+        self._results: list[TestResult] = []
+        self._written: Path | None = None
+        self.variant: str | None = config.getoption("--oracle")
+
+    @property
+    def store(self) -> Store:
+        """The store of this user."""
+        return Store()
+
+    # Target
+
+    def target(self, progress: Progress = lambda _: None) -> Target:
+        """Return the real target the options mean."""
+        if self._target is None:
+            option = self._config.getoption
+            environment = dict(setting.partition("=")[::2] for setting in option("--kenv"))
+            choice = TargetChoice(option("--image"), option("--kernel"), option("--control"), environment)
+            self._target = resolve_target(choice, self.store, progress)
+        return self._target
+
+    @property
+    def label(self) -> str:
+        """What every report says the run was about."""
+        if self.variant is not None:
+            return f"ORACLE, NOT A KERNEL: {self.variant or 'the specification'}"
+        return self._target.label if self._target is not None else ""
+
+    @property
+    def osreldate(self) -> int:
+        """__DragonFly_version of the target, 0 on the control guest or where it is unknown."""
+        if self.variant is not None:
+            return ORACLE_OSRELDATE
+        target = self.target()
+        kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
+        return (kernel.osreldate or 0) if kernel is not None else 0
+
+    def rig(self) -> Rig:
+        """Return the rig with a guest that is well; what prevents that ends the session with exit status 3."""
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+        try:
+            if self._rig is None:
+                option = self._config.getoption
+                size = MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"))
+                with quiet, progress_display("guest") as progress:
+                    self._rig = Rig(self.target(progress), self.store, size)
+                    self._rig.ready(progress)
+            else:
+                self._rig.ready()
+        except HarnessError as error:
+            self.close()
+            pytest.exit(f"{error}", returncode=error.exit_code)
+        return self._rig
+
+    def close(self) -> None:
+        """Stop the machine."""
+        if self._rig is not None:
+            self._rig.discard()
+
+    # Collection
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
+        if not any("init" in getattr(item, "fixturenames", ()) for item in items):
+            return
+        on_oracle = self.variant is not None
+        osreldate = self.osreldate
+        defects = self._config.getoption("--defects")
+        for item in items:
+            if on_oracle and item.get_closest_marker("needs_kernel"):
+                item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
+            if item.get_closest_marker("defect") and not defects:
+                item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
+            era = item.get_closest_marker("eras")
+            if era is not None and osreldate and not in_era(osreldate, era.kwargs):
+                reason = era.kwargs.get("reason", "")
+                item.add_marker(pytest.mark.skip(reason=f"not applicable to {osreldate}: {reason or era.kwargs}"))
+        items.sort(key=_waiting, reverse=True)
+
+    # Reports
+
+    def pytest_report_header(self) -> list[str]:
+        """Say which kernel this is about, where that is decided already."""
+        if self.variant is not None:
+            return [f"target: {self.label}"]
+        return []
+
+    def pytest_runtest_setup(self) -> None:
+        """Remember where the console is."""
+        guest = self._rig.guest if self._rig is not None else None
+        self._console_mark = guest.console.position if guest is not None else 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the console to failures, and hold the control guest to its list of expected failures."""
+        report = yield
+        rig = self._rig
+        if rig is None or report.when == "teardown" or "init" not in getattr(item, "fixturenames", ()):
+            return report
+        if report.failed:
+            if (panic := rig.diagnose()) is not None:
+                report.sections.append(("kernel panic", panic.evidence))
+            elif rig.guest is not None and (said := rig.guest.console.text(self._console_mark).strip()):
+                report.sections.append(("console during the test", said.replace("\r", "")))
+        if not rig.target.is_dragonfly and report.when == "call":
+            self._judge_control(item, call, report)
+        return report
+
+    @staticmethod
+    def _judge_control(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        pattern = control_expectations(item.path.parent).get(f"{item.path.stem}::{item.name}")
+        if pattern is None:
+            return
+        if report.passed:
+            report.outcome = "failed"
+            report.longrepr = f"passed on the control guest, where it must fail with: {pattern}"
+        elif call.excinfo is not None and re.search(pattern, f"{call.excinfo.typename}: {call.excinfo.value}"):
+            report.outcome = "skipped"
+            report.wasxfail = f"Linux differs: {pattern}"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect results for the record."""
+        if report.when == "call" or report.outcome != "passed":
+            outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+            console = "\n".join(text for title, text in report.sections if "console" in title or "panic" in title)
+            functions = tuple(str(value) for name, value in report.user_properties if name == "function")
+            reason = "" if report.passed else getattr(report, "wasxfail", "") or str(report.longrepr)
+            self._results.append(
+                TestResult(report.nodeid, outcome, round(report.duration, 3), reason, console, functions)
+            )
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the record and stop the machine."""
+        if self._rig is not None and not hasattr(self._config, "workerinput"):
+            guest = self._rig.guest
+            record = RunRecord(
+                target=self.label,
+                is_dragonfly=self._rig.target.is_dragonfly,
+                identity=guest.identity if guest is not None else "",
+                machine=guest.machine.description.command_line() if guest is not None else "",
+                seconds=round(time.monotonic() - self._started, 2),
+                boots=self._rig.boots,
+                exit_status=int(exitstatus),
+                results=self._results,
+            )
+            self._written = record.write(self.store, self._config.getoption("--json"))
+        self.close()
+
+    def pytest_unconfigure(self) -> None:
+        """Stop the machine, should the session have ended abruptly."""
+        self.close()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say loudly which kernel the results are about."""
+        if not self.label or (self._rig is None and self.variant is None):
+            return
+        is_control = self._target is not None and not self._target.is_dragonfly
+        terminalreporter.section("target", bold=True, red=is_control or self.variant is not None)
+        terminalreporter.line(self.label)
+        if is_control:
+            terminalreporter.line("These results say nothing about DragonFly. To get a DragonFly target:")
+            for command in THREE_COMMANDS:
+                terminalreporter.line(f"    {command}")
+        if self._written is not None:
+            terminalreporter.line(f"record: {self._written}")
+
+
+def in_era(osreldate: int, era: Mapping[str, Any]) -> bool:
+    """Tell whether a kernel's __DragonFly_version lies in [since, until)."""
+    return bool(era.get("since", 0) <= osreldate < era.get("until", 1 << 62))
+
+
+def _waiting(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("slow_clock")
+    return float(marker.args[0]) if marker is not None else 0.0
+
+
+def control_expectations(suite: Path) -> dict[str, str]:
+    """Return, for the tests that Linux cannot pass, `module::test` and a pattern of the failure it must show."""
+    file = suite / EXPECTATIONS
+    return dict(tomllib.loads(file.read_text())["expected"]) if file.exists() else {}
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest) -> Rig:
+    """Return the target kept ready for tests, with a guest that is well."""
+    return _campaign(request.config).rig()
+
+
+@pytest.fixture
+def guest(rig: Rig) -> Guest:
+    """Return the running guest."""
+    assert rig.guest is not None
+    return rig.guest
+
+
+@pytest.fixture
+def hub(rig: Rig) -> Hub:
+    """Return the hub of the running guest."""
+    return rig.ready()
+
+
+@pytest.fixture(scope="session")
+def osreldate(request: pytest.FixtureRequest) -> int:
+    """__DragonFly_version of the target, 0 on the control guest."""
+    return _campaign(request.config).osreldate
+
+
+@pytest.fixture
+def init(request: pytest.FixtureRequest, record_property: Any) -> Iterator[Process]:
+    """Give a fresh process, leader of its own session; it and all its descendants are killed afterwards."""
+    campaign = _campaign(request.config)
+    for marker in request.node.iter_markers("kern_proc"):
+        for function in marker.args:
+            record_property("function", function)
+    if campaign.variant is not None:
+        yield make_oracle(campaign.variant or None).spawn()
+        return
+    rig = campaign.rig()
+    try:
+        process = rig.spawn()
+    except HarnessError:
+        # One that died unnoticed between two tests must not be held against the next.
+        rig.discard()
+        process = campaign.rig().spawn()
+    yield process  # type: ignore[misc]
+    rig.clean()

@@ -1,0 +1,52 @@
+"""What a run leaves behind: one JSON record that reports, comparisons and bisection read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.store import Store
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test: its outcome in pytest's words, seconds, why it failed, and what the console said meanwhile."""
+
+    __test__ = False
+
+    test: str
+    outcome: str
+    seconds: float
+    reason: str = ""
+    console: str = ""
+    functions: tuple[str, ...] = ()
+
+
+@dataclass
+class RunRecord:
+    """One suite on one target."""
+
+    target: str
+    is_dragonfly: bool
+    identity: str = ""
+    machine: str = ""
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    seconds: float = 0.0
+    boots: int = 0
+    exit_status: int = 0
+    results: list[TestResult] = field(default_factory=list)
+    format: int = FORMAT
+
+    def write(self, store: Store, file: Path | None = None) -> Path:
+        """Write the record to FILE, or among the store's results under a name that sorts by time."""
+        stamp = self.started.replace(":", "").partition("+")[0]
+        target = file if file is not None else store.folder("results") / f"{stamp}-{os.getpid()}.json"
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        part.replace(target)
+        return target

@@ -1,0 +1,69 @@
+"""The dfly-harness command."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from harness import __version__
+from harness.cli import doctor, guests, run, store
+from harness.errors import ExitCode, HarnessError
+from harness.report.terminal import make_console
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM arrived; unwinds like Ctrl-C, so that machines are stopped in order."""
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="dfly-harness",
+        description="Boots real DragonFly BSD kernels under QEMU and holds kern_proc.c to its word.",
+        epilog="exit status: 0 passed, 1 a test failed, 2 usage, 3 the harness or the host failed, 130 Ctrl-C",
+    )
+    parser.add_argument("--version", action="version", version=f"dfly-harness {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (run, store, guests, doctor):
+        module.add_commands(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; every failure a user can cause is one line on standard error."""
+    options, rest = build_parser().parse_known_args(arguments)
+    action: Callable[[argparse.Namespace], int] = options.action
+    if rest and not getattr(options, "takes_rest", False):
+        build_parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    previous = signal.signal(signal.SIGTERM, _on_sigterm)
+    console = make_console()
+    try:
+        return action(options)
+    except HarnessError as error:
+        console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print("dfly-harness: interrupted; all machines are stopped", style="bold", markup=False)
+        return INTERRUPTED
+    except _TerminatedError:
+        console.print("dfly-harness: terminated; all machines are stopped", style="bold", markup=False)
+        return TERMINATED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.HARNESS_FAILED
+    except OSError as error:
+        console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
+        return ExitCode.HARNESS_FAILED
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,120 @@
+"""doctor: is this host fit for the harness, and can it be made so."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from harness.cli.options import add_command
+from harness.errors import ExitCode, HarnessError
+from harness.guests.targets import THREE_COMMANDS, has_dragonfly
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel
+from harness.machine.accel import probe_accelerators
+from harness.machine.qemu import find_qemu, qemu_version
+from harness.report.terminal import make_console, progress_display
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """A program the harness runs and the Debian/Ubuntu package that has it."""
+
+    program: str
+    package: str
+    purpose: str
+
+
+_TOOLS = (
+    _Tool("qemu-system-x86_64", "qemu-system-x86", "the machines"),
+    _Tool("qemu-img", "qemu-utils", "disk overlays"),
+    _Tool("gcc", "gcc", "the boot stub and the executor"),
+    _Tool("dpkg-deb", "dpkg", "the control guest"),
+    _Tool("git", "git", "kernel sources"),
+)
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add doctor."""
+    parser = add_command(
+        commands, "doctor", "Check this host; --fix installs what is missing.", "dfly-harness doctor --fix"
+    )
+    parser.add_argument("--fix", action="store_true", help="install missing packages with apt-get (as root or by sudo)")
+    parser.set_defaults(action=_doctor)
+
+
+def _missing() -> list[_Tool]:
+    return [tool for tool in _TOOLS if shutil.which(tool.program) is None]
+
+
+def _install(packages: list[str]) -> None:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise HarnessError(f"no apt-get on this host: install what provides {', '.join(packages)} by hand")
+    prefix = [] if os.geteuid() == 0 else ["sudo"]
+    if prefix and shutil.which("sudo") is None:
+        raise HarnessError(f"not root and no sudo: ask somebody who is to run: apt-get install {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    make_console().print(f"installing {' '.join(packages)} with apt-get", markup=False)
+    update = [*prefix, apt, "update", "-q"]
+    install = [*prefix, apt, "install", "-q", "-y", "--no-install-recommends", *packages]
+    for argv in (update, install):
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
+            raise HarnessError(f"{' '.join(argv)} failed: {reason}")
+
+
+def _package_lists_missing() -> bool:
+    if shutil.which("apt-cache") is None:
+        return False
+    done = subprocess.run(
+        ["apt-cache", "show", "--no-all-versions", "busybox-static"], capture_output=True, check=False
+    )
+    return done.returncode != 0
+
+
+def _checks(store: Store) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "QEMU", qemu_version
+    yield "accelerator", lambda: "; ".join(str(verdict) for verdict in probe_accelerators(find_qemu(), store.cache))
+    yield "store", lambda: f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
+    yield "DragonFly images", lambda: ", ".join(image.name for image in store.all(BaseImage)) or "none"
+    yield "DragonFly kernels", lambda: ", ".join(kernel.name for kernel in store.all(Kernel)) or "none"
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    missing = _missing()
+    if options.fix and (missing or _package_lists_missing()):
+        _install([tool.package for tool in missing])
+        missing = _missing()
+    console = Console(highlight=False)
+    for tool in _TOOLS:
+        state = "MISSING" if tool in missing else "ok"
+        hint = f" (package {tool.package}; doctor --fix installs it)" if tool in missing else ""
+        console.print(f"{state:8}{tool.program}: {tool.purpose}{hint}", markup=False)
+    if missing:
+        return ExitCode.HARNESS_FAILED
+    store = Store()
+    healthy = True
+    with progress_display("doctor") as progress:
+        for name, check in _checks(store):
+            progress(name)
+            try:
+                console.print(f"ok      {name}: {check()}", markup=False, soft_wrap=True)
+            except HarnessError as error:
+                healthy = False
+                console.print(f"FAILED  {name}: {error}", markup=False, soft_wrap=True)
+    swept = store.sweep()
+    if swept:
+        console.print(f"ok      removed {swept} folders of commands that were killed")
+    if not has_dragonfly(store):
+        console.print("note    no DragonFly target yet; to get one:", markup=False)
+        for command in THREE_COMMANDS:
+            console.print(f"          {command}", markup=False)
+    return ExitCode.PASSED if healthy else ExitCode.HARNESS_FAILED

@@ -1,0 +1,82 @@
+"""run: the conformance suite, or chosen tests, on one target."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import pytest
+
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.config import share
+from harness.errors import ExitCode, UsageError
+from harness.guests.targets import THREE_COMMANDS, resolve_target
+from harness.report.terminal import make_console, progress_display
+from harness.store import Store
+
+DEFAULT_SUITE = "suites/conformance"
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add run."""
+    parser = add_command(
+        commands,
+        "run",
+        "Run the conformance suite, or the tests in PATH, on a target.",
+        "dfly-harness run --kernel stock -k setsid",
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"test files or folders (default: {DEFAULT_SUITE})")
+    add_target_options(parser)
+    parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
+    parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
+    parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
+    parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
+    parser.add_argument("--json", metavar="FILE", help="write the run's record to FILE")
+    parser.set_defaults(action=_run, takes_rest=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    choice, size = chosen_target(options), chosen_size(options)
+    console = make_console()
+    with progress_display("target") as progress:
+        target = resolve_target(choice, Store(), progress)
+    console.print(target.label, style="bold" if target.is_dragonfly else "bold red", markup=False, soft_wrap=True)
+    if not target.is_dragonfly and not choice.control:
+        console.print("There is no DragonFly target in the store. To get one:", markup=False)
+        for command in THREE_COMMANDS:
+            console.print(f"    {command}", markup=False, soft_wrap=True)
+    root = share()
+    paths = options.paths or [str(root / DEFAULT_SUITE)]
+    for path in paths:
+        if not os.path.exists(path.partition("::")[0]):
+            raise UsageError(f"no test {path}: give a file, a folder or FILE::TEST")
+    arguments = [*paths, f"--rootdir={root}", f"--memory={size.memory}", f"--cpus={size.cpus}"]
+    arguments += (
+        [f"--confcutdir={root}", "-c", str(root / "pyproject.toml")] if (root / "pyproject.toml").exists() else []
+    )
+    arguments += [
+        f"--ssh-port={size.ssh_port}",
+        *(f"--kenv={name}={value}" for name, value in choice.environment.items()),
+    ]
+    for option, value in (("--image", choice.image), ("--kernel", choice.kernel), ("-k", options.expression)):
+        arguments += [option, value] if value is not None else []
+    arguments += ["-n", options.workers] if options.workers else []
+    arguments += ["--json", options.json] if options.json else []
+    arguments += [flag for flag, wanted in (
+        ("--control", choice.control), ("--defects", options.defects), ("-x", options.first)
+    ) if wanted]  # fmt: skip
+    status = pytest.main([*arguments, *options.rest])
+    return _exit_status(int(status))
+
+
+def _exit_status(status: int) -> int:
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError("no test matches")
+    meaning = {
+        int(pytest.ExitCode.OK): ExitCode.PASSED,
+        int(pytest.ExitCode.TESTS_FAILED): ExitCode.TEST_FAILED,
+        int(pytest.ExitCode.USAGE_ERROR): ExitCode.USAGE,
+    }
+    return meaning.get(status, ExitCode.HARNESS_FAILED)

@@ -1,0 +1,153 @@
+"""Commands about what is in the store: image, kernel, store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.options import add_command
+from harness.errors import ExitCode
+from harness.guests.ssh import load_private_key
+from harness.images.base import BaseImage, import_image
+from harness.kernels.artefact import Kernel, import_kernel
+from harness.report.terminal import progress_display
+from harness.store import Record, Store
+
+_Commands = argparse._SubParsersAction
+
+
+def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
+    """Add image, kernel and store."""
+    image = add_command(commands, "image", "Base images: import, list, show, remove.", "dfly-harness image list")
+    actions = image.add_subparsers(dest="image_command", required=True, metavar="ACTION")
+    parser = add_command(
+        actions,
+        "import",
+        "Seal a disk with a DragonFly system in the store.",
+        "dfly-harness image import base --disk disk.img --root ufs:vbd0 --ssh-key id_ed25519",
+    )
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--disk", type=Path, required=True, metavar="FILE", help="raw or qcow2 disk image")
+    parser.add_argument("--root", default="ufs:vbd0", metavar="FS:DEV", help="root file system (default: ufs:vbd0)")
+    parser.add_argument("--ssh-key", type=Path, required=True, metavar="FILE", help="private key that logs in")
+    parser.add_argument("--user", default="root", help="user to log in as (default: root)")
+    parser.set_defaults(action=_image_import)
+    _add_record_commands(actions, BaseImage)
+
+    kernel = add_command(commands, "kernel", "Kernels: import, list, show, remove.", "dfly-harness kernel list")
+    actions = kernel.add_subparsers(dest="kernel_command", required=True, metavar="ACTION")
+    parser = add_command(
+        actions,
+        "import",
+        "Take a DragonFly x86_64 kernel into the store.",
+        "dfly-harness kernel import stock /usr/obj/usr/src/sys/X86_64_GENERIC/kernel.stripped",
+    )
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the kernel, an ELF file")
+    parser.add_argument("--debug", type=Path, metavar="FILE", help="the same kernel with debug information")
+    parser.set_defaults(action=_kernel_import)
+    _add_record_commands(actions, Kernel)
+
+    store = add_command(commands, "store", "The store itself: prune, verify, path.", "dfly-harness store prune")
+    actions = store.add_subparsers(dest="store_command", required=True, metavar="ACTION")
+    add_command(actions, "path", "Print where the store is.", "dfly-harness store path").set_defaults(action=_path)
+    add_command(actions, "prune", "Remove what no image or kernel needs.", "dfly-harness store prune").set_defaults(
+        action=_prune
+    )
+    add_command(actions, "verify", "Recompute every digest.", "dfly-harness store verify").set_defaults(action=_verify)
+
+
+def _add_record_commands(actions: _Commands[argparse.ArgumentParser], kind: type[BaseImage] | type[Kernel]) -> None:
+    parser = add_command(actions, "list", f"List the {kind.PLURAL}.", f"dfly-harness {kind.KIND} list")
+    parser.set_defaults(action=_list, kind=kind)
+    parser = add_command(actions, "show", f"Show one {kind.KIND} as JSON.", f"dfly-harness {kind.KIND} show NAME")
+    parser.add_argument("name", metavar="NAME")
+    parser.set_defaults(action=_show, kind=kind)
+    parser = add_command(actions, "remove", f"Remove one {kind.KIND}.", f"dfly-harness {kind.KIND} remove NAME")
+    parser.add_argument("name", metavar="NAME")
+    parser.set_defaults(action=_remove, kind=kind)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _image_import(options: argparse.Namespace) -> int:
+    load_private_key(options.ssh_key)
+    store = Store()
+    with progress_display(f"image {options.name}") as progress:
+        progress("sealing the disk")
+        wanted = BaseImage(options.name, disk="", ssh_key="", root=options.root, user=options.user, imported=_now())
+        record = import_image(store, wanted, options.disk, options.ssh_key)
+    Console().print(f"image {record.name}: {record.filesystem}, root {record.root}, login {record.user}", markup=False)
+    return ExitCode.PASSED
+
+
+def _kernel_import(options: argparse.Namespace) -> int:
+    record = import_kernel(Store(), options.name, options.file, debug=options.debug, imported=_now())
+    Console().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
+    return ExitCode.PASSED
+
+
+def _list(options: argparse.Namespace) -> int:
+    kind: type[Record] = options.kind
+    records = Store().all(kind)
+    console = Console()
+    if not records:
+        console.print(f"no {kind.PLURAL} in the store; see dfly-harness {kind.KIND} import --help", markup=False)
+        return ExitCode.PASSED
+    table = Table(box=None, pad_edge=False)
+    table.add_column("NAME", no_wrap=True)
+    table.add_column("IMPORTED", no_wrap=True)
+    table.add_column("ABOUT", overflow="fold")
+    for record in records:
+        about = record.version if isinstance(record, Kernel) else ""
+        if isinstance(record, BaseImage):
+            about = f"{record.filesystem}, root {record.root}, login {record.user}"
+        table.add_row(record.name, getattr(record, "imported", ""), about)
+    console.print(table)
+    return ExitCode.PASSED
+
+
+def _show(options: argparse.Namespace) -> int:
+    kind: type[Record] = options.kind
+    Console().print_json(json.dumps(asdict(Store().get(kind, options.name))))
+    return ExitCode.PASSED
+
+
+def _remove(options: argparse.Namespace) -> int:
+    store = Store()
+    store.remove(options.kind, options.name)
+    freed = store.prune()
+    Console().print(f"{options.kind.KIND} {options.name} removed, {freed >> 20} MiB freed", markup=False)
+    return ExitCode.PASSED
+
+
+def _path(options: argparse.Namespace) -> int:
+    del options
+    Console().print(str(Store().home), markup=False, soft_wrap=True)
+    return ExitCode.PASSED
+
+
+def _prune(options: argparse.Namespace) -> int:
+    del options
+    Console().print(f"{Store().prune() >> 20} MiB freed")
+    return ExitCode.PASSED
+
+
+def _verify(options: argparse.Namespace) -> int:
+    del options
+    with progress_display("store") as progress:
+        progress("recomputing every digest")
+        damaged = Store().damaged_blobs()
+    for digest in damaged:
+        Console().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
+    if not damaged:
+        Console().print("every blob is what its name says")
+    return ExitCode.HARNESS_FAILED if damaged else ExitCode.PASSED

@@ -1,0 +1,131 @@
+"""DragonFly as a guest: how its kernel is booted, recognised and heard when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.guests.guest import Guest, MachineSize, Target
+from harness.guests.ssh import SshAccess
+from harness.images.base import BaseImage, disk_of
+from harness.kernels.artefact import Kernel
+from harness.machine.description import Accelerator, MachineDescription
+from harness.machine.directboot import direct_boot
+from harness.machine.elf import KernelIdentity, identify_kernel
+from harness.store import Store
+
+_DDB_DEADLINE = 10.0
+_DDB_PROMPT = r"db> "
+# DDB pages its output by the screen and waits for a key.
+_DDB_PAGER = r"--More--"
+
+
+@dataclass(frozen=True)
+class DragonFlyTarget(Target):
+    """A DragonFly base image with the kernel under test.
+
+    `kernel` None boots whatever is installed on the image, through its own loader.
+    """
+
+    image: BaseImage
+    kernel: Kernel | None
+    store: Store
+    environment: Mapping[str, str]
+
+    abi = "dragonfly"
+    is_dragonfly = True
+    # A line of its own, and not just any program's output: the kernel goes on with its CPU, or is in the debugger.
+    panic = re.compile(
+        r"^(?:panic: [^\n]*(?=\n(?:[^\n]*\n){0,3}?cpuid = )|Fatal (?:double fault|trap \d+: [^\n]*)"
+        r"|SECONDARY PANIC[^\n]*|Stopped at +[^\n]*(?=\n(?:[^\n]*\n)*?db> ))",
+        re.MULTILINE,
+    )
+
+    @property
+    def label(self) -> str:
+        """Kernel and image by name and version."""
+        if self.kernel is None:
+            return f"DragonFly: the installed kernel of image {self.image.name}"
+        return f"DragonFly: kernel {self.kernel.name} ({self.kernel.version}) on image {self.image.name}"
+
+    @property
+    def key(self) -> str:
+        """Digests of the disk and of the kernel."""
+        kernel = self.kernel.elf if self.kernel is not None else "installed"
+        environment = repr(sorted(self.environment.items()))
+        return hashlib.sha256(f"{self.image.disk} {kernel} {environment}".encode()).hexdigest()
+
+    def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
+        """Return a PC without HPET, with legacy-capable virtio devices.
+
+        With the HPET as its clock the kernel forks 40% slower, and newer kernels die early; without RDRAND the first
+        fork after setting kern.randompid blocks for seconds; with vtnet's control queue the driver may spin when the
+        interface comes up under TCG.
+        """
+        boot = None
+        if self.kernel is not None:
+            boot = direct_boot(
+                self.store.blob(self.kernel.elf),
+                environment={"vfs.root.mountfrom": self.image.root, **self.environment},
+                cache=self.store.cache,
+            )
+        return MachineDescription(
+            memory=size.memory,
+            cpus=size.cpus,
+            accelerator=accelerator,
+            model="pc,hpet=off",
+            cpu="qemu64,+rdrand",
+            disks=(disk_of(self.image, self.store),),
+            boot=boot,
+            nic="virtio-net-pci,ctrl_vq=off",
+            ssh_port=size.ssh_port,
+            serial_ports=2,
+        )
+
+    def access(self) -> SshAccess:
+        """Return the access given when the image was imported."""
+        return SshAccess(self.image.user, self.store.blob(self.image.ssh_key), self.image.host_key)
+
+    def verify(self, guest: Guest) -> str:
+        """Compare kern.version, and the code in the machine's memory, with the kernel's file."""
+        running = guest.ssh.run("sysctl -n kern.version")
+        # The second line tells where and by whom it was built.
+        version = running.output.strip().partition("\n")[0].strip()
+        if running.status != 0 or not version.startswith("DragonFly"):
+            said = (running.errors or running.output).strip().partition("\n")[0]
+            raise HarnessError(f"the guest is not DragonFly: `sysctl -n kern.version` says {said or 'nothing'!r}")
+        if self.kernel is not None:
+            wanted = identify_kernel(self.store.blob(self.kernel.elf))
+            if version != wanted.version:
+                raise HarnessError(f"another kernel is running: {version!r}, asked for {wanted.version!r}")
+            self._compare_code(guest, wanted)
+            version = f"{version}; code sha256 {wanted.text_digest[:12]}"
+            if wanted.build_id:
+                version += f"; build id {wanted.build_id[:12]}"
+        if self.image.host_key is None:
+            self.store.put(replace(self.image, host_key=guest.ssh.host_key), replace=True)
+        return version
+
+    @staticmethod
+    def _compare_code(guest: Guest, wanted: KernelIdentity) -> None:
+        code = guest.machine.read_physical(wanted.text_physical_address, wanted.text_size)
+        if hashlib.sha256(code).hexdigest() != wanted.text_digest:
+            raise HarnessError(
+                f"the kernel in memory is not the file {wanted.path}: the versions agree but the code differs"
+            )
+
+    def collect_panic(self, guest: Guest, headline: str) -> str:
+        """Ask DDB for a backtrace, if the kernel got that far, and return all from the headline on."""
+        console = guest.console
+        start = console.text().find(headline)
+        with contextlib.suppress(DeadlineError, GuestLostError):
+            console.expect([_DDB_PROMPT], awaited="the kernel debugger's prompt", deadline=_DDB_DEADLINE)
+            for command in ("trace",):
+                console.send(f"{command}\r")
+                while console.expect([_DDB_PROMPT, _DDB_PAGER], awaited=f"DDB's {command}", deadline=_DDB_DEADLINE):
+                    console.send(" ")
+        return console.text(max(0, start)).replace("\r", "")

@@ -1,0 +1,171 @@
+"""A running operating system on a machine: console, SSH, identity, and whether it is still well."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.errors import GuestLostError
+from harness.guests.console import Console
+from harness.guests.ssh import SshAccess, SshConnection
+from harness.machine.accel import best_accelerator
+from harness.machine.description import Accelerator, MachineDescription
+from harness.machine.qemu import Machine, find_qemu
+from harness.store import Store
+
+Progress = Callable[[str], None]
+
+BOOT_DEADLINE = 180.0
+
+
+class KernelPanicError(GuestLostError):
+    """The kernel in the guest died; `evidence` is what it said, from the first line of the panic on."""
+
+    def __init__(self, headline: str, evidence: str) -> None:
+        self.headline = headline
+        self.evidence = evidence
+        super().__init__(f"the guest's kernel panicked: {headline}")
+
+
+@dataclass(frozen=True)
+class MachineSize:
+    """What a guest is given: MiB of memory, CPUs, and the SSH port wished for (0: any free one)."""
+
+    memory: int = 512
+    cpus: int = 1
+    ssh_port: int = 0
+
+
+class Target(ABC):
+    """A base image with a kernel: what a verdict is about."""
+
+    #: Name of the system call interface: `dragonfly` or `linux`.
+    abi: str
+    #: Whether verdicts are about DragonFly at all.
+    is_dragonfly: bool
+    #: Matches the first line of a dying kernel's last words.
+    panic: re.Pattern[str]
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """One line that names the kernel and the image, for every report."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Identifies image and kernel by content."""
+
+    @abstractmethod
+    def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
+        """Return the machine this target runs on."""
+
+    @abstractmethod
+    def access(self) -> SshAccess:
+        """Return how to log in."""
+
+    @abstractmethod
+    def verify(self, guest: Guest) -> str:
+        """Read the running kernel's identity and return it as one line.
+
+        Raises HarnessError when it is not the kernel that was asked for.
+        """
+
+    def collect_panic(self, guest: Guest, headline: str) -> str:
+        """Return what a panicked guest has to say; called once, with the console at the panic's first line."""
+        del headline
+        return "\n".join(guest.console.tail())
+
+
+class Guest:
+    """A booted target.  A context manager: leaving it stops the machine."""
+
+    def __init__(self, target: Target, store: Store, size: MachineSize | None = None) -> None:
+        self.target = target
+        self.size = MachineSize() if size is None else size
+        self._store = store
+        find_qemu()
+        self.accelerator = best_accelerator(find_qemu(), store.cache)
+        self.machine = Machine(target.machine(self.size, self.accelerator), store)
+        self._console: Console | None = None
+        self._ssh: SshConnection | None = None
+        self._panic: KernelPanicError | None = None
+        self.identity = ""
+
+    def boot(self, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE) -> None:
+        """Start the machine and return when the right kernel answers over SSH.
+
+        Raises KernelPanicError when it panics on the way, DeadlineError after DEADLINE seconds, HarnessError when
+        another kernel than the target's answers.
+        """
+        try:
+            progress(f"starting QEMU ({self.accelerator.value}, {self.size.memory} MiB, {self.size.cpus} CPU)")
+            self.machine.start()
+            self._console = Console(self.machine.serial[0], self.machine.folder / "console.log")
+            progress("booting the kernel, waiting for SSH")
+            self._connect(deadline)
+            progress("comparing the running kernel with the one asked for")
+            self.identity = self.target.verify(self)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _connect(self, deadline: float) -> None:
+        connection = SshConnection(self.machine.ssh_port, self.target.access())
+        try:
+            connection.connect(deadline, self.check)
+        except BaseException:
+            connection.close()
+            raise
+        self._ssh = connection
+
+    @property
+    def console(self) -> Console:
+        """The serial console; raises GuestLostError before the machine is started."""
+        if self._console is None:
+            raise GuestLostError("the guest has not been started")
+        return self._console
+
+    @property
+    def ssh(self) -> SshConnection:
+        """The SSH connection; raises GuestLostError before the guest has booted."""
+        if self._ssh is None:
+            raise GuestLostError("the guest has not booted to SSH")
+        return self._ssh
+
+    def check(self) -> None:
+        """Raise KernelPanicError if the kernel has died, GuestLostError if the machine has gone; else return."""
+        if self._panic is not None:
+            raise self._panic
+        console = self.console
+        if (found := self.target.panic.search(console.text())) is not None:
+            headline = found[0].strip()
+            self._panic = KernelPanicError(headline, self.target.collect_panic(self, headline))
+            raise self._panic
+        self.machine.check()
+
+    def keep_console(self, destination: Path) -> None:
+        """Copy the console's record to DESTINATION."""
+        shutil.copyfile(self.console.log, destination)
+
+    def stop(self) -> None:
+        """End the guest without ceremony: its disks are overlays, nothing in it is worth a shutdown."""
+        if self._ssh is not None:
+            self._ssh.close()
+        self.machine.stop()
+        if self._console is not None:
+            self._console.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

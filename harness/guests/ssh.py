@@ -1,0 +1,227 @@
+"""SSH and SFTP into a guest, by paramiko."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+
+_FIRST_BANNER_WAIT = 2.0
+_RETRY = 0.1
+_AUTH_DEADLINE = 60.0
+# paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command's exit status and output."""
+
+    command: str
+    status: int
+    output: str
+    errors: str
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """How to get in: user, private key file and, once known, the host key (`type base64`)."""
+
+    user: str
+    key: Path
+    host_key: str | None = None
+
+
+def load_private_key(file: Path) -> paramiko.PKey:
+    """Return the private key in FILE; raises UsageError when it is none or is encrypted."""
+    if not file.is_file():
+        raise UsageError(f"SSH key {file} does not exist")
+    try:
+        return paramiko.PKey.from_path(file)
+    except paramiko.PasswordRequiredException:
+        raise UsageError(f"SSH key {file} is protected by a passphrase: give one without") from None
+    except (paramiko.SSHException, ValueError, TypeError, IndexError, OSError):
+        raise UsageError(f"{file} is not a private SSH key") from None
+    except Exception as error:  # paramiko lets cryptography's own exceptions through
+        raise UsageError(f"{file} is not a private SSH key ({error})") from None
+
+
+class _Pin(paramiko.MissingHostKeyPolicy):
+    """Accept only the pinned host key, or any key where none is pinned yet."""
+
+    def __init__(self, pinned: str | None) -> None:
+        self._pinned = pinned
+
+    def missing_host_key(self, _client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        shown = f"{key.get_name()} {key.get_base64()}"
+        if self._pinned is not None and shown != self._pinned:
+            raise HarnessError(
+                f"the guest on {hostname} shows another SSH host key than at its first boot: this is not the image"
+                " that was imported"
+            )
+
+
+class SshConnection:
+    """An authenticated connection to the guest behind a port on 127.0.0.1."""
+
+    def __init__(self, port: int, access: SshAccess) -> None:
+        self._port = port
+        self._access = access
+        self._key = load_private_key(access.key)
+        self._client = paramiko.SSHClient()
+        self._client.set_missing_host_key_policy(_Pin(access.host_key))
+
+    def connect(self, deadline: float, watch: Callable[[], None] | None = None) -> None:
+        """Try until the guest lets us in.
+
+        WATCH is called between tries and may raise.  Raises HarnessError when the guest refuses the key or shows a
+        wrong host key (both final) and DeadlineError after DEADLINE seconds.
+        """
+        end = time.monotonic() + deadline
+        patience = _FIRST_BANNER_WAIT
+        while True:
+            if watch is not None:
+                watch()
+            left = end - time.monotonic()
+            if left <= 0:
+                raise DeadlineError(f"SSH to answer on port {self._port}", deadline)
+            try:
+                # Patience grows: a guest that has no network yet swallows the first tries, and a busy host is slow
+                # to say hello.
+                self._try(min(patience, left))
+            except paramiko.AuthenticationException:
+                raise HarnessError(
+                    f"the guest refused SSH key {self._access.key} for user {self._access.user}: import the image"
+                    " again with the right --ssh-key and --user"
+                ) from None
+            except (paramiko.SSHException, OSError, EOFError):
+                patience *= 1.5
+                time.sleep(_RETRY)
+            else:
+                return
+
+    def _try(self, patience: float) -> None:
+        line = socket.create_connection(("127.0.0.1", self._port), timeout=patience)
+        try:
+            self._client.connect(
+                "127.0.0.1",
+                sock=line,
+                username=self._access.user,
+                pkey=self._key,
+                allow_agent=False,
+                look_for_keys=False,
+                banner_timeout=patience,
+                auth_timeout=_AUTH_DEADLINE,
+            )
+        except BaseException:
+            line.close()
+            raise
+
+    @property
+    def host_key(self) -> str:
+        """The key the guest identified itself with, as `type base64`."""
+        key = self._transport.get_remote_server_key()
+        return f"{key.get_name()} {key.get_base64()}"
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise GuestLostError("the SSH connection to the guest is gone")
+        return transport
+
+    def run(self, command: str, *, deadline: float = 60.0) -> Completed:
+        """Run COMMAND in the user's shell; raises DeadlineError after DEADLINE seconds without its end."""
+        try:
+            channel = self._transport.open_session(timeout=deadline)
+            channel.settimeout(deadline)
+            channel.exec_command(command)
+            channel.shutdown_write()
+            output = channel.makefile("rb").read()
+            errors = channel.makefile_stderr("rb").read()
+            status = channel.recv_exit_status()
+        except TimeoutError:
+            raise DeadlineError(f"`{command}` to end in the guest", deadline) from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise GuestLostError(f"the SSH connection broke during `{command}`") from error
+        return Completed(command, status, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+    def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
+        """Write a file in the guest by SFTP."""
+        data = content.read_bytes() if isinstance(content, Path) else content
+        try:
+            with contextlib.closing(self._transport.open_sftp_client()) as sftp:  # type: ignore[attr-defined,unused-ignore]
+                sftp.putfo(io.BytesIO(data), remote, confirm=True)
+                sftp.chmod(remote, mode)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise GuestLostError(f"SFTP could not write {remote} in the guest ({error})") from error
+
+    def download(self, remote: str) -> bytes:
+        """Read a file of the guest by SFTP."""
+        try:
+            with (
+                contextlib.closing(self._transport.open_sftp_client()) as sftp,  # type: ignore[attr-defined,unused-ignore]
+                sftp.open(remote, "rb") as stream,
+            ):
+                return bytes(stream.read())
+        except FileNotFoundError:
+            raise UsageError(f"{remote} does not exist in the guest") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise GuestLostError(f"SFTP could not read {remote} in the guest ({error})") from error
+
+    def open(self, command: str) -> ChannelTransport:
+        """Start COMMAND and return the two-way byte stream to it."""
+        try:
+            channel = self._transport.open_session(timeout=_AUTH_DEADLINE)
+            channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise GuestLostError(f"`{command}` could not be started in the guest ({error})") from error
+        return ChannelTransport(channel)
+
+    def shell_channel(self) -> paramiko.Channel:
+        """Return a login shell on a terminal, for a person."""
+        return self._client.invoke_shell(term="vt100")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+
+class ChannelTransport:
+    """An SSH channel as a plain byte stream."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def read(self, size: int) -> bytes:
+        """Return up to SIZE bytes, b"" at the end of the stream."""
+        try:
+            return self._channel.recv(size)
+        except (OSError, EOFError, paramiko.SSHException):
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Send all of DATA; raises GuestLostError when the connection is gone."""
+        try:
+            self._channel.sendall(data)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise GuestLostError("the SSH connection to the guest is gone") from error
+
+    def errors(self) -> str:
+        """Return what the command has written to its standard error so far."""
+        if not self._channel.recv_stderr_ready():
+            return ""
+        return self._channel.recv_stderr(65536).decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the channel; the command sees the end of its input."""
+        self._channel.close()
