@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from elftools.common.exceptions import ELFError
+from elftools.construct.core import ConstructError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
 
 from harness.errors import UsageError
 
@@ -26,6 +26,9 @@ _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, section, val
 _NAME = struct.Struct("<I")
 _VERSION_MAX = 1024  # newvers.sh writes two lines
 _VERSION_TEXT = re.compile(rb"DragonFly v?\d+\.\d[^\0\n]*")
+
+# pyelftools follows whatever a damaged header says, and lets out what comes of that.
+_DAMAGE = (ELFError, ConstructError, struct.error, ArithmeticError, LookupError, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def identify_kernel(path: Path) -> KernelIdentity:
             path=path,
             version=shown.decode(errors="replace").partition("\n")[0].strip(),
             osreldate=date,
-            build_id=_build_id(elf),
+            build_id=_build_id(elf, content),
             text_digest=hashlib.sha256(memoryview(content)[begin : begin + size]).hexdigest(),
             text_physical_address=text["sh_addr"] - KERNBASE,
             text_size=size,
@@ -164,7 +167,6 @@ class _SymbolTable:
                     return symbol
                 static = static or symbol
         return static
-
 
     def numbered(self, name: str) -> list[Symbol]:
         """Return all symbols called NAME, a dot and a number."""
@@ -197,8 +199,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, mmap.mmap]]:
                 elf = ELFFile(stream)
                 _demand_kernel(path, elf, content)
                 yield elf, content
-            except (ELFError, struct.error) as error:
-                raise UsageError(f"{path}: truncated or damaged ({error})") from error
+            except _DAMAGE as error:
+                raise UsageError(f"{path}: truncated or damaged ({str(error) or type(error).__name__})") from error
 
 
 def _demand_kernel(path: Path, elf: Any, content: mmap.mmap) -> None:
@@ -247,10 +249,11 @@ def _read(path: Path, elf: Any, content: mmap.mmap, address: int, size: int) -> 
     raise UsageError(f"{path}: truncated or damaged (no segment holds {address:#x})")
 
 
-def _build_id(elf: Any) -> str | None:
-    for section in elf.iter_sections():
-        if isinstance(section, NoteSection):
-            for note in section.iter_notes():
-                if note["n_type"] == "NT_GNU_BUILD_ID":
-                    return str(note["n_desc"])
-    return None
+def _build_id(elf: Any, content: mmap.mmap) -> str | None:
+    section = elf.get_section_by_name(".note.gnu.build-id")
+    if section is None:
+        return None
+    note = content[section["sh_offset"] : section["sh_offset"] + section["sh_size"]]
+    name_size, size, _ = struct.unpack_from("<III", note)
+    begin = 12 + name_size + -name_size % 4
+    return note[begin : begin + size].hex()
