@@ -56,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--memory", type=int, default=512, metavar="MiB", help="memory of a machine")
     group.addoption("--cpus", type=int, default=1, metavar="N", help="CPUs of a machine")
     group.addoption("--ssh-port", type=int, default=0, metavar="PORT", help="port on 127.0.0.1 (default: any free one)")
+    group.addoption("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
     group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
 
@@ -127,7 +128,7 @@ class Campaign:
                 option = self._config.getoption
                 size = MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"))
                 with quiet, progress_display("guest") as progress:
-                    self._rig = Rig(self.target(progress), self.store, size)
+                    self._rig = Rig(self.target(progress), self.store, size, cold=option("--cold"))
                     self._rig.ready(progress)
             else:
                 self._rig.ready()
@@ -226,7 +227,7 @@ class Campaign:
                 identity=guest.identity if guest is not None else "",
                 machine=guest.machine.description.command_line() if guest is not None else "",
                 seconds=round(time.monotonic() - self._started, 2),
-                boots=self._rig.boots,
+                starts=self._rig.starts,
                 exit_status=int(exitstatus),
                 results=self._results,
             )

@@ -37,7 +37,7 @@ class RunRecord:
     machine: str = ""
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
-    boots: int = 0
+    starts: int = 0
     exit_status: int = 0
     results: list[TestResult] = field(default_factory=list)
     format: int = FORMAT

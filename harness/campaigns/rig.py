@@ -1,51 +1,45 @@
-"""A target kept ready for tests: booted on first use, replaced when it died."""
+"""A target kept ready for tests: started on first use, replaced when it died."""
 
 from __future__ import annotations
 
-import contextlib
 from types import TracebackType
 from typing import Self
 
 from harness.errors import HarnessError
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
 from harness.processes import Hub, RemoteProcess
-from harness.processes.session import open_hub
+from harness.processes.session import Session
 from harness.store import Store
 
 
 class Rig:
-    """One guest with its hub at a time.  A context manager: leaving it stops the machine."""
+    """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
-    def __init__(self, target: Target, store: Store, size: MachineSize) -> None:
+    `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed.
+    """
+
+    def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
         self.target = target
-        self.boots = 0
+        self.starts = 0
+        self._start = Session.boot if cold else Session.resume
         self._store = store
         self._size = size
-        self._guest: Guest | None = None
-        self._hub: Hub | None = None
+        self._session: Session | None = None
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
-        """Return the hub of a guest that is well, booting one if there is none.
+        """Return the hub of a guest that is well, starting one if there is none.
 
-        Raises what Guest.boot() raises.
+        Raises what Session.boot() and Session.resume() raise.
         """
-        if self._hub is None:
-            guest = Guest(self.target, self._store, self._size)
-            try:
-                guest.boot(progress)
-                progress("starting the executor")
-                self._hub = open_hub(guest, self._store)
-            except BaseException:
-                guest.stop()
-                raise
-            self._guest = guest
-            self.boots += 1
-        return self._hub
+        if self._session is None:
+            self._session = self._start(self.target, self._store, self._size, progress)
+            self.starts += 1
+        return self._session.hub
 
     @property
     def guest(self) -> Guest | None:
-        """The present guest, or None before the first boot and after a death."""
-        return self._guest
+        """The present guest, or None before the first start and after a death."""
+        return self._session.guest if self._session is not None else None
 
     def spawn(self, progress: Progress = lambda _: None) -> RemoteProcess:
         """Return a fresh process, leader of its own session, for one test."""
@@ -53,19 +47,19 @@ class Rig:
 
     def clean(self) -> None:
         """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots."""
-        if self._hub is None:
+        if self._session is None:
             return
         try:
-            self._hub.kill_all()
+            self._session.hub.kill_all()
         except HarnessError:
             self.discard()
 
     def diagnose(self) -> KernelPanicError | None:
         """Tell whether the guest's kernel has panicked."""
-        if self._guest is None:
+        if self._session is None:
             return None
         try:
-            self._guest.check()
+            self._session.guest.check()
         except KernelPanicError as panic:
             return panic
         except HarnessError:
@@ -74,14 +68,9 @@ class Rig:
 
     def discard(self) -> None:
         """Stop the present guest."""
-        hub, self._hub = self._hub, None
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            # The hub's end of the line first, so that it is not taken for the guest's death.
-            with contextlib.suppress(HarnessError):
-                if hub is not None:
-                    hub.close()
-            guest.stop()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def __enter__(self) -> Self:
         return self

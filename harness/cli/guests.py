@@ -20,6 +20,7 @@ from harness.guests.targets import resolve_target
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
+_DAY = 86400.0
 _QUIT = b"\x1d"  # Ctrl-], as in telnet(1)
 
 
@@ -32,7 +33,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "dfly-harness shell --kernel stock 'ps ax; sysctl kern.maxproc'",
     )
     add_target_options(parser)
-    parser.add_argument("shell_command", nargs="?", metavar="COMMAND", help="what to run; its exit status is ours")
+    parser.add_argument(
+        "shell_command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run; its exit status is ours"
+    )
     parser.set_defaults(action=_shell)
     parser = add_command(
         commands,
@@ -81,11 +84,12 @@ def _type(send: Callable[[bytes], object], ended: Callable[[], bool]) -> None:
 
 
 def _shell(options: argparse.Namespace) -> int:
-    if options.shell_command is None and not sys.stdin.isatty():
+    command = " ".join(options.shell_command)
+    if not command and not sys.stdin.isatty():
         raise UsageError("a login shell needs a terminal; in a script give a COMMAND")
     with _booted(options) as guest:
-        if options.shell_command is not None:
-            done = guest.ssh.run(options.shell_command, deadline=86400.0)
+        if command:
+            done = guest.ssh.run(command, deadline=_DAY)
             sys.stdout.write(done.output)
             sys.stderr.write(done.errors)
             return done.status

@@ -30,6 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
     parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
+    parser.add_argument("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
     parser.add_argument("--json", metavar="FILE", help="write the run's record to FILE")
     parser.set_defaults(action=_run, takes_rest=True)
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     arguments += ["-n", options.workers] if options.workers else []
     arguments += ["--json", options.json] if options.json else []
     arguments += [flag for flag, wanted in (
-        ("--control", choice.control), ("--defects", options.defects), ("-x", options.first)
+        ("--control", choice.control), ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first)
     ) if wanted]  # fmt: skip
     status = pytest.main([*arguments, *options.rest])
     return _exit_status(int(status))

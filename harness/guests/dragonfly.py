@@ -23,6 +23,10 @@ _DDB_PROMPT = r"db> "
 # DDB pages its output by the screen and waits for a key.
 _DDB_PAGER = r"--More--"
 
+# The disk is there when the kernel looks for it (5 s are the default wait for slow buses; 0 would hang the boot), and
+# nobody uses a mouse.
+_QUICK_BOOT = {"vfs.root.wakedelay": "1", "hint.psm.0.disabled": "1"}
+
 
 @dataclass(frozen=True)
 class DragonFlyTarget(Target):
@@ -70,7 +74,7 @@ class DragonFlyTarget(Target):
         if self.kernel is not None:
             boot = direct_boot(
                 self.store.blob(self.kernel.elf),
-                environment={"vfs.root.mountfrom": self.image.root, **self.environment},
+                environment={**_QUICK_BOOT, "vfs.root.mountfrom": self.image.root, **self.environment},
                 cache=self.store.cache,
             )
         return MachineDescription(
@@ -83,7 +87,6 @@ class DragonFlyTarget(Target):
             boot=boot,
             nic="virtio-net-pci,ctrl_vq=off",
             ssh_port=size.ssh_port,
-            serial_ports=2,
         )
 
     def access(self) -> SshAccess:

@@ -6,7 +6,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,12 +16,13 @@ from harness.guests.console import Console
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.machine.accel import best_accelerator
 from harness.machine.description import Accelerator, MachineDescription
-from harness.machine.qemu import Machine, find_qemu
+from harness.machine.qemu import Machine, MachineState, find_qemu
 from harness.store import Store
 
 Progress = Callable[[str], None]
 
 BOOT_DEADLINE = 180.0
+SSH_DEADLINE = 30.0
 
 
 class KernelPanicError(GuestLostError):
@@ -86,13 +87,16 @@ class Target(ABC):
 class Guest:
     """A booted target.  A context manager: leaving it stops the machine."""
 
-    def __init__(self, target: Target, store: Store, size: MachineSize | None = None) -> None:
+    def __init__(
+        self, target: Target, store: Store, size: MachineSize | None = None, *, guest_ports: tuple[int, ...] = ()
+    ) -> None:
         self.target = target
         self.size = MachineSize() if size is None else size
         self._store = store
         find_qemu()
         self.accelerator = best_accelerator(find_qemu(), store.cache)
-        self.machine = Machine(target.machine(self.size, self.accelerator), store)
+        description = replace(target.machine(self.size, self.accelerator), guest_ports=guest_ports)
+        self.machine = Machine(description, store)
         self._console: Console | None = None
         self._ssh: SshConnection | None = None
         self._panic: KernelPanicError | None = None
@@ -116,8 +120,21 @@ class Guest:
             self.stop()
             raise
 
+    def resume(self, state: MachineState, identity: str) -> None:
+        """Go on from STATE, in which the kernel called IDENTITY had been verified; return when QEMU runs.
+
+        SSH is connected when it is first used.  Raises HarnessError when the state cannot be loaded.
+        """
+        try:
+            self.machine.start(state)
+            self._console = Console(self.machine.serial[0], self.machine.folder / "console.log")
+            self.identity = identity
+        except BaseException:
+            self.stop()
+            raise
+
     def _connect(self, deadline: float) -> None:
-        connection = SshConnection(self.machine.ssh_port, self.target.access())
+        connection = SshConnection(self.machine.host_port(22), self.target.access())
         try:
             connection.connect(deadline, self.check)
         except BaseException:
@@ -134,9 +151,10 @@ class Guest:
 
     @property
     def ssh(self) -> SshConnection:
-        """The SSH connection; raises GuestLostError before the guest has booted."""
+        """The SSH connection, made when first used; raises DeadlineError or HarnessError when it cannot be made."""
         if self._ssh is None:
-            raise GuestLostError("the guest has not booted to SSH")
+            self._connect(SSH_DEADLINE)
+        assert self._ssh is not None
         return self._ssh
 
     def check(self) -> None:

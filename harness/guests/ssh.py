@@ -15,7 +15,7 @@ import paramiko
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 
-_FIRST_BANNER_WAIT = 2.0
+_FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
 # paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
@@ -104,7 +104,7 @@ class SshConnection:
                     " again with the right --ssh-key and --user"
                 ) from None
             except (paramiko.SSHException, OSError, EOFError):
-                patience *= 1.5
+                patience *= 1.3
                 time.sleep(_RETRY)
             else:
                 return

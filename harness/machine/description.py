@@ -47,7 +47,8 @@ class MachineDescription:
     """A machine, whatever will run in it.
 
     `memory` is in MiB.  `ssh_port` on 127.0.0.1 leads to the guest's port 22; 0 lets the host choose one.
-    `serial_ports` counts the serial lines: the first is the console, a second is free for other use.
+    `guest_ports` are further TCP ports of the guest that get a free port on 127.0.0.1 each.  `serial_ports` counts the
+    serial lines: the first is the console, a second is free for other use.
     """
 
     memory: int = 512
@@ -59,6 +60,7 @@ class MachineDescription:
     boot: LinuxStyleBoot | None = None
     nic: str | None = "virtio-net-pci"
     ssh_port: int = 0
+    guest_ports: tuple[int, ...] = ()
     serial_ports: int = 1
     extra: tuple[str, ...] = ()
 
@@ -84,8 +86,9 @@ class MachineDescription:
             # Only virtio-blk survives a slow host under a warped clock, and NVMe cannot be saved.
             argv += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
         if self.nic is not None:
-            forward = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
-            argv += ["-netdev", f"user,id=net0,restrict=on,{forward}", "-device", f"{self.nic},netdev=net0"]
+            ports = {22: self.ssh_port} | dict.fromkeys(self.guest_ports, 0)
+            forwards = "".join(f",hostfwd=tcp:127.0.0.1:{near}-:{far}" for far, near in ports.items())
+            argv += ["-netdev", f"user,id=net0,restrict=on{forwards}", "-device", f"{self.nic},netdev=net0"]
         if self.boot is not None:
             argv += ["-kernel", str(self.boot.kernel)]
             if self.boot.initrd is not None:

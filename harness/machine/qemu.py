@@ -95,7 +95,7 @@ class Machine:
         self._monitor: Monitor | None = None
         self.serial: tuple[socket.socket, ...] = ()
         self.folder = Path()
-        self._ssh_port: int | None = None
+        self._ports: dict[int, int] = {}
 
     # life
 
@@ -125,7 +125,10 @@ class Machine:
                 raise UsageError(f"disk {disk.file} does not exist")
             overlay = self.folder / f"disk{number}.qcow2"
             backing = str(disk.file.resolve())
-            qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", disk.format.value, str(overlay))
+            try:
+                qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", disk.format.value, str(overlay))
+            except HarnessError as error:
+                raise HarnessError(f"disk {disk.file} cannot be used: {error}") from None
             overlays.append(Disk(overlay))
         return overlays
 
@@ -247,15 +250,15 @@ class Machine:
 
     # use
 
-    @property
-    def ssh_port(self) -> int:
-        """The port on 127.0.0.1 that leads to the guest's port 22."""
-        if self._ssh_port is None:
+    def host_port(self, guest_port: int) -> int:
+        """Return the port on 127.0.0.1 that leads to the guest's TCP port GUEST_PORT."""
+        if not self._ports:
             shown = self.monitor.human("info usernet")
-            if (found := re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", shown)) is None:
-                raise HarnessError("this machine has no network, so no SSH port")
-            self._ssh_port = int(found[1])
-        return self._ssh_port
+            found = re.findall(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)", shown)
+            self._ports = {int(far): int(near) for near, far in found}
+        if guest_port not in self._ports:
+            raise HarnessError(f"this machine forwards no port to its guest's port {guest_port}")
+        return self._ports[guest_port]
 
     @property
     def gdb_socket(self) -> Path:

@@ -1,0 +1,249 @@
+"""From a target to processes in it: booting, or resuming from the warm state."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import shutil
+import socket
+import struct
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.guests.guest import Guest, MachineSize, Progress, Target
+from harness.machine.qemu import MachineState, qemu_version
+from harness.processes.abi import ABIS
+from harness.processes.executor_build import build_executor
+from harness.processes.hub import Hub
+from harness.store import Store
+
+_FOLDER = "/tmp/dfly-harness"  # noqa: S108  (in the guest, which is ours alone)
+_PROGRAM, _SOCKET = f"{_FOLDER}/executor", f"{_FOLDER}/hub"
+HUB_PORT = 4080
+_CONNECT_DEADLINE = 20.0
+_RETRY = 0.02
+_RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
+
+
+class SocketTransport:
+    """A connected TCP socket as a plain byte stream."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    def read(self, size: int) -> bytes:
+        """Return up to SIZE bytes, b"" at the end of the stream."""
+        try:
+            return self._line.recv(size)
+        except OSError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Send all of DATA; raises GuestLostError when the connection is gone."""
+        try:
+            self._line.sendall(data)
+        except OSError as error:
+            raise GuestLostError("the connection to the executor is gone") from error
+
+    def close(self) -> None:
+        """Hang up; the hub sees the end of its input."""
+        # A plain close() would leave a reader in another thread waiting.
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+        self._line.close()
+
+
+def _install_executor(guest: Guest, store: Store) -> None:
+    # Processes of any user run the program and connect to the socket.
+    guest.ssh.run(f"mkdir -p -m 755 {_FOLDER}")
+    guest.ssh.upload(build_executor(ABIS[guest.target.abi], store.cache), _PROGRAM, mode=0o755)
+
+
+def open_hub(guest: Guest, store: Store) -> Hub:
+    """Put the executor into GUEST, start its hub on an SSH channel and return it, answering.
+
+    Raises HarnessError when the executor cannot be built or does not start.
+    """
+    _install_executor(guest, store)
+    return Hub(guest.ssh.open(f"exec {_PROGRAM} hub {_SOCKET}"), ABIS[guest.target.abi], watch=guest.check)
+
+
+def _leave_hub_listening(guest: Guest, store: Store, token: str) -> None:
+    """Start a hub that waits for one connection which begins with TOKEN."""
+    _install_executor(guest, store)
+    command = f"exec {_PROGRAM} hub {_SOCKET} --listen {HUB_PORT} {token}"
+    done = guest.ssh.run(f"({command}) </dev/null >/dev/null 2>&1 &")
+    if done.status != 0:
+        raise HarnessError(f"the executor does not start in the guest: {done.errors.strip()}")
+
+
+def _connect_hub(guest: Guest, token: str) -> Hub:
+    """Connect to the hub that waits in GUEST; raises DeadlineError when it does not answer."""
+    port = guest.machine.host_port(HUB_PORT)
+    end = time.monotonic() + _CONNECT_DEADLINE
+    while True:
+        guest.check()
+        try:
+            line = socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_DEADLINE)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            line.settimeout(None)
+            line.sendall(token.encode())
+            return Hub(SocketTransport(line), ABIS[guest.target.abi], watch=guest.check)
+        except (OSError, GuestLostError):
+            if time.monotonic() > end:
+                raise DeadlineError("the executor to answer", _CONNECT_DEADLINE, guest.console.tail()) from None
+            time.sleep(_RETRY)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The warm state of a target: booted, its kernel verified, the hub waiting for a connection."""
+
+    folder: Path
+    token: str
+    identity: str
+    boot_seconds: float
+    disks: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> MachineState:
+        """The saved machine."""
+        return MachineState(self.folder)
+
+
+class Warmth:
+    """The warm state of one target on one size of machine, made when first needed.
+
+    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.
+    """
+
+    def __init__(self, target: Target, store: Store, size: MachineSize) -> None:
+        self._target = target
+        self._store = store
+        self._size = size
+
+    def _guest(self) -> Guest:
+        return Guest(self._target, self._store, self._size, guest_ports=(HUB_PORT,))
+
+    @property
+    def key(self) -> str:
+        """Identifies the warm state."""
+        guest = self._guest()
+        executor = build_executor(ABIS[self._target.abi], self._store.cache)
+        parts = (self._target.key, guest.machine.description.command_line(), executor.name, qemu_version())
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+    def _load(self, key: str) -> Snapshot | None:
+        folder = self._store.folder("snapshots") / key
+        try:
+            about = json.loads((folder / "warm.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return Snapshot(folder, about["token"], about["identity"], about["boot_seconds"])
+
+    def snapshot(self, progress: Progress = lambda _: None) -> Snapshot:
+        """Return the warm state, booting the target once if there is none yet.
+
+        Raises what Guest.boot() raises, and HarnessError when there is no room.
+        """
+        key = self.key
+        if (found := self._load(key)) is not None:
+            return found
+        progress("waiting for another command that boots the same target")
+        with self._store.lock(f"snapshot-{key}"):
+            if (found := self._load(key)) is not None:
+                return found
+            self._store.require_space(int(self._size.memory * _RAM_PER_GUEST) << 20, "the target's warm state")
+            return self._make(key, progress)
+
+    def _make(self, key: str, progress: Progress) -> Snapshot:
+        token = secrets.token_hex(16)
+        started = time.monotonic()
+        with self._store.scratch("snapshot") as folder, self._guest() as guest:
+            guest.boot(progress)
+            _leave_hub_listening(guest, self._store, token)
+            guest.ssh.close()
+            progress("saving the warm state")
+            seconds = round(time.monotonic() - started, 2)
+            guest.keep_console(folder / "console.log")
+            guest.machine.save(folder)
+            made = Snapshot(folder, token, guest.identity, seconds)
+            about = {name: value for name, value in asdict(made).items() if name != "folder"}
+            (folder / "warm.json").write_text(json.dumps(about))
+            (folder / "warm.json").chmod(0o600)
+            final = self._store.folder("snapshots") / key
+            shutil.rmtree(final, ignore_errors=True)  # half a snapshot cannot be there, a damaged one can
+            folder.rename(final)
+        return Snapshot(final, token, made.identity, seconds)
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """Remove a snapshot that does not work, so that the next call makes another."""
+        with self._store.lock(f"snapshot-{snapshot.folder.name}"):
+            shutil.rmtree(snapshot.folder, ignore_errors=True)
+
+
+class Session:
+    """A guest and the hub in it.  A context manager: leaving it stops the machine."""
+
+    def __init__(self, guest: Guest, hub: Hub) -> None:
+        self.guest = guest
+        self.hub = hub
+
+    @classmethod
+    def boot(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
+        """Boot TARGET from power-on and start the hub over SSH; raises what Guest.boot() raises."""
+        guest = Guest(target, store, size)
+        guest.boot(progress)
+        try:
+            return cls(guest, open_hub(guest, store))
+        except BaseException:
+            guest.stop()
+            raise
+
+    @classmethod
+    def resume(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
+        """Return a pristine session from TARGET's warm state, which is made first if there is none.
+
+        A warm state that cannot be resumed is thrown away and made again, once.
+        """
+        warmth = Warmth(target, store, size)
+        snapshot = warmth.snapshot(progress)
+        try:
+            return cls._from_snapshot(warmth, snapshot)
+        except (HarnessError, struct.error) as error:
+            progress(f"the warm state does not resume ({error}); booting again")
+            warmth.forget(snapshot)
+            return cls._from_snapshot(warmth, warmth.snapshot(progress))
+
+    @classmethod
+    def _from_snapshot(cls, warmth: Warmth, snapshot: Snapshot) -> Self:
+        guest = warmth._guest()
+        try:
+            guest.resume(snapshot.state, snapshot.identity)
+            hub = _connect_hub(guest, snapshot.token)
+            hub.set_time(time.time())
+        except BaseException:
+            guest.stop()
+            raise
+        return cls(guest, hub)
+
+    def close(self) -> None:
+        """Stop the machine."""
+        # The hub's end of the line first, so that it is not taken for the guest's death.
+        with contextlib.suppress(HarnessError):
+            self.hub.close()
+        self.guest.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,241 @@
+"""Bad input gets one line that says what to do, the right exit status, no traceback, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.config import share
+
+README = share() / "README.md"
+
+
+class Cli:
+    """Runs dfly-harness as a user would, with a store of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**os.environ, "DFLY_HARNESS_HOME": str(home), "COLUMNS": "200"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", *arguments]
+        return subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment, cwd=share()
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command and return its exit status, output and errors."""
+        with self.start(*arguments) as process:
+            output, errors = process.communicate(timeout=120)
+        return process.returncode, output, errors
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path / "store")
+
+
+@pytest.fixture
+def ssh_key(tmp_path: Path) -> Path:
+    import paramiko
+
+    file = tmp_path / "key"
+    paramiko.ECDSAKey.generate().write_private_key_file(str(file))
+    return file
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Return a file whose first sectors look like a UFS1 file system."""
+    file = tmp_path / "disk.img"
+    content = bytearray(1 << 20)
+    content[8192 + 1372 : 8192 + 1376] = (0x011954).to_bytes(4, "little")
+    file.write_bytes(content)
+    return file
+
+
+def assert_one_line(result: tuple[int, str, str], status: int, *parts: str) -> None:
+    """Check exit status, that the complaint is the last line on standard error, and what it says."""
+    code, _, errors = result
+    assert code == status, errors
+    assert "Traceback" not in errors
+    last = errors.strip().splitlines()[-1]
+    for part in parts:
+        assert part in last
+
+
+COMMANDS = (
+    (),
+    ("run",),
+    ("image",),
+    ("image", "import"),
+    ("image", "list"),
+    ("image", "show"),
+    ("image", "remove"),
+    ("kernel",),
+    ("kernel", "import"),
+    ("kernel", "list"),
+    ("kernel", "show"),
+    ("kernel", "remove"),
+    ("store",),
+    ("doctor",),
+    ("shell",),
+    ("console",),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(cli: Cli, command: Sequence[str]) -> None:
+    status, output, _ = cli.run(*command, "--help")
+    assert status == 0
+    assert "usage: dfly-harness" in output
+    if command:
+        assert "example:\n  dfly-harness" in output
+
+
+def test_a_kernel_that_is_not_in_the_store(cli: Cli) -> None:
+    assert_one_line(cli.run("run", "--kernel", "README.md"), 2, "image")
+
+
+def test_a_kernel_that_is_not_in_the_store_beside_an_image(cli: Cli, disk: Path, ssh_key: Path) -> None:
+    assert cli.run("image", "import", "base", "--disk", str(disk), "--ssh-key", str(ssh_key))[0] == 0
+    assert_one_line(cli.run("run", "--kernel", "README.md"), 2, "no kernel 'README.md' in the store (there: none yet)")
+
+
+def test_an_image_that_is_not_in_the_store(cli: Cli) -> None:
+    assert_one_line(cli.run("run", "--image", "nope"), 2, "no image 'nope' in the store (there: none yet)")
+
+
+def test_a_file_that_is_no_kernel(cli: Cli) -> None:
+    assert_one_line(cli.run("kernel", "import", "x", str(README)), 2, "README.md", "not an ELF file")
+
+
+def test_a_kernel_file_that_does_not_exist(cli: Cli) -> None:
+    assert_one_line(cli.run("kernel", "import", "x", "/nonexistent"), 2, "/nonexistent")
+
+
+def test_a_disk_that_is_no_disk(cli: Cli, ssh_key: Path) -> None:
+    result = cli.run("image", "import", "x", "--disk", str(README), "--ssh-key", str(ssh_key))
+    assert_one_line(result, 2, "README.md", "not a disk image")
+    assert not list((cli.home / "images").glob("*"))
+
+
+def test_a_disk_that_does_not_exist(cli: Cli, ssh_key: Path) -> None:
+    result = cli.run("image", "import", "x", "--disk", "/nonexistent", "--ssh-key", str(ssh_key))
+    assert_one_line(result, 2, "/nonexistent does not exist")
+
+
+def test_a_key_that_is_no_key(cli: Cli, disk: Path) -> None:
+    result = cli.run("image", "import", "x", "--disk", str(disk), "--ssh-key", str(README))
+    assert_one_line(result, 2, "README.md is not a private SSH key")
+
+
+def test_a_name_taken_already(cli: Cli, disk: Path, ssh_key: Path) -> None:
+    arguments = ("image", "import", "base", "--disk", str(disk), "--ssh-key", str(ssh_key))
+    assert cli.run(*arguments)[0] == 0
+    assert_one_line(cli.run(*arguments), 2, "image 'base' exists already")
+
+
+def test_an_image_is_listed_shown_and_removed(cli: Cli, disk: Path, ssh_key: Path) -> None:
+    assert cli.run("image", "import", "base", "--disk", str(disk), "--ssh-key", str(ssh_key), "--user", "me")[0] == 0
+    assert "UFS1 file system, root ufs:vbd0, login me" in cli.run("image", "list")[1]
+    assert '"user": "me"' in cli.run("image", "show", "base")[1]
+    keys = [blob for blob in (cli.home / "blobs").iterdir() if b"PRIVATE KEY" in blob.read_bytes()[:100]]
+    assert [oct(key.stat().st_mode & 0o777) for key in keys] == ["0o400"]
+    assert cli.run("image", "remove", "base")[0] == 0
+    assert not list((cli.home / "blobs").iterdir())
+    assert_one_line(cli.run("image", "remove", "base"), 2, "no image 'base'")
+
+
+def test_tests_that_do_not_exist(cli: Cli) -> None:
+    assert_one_line(cli.run("run", "--control", "--image", "x"), 2, "--control is a target of its own")
+
+
+def test_an_impossible_machine(cli: Cli) -> None:
+    assert_one_line(cli.run("run", "--memory", "1"), 2, "at least 128 MiB")
+
+
+def test_an_option_that_does_not_exist(cli: Cli) -> None:
+    assert_one_line(cli.run("image", "list", "--frobnicate"), 2, "unrecognized arguments: --frobnicate")
+
+
+def test_a_store_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cli.environment["DFLY_HARNESS_HOME"] = str(tmp_path / "file" / "store")
+    assert_one_line(cli.run("image", "list"), 3, "DFLY_HARNESS_HOME")
+
+
+@pytest.mark.on_vm
+class TestWithTheControlGuest:
+    """What needs a machine that gets as far as starting; the parts of the control guest come from the user's cache."""
+
+    @pytest.fixture
+    def control_cli(self, cli: Cli) -> Cli:
+        """Return a command line whose store is new but for the cache with the control guest."""
+        from harness.store import Store
+
+        cache = Store().cache
+        cli.home.mkdir(parents=True)
+        (cli.home / "cache").symlink_to(cache)
+        return cli
+
+    @staticmethod
+    def machines(cli: Cli) -> list[str]:
+        """Return what is left of machines: folders, and QEMU processes that work in them."""
+        run = cli.home / "run"
+        left = [folder.name for folder in run.iterdir()] if run.exists() else []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if Path(os.readlink(process / "cwd")).is_relative_to(run):
+                    left.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return left
+
+    def test_a_command_runs_in_the_guest_and_its_status_is_ours(self, control_cli: Cli) -> None:
+        status, output, errors = control_cli.run("shell", "--control", "echo out; echo err >&2; exit 7")
+        assert (status, output) == (7, "out\n"), errors
+        assert "err" in errors
+        assert "CONTROL, NOT DRAGONFLY" in errors
+        assert self.machines(control_cli) == []
+
+    def test_a_port_that_is_taken(self, control_cli: Cli) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            result = control_cli.run("shell", "--control", "--ssh-port", port, "true")
+        assert_one_line(result, 2, f"port {port} on 127.0.0.1 is taken")
+        assert self.machines(control_cli) == []
+
+    def test_qemu_that_is_not_installed(self, control_cli: Cli, tmp_path: Path) -> None:
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        for name in ("gcc", "as", "ld", "cc", "dpkg-deb", "apt-cache", "apt-get"):
+            if found := shutil.which(name):
+                (tools / name).symlink_to(found)
+        control_cli.environment["PATH"] = str(tools)
+        result = control_cli.run("shell", "--control", "true")
+        assert_one_line(result, 3, "qemu-system-x86_64 is not installed", "doctor --fix")
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_an_interrupt_in_mid_boot(self, control_cli: Cli, number: int, status: int) -> None:
+        with control_cli.start("shell", "--control", "true") as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "booting" in line:
+                    break
+            assert self.machines(control_cli)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=30)
+        assert process.returncode == status
+        assert "Traceback" not in errors
+        assert "all machines are stopped" in errors.strip().splitlines()[-1]
+        assert self.machines(control_cli) == []

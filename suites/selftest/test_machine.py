@@ -1,0 +1,223 @@
+"""Machines start, stop, pause, save and resume; and nothing is left of them, however they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import GuestLostError, HarnessError, UsageError
+from harness.machine import qemu
+from harness.machine.description import Disk, DiskFormat, MachineDescription
+from harness.machine.qemu import Machine, qemu_img
+from harness.store import Store
+
+pytestmark = pytest.mark.on_vm
+
+SMALL = MachineDescription(memory=128)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    file = tmp_path / "a, disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", str(file), "1M")
+    return Disk(file)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def leftovers(store: Store) -> list[str]:
+    return [folder.name for folder in store.folder("run").iterdir()]
+
+
+def test_a_machine_runs_until_it_is_stopped_and_leaves_nothing(store: Store, disk: Disk) -> None:
+    with Machine(SMALL.with_disks([disk]), store) as machine:
+        machine.start()
+        assert machine.monitor.execute("query-status")["status"] == "running"
+        pid = machine.pid
+        assert pid is not None
+        assert machine.gdb_socket.is_socket()
+    assert machine.pid is None
+    assert not is_running(pid)
+    assert leftovers(store) == []
+
+
+def test_pause_stands_still_and_resume_goes_on(store: Store) -> None:
+    with Machine(SMALL, store) as machine:
+        machine.start()
+        machine.pause()
+        assert machine.monitor.execute("query-status")["running"] is False
+        machine.resume()
+        assert machine.monitor.execute("query-status")["running"] is True
+
+
+def test_two_machines_get_different_ports_that_are_on_loopback_only(store: Store) -> None:
+    with Machine(SMALL, store) as one, Machine(SMALL, store) as two:
+        one.start()
+        two.start()
+        assert one.host_port(22) != two.host_port(22)
+        listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
+        addresses = [line.split()[3] for line in listening.splitlines()]
+        assert f"127.0.0.1:{one.host_port(22)}" in addresses or not addresses
+
+
+def test_a_port_that_is_not_forwarded_is_an_error(store: Store) -> None:
+    with Machine(SMALL, store) as machine:
+        machine.start()
+        with pytest.raises(HarnessError, match="forwards no port"):
+            machine.host_port(80)
+
+
+def test_writes_go_to_an_overlay_and_the_disk_stays_as_it_is(store: Store, disk: Disk) -> None:
+    before = disk.file.read_bytes()
+    with Machine(SMALL.with_disks([disk]), store) as machine:
+        machine.start()
+        machine.monitor.human('qemu-io disk0 "write -P 7 0 64k"')
+    assert disk.file.read_bytes() == before
+
+
+def test_a_saved_machine_resumes_with_its_memory_and_its_disk(store: Store, disk: Disk, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with Machine(SMALL.with_disks([disk]), store) as machine:
+        machine.start(paused=True)
+        machine.monitor.human('qemu-io disk0 "write -P 7 0 512"')
+        memory = machine.read_physical(0xF0000, 4096)
+        state = machine.save(folder)
+    for _ in range(2):  # a state can be resumed any number of times
+        with Machine(SMALL, store) as again:
+            again.start(state, paused=True)
+            assert again.read_physical(0xF0000, 4096) == memory
+            # qemu-io reports a pattern that is not what it should be on QEMU's standard output.
+            again.monitor.human('qemu-io disk0 "read -P 7 0 512"')
+            assert "Pattern verification failed" not in (again.folder / "qemu.log").read_text()
+            again.monitor.human('qemu-io disk0 "read -P 8 0 512"')
+            assert "Pattern verification failed" in (again.folder / "qemu.log").read_text()
+    assert leftovers(store) == []
+
+
+def test_a_state_that_is_damaged_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with Machine(SMALL, store) as machine:
+        machine.start(paused=True)
+        state = machine.save(folder)
+    state.ram.write_bytes(state.ram.read_bytes()[:1000])
+    with Machine(SMALL, store) as again, pytest.raises(HarnessError):
+        again.start(state)
+    assert leftovers(store) == []
+
+
+def test_a_missing_disk_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"disk .*nowhere.* does not exist"):
+        Machine(SMALL.with_disks([Disk(tmp_path / "nowhere")]), store).start()
+    assert leftovers(store) == []
+
+
+def test_a_disk_that_is_no_qcow2_is_refused(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text("not a disk")
+    with pytest.raises(HarnessError, match=r"disk .*text cannot be used"):
+        Machine(SMALL.with_disks([Disk(file, DiskFormat.QCOW2)]), store).start()
+    assert leftovers(store) == []
+
+
+def test_a_port_that_is_taken_is_named(store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} on 127.0.0.1 is taken"):
+            Machine(MachineDescription(memory=128, ssh_port=port), store).start()
+    assert leftovers(store) == []
+
+
+def test_qemu_that_is_not_installed_is_said_with_the_package(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(HarnessError, match=r"not installed.*apt-get install qemu-system-x86"):
+        Machine(SMALL, store).start()
+
+
+def test_qemu_that_refuses_its_arguments_is_quoted(store: Store) -> None:
+    with pytest.raises(HarnessError, match=r"QEMU did not start: .*no-such-cpu"):
+        Machine(MachineDescription(memory=128, cpu="no-such-cpu"), store).start()
+    assert leftovers(store) == []
+
+
+def test_a_machine_killed_from_outside_is_noticed(store: Store) -> None:
+    with Machine(SMALL, store) as machine:
+        machine.start()
+        assert machine.pid is not None
+        os.kill(machine.pid, signal.SIGKILL)
+        assert machine._process is not None
+        machine._process.wait()
+        with pytest.raises(GuestLostError, match="killed by signal 9"):
+            machine.check()
+        with pytest.raises(GuestLostError):
+            machine.pause()
+    assert leftovers(store) == []
+
+
+_PROGRAM = """
+import sys, time
+from pathlib import Path
+from harness.machine.description import MachineDescription
+from harness.machine.qemu import Machine
+from harness.store import Store
+machine = Machine(MachineDescription(memory=128), Store(Path(sys.argv[1])))
+machine.start()
+print(machine.pid, flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "signals"),
+    [
+        ("", ()),
+        ("raise RuntimeError", ()),
+        ("sys.exit(3)", ()),
+        ("time.sleep(60)", (signal.SIGINT,)),
+        ("time.sleep(60)", (signal.SIGKILL,)),
+    ],
+    ids=["end of program", "exception", "exit", "Ctrl-C", "killed outright"],
+)
+def test_no_machine_outlives_the_program_that_made_it(store: Store, then: str, signals: tuple[int, ...]) -> None:
+    argv = [sys.executable, "-c", _PROGRAM.format(then=then), str(store.home)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        for number in signals:
+            program.send_signal(number)
+        program.wait(20)
+        # A kill takes QEMU with it through the kernel; that the process table says so may take an instant.
+        for _ in range(200):
+            if not is_running(pid):
+                break
+            select_instant()
+    assert not is_running(pid)
+    if signal.SIGKILL in signals:
+        store.sweep()
+    assert leftovers(store) == []
+
+
+def select_instant() -> None:
+    """Give way for 10 ms, for an event that nothing announces to us: the end of somebody else's child."""
+    signal.sigtimedwait([], 0.01)
+
+
+def test_the_installed_qemu_has_a_version() -> None:
+    assert qemu.qemu_version()[0].isdigit()

@@ -1,0 +1,134 @@
+"""The store keeps its promises: nothing half-written, nothing taken for what it is not, nothing left of the dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from harness.errors import DeadlineError, HarnessError, UsageError
+from harness.store import Record, Store
+
+
+@dataclass(frozen=True)
+class Thing(Record):
+    """A record made for these tests."""
+
+    KIND: ClassVar[str] = "thing"
+    PLURAL: ClassVar[str] = "kernels"
+
+    content: str = ""
+
+    def blobs(self) -> dict[str, str]:
+        """Return the one blob."""
+        return {"content": self.content}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def a_file(folder: Path, text: str) -> Path:
+    file = folder / "some file"
+    file.write_text(text)
+    return file
+
+
+def test_a_blob_is_found_by_its_digest_and_stored_once(store: Store, tmp_path: Path) -> None:
+    first = store.add_blob(a_file(tmp_path, "content"))
+    second = store.add_blob(a_file(tmp_path, "content"))
+    assert first == second
+    assert store.blob(first).read_text() == "content"
+    assert [blob.name for blob in (store.home / "blobs").iterdir()] == [first]
+
+
+def test_a_missing_blob_is_an_error_that_says_what_to_do(store: Store) -> None:
+    with pytest.raises(HarnessError, match="import it again"):
+        store.blob("0" * 64)
+
+
+def test_a_name_cannot_be_taken_twice(store: Store) -> None:
+    store.put(Thing("one"))
+    with pytest.raises(UsageError, match="exists already"):
+        store.put(Thing("one", content="other"))
+    assert store.get(Thing, "one").content == ""
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(store: Store) -> None:
+    store.put(Thing("one"))
+    with pytest.raises(UsageError, match=r"no thing 'two' in the store \(there: one\)"):
+        store.get(Thing, "two")
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", ".hidden", "a b"])
+def test_a_name_that_could_leave_the_store_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(UsageError, match="no name"):
+        store.put(Thing(name))
+
+
+def test_a_damaged_record_is_reported_and_named(store: Store) -> None:
+    store.put(Thing("one"))
+    (store.home / "kernels" / "one.json").write_text("{")
+    with pytest.raises(HarnessError, match=r"one\.json is damaged"):
+        store.get(Thing, "one")
+
+
+def test_prune_removes_blobs_nobody_refers_to_and_no_others(store: Store, tmp_path: Path) -> None:
+    kept = store.add_blob(a_file(tmp_path, "kept"))
+    lost = store.add_blob(a_file(tmp_path, "lost!"))
+    store.put(Thing("one", content=kept))
+    assert store.prune() == len("lost!")
+    assert store.blob(kept).exists()
+    with pytest.raises(HarnessError):
+        store.blob(lost)
+
+
+def test_verify_finds_a_blob_whose_content_changed(store: Store, tmp_path: Path) -> None:
+    good = store.add_blob(a_file(tmp_path, "good"))
+    bad = store.add_blob(a_file(tmp_path, "bad"))
+    store.blob(bad).chmod(0o644)
+    store.blob(bad).write_text("worse")
+    assert store.damaged_blobs() == [bad]
+    assert good != bad
+
+
+def test_a_scratch_folder_is_gone_after_an_error(store: Store) -> None:
+    with contextlib.suppress(ZeroDivisionError), store.scratch("work") as folder:
+        (folder / "file").touch()
+        _ = 1 // 0
+    assert not folder.exists()
+
+
+def test_a_killed_command_leaves_a_folder_that_the_next_sweep_removes(store: Store) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom harness.store import Store\n"
+        "with Store(Path(sys.argv[1])).scratch('work') as folder:\n    print(folder, flush=True)\n    time.sleep(60)\n"
+    )
+    argv = [sys.executable, "-c", program, str(store.home)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert store.sweep() == 0, "a folder in use must not be swept"
+        os.kill(process.pid, signal.SIGKILL)
+    assert folder.exists()
+    assert store.sweep() == 1
+    assert not folder.exists()
+
+
+def test_a_lock_held_by_another_command_is_waited_for_and_named(store: Store) -> None:
+    second = Store(store.home).lock("thing", deadline=0.1)
+    with store.lock("thing"), pytest.raises(DeadlineError, match="'thing'"), second:
+        pass
+
+
+def test_too_little_space_is_said_before_anything_is_written(store: Store) -> None:
+    with pytest.raises(HarnessError, match=r"no room for a whale: .* MiB free"):
+        store.require_space(1 << 60, "a whale")
