@@ -1,0 +1,168 @@
+"""Who runs next: system calls that wait, signals on their way, processes that reap by themselves.
+
+The model executes one system call at a time.  After each one, `settle()` lets every other process do what it would do
+at once on an idle machine: run its handlers, die, reap, or go on with a call that had been waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from harness.oracle import delivery, lifecycle, signals
+from harness.oracle.clock import SYSTEM_CALL
+from harness.oracle.model import Errno, Proc
+from harness.processes.kinfo import ProcStat
+from harness.processes.vocabulary import SigFlag
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
+
+
+class WouldBlock(Exception):  # noqa: N818  (not a fault: the call is to be tried again when its process is woken)
+    """The system call has to wait."""
+
+
+class State(Enum):
+    """How far a call has come."""
+
+    QUEUED = "queued"  # not begun: the process is stopped, blocked or busy with an earlier call
+    BLOCKED = "blocked"  # sleeps in the kernel
+    RETURNED = "returned"  # the kernel is through with it, the process has not got back to user mode
+    DONE = "done"
+    GONE = "gone"  # the process ended under it
+
+
+class Call:
+    """One thing a test asked a process to do."""
+
+    def __init__(self, proc: Proc, function: Callable[[], object]) -> None:
+        self.proc = proc
+        self.state = State.QUEUED
+        self.value: object = None
+        self.error: str | None = None
+        self._function = function
+
+    def attempt(self) -> None:
+        """Make the system call, or go on with it."""
+        try:
+            self.value = self._function()
+        except WouldBlock:
+            self.state = State.BLOCKED
+            return
+        except Errno as error:
+            self.error = error.name
+        if self.state is not State.GONE:  # as it is after exit()
+            self.state = State.RETURNED
+
+    def interrupt(self) -> None:
+        """End a blocked call with EINTR."""
+        self.error = "EINTR"
+        self.state = State.RETURNED
+
+
+class Scheduler:
+    """Runs what can run."""
+
+    def __init__(self, k: Kernel) -> None:
+        self._k = k
+        self._busy: dict[Proc, None] = {}  # those with calls, in the order in which they were asked
+        self._notified: dict[Proc, None] = {}  # those with signals to look at, in the order of arrival
+        self._woken: set[Proc] = set()
+
+    def submit(self, proc: Proc, function: Callable[[], object]) -> Call:
+        """Let PROC execute FUNCTION as soon as it can; return when nothing more can happen by itself."""
+        call = Call(proc, function)
+        if proc.is_zombie or proc.pid not in self._k.procs:
+            call.state = State.GONE
+            return call
+        proc.calls.append(call)
+        self._busy[proc] = None
+        self.settle()
+        return call
+
+    def withdraw(self, call: Call) -> None:
+        """Forget a call that has not been made, or does not return."""
+        if call in call.proc.calls:
+            call.proc.calls.remove(call)
+
+    def notify(self, proc: Proc) -> None:
+        """signotify(): PROC has a signal to look at."""
+        self._notified[proc] = None
+
+    def wakeup(self, proc: Proc) -> None:
+        """wakeup(): whoever sleeps on PROC has to look again."""
+        self._woken.add(proc)
+
+    def exited(self, proc: Proc) -> None:
+        """A process has become a zombie: nobody answers its calls."""
+        for call in proc.calls:
+            call.state = State.GONE
+        proc.calls.clear()
+        self._busy.pop(proc, None)
+        self._notified.pop(proc, None)
+
+    def settle(self) -> None:
+        """Run until nothing moves."""
+        while self._deliver_one() or self._reap_one() or self._call_one():
+            pass
+
+    def _deliver_one(self) -> bool:
+        for proc in list(self._notified):
+            del self._notified[proc]
+            if not proc.is_zombie and proc.waits_for_vfork is None:
+                self._in(proc, lambda proc=proc: self._return(proc))  # type: ignore[misc]
+                return True
+        return False
+
+    def _reap_one(self) -> bool:
+        for proc in self._k.procs.values():
+            if proc.reaps_itself:
+                for child in proc.children:
+                    if child.is_zombie:
+                        lifecycle.proc_remove_zombie(self._k, child)
+                        return True
+        return False
+
+    def _call_one(self) -> bool:
+        for proc in list(self._busy):
+            if not proc.calls:
+                del self._busy[proc]
+                continue
+            call = proc.calls[0]
+            if proc.stat is not ProcStat.SACTIVE or proc.waits_for_vfork is not None:
+                continue
+            if call.state is State.RETURNED:
+                call.state = State.DONE
+                proc.calls.remove(call)
+                return True
+            if call.state is State.QUEUED or proc in self._woken:
+                self._woken.discard(proc)
+                self._in(proc, lambda call=call, proc=proc: self._execute(proc, call))  # type: ignore[misc]
+                return True
+        return False
+
+    def _in(self, proc: Proc, action: Callable[[], None]) -> None:
+        self._k.current = proc
+        try:
+            action()
+        finally:
+            self._k.current = None
+
+    def _execute(self, proc: Proc, call: Call) -> None:
+        self._k.clock.advance(SYSTEM_CALL)
+        call.attempt()
+        if not proc.is_zombie and proc.waits_for_vfork is None:
+            self._return(proc)
+
+    def _return(self, proc: Proc) -> None:
+        """Go back to user mode, out of a call that sleeps if a handler has to run."""
+        call = proc.calls[0] if proc.calls else None
+        if call is not None and call.state is State.BLOCKED:
+            signal = signals.issignal(self._k, proc)
+            if signal and SigFlag.SA_RESTART not in proc.sigacts.of(signal).flags:
+                call.interrupt()
+            elif signal:
+                self.wakeup(proc)
+        delivery.return_to_user(self._k, proc)

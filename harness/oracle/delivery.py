@@ -1,0 +1,78 @@
+"""Back to user mode: where signals act (trap.c: userret(), kern_sig.c: postsig(), sigexit())."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.oracle import lifecycle, signals
+from harness.oracle.model import ACORE, AXSIG, Disposition, Proc
+from harness.oracle.signals_table import IGNORED_AT_BIRTH, Prop, sigprop
+from harness.processes.abi import DRAGONFLY
+from harness.processes.kinfo import ProcFlag, ProcStat
+from harness.processes.vocabulary import SigFlag, SignalRecord
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
+
+CORE_FLAG = 0x80  # WCOREFLAG
+
+
+def return_to_user(k: Kernel, proc: Proc) -> None:
+    """userret(): stop, die, or run handlers.
+
+    Each signal that can be delivered pushes a frame for its handler before any handler runs, so the last one, which has
+    the highest number, runs first.  A process that stops on the way runs its handlers when it is continued.
+    """
+    while not proc.is_zombie:
+        signal = signals.issignal(k, proc)
+        if proc.stat is ProcStat.SSTOP:
+            if proc.stop_unreported:
+                signals.report_stop(k, proc)
+            return
+        if signal and proc.sigacts.of(signal).action != "catch":
+            signals.take(proc, signal)
+            sigexit(k, proc, signal)
+        elif signal:
+            _postsig(k, proc, signal)
+        elif proc.frames:
+            number, disposition, returnmask = proc.frames.pop()
+            _handle(k, proc, number, disposition)
+            proc.mask = returnmask  # sigreturn()
+        else:
+            return
+
+
+def _postsig(k: Kernel, proc: Proc, signal: int) -> None:
+    """postsig(): make the handler of SIGNAL the next thing to run."""
+    signals.take(proc, signal)
+    disposition = proc.sigacts.of(signal)
+    if k.rules.resets_handler(disposition.flags):
+        dispositions = {**proc.sigacts.dispositions, signal: replace(disposition, action="default")}
+        ignored = proc.sigacts.ignored | ({signal} & IGNORED_AT_BIRTH)
+        proc.sigacts = replace(proc.sigacts, dispositions=dispositions, ignored=ignored)
+    proc.frames.append((signal, disposition, proc.mask))
+    proc.mask |= k.rules.handler_mask(signal, disposition.mask, disposition.flags)
+
+
+def _handle(k: Kernel, proc: Proc, signal: int, disposition: Disposition) -> None:
+    """The logging handler of a driven process; the seed leaves all of siginfo_t but the signal number 0."""
+    if disposition.is_internal:
+        return
+    siginfo = SigFlag.SA_SIGINFO in disposition.flags
+    record = SignalRecord(DRAGONFLY.signal_name(signal), 0, 0, 0, 0, proc.logged, k.clock.monotonic, siginfo)
+    proc.log.append(record)
+    proc.logged += 1
+
+
+def sigexit(k: Kernel, proc: Proc, signal: int) -> None:
+    """sigexit(): die of a signal."""
+    proc.acflag |= AXSIG
+    status = signal
+    if Prop.CORE in sigprop(signal):
+        if not proc.flags & ProcFlag.P_SUGID and proc.cred.uid == 0:  # others cannot write where it would go
+            status |= CORE_FLAG
+            proc.acflag |= ACORE
+        # A process that dumps core passes for stopped until it is a zombie, even to orphanpg().
+        proc.stat = ProcStat.SSTOP
+    lifecycle.exit1(k, proc, status)

@@ -1,0 +1,136 @@
+"""Birth and death of processes (kern_fork.c, kern_exit.c, kern_exec.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.oracle import jobs, reapers, signals
+from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
+from harness.oracle.signals_table import SIGCHLD
+from harness.processes.kinfo import ProcFlag, ProcStat
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
+
+FORK_FAILURE = 0.5  # s that a refused fork() sleeps
+
+
+def fork1(k: Kernel, parent: Proc, *, vfork: bool = False) -> Proc:
+    """fork1(): make a child."""
+    if not k.rules.can_fork(k, parent):
+        k.clock.advance(FORK_FAILURE)
+        raise Errno("EAGAIN")
+    child = Proc(
+        k.pids.new_pid(),
+        parent,
+        parent.cred,
+        k.rules.inherits_sigacts(parent.sigacts),
+        None,
+        k.next_birth(),
+        k.clock.realtime,
+    )
+    # What lies between p_startcopy and p_endcopy, the last stop signal among it.
+    child.comm, child.args, child.path, child.cwd = parent.comm, parent.args, parent.path, parent.cwd
+    child.xstat = parent.xstat
+    child.nproc_limit = parent.nproc_limit
+    child.mask = k.rules.inherits_mask(parent.mask)
+    child.flags = P_MAYBETHREADED | (parent.flags & ProcFlag.P_SUGID)
+    child.acflag = AFORK
+    if vfork:
+        child.flags |= ProcFlag.P_PPWAIT
+        if k.rules.vfork_blocks():
+            parent.waits_for_vfork = child
+    reapers.inherit(k, parent, child)
+    k.procs[child.pid] = child
+    jobs.join_at_fork(k, parent, child)
+    adopt(k, parent, child)
+    return child
+
+
+def adopt(k: Kernel, parent: Proc, child: Proc) -> None:
+    """Enter CHILD into its parent's list of children."""
+    child.parent = parent
+    parent.children.insert(k.rules.child_goes_to(parent.children, child), child)
+
+
+def release_vfork_parent(k: Kernel, child: Proc) -> None:
+    """exit1(), kern_execve(): the parent of a vforked child may go on."""
+    child.flags &= ~ProcFlag.P_PPWAIT
+    parent = child.parent
+    if parent is not None and parent.waits_for_vfork is child:
+        parent.waits_for_vfork = None
+        k.scheduler.notify(parent)
+
+
+def exec_program(k: Kernel, proc: Proc, path: str, args: tuple[bytes, ...]) -> None:
+    """kern_execve(): run another program in the same process."""
+    signals.execsigs(proc)
+    proc.comm = path.rpartition("/")[2][:16]
+    proc.path, proc.args = path, args
+    proc.flags |= ProcFlag.P_EXEC
+    release_vfork_parent(k, proc)
+    if proc.cred.uid == proc.cred.ruid and proc.cred.gid == proc.cred.rgid:
+        proc.flags &= ~ProcFlag.P_SUGID
+    proc.cred = k.rules.exec_saves_uid(proc.cred)
+    proc.acflag &= ~AFORK
+
+
+def exit1(k: Kernel, proc: Proc, status: int) -> None:
+    """exit1(): become a zombie with STATUS, give the children away, tell the parent."""
+    rules = k.rules
+    proc.flags |= ProcFlag.P_WEXIT | P_POSTEXIT
+    proc.xstat = status & 0xFFFF
+    proc.pending.clear()
+    proc.notified.clear()
+    if proc.is_session_leader and rules.leader_exit_unleads():
+        proc.session.leader = None
+    if rules.exit_counts():
+        jobs.fixjobc(k, proc, proc.group, entering=False)
+    release_vfork_parent(k, proc)
+    _proc_move_allproc_zombie(k, proc)
+    reaper = reapers.exit_reaper(proc)
+    if proc.children:
+        heir = rules.reaper_inherits(k, proc, reapers.reaper_of(k, reaper))
+        while proc.children:
+            adopt(k, heir, proc.children.pop(0))
+        k.scheduler.wakeup(heir)
+    assert proc.parent is not None
+    if rules.forgoes_zombies(proc.parent):
+        proc_reparent(k, proc, reapers.reaper_of(k, reaper))
+    reapers.drop(reaper)
+    if rules.exit_signals_parent():
+        signals.ksignal(k, proc.parent, SIGCHLD)
+    k.scheduler.wakeup(proc.parent)
+    k.scheduler.exited(proc)
+
+
+def _proc_move_allproc_zombie(k: Kernel, proc: Proc) -> None:
+    """proc_move_allproc_zombie(): from here on pfind() does not see it."""
+    proc.stat = ProcStat.SZOMB
+    if k.rules.exit_stamps_pid():
+        k.pids.stamp(proc.pid)
+    if k.rules.group_is_left_at_exit():
+        jobs.leavepgrp(k, proc)
+
+
+def proc_reparent(k: Kernel, child: Proc, parent: Proc) -> None:
+    """proc_reparent(): give a process another parent.  The old one is woken when it has no child left."""
+    old = child.parent
+    assert old is not None
+    if old is parent:
+        return
+    old.children.remove(child)
+    adopt(k, parent, child)
+    if not old.children:
+        k.scheduler.wakeup(old)
+
+
+def proc_remove_zombie(k: Kernel, child: Proc) -> None:
+    """proc_remove_zombie(), and the rest of reaping: the process is gone, and its pid rests for a while."""
+    assert child.parent is not None
+    child.parent.children.remove(child)
+    child.parent = None
+    del k.procs[child.pid]
+    if k.rules.reap_stamps_pid():
+        k.pids.stamp(child.pid)
+    jobs.leavepgrp(k, child)

@@ -1,0 +1,178 @@
+"""The things the kernel keeps: processes, process groups, sessions, credentials, dispositions, reapers.
+
+Plain data.  The names follow the members of the C structures without their prefixes (`struct proc`, `struct pgrp`,
+`struct session`, `struct ucred`, `struct sigacts`, `struct sysreaper`); what happens to them is told in the other
+modules, one per concept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.processes.kinfo import ProcFlag, ProcStat
+from harness.processes.vocabulary import SigFlag, SignalRecord
+
+if TYPE_CHECKING:
+    from harness.oracle.calls import Call
+
+NO_FLAGS = SigFlag(0)
+
+# Bits of p_flags every process of today's kernel has, or gains while it dies, which no test looks for by name.
+P_POSTEXIT = ProcFlag(0x00040)
+P_MAYBETHREADED = ProcFlag(0x00400)
+
+AFORK, ACORE, AXSIG = 0x01, 0x08, 0x10  # sys/acct.h: forked without exec, dumped core, killed by a signal
+
+
+class Errno(Exception):  # noqa: N818  (the outcome of a system call, turned into GuestError by the facade)
+    """A system call of the model fails with the errno called `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """struct ucred: whose process it is.  Replaced as a whole, never changed."""
+
+    uid: int = 0  # effective
+    ruid: int = 0
+    svuid: int = 0
+    gid: int = 0
+    rgid: int = 0
+    svgid: int = 0
+
+
+@dataclass(frozen=True)
+class Disposition:
+    """What one signal does: `action` is "default", "ignore" or "catch", as sigaction() last set it."""
+
+    action: str = "default"
+    flags: SigFlag = SigFlag.SA_RESTART  # what the kernel reports for a signal nobody has touched
+    mask: frozenset[int] = frozenset()  # blocked while the handler runs
+    is_internal: bool = False  # a handler of the driven program itself, which logs nothing
+
+
+DEFAULT_DISPOSITION = Disposition()
+
+
+@dataclass(frozen=True)
+class SigActs:
+    """struct sigacts: the dispositions of a process.  Replaced as a whole, so that fork() may share it."""
+
+    dispositions: Mapping[int, Disposition] = field(default_factory=dict)
+    ignored: frozenset[int] = frozenset()  # ps_sigignore: dropped on arrival
+    no_child_wait: bool = False  # PS_NOCLDWAIT
+    no_child_stop: bool = False  # PS_NOCLDSTOP
+    child_ignored: bool = False  # PS_CLDSIGIGN
+
+    def of(self, signal: int) -> Disposition:
+        """Return the disposition of SIGNAL."""
+        return self.dispositions.get(signal, DEFAULT_DISPOSITION)
+
+    @property
+    def caught(self) -> frozenset[int]:
+        """ps_sigcatch: the signals that have a handler."""
+        return frozenset(number for number, one in self.dispositions.items() if one.action == "catch")
+
+    @property
+    def flag_word(self) -> int:
+        """ps_flag as kp_sigflag shows it."""
+        return self.no_child_wait * 1 | self.no_child_stop * 2 | self.child_ignored * 4
+
+
+@dataclass(eq=False)
+class Session:
+    """struct session.  `references` are its process groups; its id is taken until the last one is gone."""
+
+    sid: int
+    leader: Proc | None
+    login: str = ""
+    references: int = 1
+
+
+@dataclass(eq=False)
+class Pgrp:
+    """struct pgrp.  `references` are its members; its id is taken until the last one is reaped or has moved on."""
+
+    pgid: int
+    session: Session
+    members: list[Proc] = field(default_factory=list)
+    jobc: int = 0  # members whose parent is in another group of the same session
+    references: int = 1
+
+
+@dataclass(eq=False)
+class Reaper:
+    """struct sysreaper: a process that inherits the orphans among its descendants; None once it is gone."""
+
+    proc: Proc | None
+    parent: Reaper | None
+    real_init: bool = False
+    references: int = 1
+
+
+@dataclass(eq=False)
+class Proc:
+    """struct proc with its only lwp."""
+
+    pid: int
+    parent: Proc | None
+    cred: Credentials
+    sigacts: SigActs
+    reaper: Reaper | None
+    birth: int  # serial number of the fork: the order of the kernel's lists
+    start: float = 0.0  # s since the epoch
+    pgrp: Pgrp | None = None
+    stat: ProcStat = ProcStat.SACTIVE
+    flags: ProcFlag = P_MAYBETHREADED
+    children: list[Proc] = field(default_factory=list)  # youngest first
+    xstat: int = 0  # exit status word of a zombie, otherwise the last stop signal
+    comm: str = ""
+    args: tuple[bytes, ...] = ()
+    path: str = ""  # of the program
+    cwd: str = "/"
+    acflag: int = 0
+    nproc_limit: int = 1 << 62  # RLIMIT_NPROC
+    mask: frozenset[int] = frozenset()  # lwp_sigmask
+    pending: set[int] = field(default_factory=set)  # p_siglist
+    notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
+    stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
+    frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run
+    waits_for_vfork: Proc | None = None  # blocked until this child has exited or run a program
+    log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
+    logged: int = 0  # deliveries to the logging handler so far
+    calls: list[Call] = field(default_factory=list)  # what the test asked this process to do, in order
+    reaps_itself: bool = False  # init and the hub: they wait for any child as soon as there is one to wait for
+
+    @property
+    def group(self) -> Pgrp:
+        """Its process group; every process has one until it is reaped."""
+        assert self.pgrp is not None
+        return self.pgrp
+
+    @property
+    def session(self) -> Session:
+        """Its session."""
+        return self.group.session
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether it has exited and was not reaped yet."""
+        return self.stat is ProcStat.SZOMB
+
+    @property
+    def is_session_leader(self) -> bool:
+        """SESS_LEADER(p)."""
+        return self.session.leader is self
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it is a process of the kernel (P_SYSTEM)."""
+        return bool(self.flags & ProcFlag.P_SYSTEM)
+
+    def __repr__(self) -> str:
+        return f"<Proc {self.pid} {self.stat.name}>"

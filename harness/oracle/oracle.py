@@ -1,0 +1,47 @@
+"""The oracle: one kernel of the model and a way into it."""
+
+from __future__ import annotations
+
+from harness.oracle import jobs, lifecycle
+from harness.oracle.kernel import Kernel
+from harness.oracle.model import Disposition
+from harness.oracle.process import NO_FLAGS, OracleProcess
+from harness.oracle.rules import Rules
+from harness.oracle.signals_table import NSIG, SIGSYS
+from harness.oracle.variants import rules_of
+
+
+class Oracle:
+    """A booted guest that exists only as a specification."""
+
+    def __init__(self, rules: Rules, seed: int) -> None:
+        self.kernel = Kernel(rules, seed)
+        k = self.kernel
+        # What the host talks to in a real guest: a child of init, started by a remote login of root.
+        self._hub = lifecycle.fork1(k, k.init)
+        program = "/tmp/dfly-harness/executor"  # noqa: S108  (a name in the model)
+        lifecycle.exec_program(k, self._hub, program, (program.encode(), b"hub", b"/tmp/dfly-harness/hub"))
+        self._hub.cwd = "/root"
+        jobs.setsid(k, self._hub)
+
+    def spawn(self) -> OracleProcess:
+        """Return a fresh process: root, leader of a session of its own, default signals, child of the hub."""
+        proc = lifecycle.fork1(self.kernel, self._hub)
+        untouched = {number: Disposition(flags=NO_FLAGS) for number in range(1, NSIG + 1)}
+        # The driven program must survive system calls the kernel does not know.
+        untouched[SIGSYS] = Disposition("catch", NO_FLAGS, is_internal=True)
+        proc.sigacts = type(proc.sigacts)(untouched, proc.sigacts.ignored - {SIGSYS})
+        jobs.setsid(self.kernel, proc)
+        return OracleProcess(self.kernel, proc)
+
+    def sleep(self, seconds: float) -> None:
+        """Let SECONDS of virtual time pass."""
+        self.kernel.clock.advance(seconds)
+
+
+def make_oracle(variant: str | None = None, *, seed: int = 0) -> Oracle:
+    """Make the oracle, or the wrong one called VARIANT; SEED decides everything that is random in it.
+
+    Raises UsageError for an unknown variant.
+    """
+    return Oracle(rules_of(variant), seed)

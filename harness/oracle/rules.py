@@ -1,0 +1,466 @@
+"""The promises that can be broken one at a time.
+
+Each member is one promise of the kernel, as a number or as a predicate, named after what it decides and documented with
+the C function that keeps it.  `Rules` is the specification; a wrong oracle (variants.py) overrides one member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.oracle.model import Credentials, Pgrp, Proc, Session, SigActs
+from harness.oracle.signals_table import Prop
+from harness.processes.abi import DRAGONFLY
+from harness.processes.kinfo import ProcFlag, ProcStat
+from harness.processes.vocabulary import SigFlag, WaitOption
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
+
+HASH_SIZE = 256  # ALLPROC_HSIZE
+
+WNOHANG, WUNTRACED, WCONTINUED, WLINUXCLONE = (
+    DRAGONFLY.wait_options[option]
+    for option in (WaitOption.WNOHANG, WaitOption.WUNTRACED, WaitOption.WCONTINUED, WaitOption.WLINUXCLONE)
+)
+
+
+class Rules:
+    """What DragonFly does at the seed revision."""
+
+    # ---- kern_proc.c: proc_add_allproc(), proc_makepid(), procinit() ----
+
+    #: Exclusive upper bound of process ids (sys/proc.h).
+    PID_MAX = 999_999
+    #: After a wrap, ids below this one are left to the system.
+    FIRST_REUSED_PID = 100
+    #: PIDDOM_DELAY: seconds during which a reaped id stays out of use, the last one included.
+    REUSE_DELAY = 10
+    #: Distance to the next candidate when the chosen id is taken: it keeps the hash chain.
+    COLLISION_STRIDE = HASH_SIZE
+    #: nextpid advances by one per candidate.
+    STEP = 1
+
+    @property
+    def pid_domains(self) -> int:
+        """PIDSEL_DOMAINS: how many ids have a stamp of their own."""
+        return self.PID_MAX // HASH_SIZE * HASH_SIZE
+
+    def initial_stamp(self, index: int) -> int:
+        """procinit(): stamps differ, so that not all of the first ids are held back at the same time."""
+        return (index - (self.REUSE_DELAY + 1)) & 0xFF
+
+    def age(self, now: int, stamp: int) -> int:
+        """Seconds since STAMP in 8-bit signed arithmetic: after 256 s it begins anew."""
+        return ((now - stamp + 128) & 0xFF) - 128
+
+    def is_recent(self, age: int) -> bool:
+        """Whether an id of this age must not be handed out yet."""
+        return 0 <= age <= self.REUSE_DELAY
+
+    def first_pid_with_delay(self) -> int:
+        """Below it, ids are handed out in order whatever their stamp: init must be 1."""
+        return 100
+
+    def random_offset(self, modulus: int, random_bits: int) -> int:
+        """proc_add_allproc(): kern.randompid mixes something below the modulus into each candidate."""
+        return random_bits % modulus if modulus else 0
+
+    def live_pid_is_taken(self) -> bool:
+        """The id of a process is not handed out again."""
+        return True
+
+    def zombie_pid_is_taken(self) -> bool:
+        """Neither is the id of a process that has exited but was not reaped."""
+        return True
+
+    def pgid_is_taken(self) -> bool:
+        """Neither is the id of a process group that still has a member."""
+        return True
+
+    def sid_is_taken(self) -> bool:
+        """Neither is the id of a session that still has a process group."""
+        return True
+
+    def counts_domain_skips(self) -> bool:
+        """kern.pid_domain_skips counts candidates held back for their stamp."""
+        return True
+
+    def counts_inner_skips(self) -> bool:
+        """kern.pid_inner_skips counts candidates that were taken."""
+        return True
+
+    # ---- kern_proc.c: proc_remove_zombie(), pgrel(), sess_rele() ----
+
+    def reap_stamps_pid(self) -> bool:
+        """proc_remove_zombie(): reaping starts the delay of the pid."""
+        return True
+
+    def exit_stamps_pid(self) -> bool:
+        """proc_move_allproc_zombie(): exiting alone starts nothing."""
+        return False
+
+    def release_stamps_pgid(self) -> bool:
+        """pgrel(): the end of a process group starts the delay of its id."""
+        return True
+
+    def release_stamps_sid(self) -> bool:
+        """sess_rele(): the end of a session starts the delay of its id."""
+        return True
+
+    # ---- kern_proc.c: sysctl_kern_randompid() ----
+
+    def clamp_randompid(self, value: int) -> int:
+        """A modulus is 0 (off) or between 100 and PID_MAX - 100; what is out of range becomes the largest."""
+        if value < 0 or value > self.PID_MAX - 100:
+            return self.PID_MAX - 100
+        if value < 2:
+            return 0
+        return max(value, 100)
+
+    def may_write_sysctl(self, cred: Credentials) -> bool:
+        """Only root changes system variables (kern_sysctl.c: sysctl_root())."""
+        return self.is_privileged(cred)
+
+    # ---- kern_proc.c: inferior(), pfind(), zpfind(), pgfind() ----
+
+    def inferior(self, k: Kernel, proc: Proc, of: Proc) -> bool:
+        """Whether PROC is OF or descends from it, through any number of generations."""
+        at: Proc | None = proc
+        while at is not None and at.pid != 0:
+            if at is of:
+                return True
+            at = at.parent
+        return False
+
+    def pfind(self, k: Kernel, pid: int) -> Proc | None:
+        """Find a process by pid; zombies are not found."""
+        proc = k.procs.get(pid)
+        return None if proc is None or proc.is_zombie else proc
+
+    def zpfind(self, k: Kernel, pid: int) -> Proc | None:
+        """Find a zombie by pid."""
+        proc = k.procs.get(pid)
+        return proc if proc is not None and proc.is_zombie else None
+
+    def pgfind(self, k: Kernel, pgid: int) -> Pgrp | None:
+        """Find a process group by id, whatever session it is in."""
+        return k.groups.get(pgid)
+
+    # ---- kern_proc.c: enterpgrp(), leavepgrp(), pgrel(), sess_hold(), sess_rele() ----
+
+    def new_session_login(self, old: Session) -> str:
+        """enterpgrp(): a new session begins with the login name of the old one."""
+        return old.login
+
+    def new_session_leader(self, proc: Proc) -> Proc | None:
+        """enterpgrp(): who calls setsid() leads the new session."""
+        return proc
+
+    def leaves_old_group(self) -> bool:
+        """enterpgrp(): a process is in one group at a time."""
+        return True
+
+    def entering_counts(self) -> bool:
+        """enterpgrp(): entering a group is accounted for by fixjobc()."""
+        return True
+
+    def leaving_counts(self) -> bool:
+        """enterpgrp(): so is leaving one."""
+        return True
+
+    def exit_counts(self) -> bool:
+        """kern_exit.c, exit1(): so is exiting."""
+        return True
+
+    def group_ends_with(self, group: Pgrp, leaving: Proc) -> bool:
+        """pgrel(): a process group ends when its last member leaves it, not before."""
+        return group.references == 0
+
+    def group_is_left_at_exit(self) -> bool:
+        """leavepgrp() is called by the reaper: a zombie is still a member."""
+        return False
+
+    def group_holds_session(self) -> bool:
+        """enterpgrp(): each process group of a session holds it (sess_hold())."""
+        return True
+
+    def session_ends_with(self, session: Session) -> bool:
+        """sess_rele(): a session ends when its last process group has."""
+        return session.references == 0
+
+    def leader_exit_unleads(self) -> bool:
+        """kern_exit.c, exit1(): a session whose leader has exited has none."""
+        return True
+
+    # ---- kern_proc.c: fixjobc(), orphanpg() ----
+
+    def qualifies(self, group: Pgrp, parent: Pgrp, session: Session) -> bool:
+        """A member counts for job control if its parent is in another group of the same session."""
+        return parent is not group and parent.session is session
+
+    def adjusts_children(self) -> bool:
+        """fixjobc() looks at the children of the process, too."""
+        return True
+
+    def adjusts_for_child(self, child: Proc) -> bool:
+        """Children that are zombies no longer count."""
+        return not child.is_zombie
+
+    def orphan_signals(self, group: Pgrp) -> tuple[str, ...]:
+        """orphanpg(): what every member of a group gets that has just become orphaned."""
+        if any(member.stat is ProcStat.SSTOP for member in group.members):
+            return ("SIGHUP", "SIGCONT")
+        return ()
+
+    def orphan_receives(self, member: Proc) -> bool:
+        """orphanpg(): every member gets them, stopped or not."""
+        return True
+
+    # ---- kern_proc.c: sysctl_kern_proc() ----
+
+    def lists_in_all(self, proc: Proc) -> bool:
+        """Zombies are listed."""
+        return True
+
+    def matches_pgrp(self, proc: Proc, pgid: int) -> bool:
+        """kern.proc.pgrp: members of the group, zombies included."""
+        return proc.pgrp is not None and proc.pgrp.pgid == pgid
+
+    def matches_uid(self, proc: Proc, uid: int) -> bool:
+        """kern.proc.uid is about the effective user id."""
+        return proc.cred.uid == uid
+
+    def matches_ruid(self, proc: Proc, uid: int) -> bool:
+        """kern.proc.ruid is about the real user id."""
+        return proc.cred.ruid == uid
+
+    def shows(self, k: Kernel, viewer: Credentials, proc: Proc) -> bool:
+        """security.ps_showallprocs=0 hides what one may not touch."""
+        return bool(k.variables["security.ps_showallprocs"]) or not self.trespasses(viewer, proc.cred)
+
+    def shows_by_pid(self, k: Kernel, viewer: Credentials, proc: Proc) -> bool:
+        """kern.proc.pid does not ask security.ps_showallprocs."""
+        return True
+
+    def shows_kernel_threads(self, k: Kernel, query: str) -> bool:
+        """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0."""
+        return query == "all" and bool(k.variables["security.ps_showallthreads"])
+
+    def shows_args(self, k: Kernel, viewer: Credentials, proc: Proc) -> bool:
+        """kern.ps_argsopen=0 hides arguments and directory of what one may not touch."""
+        return bool(k.variables["kern.ps_argsopen"]) or not self.trespasses(viewer, proc.cred)
+
+    def pathname_of_nobody(self) -> str | None:
+        """sysctl_kern_proc_pathname(): the error for a pid that is not found."""
+        return "ESRCH"
+
+    def jobc_shown(self, group: Pgrp) -> int:
+        """fill_kinfo_proc(): kp_jobc is the group's count."""
+        return group.jobc
+
+    def exitstat_shown(self, proc: Proc) -> int:
+        """fill_kinfo_proc(): kp_exitstat is p_xstat."""
+        return proc.xstat
+
+    # ---- kern_prot.c ----
+
+    def is_privileged(self, cred: Credentials) -> bool:
+        """priv_check_cred(): effective user id 0."""
+        return cred.uid == 0
+
+    def trespasses(self, subject: Credentials, target: Credentials) -> bool:
+        """p_trespass(): whether SUBJECT may not touch TARGET: none of the four pairs of ids match, and not root."""
+        mine, theirs = {subject.uid, subject.ruid}, {target.uid, target.ruid}
+        return not (mine & theirs) and not self.is_privileged(subject)
+
+    def setsid_refused(self, k: Kernel, proc: Proc) -> bool:
+        """sys_setsid(): refused to group leaders, and while a group with the caller's pid exists."""
+        return proc.group.pgid == proc.pid or self.pgfind(k, proc.pid) is not None
+
+    def setpgid_negative(self) -> str | None:
+        """sys_setpgid(): error for a negative group id."""
+        return "EINVAL"
+
+    def setpgid_stranger(self, caller: Proc, target: Proc) -> str | None:
+        """sys_setpgid(): error for a descendant of another session."""
+        return None if target.session is caller.session else "EPERM"
+
+    def setpgid_after_exec(self, target: Proc) -> str | None:
+        """sys_setpgid(): error for a descendant that has run another program."""
+        return "EACCES" if target.flags & ProcFlag.P_EXEC else None
+
+    def setpgid_leader(self, target: Proc) -> str | None:
+        """sys_setpgid(): error for a session leader."""
+        return "EPERM" if target.is_session_leader else None
+
+    def setpgid_group(self, caller: Proc, group: Pgrp | None) -> str | None:
+        """sys_setpgid(): error for a group that does not exist or is of another session."""
+        return None if group is not None and group.session is caller.session else "EPERM"
+
+    def getsid(self, proc: Proc) -> int:
+        """sys_getsid(): the session's id, whoever asks."""
+        return proc.session.sid
+
+    def getpgid(self, proc: Proc) -> int:
+        """sys_getpgid(): the group's id, whoever asks."""
+        return proc.group.pgid
+
+    def may_setlogin(self, cred: Credentials) -> bool:
+        """sys_setlogin(): root only."""
+        return self.is_privileged(cred)
+
+    #: MAXLOGNAME, the final zero byte included.
+    LOGIN_SIZE = 17
+
+    def setlogin_reaches(self, session: Session) -> Session:
+        """sys_setlogin(): the name is the session's, not the process's."""
+        return session
+
+    def exec_saves_uid(self, cred: Credentials) -> Credentials:
+        """kern_exec.c, kern_execve(): the saved user id becomes the effective one."""
+        return replace(cred, svuid=cred.uid, svgid=cred.gid)
+
+    # ---- kern_fork.c ----
+
+    def fork_keeps_pgrp(self, parent: Proc) -> Pgrp:
+        """fork1(): a child begins in its parent's process group."""
+        return parent.group
+
+    def child_goes_to(self, children: list[Proc], child: Proc) -> int:
+        """fork1(), proc_reparent(): position in the parent's list of children: the youngest comes first."""
+        return 0
+
+    def inherits_mask(self, mask: frozenset[int]) -> frozenset[int]:
+        """lwp_fork(): the signal mask is inherited."""
+        return mask
+
+    def inherits_sigacts(self, sigacts: SigActs) -> SigActs:
+        """fork1(): dispositions are inherited."""
+        return sigacts
+
+    def vfork_blocks(self) -> bool:
+        """start_forked_proc(): the parent waits until a vforked child has exited or run a program."""
+        return True
+
+    def can_fork(self, k: Kernel, proc: Proc) -> bool:
+        """fork1(): the last ten slots are root's; RLIMIT_NPROC binds everybody else."""
+        uid = proc.cred.ruid
+        limit = k.variables["kern.maxproc"]
+        if len(k.procs) >= limit or (uid != 0 and len(k.procs) >= limit - 10):
+            return False
+        return uid == 0 or k.process_count(uid) + 1 <= proc.nproc_limit
+
+    # ---- kern_fork.c: reapers ----
+
+    def reaper_inherits(self, k: Kernel, dying: Proc, reaper: Proc) -> Proc:
+        """exit1(): who gets the children of a process that exits: the nearest reaper, in the end init."""
+        return reaper
+
+    def reaper_is_inherited(self) -> bool:
+        """fork1(): a child has the reaper of its parent, and so have its own children."""
+        return True
+
+    # ---- kern_exit.c: exit1(), kern_wait() ----
+
+    def exit_status(self, status: int) -> int:
+        """sys_exit(): the low byte of the argument is kept."""
+        return (status & 0xFF) << 8
+
+    def forgoes_zombies(self, parent: Proc) -> bool:
+        """exit1(): a parent that ignores SIGCHLD, or set SA_NOCLDWAIT, is spared the zombie."""
+        return parent.sigacts.no_child_wait or parent.sigacts.child_ignored
+
+    def exit_signals_parent(self) -> bool:
+        """exit1(): the (possibly new) parent gets SIGCHLD."""
+        return True
+
+    def zombie_keeps_status(self, xstat: int) -> int:
+        """kern_wait(): the status is the one the child exited with."""
+        return xstat
+
+    def wait_matches(self, caller: Proc, child: Proc, pid: int) -> bool:
+        """kern_wait(): -1 is any child, 0 one of the caller's group, -n one of group n."""
+        if pid == 0:
+            pid = -caller.group.pgid
+        return pid == -1 or child.pid == pid or child.group.pgid == -pid
+
+    #: kern_wait(): the options it knows; any other bit is EINVAL.
+    WAIT_OPTIONS = WNOHANG | WUNTRACED | WCONTINUED | WLINUXCLONE
+
+    def reports_stop(self, child: Proc, untraced: bool) -> bool:
+        """kern_wait(): each stop is reported once, to those who ask for it."""
+        return untraced and child.stat is ProcStat.SSTOP and not child.flags & ProcFlag.P_WAITED
+
+    def reports_continue(self, child: Proc, continued: bool) -> bool:
+        """kern_wait(): each continuation is reported once, to those who ask for it."""
+        return continued and bool(child.flags & ProcFlag.P_CONTINUED)
+
+    def report_clears(self) -> bool:
+        """kern_wait(): having been reported, a change is not reported again."""
+        return True
+
+    def without_children(self) -> str:
+        """kern_wait(): the error where no child can ever match."""
+        return "ECHILD"
+
+    # ---- kern_sig.c ----
+
+    def can_signal(self, sender: Proc, target: Proc, signal: str) -> bool:
+        """CANSIGNAL(): who may touch a process may signal it; SIGCONT is free within a session."""
+        if not self.trespasses(sender.cred, target.cred):
+            return True
+        return signal == "SIGCONT" and target.session is sender.session
+
+    def kill_zombie(self) -> str | None:
+        """kern_kill(): the error for a zombie: none, whoever it belongs to."""
+        return None
+
+    def group_without_targets(self) -> str:
+        """dokillpg(): the error if no member could be signalled, be it for lack of permission."""
+        return "ESRCH"
+
+    def group_kill_reaches(self, sender: Proc, member: Proc) -> bool:
+        """dokillpg(): every member, the sender included, but no zombies and no system processes."""
+        return member.pid > 1 and not member.is_zombie and not member.is_system
+
+    def broadcast_reaches(self, sender: Proc, target: Proc) -> bool:
+        """killpg_all_callback(): everybody but the sender, init and system processes."""
+        return target.pid > 1 and not target.is_zombie and not target.is_system and target is not sender
+
+    def ignored_while_orphaned(self, group: Pgrp, prop: Prop) -> bool:
+        """lwpsignal(): a terminal stop signal has no default effect in an orphaned process group."""
+        return Prop.TTYSTOP in prop and group.jobc == 0
+
+    def stop_discards(self) -> frozenset[str]:
+        """lwpsignal(): what a stop signal removes from the pending ones."""
+        return frozenset({"SIGCONT"})
+
+    def continue_discards(self) -> frozenset[str]:
+        """lwpsignal(): what SIGCONT removes from the pending ones."""
+        return frozenset({"SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
+
+    def continues_although_blocked(self) -> bool:
+        """lwpsignal(): SIGCONT continues a process even if it blocks or ignores the signal."""
+        return True
+
+    def kill_wakes_stopped(self) -> bool:
+        """lwpsignal(): SIGKILL ends even a stopped process."""
+        return True
+
+    def stop_signals_parent(self, parent: Proc) -> bool:
+        """proc_stop(): the parent of a stopped process gets SIGCHLD, unless it set SA_NOCLDSTOP."""
+        return not parent.sigacts.no_child_stop
+
+    def continue_signals_parent(self) -> bool:
+        """lwpsignal(): continuing sends the parent nothing, it only wakes up wait()."""
+        return False
+
+    def handler_mask(self, signal: int, mask: frozenset[int], flags: SigFlag) -> frozenset[int]:
+        """postsig(): what is blocked while a handler runs: its mask and, without SA_NODEFER, its own signal."""
+        return mask if SigFlag.SA_NODEFER in flags else mask | {signal}
+
+    def resets_handler(self, flags: SigFlag) -> bool:
+        """postsig(): SA_RESETHAND makes a handler work once."""
+        return SigFlag.SA_RESETHAND in flags

@@ -1,0 +1,181 @@
+"""What sysctl shows of processes (kern_proc.c: sysctl_kern_proc*(), kern_kinfo.c: fill_kinfo_proc())."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness.oracle.model import Errno, Proc
+from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
+
+RECORD_SIZE = 976  # bytes of struct kinfo_proc at the seed
+KERNEL_THREADS = ("idle_0", "softclock 0", "ithread 0", "syncer", "pagedaemon")
+READ_ONLY = frozenset({"kern.maxproc", "kern.osreldate"})
+OSRELDATE = 400704
+
+Filter = Callable[[Proc], bool]
+
+
+def kern_proc(k: Kernel, viewer: Proc, query: str, matches: Filter) -> ProcTable:
+    """sysctl_kern_proc() for all queries but kern.proc.pid: processes by hash chain, then kernel threads."""
+    rules = k.rules
+    rows = [
+        fill_kinfo_proc(k, proc)
+        for proc in k.allproc()
+        if rules.shows(k, viewer.cred, proc) and rules.lists_in_all(proc) and matches(proc)
+    ]
+    if rules.shows_kernel_threads(k, query):
+        rows += [_fill_kernel_thread(name) for name in KERNEL_THREADS]
+    return ProcTable(rows)
+
+
+def kern_proc_all(k: Kernel, viewer: Proc) -> ProcTable:
+    """kern.proc.all."""
+    return kern_proc(k, viewer, "all", lambda _: True)
+
+
+def kern_proc_pgrp(k: Kernel, viewer: Proc, pgid: int) -> ProcTable:
+    """kern.proc.pgrp."""
+    return kern_proc(k, viewer, "pgrp", lambda proc: k.rules.matches_pgrp(proc, pgid))
+
+
+def kern_proc_tty(k: Kernel, viewer: Proc) -> ProcTable:
+    """kern.proc.tty: nobody in this model has a terminal."""
+    return kern_proc(k, viewer, "tty", lambda _: False)
+
+
+def kern_proc_uid(k: Kernel, viewer: Proc, uid: int) -> ProcTable:
+    """kern.proc.uid."""
+    return kern_proc(k, viewer, "uid", lambda proc: k.rules.matches_uid(proc, uid))
+
+
+def kern_proc_ruid(k: Kernel, viewer: Proc, uid: int) -> ProcTable:
+    """kern.proc.ruid."""
+    return kern_proc(k, viewer, "ruid", lambda proc: k.rules.matches_ruid(proc, uid))
+
+
+def kern_proc_pid(k: Kernel, viewer: Proc, pid: int) -> list[KinfoProc]:
+    """kern.proc.pid: what pfind() finds, whoever asks."""
+    proc = k.rules.pfind(k, pid)
+    if proc is None or not k.rules.shows_by_pid(k, viewer.cred, proc):
+        return []
+    return [fill_kinfo_proc(k, proc)]
+
+
+def kern_proc_args(k: Kernel, viewer: Proc, pid: int) -> list[bytes]:
+    """kern.proc.args (sysctl_kern_proc_args())."""
+    proc = k.rules.pfind(k, pid)
+    return list(proc.args) if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else []
+
+
+def kern_proc_cwd(k: Kernel, viewer: Proc, pid: int) -> str:
+    """kern.proc.cwd (sysctl_kern_proc_cwd())."""
+    proc = k.rules.pfind(k, pid)
+    return proc.cwd if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else ""
+
+
+def kern_proc_pathname(k: Kernel, viewer: Proc, pid: int) -> str:
+    """kern.proc.pathname (sysctl_kern_proc_pathname()): -1 is oneself; no permission is asked for."""
+    proc = viewer if pid == -1 else k.rules.pfind(k, pid)
+    if proc is None:
+        if error := k.rules.pathname_of_nobody():
+            raise Errno(error)
+        return ""
+    return proc.path
+
+
+def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
+    """fill_kinfo_proc(), fill_kinfo_lwp(): one process as a row."""
+    group = proc.pgrp
+    session = group.session if group is not None else None
+    cred = proc.cred
+    zombie = proc.is_zombie
+    holds = 1 + bool(proc.flags & ProcFlag.P_PPWAIT) + zombie  # the query's own, the parent's, the dead thread's
+    return KinfoProc(
+        pid=proc.pid,
+        ppid=proc.parent.pid if proc.parent is not None else -1,
+        pgid=group.pgid if group is not None else 0,
+        sid=session.sid if session is not None else 0,
+        jobc=k.rules.jobc_shown(group) if group is not None else 0,
+        stat=proc.stat,
+        flags=proc.flags,
+        lock=holds,
+        acflag=proc.acflag,
+        comm=proc.comm,
+        uid=cred.uid,
+        ruid=cred.ruid,
+        svuid=cred.svuid,
+        rgid=cred.rgid,
+        svgid=cred.svgid,
+        groups=(cred.gid,),
+        login=session.login if session is not None else "",
+        exitstat=k.rules.exitstat_shown(proc),
+        nthreads=0 if zombie else 1,
+        auxflags=AuxFlag.KI_SLEADER if group is not None and proc.is_session_leader else AuxFlag(0),
+        lwp=KinfoLwp(
+            pid=proc.pid,
+            stat=LwpStat.LSRUN if proc is k.current else LwpStat.LSSLEEP,
+            siglist=frozenset(proc.notified),
+            sigmask=proc.mask,
+            comm=proc.comm,
+        ),
+        start=proc.start,
+        siglist=frozenset(proc.pending),
+        sigignore=proc.sigacts.ignored,
+        sigcatch=proc.sigacts.caught,
+        sigflag=proc.sigacts.flag_word,
+        paddr=0xFFFFFFE000000000 + 0x400 * proc.birth,
+        fd=0 if zombie else 0xFFFFFFE010000000 + 0x400 * proc.birth,
+        tpgid=0,
+        tsid=0,
+        ktaddr=0,
+        record_size=RECORD_SIZE,
+    )
+
+
+def _fill_kernel_thread(name: str) -> KinfoProc:
+    """fill_kinfo_proc_kthread(): a thread without a process has pid -1."""
+    return KinfoProc(
+        pid=-1,
+        stat=ProcStat.SIDL if name.startswith("idle") else ProcStat.SACTIVE,
+        flags=ProcFlag.P_SYSTEM,
+        comm=name,
+        tpgid=0,
+        tsid=0,
+        lwp=KinfoLwp(pid=-1, tid=-1, stat=LwpStat.LSSLEEP, comm=name),
+        ktaddr=0xFFFFFFE020000000,
+        record_size=RECORD_SIZE,
+    )
+
+
+def get_int(k: Kernel, name: str) -> int:
+    """Read an integer variable."""
+    pids = k.pids
+    known = {
+        "kern.randompid": pids.randompid,
+        "kern.pid_domain_skips": pids.domain_skips & 0xFFFFFFFF,
+        "kern.pid_inner_skips": pids.inner_skips & 0xFFFFFFFF,
+        "kern.osreldate": OSRELDATE,
+        **k.variables,
+    }
+    if name not in known:
+        raise Errno("ENOENT")
+    return known[name]
+
+
+def set_int(k: Kernel, viewer: Proc, name: str, value: int) -> None:
+    """Write an integer variable (kern_sysctl.c: sysctl_root())."""
+    get_int(k, name)
+    if name in READ_ONLY or not k.rules.may_write_sysctl(viewer.cred):
+        raise Errno("EPERM")
+    if name == "kern.randompid":
+        k.pids.set_randompid(value)
+    elif name == "kern.pid_domain_skips":
+        k.pids.domain_skips = value
+    elif name == "kern.pid_inner_skips":
+        k.pids.inner_skips = value
+    else:
+        k.variables[name] = value
