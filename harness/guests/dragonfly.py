@@ -14,7 +14,7 @@ from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
 from harness.machine.description import Accelerator, MachineDescription
-from harness.machine.directboot import direct_boot
+from harness.machine.directboot import BootFlags, direct_boot
 from harness.machine.elf import KernelIdentity, identify_kernel
 from harness.store import Store
 
@@ -26,6 +26,24 @@ _DDB_PAGER = r"--More--"
 # The disk is there when the kernel looks for it (5 s are the default wait for slow buses; 0 would hang the boot), and
 # nobody uses a mouse.
 _QUICK_BOOT = {"vfs.root.wakedelay": "1", "hint.psm.0.disabled": "1"}
+
+# What loader(8) makes of these variables, whatever their value: only their existence counts (sys/boot.h).
+_FLAG_VARIABLES = {
+    "boot_askname": BootFlags.RB_ASKNAME,
+    "boot_cdrom": BootFlags.RB_CDROM,
+    "boot_ddb": BootFlags.RB_KDB,
+    "boot_gdb": BootFlags.RB_GDB,
+    "boot_single": BootFlags.RB_SINGLE,
+    "boot_verbose": BootFlags.RB_VERBOSE,
+}
+
+
+def boot_flags(environment: Mapping[str, str]) -> BootFlags:
+    """Return the boot flags that loader(8) would pass with ENVIRONMENT; the console is always serial."""
+    flags = BootFlags.RB_SERIAL
+    for name in environment:
+        flags |= _FLAG_VARIABLES.get(name, BootFlags.RB_AUTOBOOT)
+    return flags
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,7 @@ class DragonFlyTarget(Target):
             boot = direct_boot(
                 self.store.blob(self.kernel.elf),
                 environment={**_QUICK_BOOT, "vfs.root.mountfrom": self.image.root, **self.environment},
+                flags=boot_flags(self.environment),
                 cache=self.store.cache,
             )
         return MachineDescription(

@@ -1,0 +1,62 @@
+"""The conformance suite is a specification: every test says what it promises and whose promise it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.campaigns.plugin import control_expectations
+from harness.config import share
+
+CONFORMANCE = share() / "suites" / "conformance"
+
+# What kern_proc.c defines, at the revisions the suite knows.
+FUNCTIONS = frozenset(
+    """
+    procinit pghashes inferior pfind pfindn pfind_locked zpfind phold pstall prelezomb pholdzomb prele pgfind enterpgrp
+    leavepgrp pgref pgrel sess_hold sess_rele fixjobc orphanpg proc_add_allproc proc_makepid proc_move_allproc_zombie
+    proc_remove_zombie allproc_scan alllwp_scan zombproc_scan DB_SHOW_COMMAND pgrpdump sysctl_out_proc
+    sysctl_out_proc_kthread sysctl_kern_proc sysctl_kern_proc_args sysctl_kern_proc_cwd sysctl_kern_proc_pathname
+    sysctl_kern_proc_sigtramp sysctl_kern_randompid proc_usermap proc_userunmap lwp_usermap lwpuserret
+    """.split()
+)
+
+
+class _Collector:
+    """Keeps what pytest collects."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Function] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Take the items."""
+        self.items = [item for item in session.items if isinstance(item, pytest.Function)]
+
+
+@pytest.fixture(scope="module")
+def tests() -> list[pytest.Function]:
+    collector = _Collector()
+    arguments = [str(CONFORMANCE), "--collect-only", "-qq", "--oracle", "-p", "no:terminal", f"--rootdir={share()}"]
+    assert pytest.main(arguments, plugins=[collector]) == 0
+    return collector.items
+
+
+def functions_of(test: pytest.Function) -> set[str]:
+    return {str(name) for marker in test.iter_markers("kern_proc") for name in marker.args}
+
+
+def test_every_test_names_functions_of_kern_proc_c(tests: list[pytest.Function]) -> None:
+    unnamed = [test.nodeid for test in tests if not functions_of(test)]
+    unknown = {name for test in tests for name in functions_of(test)} - FUNCTIONS
+    assert not unnamed
+    assert not unknown
+
+
+def test_every_test_says_its_promise_in_words(tests: list[pytest.Function]) -> None:
+    assert not [test.nodeid for test in tests if not (test.function.__doc__ or "").strip()]
+
+
+def test_the_expected_failures_of_the_control_guest_are_of_tests_that_exist(tests: list[pytest.Function]) -> None:
+    known = {f"{Path(test.path).stem}::{test.name}" for test in tests}
+    assert not set(control_expectations(CONFORMANCE)) - known
