@@ -1,7 +1,23 @@
 """Processes in a guest, driven from Python: each system call is a method, each failure an OSError."""
 
+from harness.processes.abi import ABIS, DRAGONFLY, LINUX, Abi
 from harness.processes.api import Process, Sysctl
+from harness.processes.calls import Result
+from harness.processes.connection import Pending, Transport
+from harness.processes.executor_build import build_executor
+from harness.processes.hub import Hub, local_transport
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
+from harness.processes.remote import RemoteProcess, RemoteThread
+from harness.processes.system_calls import (
+    Until,
+    fails_otherwise_than,
+    fails_with,
+    length_is,
+    length_is_not,
+    returns,
+    returns_other_than,
+    succeeds,
+)
 from harness.processes.vocabulary import (
     SA_NOCLDSTOP,
     SA_NOCLDWAIT,
@@ -42,8 +58,12 @@ from harness.processes.vocabulary import (
     WaitStatus,
     fails,
 )
+from harness.processes.wire import Buffer, LengthSource
 
 __all__ = [
+    "ABIS",
+    "DRAGONFLY",
+    "LINUX",
     "SA_NOCLDSTOP",
     "SA_NOCLDWAIT",
     "SA_NODEFER",
@@ -60,15 +80,20 @@ __all__ = [
     "WNOWAIT",
     "WTRAPPED",
     "WUNTRACED",
+    "Abi",
     "AuxFlag",
+    "Buffer",
     "Clock",
     "ForkRecord",
     "GuestError",
     "Handler",
+    "Hub",
     "IdType",
     "KinfoLwp",
     "KinfoProc",
+    "LengthSource",
     "LwpStat",
+    "Pending",
     "ProcFlag",
     "ProcStat",
     "ProcTable",
@@ -76,8 +101,11 @@ __all__ = [
     "ProcessGone",
     "ProcessStopped",
     "ReaperStatus",
+    "RemoteProcess",
+    "RemoteThread",
     "Repeat",
     "Resource",
+    "Result",
     "RforkFlag",
     "Rusage",
     "SigAction",
@@ -87,8 +115,19 @@ __all__ = [
     "SignalRecord",
     "Storm",
     "Sysctl",
+    "Transport",
+    "Until",
     "WaitOption",
     "WaitResult",
     "WaitStatus",
+    "build_executor",
     "fails",
+    "fails_otherwise_than",
+    "fails_with",
+    "length_is",
+    "length_is_not",
+    "local_transport",
+    "returns",
+    "returns_other_than",
+    "succeeds",
 ]

@@ -1,0 +1,121 @@
+"""The hub in the guest: where driven processes come from and where they go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from harness.errors import DeadlineError
+from harness.processes.abi_base import Abi
+from harness.processes.connection import Connection, Endpoint, Transport, local_transport
+from harness.processes.observation import observe_from
+from harness.processes.remote import RemoteProcess
+from harness.processes.vocabulary import WNOHANG, GuestError
+from harness.processes.wire import BranchFlag
+
+__all__ = ["Hub", "Transport", "local_transport"]
+
+_LEASH_PATIENCE = 2.0  # s for paused processes to end by themselves before they are killed
+
+
+class Hub:
+    """The program `executor hub` at the other end of a transport.  A context manager: leaving it ends all processes.
+
+    `watch` is called about every 0.2 s while somebody waits, and may raise: the guest panicked.
+    `deadline` is the time in seconds a call may take unless told otherwise.
+    """
+
+    def __init__(self, transport: Transport, abi: Abi, *, watch: Callable[[], None] | None = None) -> None:
+        self.abi = abi
+        self._connection = Connection(transport, watch)
+        #: The hub itself as a process, for looking at others from outside.  It must not make a call that blocks.
+        self.observer = RemoteProcess(self._connection, abi, self._connection.hub_endpoint)
+        self._connection.observation = observe_from(self.observer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The hub's process id: the parent of what spawn() returns."""
+        return self._connection.hub_pid
+
+    @property
+    def deadline(self) -> float:
+        """Time in seconds a call may take unless told otherwise."""
+        return self._connection.deadline
+
+    @deadline.setter
+    def deadline(self, seconds: float) -> None:
+        self._connection.deadline = seconds
+
+    def spawn(self) -> RemoteProcess:
+        """Make a fresh process: child of the hub, leader of a session of its own, default signals, no open files."""
+        child = self._connection.new_endpoint()
+        call = self.observer._branch("fork", 0, BranchFlag.PRISTINE, "spawn()", child)
+        process = self._connection.run(self._connection.hub_endpoint, call)
+        # Its session exists only once it says so.
+        self._connection.wait(lambda: child.hello or child.gone, f"{process} to start", self.deadline)
+        return process
+
+    def kill_all(self) -> None:
+        """End every process made through this hub and reap the hub's children: the clean-up between tests."""
+        endpoints = self._connection.live_endpoints()
+        for endpoint in endpoints:
+            if endpoint.leashed:
+                self._connection.let_go(endpoint)
+            elif endpoint.pid and not endpoint.is_thread:
+                self._kill(endpoint.pid)
+            else:
+                self._connection.let_go(endpoint)
+        self._await_gone(endpoints)
+        for pid in sorted(self._connection.undriven):
+            self._kill(pid)
+        self._connection.undriven.clear()
+        self._reap()
+
+    def _kill(self, pid: int) -> None:
+        for sig in ("SIGKILL", "SIGCONT"):
+            try:
+                self.observer.kill(pid, sig)
+            except GuestError as error:
+                if error.name != "ESRCH":
+                    raise
+
+    def _await_gone(self, endpoints: list[Endpoint]) -> None:
+        patience = _LEASH_PATIENCE if any(endpoint.leashed for endpoint in endpoints) else self.deadline
+        try:
+            self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", patience)
+        except DeadlineError:
+            # Paused processes that are stopped as well do not notice that they may go.
+            stuck = [each for each in endpoints if each.leashed and not each.gone]
+            if not stuck:
+                raise
+            for pid in {pid for endpoint in stuck for pid in endpoint.leashed}:
+                self._kill(pid)
+            self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", self.deadline)
+
+    def _reap(self) -> None:
+        deadline = time.monotonic() + self.deadline
+        while True:
+            try:
+                found = self.observer.wait4(-1, WNOHANG)
+            except GuestError as error:
+                if error.name == "ECHILD":
+                    return
+                raise
+            if not found.pid:
+                if time.monotonic() > deadline:
+                    raise DeadlineError("the hub's children to end", self.deadline)
+                time.sleep(0.002)
+
+    def close(self) -> None:
+        """End the hub and with it every process it made."""
+        self._connection.close()
