@@ -24,6 +24,14 @@ class WouldBlock(Exception):  # noqa: N818  (not a fault: the call is to be trie
     """The system call has to wait."""
 
 
+class Livelock(Exception):  # noqa: N818
+    """So many calls in a row have changed nothing: whoever makes them waits for what will never happen."""
+
+
+#: How many is that.  Tests poll real kernels; here nothing runs in between.
+PATIENCE = 20_000
+
+
 class State(Enum):
     """How far a call has come."""
 
@@ -70,10 +78,15 @@ class Scheduler:
         self._busy: dict[Proc, None] = {}  # those with calls, in the order in which they were asked
         self._notified: dict[Proc, None] = {}  # those with signals to look at, in the order of arrival
         self._woken: set[Proc] = set()
+        self._calls_without_effect = 0
 
     def submit(self, proc: Proc, function: Callable[[], object]) -> Call:
         """Let PROC execute FUNCTION as soon as it can; return when nothing more can happen by itself."""
         call = Call(proc, function)
+        self._calls_without_effect += 1
+        if self._calls_without_effect > PATIENCE:
+            self._calls_without_effect = 0
+            raise Livelock
         if proc.is_zombie or proc.pid not in self._k.procs:
             call.state = State.GONE
             return call
@@ -89,10 +102,12 @@ class Scheduler:
 
     def notify(self, proc: Proc) -> None:
         """signotify(): PROC has a signal to look at."""
+        self._calls_without_effect = 0
         self._notified[proc] = None
 
     def wakeup(self, proc: Proc) -> None:
         """wakeup(): whoever sleeps on PROC has to look again."""
+        self._calls_without_effect = 0
         self._woken.add(proc)
 
     def exited(self, proc: Proc) -> None:

@@ -65,3 +65,12 @@ def _set(proc: Proc, cred: Credentials) -> None:
     if cred != proc.cred:
         proc.cred = cred
         proc.flags |= ProcFlag.P_SUGID  # setsugid()
+
+
+def setrlimit_nproc(k: Kernel, proc: Proc, soft: int, hard: int) -> None:
+    """kern_setrlimit() for RLIMIT_NPROC (kern_plimit.c): at least 1, at most kern.maxprocperuid."""
+    ceiling = proc.nproc_limit[1]
+    if (soft > ceiling or hard > ceiling) and not k.rules.is_privileged(proc.cred):
+        raise Errno("EPERM")
+    most = k.variables["kern.maxprocperuid"]
+    proc.nproc_limit = (max(min(soft, hard, most), 1), max(min(hard, most), 1))

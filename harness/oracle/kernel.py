@@ -28,6 +28,7 @@ class Kernel:
             "security.ps_showallprocs": 1,
             "security.ps_showallthreads": 1,
             "kern.ps_argsopen": 1,
+            "kern.ps_arg_cache_limit": 256,
             "kern.maxproc": MAXPROC,
             "kern.maxprocperuid": MAXPROC // 4,
         }
@@ -56,7 +57,7 @@ class Kernel:
         swapper = self.procs[0]
         proc = Proc(self.pids.new_pid(), swapper, swapper.cred, swapper.sigacts, None, self.next_birth())
         proc.start = self.clock.realtime
-        proc.comm, proc.path, proc.args = comm, program.decode(), (program,)
+        proc.comm, proc.path, proc.args = comm, program.decode(), program + b"\0"
         proc.flags |= ProcFlag.P_EXEC
         proc.reaps_itself = True
         self._lead_new_session(proc)

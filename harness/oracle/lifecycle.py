@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.oracle import jobs, reapers, signals
 from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
-from harness.oracle.signals_table import SIGCHLD
+from harness.oracle.signals_table import NUMBERS
 from harness.processes.kinfo import ProcFlag, ProcStat
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
+PARGS_HEADER = 8  # bytes of struct pargs in front of the arguments
 FORK_FAILURE = 0.5  # s that a refused fork() sleeps
 
 
-def fork1(k: Kernel, parent: Proc, *, vfork: bool = False) -> Proc:
-    """fork1(): make a child."""
+def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False, linux_thread: bool = False) -> Proc:
+    """fork1(): make a child.
+
+    NOWAIT (RFNOWAIT) gives it to the reaper at once; LINUX_THREAD (RFLINUXTHPN) lets it end with SIGUSR1.
+    """
     if not k.rules.can_fork(k, parent):
         k.clock.advance(FORK_FAILURE)
         raise Errno("EAGAIN")
@@ -43,7 +48,9 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False) -> Proc:
     reapers.inherit(k, parent, child)
     k.procs[child.pid] = child
     jobs.join_at_fork(k, parent, child)
-    adopt(k, parent, child)
+    adopt(k, reapers.reaper_of(k, parent.reaper) if nowait else parent, child)
+    if linux_thread:
+        child.signals_parent_with = "SIGUSR1"
     return child
 
 
@@ -62,12 +69,15 @@ def release_vfork_parent(k: Kernel, child: Proc) -> None:
         k.scheduler.notify(parent)
 
 
-def exec_program(k: Kernel, proc: Proc, path: str, args: tuple[bytes, ...]) -> None:
+def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:
     """kern_execve(): run another program in the same process."""
     signals.execsigs(proc)
     proc.comm = path.rpartition("/")[2][:16]
-    proc.path, proc.args = path, args
-    proc.flags |= ProcFlag.P_EXEC
+    proc.path = path
+    vector = b"".join(arg + b"\0" for arg in args)
+    fits = len(vector) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]
+    proc.args = vector if fits else b""
+    proc.flags |= k.rules.exec_marks()
     release_vfork_parent(k, proc)
     if proc.cred.uid == proc.cred.ruid and proc.cred.gid == proc.cred.rgid:
         proc.flags &= ~ProcFlag.P_SUGID
@@ -92,14 +102,17 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
     if proc.children:
         heir = rules.reaper_inherits(k, proc, reapers.reaper_of(k, reaper))
         while proc.children:
-            adopt(k, heir, proc.children.pop(0))
+            child = proc.children.pop(0)
+            adopt(k, heir, child)
+            child.signals_parent_with = "SIGCHLD"
         k.scheduler.wakeup(heir)
     assert proc.parent is not None
     if rules.forgoes_zombies(proc.parent):
         proc_reparent(k, proc, reapers.reaper_of(k, reaper))
     reapers.drop(reaper)
     if rules.exit_signals_parent():
-        signals.ksignal(k, proc.parent, SIGCHLD)
+        name = proc.signals_parent_with if proc.parent is not k.init else "SIGCHLD"
+        signals.ksignal(k, proc.parent, NUMBERS[name])
     k.scheduler.wakeup(proc.parent)
     k.scheduler.exited(proc)
 

@@ -23,6 +23,7 @@ NO_FLAGS = SigFlag(0)
 P_POSTEXIT = ProcFlag(0x00040)
 P_MAYBETHREADED = ProcFlag(0x00400)
 
+RLIM_INFINITY = (1 << 63) - 1
 AFORK, ACORE, AXSIG = 0x01, 0x08, 0x10  # sys/acct.h: forked without exec, dumped core, killed by a signal
 
 
@@ -132,11 +133,12 @@ class Proc:
     children: list[Proc] = field(default_factory=list)  # youngest first
     xstat: int = 0  # exit status word of a zombie, otherwise the last stop signal
     comm: str = ""
-    args: tuple[bytes, ...] = ()
+    args: bytes = b""  # p_args: each argument ends with a zero byte
     path: str = ""  # of the program
     cwd: str = "/"
     acflag: int = 0
-    nproc_limit: int = 1 << 62  # RLIMIT_NPROC
+    nproc_limit: tuple[int, int] = (RLIM_INFINITY, RLIM_INFINITY)  # RLIMIT_NPROC, soft and hard
+    signals_parent_with: str = "SIGCHLD"  # p_sigparent; SIGUSR1 makes it a thread in the eyes of wait4()
     mask: frozenset[int] = frozenset()  # lwp_sigmask
     pending: set[int] = field(default_factory=set)  # p_siglist
     notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
@@ -146,6 +148,7 @@ class Proc:
     log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
     logged: int = 0  # deliveries to the logging handler so far
     calls: list[Call] = field(default_factory=list)  # what the test asked this process to do, in order
+    driven: bool = True  # it runs the program that makes the calls a test asks for
     reaps_itself: bool = False  # init and the hub: they wait for any child as soon as there is one to wait for
 
     @property

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from harness.oracle import jobs, lifecycle
 from harness.oracle.kernel import Kernel
-from harness.oracle.model import Disposition
-from harness.oracle.process import NO_FLAGS, OracleProcess
+from harness.oracle.model import Disposition, SigActs
+from harness.oracle.process import NO_FLAGS, OracleProcess, watch_unknown_calls
 from harness.oracle.rules import Rules
-from harness.oracle.signals_table import NSIG, SIGSYS
+from harness.oracle.signals_table import NSIG
 from harness.oracle.variants import rules_of
 
 
@@ -20,7 +20,7 @@ class Oracle:
         # What the host talks to in a real guest: a child of init, started by a remote login of root.
         self._hub = lifecycle.fork1(k, k.init)
         program = "/tmp/dfly-harness/executor"  # noqa: S108  (a name in the model)
-        lifecycle.exec_program(k, self._hub, program, (program.encode(), b"hub", b"/tmp/dfly-harness/hub"))
+        lifecycle.exec_program(k, self._hub, program, [program.encode(), b"hub"])
         self._hub.cwd = "/root"
         jobs.setsid(k, self._hub)
 
@@ -28,9 +28,8 @@ class Oracle:
         """Return a fresh process: root, leader of a session of its own, default signals, child of the hub."""
         proc = lifecycle.fork1(self.kernel, self._hub)
         untouched = {number: Disposition(flags=NO_FLAGS) for number in range(1, NSIG + 1)}
-        # The driven program must survive system calls the kernel does not know.
-        untouched[SIGSYS] = Disposition("catch", NO_FLAGS, is_internal=True)
-        proc.sigacts = type(proc.sigacts)(untouched, proc.sigacts.ignored - {SIGSYS})
+        proc.sigacts = SigActs(untouched, proc.sigacts.ignored)
+        watch_unknown_calls(self.kernel, proc)
         jobs.setsid(self.kernel, proc)
         return OracleProcess(self.kernel, proc)
 

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 from harness.errors import DeadlineError
-from harness.oracle import creds, jobs, lifecycle, reapers, signals, views, wait
-from harness.oracle.calls import Call, State
+from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, wait
+from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
-from harness.oracle.model import Disposition, Errno, Proc
+from harness.oracle.model import RLIM_INFINITY, Disposition, Errno, Proc
 from harness.oracle.signals_table import SIGSYS
+from harness.oracle.sysctl import OracleSysctl
 from harness.processes.abi import DRAGONFLY
-from harness.processes.kinfo import KinfoProc, ProcStat, ProcTable
+from harness.processes.kinfo import ProcStat
+from harness.processes.system_calls import Until
 from harness.processes.vocabulary import (
     SIG_SETMASK,
+    Clock,
     GuestError,
     Handler,
     IdType,
     ProcessGone,
     ProcessStopped,
     ReaperStatus,
+    Repeat,
+    Resource,
+    RforkFlag,
     SigAction,
     SigFlag,
     SigHow,
     SignalLike,
     SignalName,
     SignalRecord,
+    Storm,
     WaitOption,
     WaitResult,
+    signal_text,
 )
 
 T = TypeVar("T")
 NO_OPTIONS = WaitOption(0)
 NO_FLAGS = SigFlag(0)
 DIRECTORIES = frozenset({"/", "/bin", "/dev", "/etc", "/root", "/sbin", "/tmp", "/usr", "/usr/bin", "/var"})  # noqa: S108
+PROGRAMS = frozenset({"/bin/cat", "/bin/sh", "/bin/sleep", "/usr/bin/true"})
 _ACTIONS = {Handler.DEFAULT: "default", Handler.IGNORE: "ignore", Handler.LOG: "catch"}
 _HANDLERS = {action: handler for handler, action in _ACTIONS.items()}
 
@@ -113,23 +122,27 @@ class OracleProcess:
         return self._pid
 
     @property
-    def alive(self) -> bool:
-        """Whether the process has not exited."""
-        return not self._proc.is_zombie
-
-    @property
     def sysctl(self) -> OracleSysctl:
         """System variables as seen by this process."""
         return OracleSysctl(self)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it can no longer be driven: it has ended, or runs another program."""
+        return self._proc.is_zombie or self._proc.pid not in self.kernel.procs or not self._proc.driven
 
     @property
     def start(self) -> Any:
         """The same system calls, but each returns an OraclePending at once."""
         return _Starter(self.kernel, self._proc)
 
-    def _run(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
-        """Make a system call; FUNCTION is its implementation."""
-        call = self.kernel.scheduler.submit(self._proc, lambda: function(self.kernel, self._proc))
+    def execute(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
+        """Make a system call, of which FUNCTION is the implementation.
+
+        Raises GuestError if it fails, ProcessGone if the process is no more, ProcessStopped if it is stopped (it makes
+        the call when it is continued), OracleWouldBlock if it waits for something only another call can bring about.
+        """
+        call = self._submit(text, function)
         pending: OraclePending[T] = OraclePending(self, text, call, ends)
         if not pending.done:
             if self._proc.stat is ProcStat.SSTOP:
@@ -137,31 +150,88 @@ class OracleProcess:
             raise OracleWouldBlock(str(self), text)
         return pending.outcome()
 
+    def _submit(self, text: str, function: Callable[[Kernel, Proc], T]) -> Call:
+        if self.gone:
+            raise ProcessGone(str(self), text)
+        try:
+            return self.kernel.scheduler.submit(self._proc, lambda: function(self.kernel, self._proc))
+        except Livelock:
+            raise OracleWouldBlock(str(self), f"{text}, after {PATIENCE} calls that changed nothing,") from None
+
+    def _process(self, proc: Proc) -> Self:
+        return type(self)(self.kernel, proc)
+
     # ---- birth and death ----
 
     def fork(self) -> Self:
         """Fork; return the child."""
-        return self._run("fork()", lambda k, proc: type(self)(k, lifecycle.fork1(k, proc)))
+        return self.execute("fork()", lambda k, proc: self._process(lifecycle.fork1(k, proc)))
 
     def vfork(self) -> Self:
         """Vfork; return the child.  This process cannot be driven until the child has exited or run a program."""
         children: list[Self] = []
 
         def vfork(k: Kernel, proc: Proc) -> None:
-            children.append(type(self)(k, lifecycle.fork1(k, proc, vfork=True)))
+            children.append(self._process(lifecycle.fork1(k, proc, vfork=True)))
 
-        call = self.kernel.scheduler.submit(self._proc, lambda: vfork(self.kernel, self._proc))
+        call = self._submit("vfork()", vfork)
         if children:
             return children[0]
-        if call.state is State.QUEUED and self._proc.stat is ProcStat.SSTOP:
-            raise ProcessStopped(str(self), "vfork()")
         if call.state is State.QUEUED:
-            raise OracleWouldBlock(str(self), "vfork()")
+            stopped = self._proc.stat is ProcStat.SSTOP
+            raise ProcessStopped(str(self), "vfork()") if stopped else OracleWouldBlock(str(self), "vfork()")
         return OraclePending[Self](self, "vfork()", call, ends=False).outcome()
+
+    def rfork(self, flags: RforkFlag | int) -> Self:
+        """rfork() by RFPROC, with RFFDG, RFNOWAIT, RFPPWAIT and RFLINUXTHPN; sharing is not modelled."""
+        flag = RforkFlag(flags)
+
+        def rfork(k: Kernel, proc: Proc) -> Proc:
+            if RforkFlag.RFFDG | RforkFlag.RFCFDG in flag:
+                raise Errno("EINVAL")
+            if RforkFlag.RFPROC not in flag:
+                return proc
+            nowait, thread = RforkFlag.RFNOWAIT in flag, RforkFlag.RFLINUXTHPN in flag
+            return lifecycle.fork1(k, proc, vfork=RforkFlag.RFPPWAIT in flag, nowait=nowait, linux_thread=thread)
+
+        return self.execute(f"rfork({flag!r})", lambda k, proc: self._process(rfork(k, proc)))
+
+    def vfork_exit(self, status: int = 0) -> int:
+        """Vfork a child which does nothing but _exit(status); return its pid."""
+        return self.execute(
+            f"vfork_exit({status})",
+            lambda k, proc: bulk.spawn_many(k, proc, 1, paused=False, status=status, sessions=False, vfork=True)[0],
+        )
+
+    def reexec(self) -> None:
+        """Run the driven program again by execve(): a new program image, driven as before."""
+
+        def reexec(k: Kernel, proc: Proc) -> None:
+            lifecycle.exec_program(k, proc, proc.path, [proc.path.encode(), b"attach"])
+            watch_unknown_calls(k, proc)
+            proc.log, proc.logged = [], 0
+
+        self.execute("execve(executor)", reexec)
+
+    def execve(
+        self, path: str, argv: Sequence[str | bytes] | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Run another program, which is no longer driven: /bin/sleep and the like never end, /usr/bin/true does."""
+        vector = [arg.encode() if isinstance(arg, str) else arg for arg in ([path] if argv is None else argv)]
+
+        def execve(k: Kernel, proc: Proc) -> None:
+            if path not in PROGRAMS:
+                raise Errno("ENOENT")
+            lifecycle.exec_program(k, proc, path, vector)
+            proc.driven = False
+            if path == "/usr/bin/true":
+                lifecycle.exit1(k, proc, 0)
+
+        self.execute(f"execve({path!r})", execve, ends=True)
 
     def exit(self, status: int = 0) -> None:
         """_exit(status)."""
-        self._run(
+        self.execute(
             call_text("_exit", status),
             lambda k, proc: lifecycle.exit1(k, proc, k.rules.exit_status(status)),
             ends=True,
@@ -178,7 +248,7 @@ class OracleProcess:
             status = DRAGONFLY.decode_status(found.status) if found.pid else None
             return WaitResult(found.pid, status, raw_status=found.status)
 
-        return self._run(call_text("wait4", pid, options), wait4)
+        return self.execute(call_text("wait4", pid, options), wait4)
 
     def wait6(self, idtype: IdType | int, id_: int, options: WaitOption | int) -> WaitResult:
         """Wait for a child chosen by id type: the seed has no such call."""
@@ -186,77 +256,77 @@ class OracleProcess:
         def wait6(k: Kernel, proc: Proc) -> WaitResult:
             raise Errno("ENOSYS")
 
-        return self._run(call_text("wait6", idtype, id_, options), wait6)
+        return self.execute(call_text("wait6", idtype, id_, options), wait6)
 
     # ---- identity ----
 
     def getpid(self) -> int:
         """Return the process id."""
-        return self._run("getpid()", lambda _, proc: proc.pid)
+        return self.execute("getpid()", lambda _, proc: proc.pid)
 
     def getppid(self) -> int:
         """Return the parent's process id."""
-        return self._run("getppid()", lambda _, proc: proc.parent.pid if proc.parent else 0)
+        return self.execute("getppid()", lambda _, proc: proc.parent.pid if proc.parent else 0)
 
     def getpgrp(self) -> int:
         """Return the process group id."""
-        return self._run("getpgrp()", lambda _, proc: proc.group.pgid)
+        return self.execute("getpgrp()", lambda _, proc: proc.group.pgid)
 
     def getpgid(self, pid: int = 0) -> int:
         """Return the process group id of PID (0: this process)."""
-        return self._run(call_text("getpgid", pid), lambda k, proc: jobs.getpgid(k, proc, pid))
+        return self.execute(call_text("getpgid", pid), lambda k, proc: jobs.getpgid(k, proc, pid))
 
     def getsid(self, pid: int = 0) -> int:
         """Return the session id of PID (0: this process)."""
-        return self._run(call_text("getsid", pid), lambda k, proc: jobs.getsid(k, proc, pid))
+        return self.execute(call_text("getsid", pid), lambda k, proc: jobs.getsid(k, proc, pid))
 
     def setsid(self) -> int:
         """Become leader of a new session and group; return its id."""
-        return self._run("setsid()", jobs.setsid)
+        return self.execute("setsid()", jobs.setsid)
 
     def setpgid(self, pid: int, pgid: int) -> None:
         """Move PID (0: this process) to group PGID (0: a group of its own)."""
-        self._run(call_text("setpgid", pid, pgid), lambda k, proc: jobs.setpgid(k, proc, pid, pgid))
+        self.execute(call_text("setpgid", pid, pgid), lambda k, proc: jobs.setpgid(k, proc, pid, pgid))
 
     def getuid(self) -> int:
         """Return the real user id."""
-        return self._run("getuid()", lambda _, proc: proc.cred.ruid)
+        return self.execute("getuid()", lambda _, proc: proc.cred.ruid)
 
     def geteuid(self) -> int:
         """Return the effective user id."""
-        return self._run("geteuid()", lambda _, proc: proc.cred.uid)
+        return self.execute("geteuid()", lambda _, proc: proc.cred.uid)
 
     def setuid(self, uid: int) -> None:
         """Set user ids."""
-        self._run(call_text("setuid", uid), lambda k, proc: creds.setuid(k, proc, uid))
+        self.execute(call_text("setuid", uid), lambda k, proc: creds.setuid(k, proc, uid))
 
     def seteuid(self, uid: int) -> None:
         """Set the effective user id."""
-        self._run(call_text("seteuid", uid), lambda k, proc: creds.seteuid(k, proc, uid))
+        self.execute(call_text("seteuid", uid), lambda k, proc: creds.seteuid(k, proc, uid))
 
     def setreuid(self, ruid: int, euid: int) -> None:
         """Set real and effective user ids; -1 leaves one alone."""
-        self._run(call_text("setreuid", ruid, euid), lambda k, proc: creds.setreuid(k, proc, ruid, euid))
+        self.execute(call_text("setreuid", ruid, euid), lambda k, proc: creds.setreuid(k, proc, ruid, euid))
 
     def setresuid(self, ruid: int, euid: int, suid: int) -> None:
         """Set real, effective and saved user ids; -1 leaves one alone."""
         text = call_text("setresuid", ruid, euid, suid)
-        self._run(text, lambda k, proc: creds.setresuid(k, proc, ruid, euid, suid))
+        self.execute(text, lambda k, proc: creds.setresuid(k, proc, ruid, euid, suid))
 
     def getlogin(self) -> str:
         """Return the session's login name."""
-        return self._run("getlogin()", jobs.getlogin)
+        return self.execute("getlogin()", jobs.getlogin)
 
     def setlogin(self, name: str) -> None:
         """Set the session's login name."""
-        self._run(call_text("setlogin", name), lambda k, proc: jobs.setlogin(k, proc, name))
+        self.execute(call_text("setlogin", name), lambda k, proc: jobs.setlogin(k, proc, name))
 
     # ---- signals ----
 
     def kill(self, pid: int, sig: SignalLike) -> None:
         """Send a signal; pid 0, -1 and -pgid have their usual meaning."""
         number = DRAGONFLY.signal_number(sig)
-        self._run(call_text("kill", pid, sig), lambda k, proc: signals.kill(k, proc, pid, number))
+        self.execute(call_text("kill", pid, sig), lambda k, proc: signals.kill(k, proc, pid, number))
 
     def killpg(self, pgid: int, sig: SignalLike) -> None:
         """Send a signal to a process group: kill(-pgid, sig)."""
@@ -276,18 +346,20 @@ class OracleProcess:
         new = Disposition(_ACTIONS[action], flags, frozenset(map(DRAGONFLY.signal_number, mask)))
         if number == SIGSYS and action is Handler.DEFAULT:
             new = Disposition("catch", new.flags, new.mask, is_internal=True)
-        return self._run(
+        return self.execute(
             call_text("sigaction", sig, action.value), lambda k, proc: _shown(signals.sigaction(k, proc, number, new))
         )
 
     def sigprocmask(self, how: SigHow = SIG_SETMASK, mask: Iterable[SignalLike] = ()) -> frozenset[SignalName]:
         """Change the signal mask; return the previous one."""
         numbers = frozenset(map(DRAGONFLY.signal_number, mask))
-        return self._run(call_text("sigprocmask", how), lambda _, proc: _names(signals.sigprocmask(proc, how, numbers)))
+        return self.execute(
+            call_text("sigprocmask", how), lambda _, proc: _names(signals.sigprocmask(proc, how, numbers))
+        )
 
     def sigpending(self) -> frozenset[SignalName]:
         """Return the signals that are blocked and pending."""
-        return self._run("sigpending()", lambda _, proc: _names(signals.sigpending(proc)))
+        return self.execute("sigpending()", lambda _, proc: _names(signals.sigpending(proc)))
 
     def signals(self) -> list[SignalRecord]:
         """Return, and forget, the signals logged so far by Handler.LOG."""
@@ -296,23 +368,153 @@ class OracleProcess:
             log, proc.log = proc.log, []
             return log
 
-        return self._run("signals()", take)
+        return self.execute("signals()", take)
 
     # ---- reapers ----
 
     def procctl_reaper_acquire(self) -> None:
         """Become a reaper of all descendants."""
-        self._run("procctl(PROC_REAP_ACQUIRE)", lambda _, proc: reapers.acquire(proc))
+        self.execute("procctl(PROC_REAP_ACQUIRE)", lambda _, proc: reapers.acquire(proc))
 
     def procctl_reaper_release(self) -> None:
         """Stop being a reaper."""
-        self._run("procctl(PROC_REAP_RELEASE)", lambda _, proc: reapers.release(proc))
+        self.execute("procctl(PROC_REAP_RELEASE)", lambda _, proc: reapers.release(proc))
 
     def procctl_reaper_status(self) -> ReaperStatus:
         """Tell about this process's reaper."""
-        return self._run("procctl(PROC_REAP_STATUS)", lambda _, proc: reapers.status(proc))
+        return self.execute("procctl(PROC_REAP_STATUS)", lambda _, proc: reapers.status(proc))
+
+    # ---- time, limits, bulk ----
+
+    def gettid(self) -> int:
+        """Return the thread id: the seed counts from 0."""
+        return self.execute("gettid()", lambda *_: 0)
+
+    def clock_gettime(self, clock: Clock | int = Clock.CLOCK_MONOTONIC) -> float:
+        """Return a clock's virtual time in seconds."""
+        real = clock is Clock.CLOCK_REALTIME
+        return self.execute(
+            call_text("clock_gettime", clock), lambda k, _: k.clock.realtime if real else k.clock.monotonic
+        )
+
+    def nanosleep(self, seconds: float) -> None:
+        """Let SECONDS of virtual time pass, for everybody."""
+        self.execute(f"nanosleep({seconds} s)", lambda k, _: k.clock.advance(seconds))
+
+    def sleep(self, seconds: float) -> None:
+        """Let SECONDS of virtual time pass, for everybody."""
+        self.nanosleep(seconds)
+
+    def getrlimit(self, resource: Resource | int) -> tuple[int, int]:
+        """Return a limit; only RLIMIT_NPROC is ever changed in this model."""
+        is_nproc = resource in (Resource.RLIMIT_NPROC, DRAGONFLY.resource_number(Resource.RLIMIT_NPROC))
+        return self.execute(
+            call_text("getrlimit", resource),
+            lambda _, proc: proc.nproc_limit if is_nproc else (RLIM_INFINITY, RLIM_INFINITY),
+        )
+
+    def setrlimit(self, resource: Resource | int, soft: int, hard: int | None = None) -> None:
+        """Set RLIMIT_NPROC."""
+        text = call_text("setrlimit", resource, soft, hard)
+        self.execute(text, lambda k, proc: creds.setrlimit_nproc(k, proc, soft, soft if hard is None else hard))
+
+    def storm(
+        self,
+        count: int,
+        kind: str = "fork",
+        *,
+        status: int = 0,
+        record: bool = True,
+        until_pid: int = 0,
+        until_repeat: bool = False,
+        seconds: float | None = None,
+    ) -> Storm:
+        """Make and reap COUNT children, one after the other, in virtual time."""
+
+        def storm(k: Kernel, proc: Proc) -> Storm:
+            return bulk.storm(
+                k,
+                proc,
+                count,
+                kind,
+                status=status,
+                record=record,
+                until_pid=until_pid,
+                until_repeat=until_repeat,
+                seconds=seconds,
+            )
+
+        return self.execute(f"storm({count} x {kind})", storm)
+
+    def spawn_many(self, count: int, *, paused: bool = False, status: int = 0, sessions: bool = False) -> list[int]:
+        """Fork COUNT children and return their pids, oldest first: zombies that were never reaped, or paused ones."""
+        return self.execute(
+            f"spawn_many({count})",
+            lambda k, proc: bulk.spawn_many(k, proc, count, paused=paused, status=status, sessions=sessions),
+        )
+
+    def repeat_until(
+        self, until: Until, name: str, *arguments: int, seconds: float = 10.0, pause: float = 0.0
+    ) -> Repeat:
+        """Make one system call over and over until its outcome is as awaited, for at most SECONDS of virtual time.
+
+        For calls without side effects on whoever makes them: NAME is one of bulk.REPEATABLE.
+        """
+        call = bulk.REPEATABLE[name]
+        return self.execute(
+            f"repeat_until({name})",
+            lambda k, proc: bulk.repeat(k, lambda: call(k, proc, *arguments), until, seconds, pause),
+        )
+
+    # ---- awaiting ----
+
+    def await_gone(self, timeout: float | None = None) -> None:
+        """Raise OracleWouldBlock unless the process can no longer be driven: nothing happens by itself."""
+        self._await(self.gone, "its end")
+
+    def await_end(self, timeout: float | None = None) -> None:
+        """Raise OracleWouldBlock unless the process has ended."""
+        self._await(self._proc.is_zombie or self._proc.pid not in self.kernel.procs, "its end")
+
+    def await_stop(self, timeout: float = 10.0) -> None:
+        """Raise OracleWouldBlock unless the process is stopped."""
+        self._await(self._proc.stat is ProcStat.SSTOP, "a stop")
+
+    def await_signal(self, sig: SignalLike, timeout: float = 10.0) -> SignalRecord:
+        """Return the delivery of SIG the log shows; other records are dropped."""
+        wanted = DRAGONFLY.signal_name(DRAGONFLY.signal_number(sig))
+        found = next((record for record in self.signals() if record.signal == wanted), None)
+        if found is None:
+            raise OracleWouldBlock(str(self), signal_text(wanted))
+        return found
+
+    def _await(self, condition: bool, awaited: str) -> None:
+        if not condition:
+            raise OracleWouldBlock(str(self), awaited)
 
     # ---- the rest ----
+
+    def getgid(self) -> int:
+        """Return the real group id."""
+        return self.execute("getgid()", lambda _, proc: proc.cred.rgid)
+
+    def getegid(self) -> int:
+        """Return the effective group id."""
+        return self.execute("getegid()", lambda _, proc: proc.cred.gid)
+
+    def getresuid(self) -> tuple[int, int, int]:
+        """Return real, effective and saved user id."""
+        return self.execute("getresuid()", lambda _, proc: (proc.cred.ruid, proc.cred.uid, proc.cred.svuid))
+
+    def getcwd(self) -> str:
+        """Return the working directory."""
+        return self.execute("getcwd()", lambda _, proc: proc.cwd)
+
+    def sigaction_query(self, sig: SignalLike) -> SigAction:
+        """Return what a signal does."""
+        number = DRAGONFLY.signal_number(sig)
+        text = call_text("sigaction", sig, "NULL")
+        return self.execute(text, lambda k, proc: _shown(signals.sigaction(k, proc, number, None)))
 
     def chdir(self, path: str) -> None:
         """Change the working directory."""
@@ -322,7 +524,12 @@ class OracleProcess:
                 raise Errno("ENOENT")
             proc.cwd = path
 
-        self._run(call_text("chdir", path), chdir)
+        self.execute(call_text("chdir", path), chdir)
+
+
+def watch_unknown_calls(k: Kernel, proc: Proc) -> None:
+    """Let a driven process survive SIGSYS, with which the kernel answers calls it does not know."""
+    signals.sigaction(k, proc, SIGSYS, Disposition("catch", NO_FLAGS, is_internal=True))
 
 
 def _names(numbers: Iterable[int]) -> frozenset[SignalName]:
@@ -337,65 +544,9 @@ def _shown(disposition: Disposition) -> SigAction:
 class _Starter(OracleProcess):
     """Starts calls instead of waiting for them; what its methods are declared to return comes as an OraclePending."""
 
-    def _run(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
-        call = self.kernel.scheduler.submit(self._proc, lambda: function(self.kernel, self._proc))
-        if call.state is State.GONE and not ends and call.value is None:
-            raise ProcessGone(str(self), text)
-        return OraclePending[T](self, text, call, ends)  # type: ignore[return-value]
+    def execute(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
+        """Make a system call, now or when the process can; return an OraclePending."""
+        return OraclePending[T](self, text, self._submit(text, function), ends)  # type: ignore[return-value]
 
-
-class OracleSysctl:
-    """sysctl(3) of one process.  Satisfies harness.processes.api.Sysctl.
-
-    The *_lwp queries show the same rows, because every process of the model has one thread.
-    """
-
-    def __init__(self, process: OracleProcess) -> None:
-        self._process = process
-
-    def _run(self, name: str, function: Callable[[Kernel, Proc], T]) -> T:
-        return self._process._run(call_text("sysctl", name), function)
-
-    def get_int(self, name: str) -> int:
-        """Return an integer variable."""
-        return self._run(name, lambda k, _: views.get_int(k, name))
-
-    def set_int(self, name: str, value: int) -> None:
-        """Set an integer variable."""
-        self._run(f"{name}={value}", lambda k, proc: views.set_int(k, proc, name, value))
-
-    def kern_proc_all(self, *, lwp: bool = False) -> ProcTable:
-        """Return all processes and kernel threads."""
-        return self._run("kern.proc.all", views.kern_proc_all)
-
-    def kern_proc_pid(self, pid: int, *, lwp: bool = False) -> list[KinfoProc]:
-        """Return one process, or nothing."""
-        return self._run(f"kern.proc.pid.{pid}", lambda k, proc: views.kern_proc_pid(k, proc, pid))
-
-    def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False) -> ProcTable:
-        """Return the members of a process group."""
-        return self._run(f"kern.proc.pgrp.{pgid}", lambda k, proc: views.kern_proc_pgrp(k, proc, pgid))
-
-    def kern_proc_tty(self, tdev: int, *, lwp: bool = False) -> ProcTable:
-        """Return the processes whose controlling terminal has device number TDEV."""
-        return self._run(f"kern.proc.tty.{tdev}", views.kern_proc_tty)
-
-    def kern_proc_uid(self, uid: int, *, lwp: bool = False) -> ProcTable:
-        """Return the processes of an effective user id."""
-        return self._run(f"kern.proc.uid.{uid}", lambda k, proc: views.kern_proc_uid(k, proc, uid))
-
-    def kern_proc_ruid(self, uid: int, *, lwp: bool = False) -> ProcTable:
-        """Return the processes of a real user id."""
-        return self._run(f"kern.proc.ruid.{uid}", lambda k, proc: views.kern_proc_ruid(k, proc, uid))
-
-    def kern_proc_args(self, pid: int) -> list[bytes]:
-        """Return a process's argument vector; empty for an unknown pid."""
-        return self._run(f"kern.proc.args.{pid}", lambda k, proc: views.kern_proc_args(k, proc, pid))
-
-    def kern_proc_cwd(self, pid: int) -> str:
-        """Return a process's working directory; empty for an unknown pid."""
-        return self._run(f"kern.proc.cwd.{pid}", lambda k, proc: views.kern_proc_cwd(k, proc, pid))
-
-    def kern_proc_pathname(self, pid: int) -> str:
-        """Return the path of the program a process runs."""
-        return self._run(f"kern.proc.pathname.{pid}", lambda k, proc: views.kern_proc_pathname(k, proc, pid))
+    def _process(self, proc: Proc) -> Self:
+        return OracleProcess(self.kernel, proc)  # type: ignore[return-value]  # it comes out of an OraclePending

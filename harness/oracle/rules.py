@@ -252,6 +252,10 @@ class Rules:
         """kern.ps_argsopen=0 hides arguments and directory of what one may not touch."""
         return bool(k.variables["kern.ps_argsopen"]) or not self.trespasses(viewer, proc.cred)
 
+    def may_set_args(self, viewer: Proc, proc: Proc) -> bool:
+        """sysctl_kern_proc_args(): nobody, not even root, sets the title of another process."""
+        return viewer is proc
+
     def pathname_of_nobody(self) -> str | None:
         """sysctl_kern_proc_pathname(): the error for a pid that is not found."""
         return "ESRCH"
@@ -318,6 +322,10 @@ class Rules:
         """sys_setlogin(): the name is the session's, not the process's."""
         return session
 
+    def exec_marks(self) -> ProcFlag:
+        """kern_exec.c, kern_execve(): from here on the parent may not move the process to another group."""
+        return ProcFlag.P_EXEC
+
     def exec_saves_uid(self, cred: Credentials) -> Credentials:
         """kern_exec.c, kern_execve(): the saved user id becomes the effective one."""
         return replace(cred, svuid=cred.uid, svgid=cred.gid)
@@ -350,7 +358,7 @@ class Rules:
         limit = k.variables["kern.maxproc"]
         if len(k.procs) >= limit or (uid != 0 and len(k.procs) >= limit - 10):
             return False
-        return uid == 0 or k.process_count(uid) + 1 <= proc.nproc_limit
+        return uid == 0 or k.process_count(uid) + 1 <= proc.nproc_limit[0]
 
     # ---- kern_fork.c: reapers ----
 

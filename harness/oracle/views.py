@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from harness.oracle.lifecycle import PARGS_HEADER
 from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
 
@@ -65,10 +66,21 @@ def kern_proc_pid(k: Kernel, viewer: Proc, pid: int) -> list[KinfoProc]:
     return [fill_kinfo_proc(k, proc)]
 
 
-def kern_proc_args(k: Kernel, viewer: Proc, pid: int) -> list[bytes]:
-    """kern.proc.args (sysctl_kern_proc_args())."""
+def kern_proc_args(k: Kernel, viewer: Proc, pid: int) -> bytes:
+    """kern.proc.args (sysctl_kern_proc_args()): nothing, and no error, where pfind() finds nobody."""
     proc = k.rules.pfind(k, pid)
-    return list(proc.args) if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else []
+    return proc.args if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else b""
+
+
+def set_kern_proc_args(k: Kernel, viewer: Proc, pid: int, title: bytes) -> None:
+    """kern.proc.args, written: one's own title only; a long one is dropped without a word."""
+    proc = k.rules.pfind(k, pid)
+    if proc is None or not k.rules.shows_args(k, viewer.cred, proc):
+        return
+    if not k.rules.may_set_args(viewer, proc):
+        raise Errno("EPERM")
+    if len(title) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]:
+        proc.args = title
 
 
 def kern_proc_cwd(k: Kernel, viewer: Proc, pid: int) -> str:

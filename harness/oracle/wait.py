@@ -32,9 +32,12 @@ def kern_wait(k: Kernel, proc: Proc, pid: int, options: int) -> Reaped:
     rules = k.rules
     if options & ~rules.WAIT_OPTIONS & 0xFFFFFFFF:
         raise Errno("EINVAL")
-    children = [child for child in proc.children if rules.wait_matches(proc, child, pid)]
-    if options & WLINUXCLONE:  # every child of this model is a process, and that option asks for threads
-        children = []
+    threads = bool(options & WLINUXCLONE)
+    children = [
+        child
+        for child in proc.children
+        if rules.wait_matches(proc, child, pid) and (child.signals_parent_with != "SIGCHLD") == threads
+    ]
     if not children:
         raise Errno(rules.without_children())
     for child in children:
