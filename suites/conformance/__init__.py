@@ -1,0 +1,1 @@
+"""The specification: what kern_proc.c and its callers promise to user programs, one behaviour per test."""

@@ -1,0 +1,137 @@
+"""Small things several conformance files need: waiting for what can be observed, and looking at the process table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from signal import SIGSTOP
+
+from harness.errors import DeadlineError
+from harness.processes import GuestError, KinfoProc, Process, ProcStat
+from harness.processes.vocabulary import SignalName
+
+#: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
+NO_SUCH_ID = 999_998
+
+#: Users nobody is; a process becomes one of them to lose its privileges.
+SOMEBODY, SOMEBODY_ELSE = 61_001, 61_002
+
+HASH_SIZE = 256  # ALLPROC_HSIZE: the tables of processes, groups and sessions have so many chains
+
+
+def eventually(condition: Callable[[], bool], awaited: str, seconds: float = 20.0) -> None:
+    """Ask until CONDITION holds.  Each question is a system call in the guest, which sets the pace.
+
+    Raises DeadlineError after SECONDS (host time).
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DeadlineError(awaited, seconds)
+
+
+def row(observer: Process, pid: int) -> KinfoProc:
+    """Return PID's row of the process table, zombie or not; KeyError if there is none."""
+    found = observer.sysctl.kern_proc_pid(pid)
+    return found[0] if found else observer.sysctl.kern_proc_all()[pid]
+
+
+def exists(observer: Process, pid: int) -> bool:
+    """Tell whether PID is anybody, alive or zombie: kill() knows both (kern_sig.c: kern_kill())."""
+    try:
+        observer.kill(pid, 0)
+    except GuestError as error:
+        return error.name != "ESRCH"
+    return True
+
+
+def has_stopped(observer: Process, process: Process) -> bool:
+    """Tell whether PROCESS is stopped, without consuming the report wait4() would give."""
+    found = observer.sysctl.kern_proc_pid(process.pid)
+    return bool(found) and found[0].stat == ProcStat.SSTOP
+
+
+def await_stopped(observer: Process, process: Process) -> None:
+    """Return when PROCESS is stopped."""
+    eventually(lambda: has_stopped(observer, process), f"process {process.pid} to stop")
+
+
+def await_continued(observer: Process, process: Process) -> None:
+    """Return when PROCESS, which was stopped, runs again."""
+    eventually(lambda: not has_stopped(observer, process), f"process {process.pid} to be continued")
+
+
+def await_asleep(observer: Process, process: Process, where: str = "wait") -> None:
+    """Return when PROCESS sleeps in the kernel at WHERE (kl_wmesg)."""
+    eventually(lambda: row(observer, process.pid).lwp.wmesg == where, f"process {process.pid} to sleep in {where}")
+
+
+def stop(sender: Process, process: Process) -> None:
+    """Send SIGSTOP and return when PROCESS is stopped; its parent has not been told by wait4() yet."""
+    sender.kill(process.pid, SIGSTOP)
+    await_stopped(sender, process)
+
+
+def logged(process: Process) -> list[SignalName]:
+    """Return the signals PROCESS's handlers have logged since the last time, in that order."""
+    return [record.signal for record in process.signals()]
+
+
+def bury(parent: Process, *children: Process) -> None:
+    """Let each of CHILDREN exit and reap it: whoever still holds one of them in the kernel is noticed."""
+    for child in children:
+        child.exit()
+        assert parent.wait4(child.pid).pid == child.pid
+
+
+def group_exists(sibling_maker: Process, pgid: int) -> bool:
+    """Tell whether the kernel knows group PGID in SIBLING_MAKER's session, members or not.
+
+    killpg() cannot tell an unknown group from an empty one; a process that tries to join can.
+    """
+    probe = sibling_maker.fork()
+    try:
+        probe.setpgid(0, pgid)
+    except GuestError as error:
+        if error.name != "EPERM":
+            raise
+        return False
+    else:
+        return True
+    finally:
+        bury(sibling_maker, probe)
+
+
+def jobc(observer: Process, pgid: int) -> int:
+    """Return the job control count of a group, as its members' rows tell it."""
+    counts = {member.jobc for member in observer.sysctl.kern_proc_pgrp(pgid)}
+    assert len(counts) == 1, f"rows of group {pgid} disagree about kp_jobc: {counts}"
+    return counts.pop()
+
+
+@contextmanager
+def random_pids(process: Process, modulus: int) -> Iterator[None]:
+    """Let new pids leap ahead by up to MODULUS (kern.randompid) inside the block."""
+    before = process.sysctl.get_int("kern.randompid")
+    process.sysctl.set_int("kern.randompid", modulus)
+    try:
+        yield
+    finally:
+        with suppress(GuestError):
+            process.sysctl.set_int("kern.randompid", before)
+
+
+def chain_mates(parent: Process, prepare: Callable[[Process], object] = id) -> tuple[Process, Process]:
+    """Fork until two children's pids fall into the same hash chain; return (older, younger).
+
+    The younger one is in front: kern_proc.c inserts at the head.  PREPARE is called for each child in turn.
+    """
+    seen: dict[int, Process] = {}
+    with random_pids(parent, 5000):
+        while True:
+            child = parent.fork()
+            prepare(child)
+            older = seen.setdefault(child.pid % HASH_SIZE, child)
+            if older is not child:
+                return older, child

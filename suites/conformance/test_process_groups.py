@@ -1,0 +1,1555 @@
+"""Process groups: who may be moved where, how long a group lives, whom killpg() reaches, and when a group is orphaned.
+
+`init` leads a session and a group of its own; whatever it forks is born into that group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from errno import EACCES, EINVAL, EPERM, ESRCH
+from itertools import pairwise
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, Signals
+
+import pytest
+
+from harness.processes import WNOHANG, WUNTRACED, Handler, Process, ProcStat, RemoteProcess, fails
+
+from ._help import (
+    NO_SUCH_ID,
+    SOMEBODY,
+    SOMEBODY_ELSE,
+    await_continued,
+    await_stopped,
+    bury,
+    chain_mates,
+    eventually,
+    exists,
+    group_exists,
+    has_stopped,
+    jobc,
+    logged,
+    random_pids,
+    stop,
+)
+
+# ---- Being moved, and moving -------------------------------------------------------------------------------------
+
+
+@pytest.mark.kern_proc("pgref", "pgfind")
+def test_a_child_is_born_into_its_parents_group(init: Process) -> None:
+    """fork() puts the child into the parent's group (kern_fork.c: fork1)."""
+    assert init.fork().getpgrp() == init.pid
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_grandchild_is_born_into_the_group_its_parent_is_in_by_then(init: Process) -> None:
+    """It is the parent's group at the time of fork() that counts (kern_fork.c: fork1)."""
+    child = init.fork()
+    early = child.fork()
+    child.setpgid(0, 0)
+    late = child.fork()
+    assert (early.getpgrp(), late.getpgrp()) == (init.pid, child.pid)
+
+
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.parametrize("whom", ["zero", "its own pid"])
+@pytest.mark.parametrize("where", ["zero", "its own pid"])
+def test_a_process_makes_a_group_of_its_own(init: Process, whom: str, where: str) -> None:
+    """Zero stands for the caller and for the pid of whoever is moved (kern_prot.c: sys_setpgid)."""
+    child = init.fork()
+    child.setpgid(child.pid if whom != "zero" else 0, child.pid if where != "zero" else 0)
+    assert child.getpgrp() == child.pid
+
+
+@pytest.mark.kern_proc("enterpgrp", "pfindn")
+def test_a_parent_gives_its_child_a_group_of_its_own(init: Process) -> None:
+    """The usual way of a shell (kern_prot.c: sys_setpgid)."""
+    child = init.fork()
+    init.setpgid(child.pid, 0)
+    assert (child.getpgrp(), init.getpgid(child.pid), init.getpgrp()) == (child.pid, child.pid, init.pid)
+
+
+@pytest.mark.kern_proc("enterpgrp", "pgfind")
+def test_a_parent_moves_a_child_into_another_childs_group(init: Process) -> None:
+    """A pipeline becomes one job (kern_prot.c: sys_setpgid)."""
+    leader, other = init.fork(), init.fork()
+    init.setpgid(leader.pid, leader.pid)
+    init.setpgid(other.pid, leader.pid)
+    assert (leader.getpgrp(), other.getpgrp()) == (leader.pid, leader.pid)
+
+
+@pytest.mark.kern_proc("enterpgrp", "pgfind")
+def test_a_process_joins_any_group_of_its_session(init: Process) -> None:
+    """Kinship does not matter for the group, only the session does (kern_prot.c: sys_setpgid)."""
+    leader, cousin = init.fork().fork(), init.fork().fork()
+    leader.setpgid(0, 0)
+    cousin.setpgid(0, leader.pid)
+    assert cousin.getpgrp() == leader.pid
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_member_returns_to_the_group_it_was_born_into(init: Process) -> None:
+    """Leaving is no farewell (kern_proc.c: enterpgrp)."""
+    child = init.fork()
+    child.setpgid(0, 0)
+    child.setpgid(0, init.pid)
+    assert child.getpgrp() == init.pid
+
+
+@pytest.mark.kern_proc("enterpgrp", "pgrel")
+def test_a_group_is_founded_again_by_the_process_it_is_named_after(init: Process) -> None:
+    """The id is free again for its owner as soon as the group has ended (kern_proc.c: enterpgrp, pgrel)."""
+    child = init.fork()
+    for _ in range(3):
+        child.setpgid(0, 0)
+        assert child.getpgrp() == child.pid
+        child.setpgid(0, init.pid)
+    assert not group_exists(init, child.pid)
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_leader_returns_to_its_group_while_others_keep_it(init: Process) -> None:
+    """The group its id names still exists, so it joins that one (kern_proc.c: enterpgrp)."""
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    leader.setpgid(0, init.pid)
+    leader.setpgid(0, 0)
+    assert sorted(init.sysctl.kern_proc_pgrp(leader.pid).pids) == sorted([leader.pid, member.pid])
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_moving_to_the_present_group_changes_nothing(init: Process) -> None:
+    """setpgid() to where one is succeeds and has no effect (kern_proc.c: enterpgrp)."""
+    child = init.fork()
+    child.setpgid(0, 0)
+    before = jobc(init, child.pid)
+    child.setpgid(0, child.pid)
+    init.setpgid(child.pid, child.pid)
+    assert (child.getpgrp(), jobc(init, child.pid)) == (child.pid, before)
+
+
+@pytest.mark.kern_proc("inferior", "pfind")
+@pytest.mark.parametrize("generation", [1, 2, 3, 6])
+def test_descendants_of_every_generation_can_be_moved(init: Process, generation: int) -> None:
+    """Not children only: whoever descends from the caller (kern_proc.c: inferior)."""
+    line = [init]
+    for _ in range(generation):
+        line.append(line[-1].fork())
+    init.setpgid(line[-1].pid, 0)
+    assert line[-1].getpgrp() == line[-1].pid
+    # inferior() holds every process it walks through: each of them must be free to go.
+    for parent, child in reversed(list(pairwise(line))):
+        bury(parent, child)
+
+
+@pytest.mark.kern_proc("inferior")
+def test_an_adopted_descendant_can_be_moved_by_its_reaper(init: Process) -> None:
+    """Kinship follows the parent pointer as it is now (kern_proc.c: inferior; kern_exit.c: exit1)."""
+    init.procctl_reaper_acquire()
+    child = init.fork()
+    orphan = child.fork()
+    bury(init, child)
+    init.setpgid(orphan.pid, 0)
+    assert orphan.getpgrp() == orphan.pid
+
+
+# ---- The errors of setpgid() -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """Processes of a test, in the order of their birth, and the setpgid() call that one of them makes."""
+
+    caller: Process
+    pid: int
+    pgid: int
+    family: list[tuple[Process, Process]] = field(default_factory=list)  # parent, child
+
+
+def _negative_group(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(child, 0, -1, [(init, child)])
+
+
+def _most_negative_group(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(child, 0, -(1 << 31), [(init, child)])
+
+
+def _negative_group_of_nobody(init: Process) -> Scene:
+    return Scene(init, NO_SUCH_ID, -1)
+
+
+def _negative_group_for_session_leader(init: Process) -> Scene:
+    return Scene(init, 0, -1)
+
+
+def _nobody(init: Process) -> Scene:
+    return Scene(init, NO_SUCH_ID, 0)
+
+
+def _pid_minus_one(init: Process) -> Scene:
+    return Scene(init, -1, 0)
+
+
+def _reaped_child(init: Process) -> Scene:
+    child = init.fork()
+    bury(init, child)
+    return Scene(init, child.pid, 0)
+
+
+def _zombie(init: Process) -> Scene:
+    child = init.fork()
+    child.exit()
+    return Scene(init, child.pid, 0)
+
+
+def _parent(init: Process) -> Scene:
+    child = init.fork()
+    grandchild = child.fork()
+    return Scene(grandchild, child.pid, 0, [(init, child), (child, grandchild)])
+
+
+def _sibling(init: Process) -> Scene:
+    child, sibling = init.fork(), init.fork()
+    return Scene(child, sibling.pid, 0, [(init, child), (init, sibling)])
+
+
+def _nephew(init: Process) -> Scene:
+    child, sibling = init.fork(), init.fork()
+    nephew = sibling.fork()
+    return Scene(child, nephew.pid, 0, [(init, child), (init, sibling), (sibling, nephew)])
+
+
+def _process_one(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(child, 1, 0, [(init, child)])
+
+
+def _own_session_leader(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(child, init.pid, 0, [(init, child)])
+
+
+def _orphaned_grandchild(init: Process) -> Scene:
+    child = init.fork()
+    grandchild = child.fork()
+    bury(init, child)
+    return Scene(init, grandchild.pid, 0)
+
+
+def _child_in_a_session_of_its_own(init: Process) -> Scene:
+    child = init.fork()
+    child.setsid()
+    return Scene(init, child.pid, 0, [(init, child)])
+
+
+def _grandchild_in_another_session(init: Process) -> Scene:
+    child = init.fork()
+    child.setsid()
+    grandchild = child.fork()
+    return Scene(init, grandchild.pid, 0, [(init, child), (child, grandchild)])
+
+
+def _grandchild_in_another_session_to_my_group(init: Process) -> Scene:
+    child = init.fork()
+    child.setsid()
+    grandchild = child.fork()
+    return Scene(init, grandchild.pid, init.pid, [(init, child), (child, grandchild)])
+
+
+def _self_as_session_leader(init: Process) -> Scene:
+    return Scene(init, 0, 0)
+
+
+def _self_as_session_leader_to_its_own_group(init: Process) -> Scene:
+    return Scene(init, init.pid, init.pid)
+
+
+def _self_as_session_leader_to_another_group(init: Process) -> Scene:
+    child = init.fork()
+    child.setpgid(0, 0)
+    return Scene(init, 0, child.pid, [(init, child)])
+
+
+def _missing_group(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(child, 0, NO_SUCH_ID, [(init, child)])
+
+
+def _missing_group_for_a_child(init: Process) -> Scene:
+    child = init.fork()
+    return Scene(init, child.pid, NO_SUCH_ID, [(init, child)])
+
+
+def _process_that_leads_no_group(init: Process) -> Scene:
+    child, sibling = init.fork(), init.fork()
+    return Scene(child, 0, sibling.pid, [(init, child), (init, sibling)])
+
+
+def _zombie_that_leads_no_group(init: Process) -> Scene:
+    child, sibling = init.fork(), init.fork()
+    sibling.exit()
+    return Scene(child, 0, sibling.pid, [(init, child)])
+
+
+def _group_of_a_reaped_leader(init: Process) -> Scene:
+    child, leader = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    bury(init, leader)
+    return Scene(child, 0, leader.pid, [(init, child)])
+
+
+def _group_of_a_childs_session(init: Process) -> Scene:
+    child, other = init.fork(), init.fork()
+    other.setsid()
+    return Scene(child, 0, other.pid, [(init, child), (init, other)])
+
+
+def _group_of_the_parents_session(init: Process) -> Scene:
+    child = init.fork()
+    child.setsid()
+    grandchild = child.fork()
+    return Scene(grandchild, 0, init.pid, [(init, child), (child, grandchild)])
+
+
+def _child_to_a_group_of_another_session(init: Process) -> Scene:
+    child, other = init.fork(), init.fork()
+    other.setsid()
+    return Scene(init, child.pid, other.pid, [(init, child), (init, other)])
+
+
+@pytest.mark.kern_proc("inferior", "pfind", "pgfind", "prele", "pgrel", "enterpgrp")
+@pytest.mark.parametrize(
+    ("make_scene", "error"),
+    [
+        pytest.param(make_scene, error, id=make_scene.__name__.lstrip("_"))
+        for error, scenes in {
+            EINVAL: (
+                _negative_group,
+                _most_negative_group,
+                _negative_group_of_nobody,
+                _negative_group_for_session_leader,
+            ),
+            ESRCH: (
+                _nobody,
+                _pid_minus_one,
+                _reaped_child,
+                _zombie,
+                _parent,
+                _sibling,
+                _nephew,
+                _process_one,
+                _own_session_leader,
+                _orphaned_grandchild,
+            ),
+            EPERM: (
+                _child_in_a_session_of_its_own,
+                _grandchild_in_another_session,
+                _grandchild_in_another_session_to_my_group,
+                _self_as_session_leader,
+                _self_as_session_leader_to_its_own_group,
+                _self_as_session_leader_to_another_group,
+                _missing_group,
+                _missing_group_for_a_child,
+                _process_that_leads_no_group,
+                _zombie_that_leads_no_group,
+                _group_of_a_reaped_leader,
+                _group_of_a_childs_session,
+                _group_of_the_parents_session,
+                _child_to_a_group_of_another_session,
+            ),
+        }.items()
+        for make_scene in scenes
+    ],
+)
+def test_setpgid_is_refused(init: Process, make_scene: Callable[[Process], Scene], error: int) -> None:
+    """The errors of setpgid() (kern_prot.c: sys_setpgid), and that a refusal holds on to nobody."""
+    scene = make_scene(init)
+    groups = [child.getpgrp() for _, child in scene.family]
+    with fails(error):
+        scene.caller.setpgid(scene.pid, scene.pgid)
+    assert [child.getpgrp() for _, child in scene.family] == groups
+    for parent, child in reversed(scene.family):
+        bury(parent, child)
+
+
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.needs_kernel
+@pytest.mark.parametrize("generation", [1, 2])
+def test_setpgid_is_refused_for_a_descendant_that_has_run_a_program(init: RemoteProcess, generation: int) -> None:
+    """EACCES after exec: it may have relied on its group since (kern_prot.c: sys_setpgid, P_EXEC)."""
+    line = [init]
+    for _ in range(generation):
+        line.append(line[-1].fork())
+    line[-1].reexec()
+    with fails(EACCES):
+        init.setpgid(line[-1].pid, 0)
+    assert line[-1].getpgrp() == init.pid
+
+
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.needs_kernel
+def test_a_process_that_has_run_a_program_may_still_move_itself(init: RemoteProcess) -> None:
+    """EACCES is for others only (kern_prot.c: sys_setpgid)."""
+    child = init.fork()
+    child.reexec()
+    child.setpgid(0, 0)
+    assert child.getpgrp() == child.pid
+
+
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.needs_kernel
+def test_the_session_is_looked_at_before_the_program(init: RemoteProcess) -> None:
+    """EPERM, not EACCES, where both apply (kern_prot.c: sys_setpgid)."""
+    child = init.fork()
+    child.setsid()
+    child.reexec()
+    with fails(EPERM):
+        init.setpgid(child.pid, 0)
+
+
+# ---- Asking ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kern_proc("pfind")
+def test_anybodys_group_can_be_asked_for(init: Process) -> None:
+    """getpgid() has no permission check and knows zero as oneself (kern_prot.c: sys_getpgid)."""
+    stranger = init.fork()
+    stranger.setsid()
+    stranger.setuid(SOMEBODY)
+    assert init.getpgid(stranger.pid) == stranger.pid
+    assert stranger.getpgid(init.pid) == init.pid
+    assert stranger.getpgid(0) == stranger.getpgid(stranger.pid) == stranger.pid
+
+
+@pytest.mark.kern_proc("pfind")
+@pytest.mark.parametrize("pid", [NO_SUCH_ID, -1, 1 << 30])
+def test_nobodys_group_cannot_be_asked_for(init: Process, pid: int) -> None:
+    """ESRCH for a pid nobody has (kern_prot.c: sys_getpgid)."""
+    with fails(ESRCH):
+        init.getpgid(pid)
+
+
+# ---- How long a group lives --------------------------------------------------------------------------------------
+
+
+@pytest.mark.kern_proc("pgrel", "leavepgrp")
+def test_a_group_outlives_the_process_it_is_named_after(init: Process) -> None:
+    """A group lives as long as it has members (kern_proc.c: pgrel)."""
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    member.sigaction(SIGUSR1, Handler.LOG)
+    init.killpg(leader.pid, SIGUSR1)
+    assert (member.getpgrp(), logged(member)) == (leader.pid, [SIGUSR1])
+
+
+@pytest.mark.kern_proc("pgrel", "enterpgrp")
+def test_a_group_without_its_leader_takes_new_members(init: Process) -> None:
+    """The leader's death closes no doors (kern_prot.c: sys_setpgid)."""
+    leader, member, late = init.fork(), init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    late.setpgid(0, leader.pid)
+    bury(init, member)
+    assert init.sysctl.kern_proc_pgrp(leader.pid).pids == [late.pid]
+
+
+@pytest.mark.kern_proc("pgrel", "leavepgrp", "proc_move_allproc_zombie")
+def test_a_zombie_keeps_its_group_until_it_is_reaped(init: Process) -> None:
+    """Only wait() takes a process out of its group (kern_exit.c: kern_wait; kern_proc.c: leavepgrp)."""
+    zombie = init.fork()
+    zombie.setpgid(0, 0)
+    zombie.exit()
+    assert group_exists(init, zombie.pid)
+    init.wait4(zombie.pid)
+    assert not group_exists(init, zombie.pid)
+
+
+def _by_moving_away(init: Process, member: Process) -> None:
+    member.setpgid(0, init.pid)
+
+
+def _by_a_session_of_its_own(init: Process, member: Process) -> None:
+    member.setsid()
+
+
+def _by_being_reaped(init: Process, member: Process) -> None:
+    bury(init, member)
+
+
+def _by_being_killed(init: Process, member: Process) -> None:
+    init.kill(member.pid, SIGKILL)
+    init.wait4(member.pid)
+
+
+LAST_GOODBYES = (_by_moving_away, _by_a_session_of_its_own, _by_being_reaped, _by_being_killed)
+
+
+@pytest.mark.kern_proc("pgrel", "leavepgrp", "enterpgrp")
+@pytest.mark.parametrize("leave", LAST_GOODBYES, ids=lambda leave: leave.__name__.lstrip("_"))
+def test_a_group_ends_when_its_last_member_leaves(init: Process, leave: Callable[[Process, Process], None]) -> None:
+    """After the last one there is nothing to signal and nothing to join (kern_proc.c: pgrel)."""
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    assert group_exists(init, leader.pid)
+    leave(init, member)
+    with fails(ESRCH):
+        init.killpg(leader.pid, 0)
+    assert not group_exists(init, leader.pid)
+
+
+def _nothing(init: Process, leader: Process) -> None:
+    pass
+
+
+def _it_was_signalled(init: Process, leader: Process) -> None:
+    init.killpg(leader.pid, 0)
+
+
+def _its_member_signalled_it(init: Process, leader: Process) -> None:
+    leader.kill(0, 0)
+
+
+def _it_was_signalled_by_somebody_without_permission(init: Process, leader: Process) -> None:
+    stranger = init.fork()
+    stranger.setuid(SOMEBODY)
+    with fails(ESRCH):
+        stranger.killpg(leader.pid, SIGUSR1)
+    bury(init, stranger)
+
+
+def _its_leader_was_moved_to_where_it_was(init: Process, leader: Process) -> None:
+    leader.setpgid(0, leader.pid)
+    init.setpgid(leader.pid, leader.pid)
+
+
+def _a_member_joined_and_moved_on(init: Process, leader: Process) -> None:
+    member = init.fork()
+    member.setpgid(0, leader.pid)
+    member.setpgid(0, init.pid)
+    bury(init, member)
+
+
+def _a_member_joined_and_founded_its_own(init: Process, leader: Process) -> None:
+    member = init.fork()
+    member.setpgid(0, leader.pid)
+    member.setpgid(0, 0)
+    bury(init, member)
+
+
+def _a_member_joined_and_was_reaped(init: Process, leader: Process) -> None:
+    member = init.fork()
+    member.setpgid(0, leader.pid)
+    bury(init, member)
+
+
+def _a_member_was_born_in_it(init: Process, leader: Process) -> None:
+    bury(leader, leader.fork())
+
+
+def _a_member_left_it_for_a_session(init: Process, leader: Process) -> None:
+    member = leader.fork()
+    member.setsid()
+    bury(leader, member)
+
+
+def _somebody_of_another_session_was_refused(init: Process, leader: Process) -> None:
+    stranger = init.fork()
+    stranger.setsid()
+    visitor = stranger.fork()
+    with fails(EPERM):
+        visitor.setpgid(0, leader.pid)
+    bury(stranger, visitor)
+    bury(init, stranger)
+
+
+def _its_leader_was_refused_a_session(init: Process, leader: Process) -> None:
+    with fails(EPERM):
+        leader.setsid()
+
+
+def _a_process_was_refused_a_session_while_it_bore_its_name(init: Process, leader: Process) -> None:
+    keeper = init.fork()
+    keeper.setpgid(0, leader.pid)
+    leader.setpgid(0, init.pid)
+    with fails(EPERM):
+        leader.setsid()
+    leader.setpgid(0, 0)
+    bury(init, keeper)
+
+
+def _the_parent_of_a_member_moved_about(init: Process, leader: Process) -> None:
+    parent = init.fork()
+    member = parent.fork()
+    member.setpgid(0, leader.pid)
+    parent.setpgid(0, 0)
+    parent.setpgid(0, init.pid)
+    bury(parent, member)
+    bury(init, parent)
+
+
+def _the_parent_of_a_member_joined_and_left(init: Process, leader: Process) -> None:
+    parent = init.fork()
+    member = parent.fork()
+    member.setpgid(0, leader.pid)
+    parent.setpgid(0, leader.pid)
+    parent.setpgid(0, init.pid)
+    bury(parent, member)
+    bury(init, parent)
+
+
+def _it_was_waited_for(init: Process, leader: Process) -> None:
+    assert init.wait4(-leader.pid, WNOHANG).pid == 0
+
+
+def _it_was_listed(init: Process, leader: Process) -> None:
+    assert init.sysctl.kern_proc_pgrp(leader.pid).pids == [leader.pid]
+
+
+@pytest.mark.kern_proc("pgref", "pgrel", "pgfind", "enterpgrp", "leavepgrp", "fixjobc")
+@pytest.mark.parametrize(
+    "happening",
+    [
+        pytest.param(happening, id=happening.__name__.lstrip("_"))
+        for happening in (
+            _nothing,
+            _it_was_signalled,
+            _its_member_signalled_it,
+            _it_was_signalled_by_somebody_without_permission,
+            _its_leader_was_moved_to_where_it_was,
+            _a_member_joined_and_moved_on,
+            _a_member_joined_and_founded_its_own,
+            _a_member_joined_and_was_reaped,
+            _a_member_was_born_in_it,
+            _a_member_left_it_for_a_session,
+            _somebody_of_another_session_was_refused,
+            _its_leader_was_refused_a_session,
+            _a_process_was_refused_a_session_while_it_bore_its_name,
+            _the_parent_of_a_member_moved_about,
+            _the_parent_of_a_member_joined_and_left,
+            _it_was_waited_for,
+            _it_was_listed,
+        )
+    ],
+)
+def test_a_group_lives_exactly_as_long_as_its_members(
+    init: Process, happening: Callable[[Process, Process], None]
+) -> None:
+    """Whatever happened to a group, no reference to it is lost or left over (kern_proc.c: pgref, pgrel, pgfind)."""
+    leader = init.fork()
+    leader.setpgid(0, 0)
+    for _ in range(3):  # one reference too few frees the group while it is used, which shows at the latest next time
+        happening(init, leader)
+    leader.sigaction(SIGUSR1, Handler.LOG)
+    init.killpg(leader.pid, SIGUSR1)
+    assert logged(leader) == [SIGUSR1]
+    assert group_exists(init, leader.pid)
+    leader.setpgid(0, init.pid)
+    assert not group_exists(init, leader.pid)
+    assert leader.setsid() == leader.pid
+
+
+# ---- Membership as the process table shows it ---------------------------------------------------------------------
+
+
+@pytest.mark.kern_proc("sysctl_kern_proc", "enterpgrp")
+def test_the_process_table_lists_exactly_the_members_of_a_group(init: Process) -> None:
+    """kern.proc.pgrp agrees with each process's own view (kern_proc.c: sysctl_kern_proc, KERN_PROC_PGRP)."""
+    processes = [init.fork() for _ in range(6)]
+    for leader, member in zip(processes[0:2], processes[2:4], strict=True):
+        leader.setpgid(0, 0)
+        member.setpgid(0, leader.pid)
+    processes[4].setsid()
+    for pgid in [init.pid, *(process.pid for process in processes)]:
+        expected = [process.pid for process in [init, *processes] if process.getpgrp() == pgid]
+        assert sorted(init.sysctl.kern_proc_pgrp(pgid).pids) == sorted(expected)
+
+
+@pytest.mark.kern_proc("sysctl_kern_proc")
+def test_each_row_names_the_group_of_its_process(init: Process) -> None:
+    """kp_pgid is the group's id in every listing (kern_kinfo.c: fill_kinfo_proc)."""
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    table = init.sysctl.kern_proc_all()
+    assert [table[process.pid].pgid for process in (init, leader, member)] == [init.pid, leader.pid, leader.pid]
+    assert [row.pgid for row in init.sysctl.kern_proc_pgrp(leader.pid)] == [leader.pid] * 2
+    assert init.sysctl.kern_proc_pid(member.pid)[0].pgid == leader.pid
+
+
+@pytest.mark.kern_proc("sysctl_kern_proc", "leavepgrp")
+def test_a_zombie_is_listed_in_its_group_until_it_is_reaped(init: Process) -> None:
+    """kern.proc.pgrp skips no zombies (kern_proc.c: sysctl_kern_proc)."""
+    leader, zombie = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    zombie.setpgid(0, leader.pid)
+    zombie.exit()
+    members = init.sysctl.kern_proc_pgrp(leader.pid)
+    assert (sorted(members.pids), members[zombie.pid].stat) == (sorted([leader.pid, zombie.pid]), ProcStat.SZOMB)
+    init.wait4(zombie.pid)
+    assert init.sysctl.kern_proc_pgrp(leader.pid).pids == [leader.pid]
+
+
+@pytest.mark.kern_proc("sysctl_kern_proc")
+@pytest.mark.parametrize("pgid", [NO_SUCH_ID, -1])
+def test_a_group_nobody_is_in_is_empty(init: Process, pgid: int) -> None:
+    """No error for an unknown group, just nothing (kern_proc.c: sysctl_kern_proc)."""
+    assert init.sysctl.kern_proc_pgrp(pgid).pids == []
+
+
+@pytest.mark.kern_proc("procinsertinit", "sysctl_kern_proc")
+def test_process_zero_is_in_group_and_session_zero(init: Process) -> None:
+    """The kernel's own first process is in the tables like any other (init_main.c; kern_proc.c: procinsertinit)."""
+    (swapper,) = init.sysctl.kern_proc_pid(0)
+    assert (swapper.pid, swapper.pgid, swapper.sid) == (0, 0, 0)
+    assert 0 in init.sysctl.kern_proc_pgrp(0)
+
+
+@pytest.mark.kern_proc("procinit", "pfind", "pgfind", "enterpgrp")
+def test_processes_and_groups_are_found_whatever_their_number(init: Process) -> None:
+    """Every chain of the hash tables works (kern_proc.c: ALLPROC_HASH, PGRP_HASH): pids spread over all bits."""
+    with random_pids(init, 60_000):
+        children = [init.fork() for _ in range(24)]
+    for child in children:
+        child.setpgid(0, 0)
+    for child in children:
+        assert init.getpgid(child.pid) == child.pid
+        assert init.sysctl.kern_proc_pid(child.pid)[0].pid == child.pid
+        init.killpg(child.pid, 0)
+        init.kill(child.pid, 0)
+    joiner = init.fork()
+    for child in children:
+        joiner.setpgid(0, child.pid)
+    for child in children[:-1]:
+        bury(init, child)
+        assert not exists(init, child.pid)
+        with fails(ESRCH):
+            init.killpg(child.pid, 0)
+    assert joiner.getpgrp() == children[-1].pid
+
+
+@pytest.mark.kern_proc("pgfind", "pgrel", "enterpgrp")
+@pytest.mark.parametrize("first", ["older", "younger"])
+def test_groups_of_one_hash_chain_do_not_get_into_each_others_way(init: Process, first: str) -> None:
+    """Either may end first; the other is still found (kern_proc.c: pgfind, pgrel)."""
+    older, younger = chain_mates(init, lambda child: child.setpgid(0, 0))
+    for group in (older, younger):
+        init.killpg(group.pid, 0)
+    goes, stays = (older, younger) if first == "older" else (younger, older)
+    goes.setpgid(0, init.pid)
+    with fails(ESRCH):
+        init.killpg(goes.pid, 0)
+    assert not group_exists(init, goes.pid)
+    init.killpg(stays.pid, 0)
+    goes.setpgid(0, stays.pid)
+    assert sorted(init.sysctl.kern_proc_pgrp(stays.pid).pids) == sorted([older.pid, younger.pid])
+
+
+# ---- Signalling a group ------------------------------------------------------------------------------------------
+
+
+def _hearing(process: Process, *signals: Signals) -> Process:
+    for signal in signals or (SIGUSR1,):
+        process.sigaction(signal, Handler.LOG)
+    return process
+
+
+@pytest.mark.kern_proc("pgfind", "enterpgrp")
+def test_killpg_reaches_every_member_and_nobody_else(init: Process) -> None:
+    """kill(-pgid) (kern_sig.c: dokillpg walks pg_members)."""
+    leader, *members = (_hearing(init.fork()) for _ in range(4))
+    leader.setpgid(0, 0)
+    for member in members[:2]:
+        member.setpgid(0, leader.pid)
+    born_inside = _hearing(leader.fork())
+    outside = [_hearing(init), members[2], _hearing(members[2].fork())]
+    leader_heard_before = logged(leader)
+    init.killpg(leader.pid, SIGUSR1)
+    assert leader_heard_before == []
+    assert [logged(process) for process in (leader, *members[:2], born_inside)] == [[SIGUSR1]] * 4
+    assert [logged(process) for process in outside] == [[]] * 3
+
+
+@pytest.mark.kern_proc("pgref", "pgrel")
+def test_killing_zero_reaches_the_callers_own_group(init: Process) -> None:
+    """kill(0): the caller included (kern_sig.c: dokillpg)."""
+    leader, sibling = _hearing(init.fork()), _hearing(init.fork())
+    leader.setpgid(0, 0)
+    member = _hearing(leader.fork())
+    member.kill(0, SIGUSR1)
+    assert [logged(process) for process in (member, leader, sibling)] == [[SIGUSR1], [SIGUSR1], []]
+
+
+@pytest.mark.kern_proc("enterpgrp", "leavepgrp")
+def test_whoever_has_left_a_group_is_not_reached_by_it(init: Process) -> None:
+    """A member that moved on hears its new group only (kern_proc.c: enterpgrp)."""
+    first, second, nomad = init.fork(), init.fork(), _hearing(init.fork(), SIGUSR1, SIGUSR2)
+    first.setpgid(0, 0)
+    second.setpgid(0, 0)
+    first.sigaction(SIGUSR1, Handler.IGNORE)
+    second.sigaction(SIGUSR2, Handler.IGNORE)
+    nomad.setpgid(0, first.pid)
+    nomad.setpgid(0, second.pid)
+    init.killpg(first.pid, SIGUSR1)
+    init.killpg(second.pid, SIGUSR2)
+    assert logged(nomad) == [SIGUSR2]
+
+
+@pytest.mark.kern_proc("pgfind")
+def test_killpg_crosses_sessions(init: Process) -> None:
+    """Only user ids matter for signalling (kern_sig.c: CANSIGNAL)."""
+    child = _hearing(init.fork())
+    child.setsid()
+    init.killpg(child.pid, SIGUSR1)
+    assert logged(child) == [SIGUSR1]
+
+
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.parametrize("signal", [0, SIGUSR1, SIGKILL])
+def test_killpg_knows_no_group_nobody_is_in(init: Process, signal: int) -> None:
+    """ESRCH (kern_sig.c: dokillpg)."""
+    child = init.fork()  # a process, but no group's name
+    for pgid in (NO_SUCH_ID, child.pid):
+        with fails(ESRCH):
+            init.killpg(pgid, signal)
+    assert child.getpid() == child.pid
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie", "pgfind")
+@pytest.mark.parametrize("signal", [0, SIGUSR1])
+def test_a_group_of_zombies_cannot_be_signalled(init: Process, signal: int) -> None:
+    """ESRCH although the group exists, for kill() of one zombie would succeed (kern_sig.c: dokillpg)."""
+    zombie = init.fork()
+    zombie.setpgid(0, 0)
+    zombie.exit()
+    init.kill(zombie.pid, signal)
+    with fails(ESRCH):
+        init.killpg(zombie.pid, signal)
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie")
+def test_zombies_do_not_keep_a_signal_from_the_living(init: Process) -> None:
+    """Zombies are passed over (kern_sig.c: dokillpg)."""
+    before, zombie, after = _hearing(init.fork()), init.fork(), _hearing(init.fork())
+    for member in (before, zombie, after):
+        member.setpgid(0, before.pid)
+    zombie.exit(3)
+    init.killpg(before.pid, SIGUSR1)
+    assert (logged(before), logged(after)) == ([SIGUSR1], [SIGUSR1])
+    assert init.wait4(zombie.pid).exit_status == 3
+
+
+@pytest.mark.kern_proc("pgfind", "pgrel")
+def test_killpg_without_any_permission_finds_nobody(init: Process) -> None:
+    """ESRCH and not EPERM, which kill() of a single process gives (kern_sig.c: dokillpg)."""
+    group, stranger = _hearing(init.fork()), init.fork()
+    group.setpgid(0, 0)
+    stranger.setuid(SOMEBODY)
+    with fails(ESRCH):
+        stranger.killpg(group.pid, SIGUSR1)
+    with fails(EPERM):
+        stranger.kill(group.pid, SIGUSR1)
+    assert logged(group) == []
+
+
+@pytest.mark.kern_proc("pgfind")
+def test_killpg_reaches_those_members_the_caller_may_signal(init: Process) -> None:
+    """Success if there is one of them (kern_sig.c: dokillpg)."""
+    root, mine, other = (_hearing(init.fork()) for _ in range(3))
+    for member, user in ((root, 0), (mine, SOMEBODY), (other, SOMEBODY_ELSE)):
+        member.setpgid(0, root.pid)
+        member.setuid(user)
+    caller = init.fork()
+    caller.setuid(SOMEBODY)
+    caller.killpg(root.pid, SIGUSR1)
+    assert [logged(member) for member in (root, mine, other)] == [[], [SIGUSR1], []]
+
+
+@pytest.mark.kern_proc("pgfind")
+def test_anybody_may_continue_a_group_of_the_same_session(init: Process) -> None:
+    """SIGCONT is for everybody in the session, and for nobody else (kern_sig.c: CANSIGNAL)."""
+    group, insider, outsider = _hearing(init.fork(), SIGCONT), init.fork(), init.fork()
+    group.setpgid(0, 0)
+    outsider.setsid()
+    insider.setuid(SOMEBODY)
+    outsider.setuid(SOMEBODY)
+    with fails(ESRCH):
+        outsider.killpg(group.pid, SIGCONT)
+    assert logged(group) == []
+    insider.killpg(group.pid, SIGCONT)
+    assert logged(group) == [SIGCONT]
+
+
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.parametrize("signal", [-1, 129, 1 << 20])
+def test_killpg_refuses_a_number_that_is_no_signal(init: Process, signal: int) -> None:
+    """EINVAL, whether or not there is such a group (kern_sig.c: kern_kill, _SIG_MAXSIG 128)."""
+    for pgid in (init.pid, NO_SUCH_ID):
+        with fails(EINVAL):
+            init.killpg(pgid, signal)
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_whole_group_is_stopped_and_continued(init: Process) -> None:
+    """What a shell does to a job (kern_sig.c: dokillpg)."""
+    leader, member, outside = (init.fork() for _ in range(3))
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    init.killpg(leader.pid, SIGSTOP)
+    for process in (leader, member):
+        await_stopped(init, process)
+    assert not has_stopped(init, outside)
+    init.killpg(leader.pid, SIGCONT)
+    assert (leader.getpgrp(), member.getpgrp()) == (leader.pid, leader.pid)
+
+
+@pytest.mark.kern_proc("leavepgrp", "proc_remove_zombie")
+def test_a_whole_group_is_killed_and_reaped(init: Process) -> None:
+    """SIGKILL to a group leaves nothing of it (kern_sig.c: dokillpg; kern_exit.c: kern_wait)."""
+    members = [init.fork() for _ in range(8)]
+    for member in members:
+        member.setpgid(0, members[0].pid)
+    init.killpg(members[0].pid, SIGKILL)
+    reaped = [init.wait4(-members[0].pid) for _ in members]
+    assert {result.pid for result in reaped} == {member.pid for member in members}
+    assert {result.signal for result in reaped} == {SIGKILL}
+    assert not group_exists(init, members[0].pid)
+
+
+# ---- Signalling everybody ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.kern_proc("allproc_scan")
+def test_a_user_who_signals_everybody_reaches_all_his_processes(init: Process) -> None:
+    """kill(-1) goes through the whole process table and spares the caller (kern_sig.c: killpg_all_callback)."""
+    caller = _hearing(init.fork())
+    with random_pids(init, 5000):
+        mine = [_hearing(init.fork()) for _ in range(12)]
+    others = [_hearing(init.fork()) for _ in range(2)]
+    for process in (caller, *mine):
+        process.setuid(SOMEBODY)
+    others[1].setuid(SOMEBODY_ELSE)
+    mine[0].setpgid(0, 0)
+    mine[1].setsid()
+    caller.kill(-1, SIGUSR1)
+    assert [logged(process) for process in mine] == [[SIGUSR1]] * len(mine)
+    assert [logged(process) for process in (caller, *others)] == [[]] * 3
+
+
+@pytest.mark.kern_proc("allproc_scan")
+def test_a_user_whose_other_processes_are_zombies_reaches_nobody(init: Process) -> None:
+    """ESRCH: the scan passes over zombies (kern_proc.c: allproc_scan)."""
+    caller, zombie = init.fork(), init.fork()
+    for process in (caller, zombie):
+        process.setuid(SOMEBODY)
+    caller.kill(-1, 0)
+    zombie.exit()
+    with fails(ESRCH):
+        caller.kill(-1, 0)
+    assert init.wait4(zombie.pid).exit_status == 0
+
+
+@pytest.mark.kern_proc("allproc_scan")
+@pytest.mark.parametrize("zombie", ["older", "younger"])
+def test_a_zombie_hides_nobody_of_its_hash_chain_from_a_scan(init: Process, zombie: str) -> None:
+    """The scan goes on behind a zombie (kern_proc.c: allproc_scan)."""
+    older, younger = chain_mates(init, _hearing)
+    gone, alive = (older, younger) if zombie == "older" else (younger, older)
+    caller = init.fork()
+    caller.setuid(SOMEBODY)
+    alive.setuid(SOMEBODY)
+    gone.exit()
+    caller.kill(-1, SIGUSR1)
+    assert logged(alive) == [SIGUSR1]
+
+
+# ---- Job control counts ------------------------------------------------------------------------------------------
+
+
+def _the_group_of_the_session_leader(init: Process) -> int:
+    init.fork()
+    return init.pid
+
+
+def _a_child_in_a_group_of_its_own(init: Process) -> int:
+    child = init.fork()
+    child.setpgid(0, 0)
+    return child.pid
+
+
+def _moved_by_the_parent(init: Process) -> int:
+    child = init.fork()
+    init.setpgid(child.pid, 0)
+    return child.pid
+
+
+def _two_children_in_one_group(init: Process) -> int:
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    return leader.pid
+
+
+def _a_member_born_in_the_group(init: Process) -> int:
+    leader = init.fork()
+    leader.setpgid(0, 0)
+    leader.fork()
+    return leader.pid
+
+
+def _a_leader_that_left_its_child_behind(init: Process) -> int:
+    leader = init.fork()
+    leader.setpgid(0, 0)
+    leader.fork()
+    leader.setpgid(0, init.pid)
+    return leader.pid
+
+
+def _a_parent_that_moved_between_other_groups(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    parent.setpgid(0, 0)
+    parent.setpgid(0, init.pid)
+    return child.pid
+
+
+def _a_parent_that_joined_its_childs_group(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    parent.setpgid(0, child.pid)  # the child no longer qualifies, the parent does
+    return child.pid
+
+
+def _a_parent_of_two_that_joined_their_group(init: Process) -> int:
+    parent = init.fork()
+    first, second = parent.fork(), parent.fork()
+    first.setpgid(0, 0)
+    second.setpgid(0, first.pid)
+    parent.setpgid(0, first.pid)
+    return first.pid
+
+
+def _a_parent_that_exited(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    parent.exit()
+    return child.pid
+
+
+def _a_parent_that_exited_in_the_same_group(init: Process) -> int:
+    other, parent = init.fork(), init.fork()
+    parent.setpgid(0, 0)
+    other.setpgid(0, parent.pid)
+    parent.fork()
+    parent.exit()
+    return parent.pid
+
+
+def _a_parent_with_a_session_of_its_own(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    parent.setsid()
+    return child.pid
+
+
+def _a_session_leader(init: Process) -> int:
+    child = init.fork()
+    child.setsid()
+    return child.pid
+
+
+def _a_member_of_a_new_session(init: Process) -> int:
+    leader = init.fork()
+    leader.setsid()
+    child = leader.fork()
+    child.setpgid(0, 0)
+    return child.pid
+
+
+def _a_parent_of_a_session_leader_that_moved(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setsid()
+    parent.setpgid(0, 0)
+    parent.setpgid(0, init.pid)
+    return child.pid
+
+
+def _a_parent_of_a_session_leader_that_exited(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    child.setsid()
+    parent.exit()
+    return child.pid
+
+
+def _one_member_of_two_exited(init: Process) -> int:
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    member.exit()
+    return leader.pid
+
+
+def _one_member_of_two_exited_and_was_reaped(init: Process) -> int:
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, member)
+    return leader.pid
+
+
+def _one_member_of_two_moved_away(init: Process) -> int:
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    leader.setpgid(0, init.pid)
+    return leader.pid
+
+
+def _one_member_of_two_left_for_a_session(init: Process) -> int:
+    leader, member = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    member.setsid()
+    return leader.pid
+
+
+def _a_zombie_child_of_a_parent_that_left_the_group(init: Process) -> int:
+    parent = init.fork()
+    parent.setpgid(0, 0)
+    zombie = parent.fork()
+    parent.fork()
+    zombie.exit()
+    parent.setpgid(0, init.pid)  # qualifies the living child only
+    return parent.pid
+
+
+def _a_zombie_child_of_a_parent_that_exited(init: Process) -> int:
+    parent = init.fork()
+    zombie, other = parent.fork(), parent.fork()
+    other.setpgid(0, 0)
+    zombie.setpgid(0, other.pid)
+    zombie.exit()
+    parent.exit()
+    return other.pid
+
+
+def _three_generations_in_three_groups(init: Process) -> int:
+    child = init.fork()
+    child.setpgid(0, 0)
+    grandchild = child.fork()
+    grandchild.setpgid(0, 0)
+    great = grandchild.fork()
+    great.setpgid(0, 0)
+    return grandchild.pid
+
+
+def _a_parent_with_children_in_several_groups(init: Process) -> int:
+    parent = init.fork()
+    first, second, third = parent.fork(), parent.fork(), parent.fork()
+    for child in (first, second):
+        child.setpgid(0, 0)
+    third.setpgid(0, second.pid)
+    parent.setpgid(0, 0)
+    return second.pid
+
+
+@pytest.mark.kern_proc("fixjobc", "enterpgrp")
+@pytest.mark.parametrize(
+    ("arrange", "expected"),
+    [
+        pytest.param(arrange, expected, id=arrange.__name__.lstrip("_"))
+        for expected, arrangements in {
+            0: (
+                _the_group_of_the_session_leader,
+                _a_parent_that_exited,
+                _a_parent_with_a_session_of_its_own,
+                _a_session_leader,
+                _a_parent_of_a_session_leader_that_moved,
+                _a_parent_of_a_session_leader_that_exited,
+                _a_zombie_child_of_a_parent_that_exited,
+            ),
+            1: (
+                _a_child_in_a_group_of_its_own,
+                _moved_by_the_parent,
+                _a_member_born_in_the_group,
+                _a_leader_that_left_its_child_behind,
+                _a_parent_that_moved_between_other_groups,
+                _a_parent_that_joined_its_childs_group,
+                _a_parent_of_two_that_joined_their_group,
+                _a_parent_that_exited_in_the_same_group,
+                _a_member_of_a_new_session,
+                _one_member_of_two_exited,
+                _one_member_of_two_exited_and_was_reaped,
+                _one_member_of_two_moved_away,
+                _one_member_of_two_left_for_a_session,
+                _a_zombie_child_of_a_parent_that_left_the_group,
+                _three_generations_in_three_groups,
+            ),
+            2: (_two_children_in_one_group, _a_parent_with_children_in_several_groups),
+        }.items()
+        for arrange in arrangements
+    ],
+)
+def test_the_job_control_count(init: Process, arrange: Callable[[Process], int], expected: int) -> None:
+    """kp_jobc counts the members whose parent is in another group of the session (kern_proc.c: fixjobc)."""
+    assert jobc(init, arrange(init)) == expected
+
+
+# ---- Orphaned groups ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """A group of which `stopped` is a stopped member, and what orphans it."""
+
+    pgid: int
+    stopped: Process
+    orphan: Callable[[], object]
+
+
+def _listening(process: Process) -> Process:
+    return _hearing(process, SIGHUP, SIGCONT)
+
+
+def _job_under(parent: Process, sender: Process) -> Process:
+    child = _listening(parent.fork())
+    child.setpgid(0, 0)
+    stop(sender, child)
+    return child
+
+
+def _its_parent_exits(init: Process) -> Job:
+    parent = init.fork()
+    child = _job_under(parent, init)
+    return Job(child.pid, child, parent.exit)
+
+
+def _its_parent_is_killed(init: Process) -> Job:
+    parent = init.fork()
+    child = _job_under(parent, init)
+
+    def kill() -> None:
+        init.kill(parent.pid, SIGKILL)
+        init.wait4(parent.pid)
+
+    return Job(child.pid, child, kill)
+
+
+def _its_parent_makes_a_session(init: Process) -> Job:
+    parent = init.fork()
+    child = _job_under(parent, init)
+    return Job(child.pid, child, parent.setsid)
+
+
+def _its_orphaned_parent_joins_it(init: Process) -> Job:
+    grandparent = init.fork()
+    parent = _listening(grandparent.fork())
+    parent.setpgid(0, 0)
+    bury(init, grandparent)
+    child = _job_under(parent, init)
+    return Job(child.pid, child, lambda: parent.setpgid(0, child.pid))
+
+
+def _its_parent_is_the_last_of_two_to_exit(init: Process) -> Job:
+    first, second = init.fork(), init.fork()
+    child = _job_under(first, init)
+    member = second.fork()
+    member.setpgid(0, child.pid)
+    first.exit()
+    return Job(child.pid, child, second.exit)
+
+
+def _stopped_with_a_leader_of_other_descent(init: Process) -> tuple[Process, Process]:
+    leader, gone = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    member = _listening(gone.fork())
+    member.setpgid(0, leader.pid)
+    bury(init, gone)
+    stop(init, member)
+    return leader, member
+
+
+def _its_last_member_with_a_parent_moves_away(init: Process) -> Job:
+    leader, member = _stopped_with_a_leader_of_other_descent(init)
+    return Job(leader.pid, member, lambda: leader.setpgid(0, init.pid))
+
+
+def _its_last_member_with_a_parent_is_moved_away(init: Process) -> Job:
+    leader, member = _stopped_with_a_leader_of_other_descent(init)
+    return Job(leader.pid, member, lambda: init.setpgid(leader.pid, init.pid))
+
+
+def _its_last_member_with_a_parent_exits(init: Process) -> Job:
+    leader, member = _stopped_with_a_leader_of_other_descent(init)
+    return Job(leader.pid, member, leader.exit)
+
+
+def _its_last_member_with_a_parent_makes_a_session(init: Process) -> Job:
+    leader, member = _stopped_with_a_leader_of_other_descent(init)
+    other = init.fork()
+    other.setpgid(0, leader.pid)
+    leader.setpgid(0, init.pid)
+    return Job(leader.pid, member, other.setsid)
+
+
+WAYS_TO_BE_ORPHANED = (
+    _its_parent_exits,
+    _its_parent_is_killed,
+    _its_parent_makes_a_session,
+    _its_orphaned_parent_joins_it,
+    _its_parent_is_the_last_of_two_to_exit,
+    _its_last_member_with_a_parent_moves_away,
+    _its_last_member_with_a_parent_is_moved_away,
+    _its_last_member_with_a_parent_exits,
+    _its_last_member_with_a_parent_makes_a_session,
+)
+
+
+@pytest.mark.kern_proc("orphanpg", "fixjobc")
+@pytest.mark.parametrize("arrange", WAYS_TO_BE_ORPHANED, ids=lambda arrange: arrange.__name__.lstrip("_"))
+def test_a_stopped_member_of_a_group_that_is_orphaned_is_hung_up_and_continued(
+    init: Process, arrange: Callable[[Process], Job]
+) -> None:
+    """SIGHUP, then SIGCONT; both are pending when it runs, so the second handler runs on top of the first.
+
+    (kern_proc.c: fixjobc, orphanpg; kern_sig.c: postsig)
+    """
+    job = arrange(init)
+    assert (jobc(init, job.pgid), has_stopped(init, job.stopped)) == (1, True)
+    job.orphan()
+    assert jobc(init, job.pgid) == 0
+    await_continued(init, job.stopped)
+    assert logged(job.stopped) == [SIGCONT, SIGHUP]
+
+
+@pytest.mark.kern_proc("orphanpg")
+def test_every_member_of_an_orphaned_group_is_signalled_if_one_is_stopped(init: Process) -> None:
+    """The running ones, too (kern_proc.c: orphanpg)."""
+    parent = init.fork()
+    members = [_listening(parent.fork()) for _ in range(4)]
+    for member in members:
+        member.setpgid(0, members[0].pid)
+    stop(init, members[2])
+    parent.exit()
+    await_continued(init, members[2])
+    assert [set(logged(member)) for member in members] == [{SIGHUP, SIGCONT}] * 4
+
+
+@pytest.mark.kern_proc("orphanpg")
+@pytest.mark.parametrize("stopped", range(3))
+def test_it_does_not_matter_which_member_is_stopped(init: Process, stopped: int) -> None:
+    """The whole group is searched for a stopped member (kern_proc.c: orphanpg)."""
+    parent = init.fork()
+    members = [_listening(parent.fork()) for _ in range(3)]
+    for member in members:
+        member.setpgid(0, members[0].pid)
+    stop(init, members[stopped])
+    parent.exit()
+    await_continued(init, members[stopped])
+    assert [set(logged(member)) for member in members] == [{SIGHUP, SIGCONT}] * 3
+
+
+@pytest.mark.kern_proc("orphanpg")
+def test_each_signal_is_sent_to_an_orphan_once(init: Process) -> None:
+    """However many members are stopped (kern_proc.c: orphanpg returns after the first it finds)."""
+    parent = init.fork()
+    members = [_listening(parent.fork()) for _ in range(3)]
+    for member in members:
+        member.setpgid(0, members[0].pid)
+        stop(init, member)
+    parent.exit()
+    for member in members:
+        await_continued(init, member)
+        assert logged(member) == [SIGCONT, SIGHUP]
+
+
+@pytest.mark.kern_proc("orphanpg")
+def test_an_orphan_that_catches_nothing_dies_of_the_hangup(init: Process) -> None:
+    """SIGHUP's default is death; SIGCONT lets it happen (kern_proc.c: orphanpg)."""
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    stop(parent, child)
+    parent.setsid()
+    assert parent.wait4(child.pid).signal == SIGHUP
+
+
+@pytest.mark.kern_proc("orphanpg")
+@pytest.mark.parametrize(
+    "arrange", [_its_parent_exits, _its_parent_makes_a_session, _its_last_member_with_a_parent_moves_away]
+)
+def test_an_orphaned_group_without_a_stopped_member_is_left_alone(
+    init: Process, arrange: Callable[[Process], Job]
+) -> None:
+    """No signals (kern_proc.c: orphanpg)."""
+    job = arrange(init)
+    init.kill(job.stopped.pid, SIGCONT)
+    assert logged(job.stopped) == [SIGCONT]
+    job.orphan()
+    assert jobc(init, job.pgid) == 0
+    assert logged(job.stopped) == []
+
+
+@pytest.mark.kern_proc("orphanpg", "fixjobc")
+def test_only_the_orphaned_group_is_signalled(init: Process) -> None:
+    """A stopped process in another group of the same dead parent's family is that group's matter."""
+    parent, uncle = init.fork(), init.fork()
+    orphan, other = _listening(parent.fork()), _listening(parent.fork())
+    orphan.setpgid(0, 0)
+    other.setpgid(0, 0)
+    member = _listening(uncle.fork())
+    member.setpgid(0, other.pid)
+    for process in (orphan, other):
+        stop(init, process)
+    parent.exit()
+    await_continued(init, orphan)
+    assert logged(orphan) == [SIGCONT, SIGHUP]
+    assert (has_stopped(init, other), logged(member), jobc(init, other.pid)) == (True, [], 1)
+
+
+@pytest.mark.kern_proc("fixjobc")
+def test_a_group_that_still_has_a_parent_outside_is_not_orphaned(init: Process) -> None:
+    """The count drops from 2 to 1 without any signal (kern_proc.c: fixjobc)."""
+    first, second = init.fork(), init.fork()
+    stopped, member = _listening(first.fork()), _listening(second.fork())
+    stopped.setpgid(0, 0)
+    member.setpgid(0, stopped.pid)
+    stop(init, stopped)
+    first.exit()
+    assert (jobc(init, stopped.pid), has_stopped(init, stopped), logged(member)) == (1, True, [])
+
+
+@pytest.mark.kern_proc("enterpgrp", "fixjobc")
+def test_a_parent_that_moves_does_not_orphan_its_childs_group_on_the_way(init: Process) -> None:
+    """The new group is counted before the old one is discounted (kern_proc.c: enterpgrp)."""
+    parent = init.fork()
+    child = _job_under(parent, init)
+    parent.setpgid(0, 0)
+    parent.setpgid(0, init.pid)
+    init.setpgid(parent.pid, parent.pid)
+    assert (jobc(init, child.pid), has_stopped(init, child)) == (1, True)
+    init.kill(child.pid, SIGCONT)
+    assert logged(child) == [SIGCONT]
+
+
+@pytest.mark.kern_proc("fixjobc")
+def test_a_child_of_another_session_is_not_orphaned_by_its_parents_end(init: Process) -> None:
+    """Its group never had a parent in its session (kern_proc.c: fixjobc)."""
+    parent = init.fork()
+    child = _listening(parent.fork())
+    child.setsid()
+    stop(init, child)
+    parent.exit()
+    assert (jobc(init, child.pid), has_stopped(init, child)) == (0, True)
+
+
+@pytest.mark.kern_proc("fixjobc", "orphanpg")
+def test_a_group_that_was_orphaned_before_is_not_hung_up_again(init: Process) -> None:
+    """Only the way from 1 to 0 counts (kern_proc.c: fixjobc)."""
+    parent = init.fork()
+    child, member = _listening(parent.fork()), _listening(parent.fork())
+    child.setpgid(0, 0)
+    member.setpgid(0, child.pid)
+    parent.exit()
+    assert jobc(init, child.pid) == 0
+    stop(init, child)
+    member.exit()
+    assert (jobc(init, child.pid), has_stopped(init, child)) == (0, True)
+
+
+@pytest.mark.kern_proc("orphanpg")
+def test_a_member_that_was_stopped_before_it_died_does_not_count(init: Process) -> None:
+    """Zombies are not stopped (kern_proc.c: orphanpg looks for SSTOP)."""
+    parent = init.fork()
+    child, dead = _listening(parent.fork()), parent.fork()
+    child.setpgid(0, 0)
+    dead.setpgid(0, child.pid)
+    stop(init, dead)
+    init.kill(dead.pid, SIGKILL)
+    eventually(
+        lambda: init.sysctl.kern_proc_pgrp(child.pid)[dead.pid].stat == ProcStat.SZOMB, "the stopped member to die"
+    )
+    parent.exit()
+    assert jobc(init, child.pid) == 0
+    assert logged(child) == []
+
+
+@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.parametrize("signal", [SIGTSTP, SIGTTIN, SIGTTOU])
+def test_the_terminals_stop_signals_do_not_stop_an_orphaned_group(init: Process, signal: Signals) -> None:
+    """There is no shell to continue it (kern_sig.c: lwpsignal looks at pg_jobc)."""
+    parent = init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    init.kill(child.pid, signal)
+    await_stopped(init, child)
+    init.kill(child.pid, SIGCONT)
+    parent.exit()
+    init.kill(child.pid, signal)
+    assert child.getpgrp() == child.pid  # it answers
+    assert not has_stopped(init, child)
+
+
+@pytest.mark.kern_proc("fixjobc")
+def test_sigstop_stops_an_orphaned_group(init: Process) -> None:
+    """SIGSTOP is nobody's courtesy (kern_sig.c: lwpsignal)."""
+    child = init.fork()
+    child.setsid()
+    stop(init, child)
+    assert init.wait4(child.pid, WUNTRACED).stop_signal == SIGSTOP
+
+
+@pytest.mark.kern_proc("fixjobc")
+def test_a_handler_hears_the_terminals_stop_signals_in_an_orphaned_group(init: Process) -> None:
+    """Only the default action is left out (kern_sig.c: lwpsignal)."""
+    child = _hearing(init.fork(), SIGTSTP)
+    child.setsid()
+    init.kill(child.pid, SIGTSTP)
+    assert logged(child) == [SIGTSTP]
+
+
+@pytest.mark.kern_proc("fixjobc", "enterpgrp")
+def test_a_group_with_a_parent_again_can_be_stopped_again(init: Process) -> None:
+    """An orphaned group becomes a job when somebody with a parent joins it (kern_proc.c: fixjobc)."""
+    parent = init.fork()
+    orphan = parent.fork()
+    orphan.setpgid(0, 0)
+    bury(init, parent)
+    init.kill(orphan.pid, SIGTSTP)
+    assert orphan.getpgrp() == orphan.pid
+    helper = init.fork()
+    helper.setpgid(0, orphan.pid)
+    assert jobc(init, orphan.pid) == 1
+    init.kill(orphan.pid, SIGTSTP)
+    await_stopped(init, orphan)
+
+
+@pytest.mark.kern_proc("fixjobc")
+def test_the_death_of_a_process_does_not_disturb_its_own_group(init: Process) -> None:
+    """A parent in the same group made no member eligible, so its end changes nothing for them."""
+    parent = init.fork()
+    parent.setpgid(0, 0)
+    child = _listening(parent.fork())
+    helper = init.fork()
+    helper.setpgid(0, parent.pid)
+    assert jobc(init, parent.pid) == 2
+    stop(init, child)
+    parent.exit()
+    assert (jobc(init, parent.pid), has_stopped(init, child)) == (1, True)
+    init.kill(child.pid, SIGTERM)
+    init.kill(child.pid, SIGCONT)
+    eventually(lambda: not exists(init, child.pid), "the orphan to be reaped by init")
