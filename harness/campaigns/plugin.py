@@ -311,5 +311,5 @@ def init(request: pytest.FixtureRequest, record_property: Any) -> Iterator[Proce
         # One that died unnoticed between two tests must not be held against the next.
         rig.discard()
         process = campaign.rig().spawn()
-    yield process  # type: ignore[misc]
+    yield process
     rig.clean()

@@ -37,7 +37,7 @@ class _Collector:
 @pytest.fixture(scope="module")
 def tests() -> list[pytest.Function]:
     collector = _Collector()
-    arguments = [str(CONFORMANCE), "--collect-only", "-qq", "--oracle", "-p", "no:terminal", f"--rootdir={share()}"]
+    arguments = [str(CONFORMANCE), "--collect-only", "--oracle", f"--rootdir={share()}"]
     assert pytest.main(arguments, plugins=[collector]) == 0
     return collector.items
 
