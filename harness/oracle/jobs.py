@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def join_at_fork(k: Kernel, parent: Proc, child: Proc) -> None:
     """fork1(): a child becomes a member of its parent's group, listed behind it.  No job control count moves."""
-    group = k.rules.fork_keeps_pgrp(parent)
+    group = k.rules.fork_keeps_pgrp(k, parent)
     child.pgrp = group
     group.references += 1
     at = group.members.index(parent) + 1 if parent in group.members else 0
@@ -44,12 +44,14 @@ def enterpgrp(k: Kernel, proc: Proc, pgid: int, *, new_session: bool) -> None:
         old_group.members.remove(proc)
     proc.pgrp = group
     group.members.insert(0, proc)
-    # Counts go up before they go down, lest one reach 0 on the way.
+    changes = []
     if k.rules.entering_counts():
-        fixjobc(k, proc, group, entering=True)
+        changes.append((group, True))
+    if old_group is not None and k.rules.leaving_counts():
+        changes.append((old_group, False))
+    for changed, entering in changes if k.rules.entering_counts_first() else reversed(changes):
+        fixjobc(k, proc, changed, entering=entering)
     if old_group is not None:
-        if k.rules.leaving_counts():
-            fixjobc(k, proc, old_group, entering=False)
         _pgrel(k, old_group, proc)
 
 
@@ -117,7 +119,7 @@ def orphanpg(k: Kernel, group: Pgrp) -> None:
     """orphanpg(): if a member is stopped, hang up and continue all of them."""
     names = k.rules.orphan_signals(group)
     for member in list(group.members):
-        if k.rules.orphan_receives(member):
+        if names and k.rules.orphan_receives(member):
             for name in names:
                 signals.ksignal(k, member, NUMBERS[name])
 

@@ -66,7 +66,6 @@ class PidAllocator:
         k, rules = self._k, self._k.rules
         proc = k.procs.get(pid)
         if proc is not None:
-            # However wrong the oracle, two processes cannot share a pid: the tables are keyed by it.
             return rules.zombie_pid_is_taken() if proc.is_zombie else rules.live_pid_is_taken()
         return (pid in k.groups and rules.pgid_is_taken()) or (pid in k.sessions and rules.sid_is_taken())
 

@@ -170,6 +170,10 @@ class Rules:
         """enterpgrp(): so is leaving one."""
         return True
 
+    def entering_counts_first(self) -> bool:
+        """enterpgrp(): counts go up before they go down, lest one reach 0 on the way."""
+        return True
+
     def exit_counts(self) -> bool:
         """kern_exit.c, exit1(): so is exiting."""
         return True
@@ -332,7 +336,7 @@ class Rules:
 
     # ---- kern_fork.c ----
 
-    def fork_keeps_pgrp(self, parent: Proc) -> Pgrp:
+    def fork_keeps_pgrp(self, k: Kernel, parent: Proc) -> Pgrp:
         """fork1(): a child begins in its parent's process group."""
         return parent.group
 

@@ -1,13 +1,22 @@
-"""Wrong oracles: each breaks exactly one promise, so that a suite can prove that it would notice."""
+"""Wrong oracles: each breaks exactly one promise, so that a suite can prove that it would notice.
+
+A variant replaces one member of Rules, and says in a sentence what is wrong with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.oracle.model import Proc, SigActs
 from harness.oracle.rules import Rules
+from harness.processes.kinfo import ProcFlag, ProcStat
+
+if TYPE_CHECKING:
+    from harness.oracle.kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -15,30 +24,767 @@ class Variant:
     """A wrong oracle: what it does wrong, and which C function would be to blame."""
 
     name: str
+    function: str  # "proc_makepid" of kern_proc.c, "kern_exit.c: exit1" of another file
     breaks: str
-    function: str
     rules: type[Rules]
 
 
-_VARIANTS: dict[str, Variant] = {}
-VARIANTS: Mapping[str, Variant] = MappingProxyType(_VARIANTS)
-
-
-def variant(function: str, breaks: str) -> Callable[[type[Rules]], type[Rules]]:
-    """Enter a subclass of Rules into VARIANTS, under its docstring-free name in kebab case."""
-
-    def enter(rules: type[Rules]) -> type[Rules]:
-        name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in rules.__name__).strip("-")
-        _VARIANTS[name] = Variant(name, breaks, function, rules)
-        return rules
-
-    return enter
-
-
 def rules_of(variant: str | None) -> Rules:
-    """Return the rules of a variant, the specification's own for None."""
+    """Return the rules of a variant, the specification's own for None.
+
+    Raises UsageError for an unknown variant.
+    """
     if variant is None:
         return Rules()
     if variant not in VARIANTS:
         raise UsageError(f"no variant of the oracle is called {variant}; there are: {', '.join(sorted(VARIANTS))}")
     return VARIANTS[variant].rules()
+
+
+def wrong(name: str, function: str, breaks: str, **overridden: object) -> Variant:
+    """Describe a variant; OVERRIDDEN are the members of Rules it replaces, which must exist."""
+    for member in overridden:
+        getattr(Rules, member)
+    return Variant(name, function, breaks, type(name, (Rules,), overridden))
+
+
+def constant(value: object) -> Callable[..., object]:
+    """Return a method that answers VALUE, whatever it is asked."""
+    return lambda *_: value
+
+
+def _overlook_stopped(rules: Rules, k: Kernel, pid: int) -> Proc | None:
+    found = Rules.pfind(rules, k, pid)
+    return None if found is not None and found.stat is ProcStat.SSTOP else found
+
+
+_ALL = (
+    # ---- kern_proc.c: choosing a pid ---------------------------------------------------------------------------------
+    wrong(
+        "reuse-one-second-early",
+        "proc_makepid",
+        "An id may be handed out when the second in which it was given back is 10 seconds ago, not 11.",
+        is_recent=lambda self, age: 0 <= age < self.REUSE_DELAY,
+    ),
+    wrong(
+        "reuse-at-once",
+        "proc_makepid",
+        "An id that was just given back may be handed out.",
+        is_recent=constant(False),
+    ),
+    wrong(
+        "reuse-after-a-minute",
+        "proc_makepid",
+        "An id stays out of use for 60 seconds instead of 10.",
+        REUSE_DELAY=60,
+    ),
+    wrong(
+        "stamps-from-the-future-count",
+        "proc_makepid",
+        "An id whose stamp lies ahead of the clock counts as given back lately: half of all ids do at any time.",
+        is_recent=lambda self, age: age <= self.REUSE_DELAY,
+    ),
+    wrong(
+        "equal-stamps-at-boot",
+        "procinit",
+        "All stamps are 0 at boot.",
+        initial_stamp=lambda *_: 0,
+    ),
+    wrong(
+        "wrap-to-two",
+        "proc_makepid",
+        "After a wrap the ids below 100 are handed out, too.",
+        FIRST_REUSED_PID=2,
+    ),
+    wrong(
+        "five-digit-pids",
+        "proc_makepid",
+        "Pids end at 99998 (as they did before 2014).",
+        PID_MAX=99_999,
+    ),
+    wrong(
+        "one-pid-too-many",
+        "proc_makepid",
+        "999999 is handed out as a pid, though PID_MAX is exclusive.",
+        PID_MAX=1_000_000,
+        clamp_randompid=lambda _self, value: Rules().clamp_randompid(value),
+    ),
+    wrong(
+        "live-pid-handed-out",
+        "proc_makepid",
+        "A new process may get the pid of one that is alive.",
+        live_pid_is_taken=constant(False),
+    ),
+    wrong(
+        "zombie-pid-handed-out",
+        "proc_makepid",
+        "A new process may get the pid of one that has exited but was not reaped.",
+        zombie_pid_is_taken=constant(False),
+    ),
+    wrong(
+        "pgid-handed-out",
+        "proc_makepid",
+        "A new process may get a pid that is the id of a process group with members.",
+        pgid_is_taken=constant(False),
+    ),
+    wrong(
+        "sid-handed-out",
+        "proc_makepid",
+        "A new process may get a pid that is the id of a session with members.",
+        sid_is_taken=constant(False),
+    ),
+    wrong(
+        "collision-steps-by-one",
+        "proc_makepid",
+        "When an id is taken the next one is tried, which is in another hash chain and another domain.",
+        COLLISION_STRIDE=1,
+    ),
+    wrong(
+        "step-of-two",
+        "proc_makepid",
+        "Every second id is left out.",
+        STEP=2,
+    ),
+    wrong(
+        "domain-skips-uncounted",
+        "proc_makepid",
+        "kern.pid_domain_skips stays what it is.",
+        counts_domain_skips=constant(False),
+    ),
+    wrong(
+        "inner-skips-uncounted",
+        "proc_makepid",
+        "kern.pid_inner_skips stays what it is.",
+        counts_inner_skips=constant(False),
+    ),
+    wrong(
+        "randompid-ignored",
+        "proc_add_allproc",
+        "kern.randompid can be set, but pids come in order all the same.",
+        random_offset=lambda *_: 0,
+    ),
+    wrong(
+        "random-offset-too-large",
+        "proc_add_allproc",
+        "The random offset exceeds kern.randompid.",
+        random_offset=lambda _self, modulus, random_bits: random_bits % (8 * modulus) if modulus else 0,
+    ),
+    wrong(
+        "random-offset-constant",
+        "proc_add_allproc",
+        "Every pid leaps ahead by the same distance, the largest.",
+        random_offset=lambda _self, modulus, _random_bits: max(modulus - 1, 0),
+    ),
+    wrong(
+        "small-modulus-kept",
+        "sysctl_kern_randompid",
+        "A modulus between 2 and 99 is taken as it is instead of being raised to 100.",
+        clamp_randompid=lambda self, value: value if 2 <= value < 100 else Rules.clamp_randompid(self, value),
+    ),
+    wrong(
+        "modulus-one-kept",
+        "sysctl_kern_randompid",
+        "1 is stored instead of 0.",
+        clamp_randompid=lambda self, value: 1 if value == 1 else Rules.clamp_randompid(self, value),
+    ),
+    wrong(
+        "negative-modulus-is-off",
+        "sysctl_kern_randompid",
+        "A negative modulus turns randomness off instead of meaning the largest.",
+        clamp_randompid=lambda self, value: 0 if value < 0 else Rules.clamp_randompid(self, value),
+    ),
+    wrong(
+        "modulus-up-to-pid-max",
+        "sysctl_kern_randompid",
+        "Values up to PID_MAX are taken as they are: the last hundred is not kept back.",
+        clamp_randompid=lambda self, value: (
+            value if 0 <= self.PID_MAX - value < 100 else Rules.clamp_randompid(self, value)
+        ),
+    ),
+    wrong(
+        "anybody-sets-randompid",
+        "sysctl_kern_randompid",
+        "System variables can be set by users other than root.",
+        may_write_sysctl=constant(True),
+    ),
+    # ---- kern_proc.c: giving ids back --------------------------------------------------------------------------------
+    wrong(
+        "no-delay-after-reap",
+        "proc_remove_zombie",
+        "Reaping a process does not start the delay of its pid.",
+        reap_stamps_pid=constant(False),
+    ),
+    wrong(
+        "delay-from-exit",
+        "proc_remove_zombie",
+        "The delay runs from the exit of a process instead of from its reaping.",
+        exit_stamps_pid=constant(True),
+        reap_stamps_pid=constant(False),
+    ),
+    wrong(
+        "no-delay-after-group",
+        "pgrel",
+        "The end of a process group does not start the delay of its id.",
+        release_stamps_pgid=constant(False),
+    ),
+    wrong(
+        "no-delay-after-session",
+        "sess_rele",
+        "The end of a session does not start the delay of its id.",
+        release_stamps_sid=constant(False),
+    ),
+    # ---- kern_proc.c: finding ----------------------------------------------------------------------------------------
+    wrong(
+        "children-only",
+        "inferior",
+        "Only children are inferiors, grandchildren are not.",
+        inferior=lambda _self, _k, proc, of: proc.parent is of,
+    ),
+    wrong(
+        "everybody-is-inferior",
+        "inferior",
+        "Any process may be moved by any other of its session.",
+        inferior=constant(True),
+    ),
+    wrong(
+        "ancestors-are-inferior",
+        "inferior",
+        "Ancestors pass for descendants.",
+        inferior=lambda self, k, proc, of: Rules.inferior(self, k, proc, of) or Rules.inferior(self, k, of, proc),
+    ),
+    wrong(
+        "zombies-found",
+        "pfind",
+        "pfind() finds zombies: sysctl by pid, getpgid() and getsid() know them.",
+        pfind=lambda _self, k, pid: k.procs.get(pid),
+    ),
+    wrong(
+        "stopped-not-found",
+        "pfind",
+        "pfind() overlooks stopped processes.",
+        pfind=_overlook_stopped,
+    ),
+    wrong(
+        "zombies-lost",
+        "zpfind",
+        "zpfind() finds nobody: kill() does not know zombies.",
+        zpfind=constant(None),
+    ),
+    wrong(
+        "groups-need-their-leader",
+        "pgfind",
+        "A group is not found when the process it is named after has been reaped.",
+        pgfind=lambda _self, k, pgid: k.groups.get(pgid) if pgid in k.procs else None,
+    ),
+    # ---- kern_proc.c: process groups and sessions --------------------------------------------------------------------
+    wrong(
+        "login-forgotten",
+        "enterpgrp",
+        "A new session begins without a login name.",
+        new_session_login=constant(""),
+    ),
+    wrong(
+        "session-without-leader",
+        "enterpgrp",
+        "setsid() makes a session that nobody leads.",
+        new_session_leader=constant(None),
+    ),
+    wrong(
+        "member-of-two-groups",
+        "enterpgrp",
+        "A process that moves is still in the old group's list of members.",
+        leaves_old_group=constant(False),
+    ),
+    wrong(
+        "entering-not-counted",
+        "enterpgrp",
+        "pg_jobc is not increased when a process enters a group.",
+        entering_counts=constant(False),
+    ),
+    wrong(
+        "leaving-not-counted",
+        "enterpgrp",
+        "pg_jobc is not decreased when a process leaves a group.",
+        leaving_counts=constant(False),
+    ),
+    wrong(
+        "leaving-counted-first",
+        "enterpgrp",
+        "The old group is discounted before the new one is counted, so a group may pass for orphaned on the way.",
+        entering_counts_first=constant(False),
+    ),
+    wrong(
+        "group-ends-with-its-leader",
+        "pgrel",
+        "A group ends when the process it is named after leaves it, whoever else is a member.",
+        group_ends_with=lambda _self, group, leaving: group.references == 0 or leaving.pid == group.pgid,
+    ),
+    wrong(
+        "groups-never-end",
+        "pgrel",
+        "A reference to each process group is lost: it stays when its last member is gone.",
+        group_ends_with=constant(False),
+    ),
+    wrong(
+        "zombies-leave-their-group",
+        "leavepgrp",
+        "A process leaves its group when it exits instead of when it is reaped.",
+        group_is_left_at_exit=constant(True),
+    ),
+    wrong(
+        "groups-do-not-hold-their-session",
+        "sess_hold",
+        "A session ends with its first group although it has others.",
+        group_holds_session=constant(False),
+    ),
+    wrong(
+        "sessions-never-end",
+        "sess_rele",
+        "A reference to each session is lost: its id is taken for ever.",
+        session_ends_with=constant(False),
+    ),
+    # ---- kern_proc.c: job control ------------------------------------------------------------------------------------
+    wrong(
+        "parents-of-other-sessions-count",
+        "fixjobc",
+        "A parent in another session makes a member count for job control.",
+        qualifies=lambda _self, group, parent, _session: parent is not group,
+    ),
+    wrong(
+        "parents-of-the-same-group-count",
+        "fixjobc",
+        "A parent in the same group makes a member count for job control.",
+        qualifies=lambda _self, _group, parent, session: parent.session is session,
+    ),
+    wrong(
+        "children-not-adjusted",
+        "fixjobc",
+        "The groups of a process's children are not looked at when it moves or exits.",
+        adjusts_children=constant(False),
+    ),
+    wrong(
+        "zombie-children-count",
+        "fixjobc",
+        "Children that are zombies still count in their groups.",
+        adjusts_for_child=constant(True),
+    ),
+    wrong(
+        "orphans-always-hung-up",
+        "orphanpg",
+        "An orphaned group is hung up although none of its members is stopped.",
+        orphan_signals=lambda *_: ("SIGHUP", "SIGCONT"),
+    ),
+    wrong(
+        "orphans-forgotten",
+        "orphanpg",
+        "An orphaned group is not told, stopped or not.",
+        orphan_signals=constant(()),
+    ),
+    wrong(
+        "orphans-not-continued",
+        "orphanpg",
+        "An orphaned group gets SIGHUP, but no SIGCONT.",
+        orphan_signals=lambda self, group: Rules.orphan_signals(self, group)[:1],
+    ),
+    wrong(
+        "orphans-not-hung-up",
+        "orphanpg",
+        "An orphaned group gets SIGCONT, but no SIGHUP.",
+        orphan_signals=lambda self, group: Rules.orphan_signals(self, group)[1:],
+    ),
+    wrong(
+        "only-stopped-orphans-hung-up",
+        "orphanpg",
+        "Of an orphaned group only the stopped members are told.",
+        orphan_receives=lambda _self, member: member.stat is ProcStat.SSTOP,
+    ),
+    wrong(
+        "first-member-decides",
+        "orphanpg",
+        "Only the first member of an orphaned group is looked at for being stopped.",
+        orphan_signals=lambda _self, group: ("SIGHUP", "SIGCONT") if group.members[0].stat is ProcStat.SSTOP else (),
+    ),
+    # ---- kern_proc.c: sysctl -----------------------------------------------------------------------------------------
+    wrong(
+        "zombies-unlisted",
+        "sysctl_kern_proc",
+        "Zombies are left out of the tables.",
+        lists_in_all=lambda _self, proc: not proc.is_zombie,
+    ),
+    wrong(
+        "zombies-unlisted-by-group",
+        "sysctl_kern_proc",
+        "kern.proc.pgrp leaves out zombies.",
+        matches_pgrp=lambda self, proc, pgid: Rules.matches_pgrp(self, proc, pgid) and not proc.is_zombie,
+    ),
+    wrong(
+        "pgrp-means-session",
+        "sysctl_kern_proc",
+        "kern.proc.pgrp lists the members of a session.",
+        matches_pgrp=lambda _self, proc, pgid: proc.pgrp is not None and proc.session.sid == pgid,
+    ),
+    wrong(
+        "uid-means-real-uid",
+        "sysctl_kern_proc",
+        "kern.proc.uid goes by the real user id.",
+        matches_uid=lambda _self, proc, uid: proc.cred.ruid == uid,
+    ),
+    wrong(
+        "ruid-means-effective-uid",
+        "sysctl_kern_proc",
+        "kern.proc.ruid goes by the effective user id.",
+        matches_ruid=lambda _self, proc, uid: proc.cred.uid == uid,
+    ),
+    wrong(
+        "everybody-sees-everybody",
+        "sysctl_kern_proc",
+        "security.ps_showallprocs=0 hides nothing.",
+        shows=constant(True),
+    ),
+    wrong(
+        "others-hidden",
+        "sysctl_kern_proc",
+        "Users see only their own processes although security.ps_showallprocs is 1.",
+        shows=lambda self, _k, viewer, proc: not self.trespasses(viewer, proc.cred),
+    ),
+    wrong(
+        "others-hidden-by-pid",
+        "sysctl_kern_proc",
+        "kern.proc.pid hides the processes of others although security.ps_showallprocs is 1.",
+        shows_by_pid=lambda self, _k, viewer, proc: not self.trespasses(viewer, proc.cred),
+    ),
+    wrong(
+        "kernel-threads-everywhere",
+        "sysctl_kern_proc",
+        "Kernel threads are listed by every query.",
+        shows_kernel_threads=lambda _self, k, _query: bool(k.variables["security.ps_showallthreads"]),
+    ),
+    wrong(
+        "kernel-threads-always",
+        "sysctl_kern_proc",
+        "security.ps_showallthreads=0 does not hide kernel threads.",
+        shows_kernel_threads=lambda _self, _k, query: query == "all",
+    ),
+    wrong(
+        "kernel-threads-never",
+        "sysctl_kern_proc",
+        "kern.proc.all leaves out kernel threads.",
+        shows_kernel_threads=constant(False),
+    ),
+    wrong(
+        "arguments-always-open",
+        "sysctl_kern_proc_args",
+        "kern.ps_argsopen=0 hides neither arguments nor directories.",
+        shows_args=constant(True),
+    ),
+    wrong(
+        "arguments-always-closed",
+        "sysctl_kern_proc_args",
+        "Arguments and directory of others are hidden although kern.ps_argsopen is 1.",
+        shows_args=lambda self, _k, viewer, proc: not self.trespasses(viewer, proc.cred),
+    ),
+    wrong(
+        "titles-set-by-others",
+        "sysctl_kern_proc_args",
+        "A process can set the title of another one.",
+        may_set_args=constant(True),
+    ),
+    wrong(
+        "pathname-of-nobody",
+        "sysctl_kern_proc_pathname",
+        "The path of a pid nobody has is empty instead of an error.",
+        pathname_of_nobody=constant(None),
+    ),
+    wrong(
+        "jobc-is-the-number-of-members",
+        "sysctl_out_proc",
+        "kp_jobc shows how many members the group has.",
+        jobc_shown=lambda _self, group: len(group.members),
+    ),
+    wrong(
+        "exit-status-hidden",
+        "proc_move_allproc_zombie",
+        "The row of a zombie does not tell its exit status.",
+        exitstat_shown=lambda _self, proc: 0 if proc.is_zombie else proc.xstat,
+    ),
+    # ---- kern_prot.c -------------------------------------------------------------------------------------------------
+    wrong(
+        "setsid-for-leaders",
+        "kern_prot.c: sys_setsid",
+        "setsid() succeeds, without effect, for the leader of a process group.",
+        setsid_refused=constant(False),
+    ),
+    wrong(
+        "setsid-into-living-group",
+        "kern_prot.c: sys_setsid",
+        "setsid() does not look whether a group with the caller's pid still has members.",
+        setsid_refused=lambda _self, _k, proc: proc.group.pgid == proc.pid,
+    ),
+    wrong(
+        "negative-group-looked-up",
+        "kern_prot.c: sys_setpgid",
+        "setpgid() to a negative group is EPERM instead of EINVAL.",
+        setpgid_negative=constant(None),
+    ),
+    wrong(
+        "strangers-moved",
+        "kern_prot.c: sys_setpgid",
+        "setpgid() moves a descendant that has a session of its own.",
+        setpgid_stranger=constant(None),
+    ),
+    wrong(
+        "exec-forgotten",
+        "kern_exec.c: kern_execve",
+        "setpgid() moves a child that has run another program.",
+        exec_marks=lambda *_: ProcFlag(0),
+    ),
+    wrong(
+        "session-leaders-moved",
+        "kern_prot.c: sys_setpgid",
+        "setpgid() moves a session leader.",
+        setpgid_leader=constant(None),
+    ),
+    wrong(
+        "groups-of-other-sessions-joined",
+        "kern_prot.c: sys_setpgid",
+        "setpgid() moves to a group of another session.",
+        setpgid_group=lambda _self, _caller, group: None if group is not None else "EPERM",
+    ),
+    wrong(
+        "missing-group-is-esrch",
+        "kern_prot.c: sys_setpgid",
+        "setpgid() to a group that does not exist is ESRCH instead of EPERM.",
+        setpgid_group=lambda self, caller, group: (
+            "ESRCH" if group is None else Rules.setpgid_group(self, caller, group)
+        ),
+    ),
+    wrong(
+        "getsid-tells-the-group",
+        "kern_prot.c: sys_getsid",
+        "getsid() returns the id of the process group.",
+        getsid=lambda _self, proc: proc.group.pgid,
+    ),
+    wrong(
+        "anybody-sets-login",
+        "kern_prot.c: sys_setlogin",
+        "setlogin() works for users other than root.",
+        may_setlogin=constant(True),
+    ),
+    wrong(
+        "long-logins",
+        "kern_prot.c: sys_setlogin",
+        "Login names of 17 and more characters are accepted.",
+        LOGIN_SIZE=33,
+    ),
+    # ---- kern_fork.c -------------------------------------------------------------------------------------------------
+    wrong(
+        "oldest-child-first",
+        "kern_fork.c: fork1",
+        "Children are listed, and waited for, in the order of their birth.",
+        child_goes_to=lambda _self, children, _child: len(children),
+    ),
+    wrong(
+        "children-join-the-sessions-group",
+        "kern_fork.c: fork1",
+        "A child begins in the group of the session leader instead of its parent's.",
+        fork_keeps_pgrp=lambda _self, k, parent: k.groups.get(parent.session.sid, parent.group),
+    ),
+    wrong(
+        "mask-not-inherited",
+        "kern_fork.c: lwp_fork",
+        "A child begins with no signal blocked.",
+        inherits_mask=lambda *_: frozenset(),
+    ),
+    wrong(
+        "vfork-does-not-block",
+        "kern_fork.c: start_forked_proc",
+        "The parent goes on while a vforked child still uses its memory.",
+        vfork_blocks=constant(False),
+    ),
+    wrong(
+        "orphans-go-to-the-grandparent",
+        "kern_fork.c: reaper_get",
+        "The children of a process that exits become its parent's.",
+        reaper_inherits=lambda _self, _k, dying, reaper: dying.parent or reaper,
+    ),
+    wrong(
+        "orphans-go-to-init",
+        "kern_fork.c: reaper_get",
+        "Orphans become children of init although there is a reaper.",
+        reaper_inherits=lambda _self, k, _dying, _reaper: k.init,
+    ),
+    wrong(
+        "reapers-forgotten",
+        "kern_fork.c: fork1",
+        "A child does not know its parent's reaper.",
+        reaper_is_inherited=constant(False),
+    ),
+    # ---- kern_exit.c -------------------------------------------------------------------------------------------------
+    wrong(
+        "exit-not-counted",
+        "kern_exit.c: exit1",
+        "pg_jobc is not adjusted when a process exits.",
+        exit_counts=constant(False),
+    ),
+    wrong(
+        "session-keeps-its-dead-leader",
+        "kern_exit.c: exit1",
+        "A session leader that has exited still leads it.",
+        leader_exit_unleads=constant(False),
+    ),
+    wrong(
+        "ignored-children-stay",
+        "kern_exit.c: exit1",
+        "A parent that ignores SIGCHLD has zombies all the same.",
+        forgoes_zombies=lambda _self, parent: parent.sigacts.no_child_wait,
+    ),
+    wrong(
+        "nocldwait-without-effect",
+        "kern_exit.c: exit1",
+        "A parent that set SA_NOCLDWAIT has zombies all the same.",
+        forgoes_zombies=lambda _self, parent: parent.sigacts.child_ignored,
+    ),
+    wrong(
+        "parent-not-signalled",
+        "kern_exit.c: exit1",
+        "The parent of a process that exits gets no SIGCHLD.",
+        exit_signals_parent=constant(False),
+    ),
+    wrong(
+        "status-lost",
+        "kern_exit.c: kern_wait",
+        "wait4() says that every child exited with status 0.",
+        zombie_keeps_status=lambda *_: 0,
+    ),
+    wrong(
+        "wait-zero-is-any",
+        "kern_exit.c: kern_wait",
+        "wait4(0) waits for any child instead of those in the caller's group.",
+        wait_matches=lambda self, caller, child, pid: pid == 0 or Rules.wait_matches(self, caller, child, pid),
+    ),
+    wrong(
+        "wait-by-group-is-any",
+        "kern_exit.c: kern_wait",
+        "wait4(-pgid) waits for any child.",
+        wait_matches=lambda self, caller, child, pid: pid < 0 or Rules.wait_matches(self, caller, child, pid),
+    ),
+    wrong(
+        "unknown-options-ignored",
+        "kern_exit.c: kern_wait",
+        "wait4() accepts option bits nobody has defined.",
+        WAIT_OPTIONS=0xFFFFFFFF,
+    ),
+    wrong(
+        "changes-reported-again",
+        "kern_exit.c: kern_wait",
+        "A stop or a continuation is reported by every wait4().",
+        report_clears=constant(False),
+    ),
+    wrong(
+        "stops-reported-unasked",
+        "kern_exit.c: kern_wait",
+        "Stops are reported without WUNTRACED.",
+        reports_stop=lambda self, child, _untraced: Rules.reports_stop(self, child, untraced=True),
+    ),
+    wrong(
+        "continuations-reported-unasked",
+        "kern_exit.c: kern_wait",
+        "Continuations are reported without WCONTINUED.",
+        reports_continue=lambda self, child, _continued: Rules.reports_continue(self, child, continued=True),
+    ),
+    wrong(
+        "continuations-not-reported",
+        "kern_exit.c: kern_wait",
+        "WCONTINUED finds nothing.",
+        reports_continue=constant(False),
+    ),
+    # ---- kern_sig.c --------------------------------------------------------------------------------------------------
+    wrong(
+        "effective-ids-only",
+        "kern_prot.c: p_trespass",
+        "Whether a process may be signalled is decided by the effective user ids alone.",
+        trespasses=lambda self, subject, target: subject.uid != target.uid and not self.is_privileged(subject),
+    ),
+    wrong(
+        "anybody-signals-anybody",
+        "kern_sig.c: kern_kill",
+        "kill() asks for no permission.",
+        can_signal=constant(True),
+    ),
+    wrong(
+        "continue-needs-permission",
+        "kern_sig.c: kern_kill",
+        "SIGCONT to a process of the same session needs the permission every signal needs.",
+        can_signal=lambda self, sender, target, _signal: Rules.can_signal(self, sender, target, ""),
+    ),
+    wrong(
+        "empty-group-is-eperm",
+        "kern_sig.c: dokillpg",
+        "killpg() of a group in which nobody may be signalled is EPERM instead of ESRCH.",
+        group_without_targets=lambda *_: "EPERM",
+    ),
+    wrong(
+        "group-kill-spares-the-sender",
+        "kern_sig.c: dokillpg",
+        "killpg() does not reach the sender.",
+        group_kill_reaches=lambda self, sender, member: (
+            member is not sender and Rules.group_kill_reaches(self, sender, member)
+        ),
+    ),
+    wrong(
+        "group-kill-counts-zombies",
+        "kern_sig.c: dokillpg",
+        "killpg() of a group of zombies succeeds.",
+        group_kill_reaches=lambda _self, _sender, member: member.pid > 1 and not member.is_system,
+    ),
+    wrong(
+        "orphans-stopped-by-the-terminal",
+        "kern_sig.c: lwpsignal",
+        "Terminal stop signals stop the members of an orphaned group.",
+        ignored_while_orphaned=constant(False),
+    ),
+    wrong(
+        "blocked-continue-does-nothing",
+        "kern_sig.c: lwpsignal",
+        "SIGCONT does not continue a process that blocks it.",
+        continues_although_blocked=constant(False),
+    ),
+    wrong(
+        "stopped-cannot-be-killed",
+        "kern_sig.c: lwpsignal",
+        "SIGKILL waits until a stopped process is continued.",
+        kill_wakes_stopped=constant(False),
+    ),
+    wrong(
+        "nocldstop-without-effect",
+        "kern_sig.c: proc_stop",
+        "The parent of a process that stops gets SIGCHLD although it set SA_NOCLDSTOP.",
+        stop_signals_parent=constant(True),
+    ),
+    wrong(
+        "stops-are-silent",
+        "kern_sig.c: proc_stop",
+        "The parent of a process that stops gets no SIGCHLD.",
+        stop_signals_parent=constant(False),
+    ),
+    wrong(
+        "continuations-are-signalled",
+        "kern_sig.c: lwpsignal",
+        "The parent of a process that is continued gets SIGCHLD.",
+        continue_signals_parent=constant(True),
+    ),
+    wrong(
+        "dispositions-not-inherited",
+        "kern_fork.c: fork1",
+        "A child begins with the default action for every signal.",
+        inherits_sigacts=lambda _self, sigacts: SigActs(ignored=sigacts.ignored),
+    ),
+    wrong(
+        "handlers-work-for-ever",
+        "kern_sig.c: postsig",
+        "SA_RESETHAND has no effect.",
+        resets_handler=constant(False),
+    ),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _ALL})
