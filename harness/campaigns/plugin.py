@@ -14,7 +14,7 @@ import pytest
 
 from harness.campaigns.record import RunRecord, TestResult
 from harness.campaigns.rig import Rig
-from harness.errors import HarnessError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
@@ -84,6 +84,8 @@ class Campaign:
         self._rig: Rig | None = None
         self._console_mark = 0
         self._results: list[TestResult] = []
+        self._abouts: list[dict[str, Any]] = []
+        self._broken = ""
         self._written: Path | None = None
         self.variant: str | None = config.getoption("--oracle")
 
@@ -100,7 +102,10 @@ class Campaign:
             option = self._config.getoption
             environment = dict(setting.partition("=")[::2] for setting in option("--kenv"))
             choice = TargetChoice(option("--image"), option("--kernel"), option("--control"), environment)
-            self._target = resolve_target(choice, self.store, progress)
+            try:
+                self._target = resolve_target(choice, self.store, progress)
+            except UsageError as error:
+                raise pytest.UsageError(str(error)) from None
         return self._target
 
     @property
@@ -121,6 +126,8 @@ class Campaign:
 
     def rig(self) -> Rig:
         """Return the rig with a guest that is well; what prevents that ends the session with exit status 3."""
+        if self._broken:
+            pytest.fail(self._broken, pytrace=False)
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
         try:
@@ -134,7 +141,10 @@ class Campaign:
                 self._rig.ready()
         except HarnessError as error:
             self.close()
-            pytest.exit(f"{error}", returncode=error.exit_code)
+            self._broken = str(error)
+            if hasattr(self._config, "workeroutput"):  # only the controller may end the session
+                pytest.fail(self._broken, pytrace=False)
+            pytest.exit(self._broken, returncode=error.exit_code)
         return self._rig
 
     def close(self) -> None:
@@ -143,6 +153,11 @@ class Campaign:
             self._rig.discard()
 
     # Collection
+
+    def pytest_sessionstart(self) -> None:
+        """Find out that a named target does not exist before workers do."""
+        if any(self._config.getoption(option) for option in ("--image", "--kernel")):
+            self.target()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
@@ -216,18 +231,43 @@ class Campaign:
                 TestResult(report.nodeid, outcome, round(report.duration, 3), reason, console, functions)
             )
 
+    def _about_target(self) -> dict[str, Any] | None:
+        """Return what this process knows of its target, in plain data that travels between xdist's processes."""
+        if self._rig is None:
+            return None
+        guest = self._rig.guest
+        return {
+            "target": self.label,
+            "is_dragonfly": self._rig.target.is_dragonfly,
+            "identity": guest.identity if guest is not None else "",
+            "machine": guest.machine.description.command_line() if guest is not None else "",
+            "starts": self._rig.starts,
+        }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker of pytest-xdist knows of its target."""
+        output = getattr(node, "workeroutput", {})
+        self._broken = self._broken or output.get("broken", "")
+        if (about := output.get("target")) is not None:
+            self._abouts.append(about)
+
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the record and stop the machine."""
-        if self._rig is not None and not hasattr(self._config, "workerinput"):
-            guest = self._rig.guest
+        if self._broken:
+            session.exitstatus = exitstatus = int(ExitCode.HARNESS_FAILED)
+        about = self._about_target()
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput |= {"target": about, "broken": self._broken}
+        elif about is not None:
+            self._abouts.append(about)
+        if self._abouts:
+            starts = sum(about["starts"] for about in self._abouts)
             record = RunRecord(
-                target=self.label,
-                is_dragonfly=self._rig.target.is_dragonfly,
-                identity=guest.identity if guest is not None else "",
-                machine=guest.machine.description.command_line() if guest is not None else "",
+                **{**self._abouts[0], "starts": starts},
+                workers=len(self._abouts),
                 seconds=round(time.monotonic() - self._started, 2),
-                starts=self._rig.starts,
                 exit_status=int(exitstatus),
                 results=self._results,
             )
@@ -240,12 +280,17 @@ class Campaign:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say loudly which kernel the results are about."""
-        if not self.label or (self._rig is None and self.variant is None):
+        if self._broken:
+            terminalreporter.line(f"dfly-harness: {self._broken}", red=True)
+        if self._abouts:
+            label, is_dragonfly = str(self._abouts[0]["target"]), bool(self._abouts[0]["is_dragonfly"])
+        elif self.variant is not None:
+            label, is_dragonfly = self.label, False
+        else:
             return
-        is_control = self._target is not None and not self._target.is_dragonfly
-        terminalreporter.section("target", bold=True, red=is_control or self.variant is not None)
-        terminalreporter.line(self.label)
-        if is_control:
+        terminalreporter.section("target", bold=True, red=not is_dragonfly)
+        terminalreporter.line(label)
+        if self._abouts and not is_dragonfly:
             terminalreporter.line("These results say nothing about DragonFly. To get a DragonFly target:")
             for command in THREE_COMMANDS:
                 terminalreporter.line(f"    {command}")

@@ -38,6 +38,7 @@ class RunRecord:
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     starts: int = 0
+    workers: int = 1
     exit_status: int = 0
     results: list[TestResult] = field(default_factory=list)
     format: int = FORMAT
