@@ -83,15 +83,13 @@ class KernelSymbols:
     def find(self, name: str) -> Symbol | None:
         """Return the symbol NAME, or None: a global one, else a static one, else the static variable of a function.
 
-        Compilers number the latter (`nextpid.1`); raises UsageError if several functions have one of that name.
+        Compilers number the latter (`nextpid.1`).  Raises UsageError if NAME does not say which of several is meant.
         """
-        if (found := self._table.find(name)) is not None:
-            return found
-        numbered = self._table.numbered(name)
-        if len(numbered) > 1:
-            names = ", ".join(symbol.name for symbol in numbered)
-            raise UsageError(f"{self._path}: {name} is the name of several variables: say which of {names}")
-        return numbered[0] if numbered else None
+        symbols = self._table.named(name) or self._table.numbered(name)
+        if len(symbols) > 1 and len({symbol.address for symbol in symbols}) > 1:
+            which = ", ".join(f"{symbol.name} at {symbol.address:#x}" for symbol in symbols)
+            raise UsageError(f"{self._path}: the kernel has several static symbols of this name: {which}")
+        return symbols[0] if symbols else None
 
     def __contains__(self, name: str) -> bool:
         return self.find(name) is not None
@@ -116,8 +114,8 @@ def identify_kernel(path: Path) -> KernelIdentity:
         symbols = _table(elf, content, ".symtab")
         # Stripped kernels keep what modules link against.
         tables = [table for table in (symbols, _table(elf, content, ".dynsym")) if table is not None]
-        version = next((found for table in tables if (found := table.find("version"))), None)
-        osreldate = next((found for table in tables if (found := table.find("osreldate"))), None)
+        version = next((symbol for table in tables for symbol in table.named("version")), None)
+        osreldate = next((symbol for table in tables for symbol in table.named("osreldate")), None)
         if version is None or osreldate is None:
             if symbols is None and (said := _VERSION_TEXT.search(content)):
                 name = said[0].decode(errors="replace").strip()
@@ -154,8 +152,9 @@ class _SymbolTable:
         self._symbols = symbols
         self._strings = strings
 
-    def find(self, name: str) -> Symbol | None:
-        static = None
+    def named(self, name: str) -> list[Symbol]:
+        """Return the symbol NAME: the global one alone, or all static ones."""
+        static = []
         for offset in _positions(self._strings, name.encode() + b"\0"):
             # `offset` may be inside a longer string: linkers let `version` share the end of `conversion`.
             for position in _positions(self._symbols, _NAME.pack(offset), step=_SYMBOL.size):
@@ -164,14 +163,14 @@ class _SymbolTable:
                     continue
                 symbol = Symbol(name, value, size)
                 if info >> 4 != 0:  # not STB_LOCAL
-                    return symbol
-                static = static or symbol
+                    return [symbol]
+                static.append(symbol)
         return static
 
     def numbered(self, name: str) -> list[Symbol]:
         """Return all symbols called NAME, a dot and a number."""
         names = set(re.findall(re.escape(name.encode()) + rb"\.\d+(?=\0)", self._strings))
-        return [found for each in sorted(names) if (found := self.find(each.decode())) is not None]
+        return [symbol for each in sorted(names) for symbol in self.named(each.decode())]
 
 
 def _positions(where: bytes, what: bytes, *, step: int = 1) -> Iterator[int]:

@@ -42,6 +42,17 @@ def run_qemu(arguments: Sequence[str], *, memory: int = 128, cpus: int = 1) -> t
     return done.returncode, done.stdout
 
 
+def litter(folder: Path) -> list[str]:
+    """Return QEMU arguments that fill the memory which the kernel is going to use, as an earlier boot might have."""
+    arguments = []
+    for address, size in ((0x1000, 0x4000), (2 << 20, 30 << 20)):
+        file = folder / f"litter-{size:x}"
+        if not file.exists():
+            file.write_bytes(b"\xa5" * size)
+        arguments += ["-device", f"loader,file={file},addr={address:#x},force-raw=on"]
+    return arguments
+
+
 @dataclass
 class Report:
     """What the test kernel found; see testkernel/kernel.c."""
@@ -69,12 +80,14 @@ def boot(
     *,
     environment: Mapping[str, str] | None = None,
     flags: BootFlags = BootFlags.RB_SERIAL,
+    append: str | None = None,
     memory: int = 128,
     cpus: int = 1,
 ) -> Report:
-    """Boot KERNEL and return its report."""
+    """Boot KERNEL and return its report; APPEND is a command line instead of what direct_boot() makes."""
     how = direct_boot(kernel, environment=environment or {}, flags=flags, cache=cache)
-    argv = ["-kernel", str(how.kernel), "-initrd", str(how.initrd).replace(",", ",,"), "-append", how.append]
+    argv = ["-kernel", str(how.kernel), "-initrd", str(how.initrd).replace(",", ",,")]
+    argv += ["-append", how.append if append is None else append, *litter(cache)]
     status, console = run_qemu(argv, memory=memory, cpus=cpus)
     greeting, *lines = [line for line in console.splitlines() if line]
     assert status == DONE, console
@@ -149,6 +162,10 @@ def test_low_memory_is_mapped_at_its_own_address_too(report: Report) -> None:
     assert report.numbers["data-alias"] == 0x9ABCDEF0
 
 
+def test_page_tables_map_nothing_else(report: Report) -> None:
+    assert (report.numbers["entries-level4"], report.numbers["entries-level3"]) == (2, 2)
+
+
 def test_metadata_starts_with_the_name_and_type_of_the_kernel(report: Report) -> None:
     assert report.records[0] == (NAME, b"kernel\0")
     assert report.records[1] == (TYPE, b"elf kernel\0")
@@ -157,6 +174,7 @@ def test_metadata_starts_with_the_name_and_type_of_the_kernel(report: Report) ->
 def test_metadata_has_each_record_once(report: Report) -> None:
     expected = [NAME, TYPE, ADDRESS, SIZE, *range(ELF_HEADER, KERNEL_END + 1), MEMORY_MAP]
     assert sorted(kind for kind, _ in report.records) == expected
+    assert report.numbers["padding-dirty"] == 0
 
 
 def test_image_symbols_environment_and_metadata_follow_each_other(report: Report) -> None:
@@ -210,6 +228,14 @@ def test_defaults_are_handed_over_and_the_caller_overrides_them(report: Report, 
 def test_values_arrive_as_they_are(kernel: Path, cache: Path, value: str) -> None:
     variables = boot(kernel, cache, environment={"first": value, "second": "2"}).variables
     assert variables[-2:] == [f"first={value}", "second=2"]
+
+
+@pytest.mark.parametrize("append", ["howto=0", "howto=0x12ab   a=1  b= ", "howto=4294967295 a=1"])
+def test_command_lines_by_hand(kernel: Path, cache: Path, append: str) -> None:
+    found = boot(kernel, cache, append=append)
+    howto, *variables = append.split()
+    assert found.variables == variables
+    assert found.record(HOWTO) == struct.pack("<I", int(howto.removeprefix("howto="), 0))
 
 
 @pytest.mark.parametrize("flags", [BootFlags.RB_AUTOBOOT, BootFlags.RB_VIDEO | BootFlags.RB_SINGLE])
@@ -366,6 +392,15 @@ def test_refuses_to_start_without_a_kernel(kernel: Path, cache: Path) -> None:
     status, console = run_qemu(["-kernel", str(how.kernel), "-append", how.append])
     reason = "QEMU must be given -initrd KERNEL and -append 'howto=...'"
     assert (status, console) == (REFUSED, f"dfly-harness stub: {reason}\n")
+
+
+def test_refuses_a_cpu_without_64_bit_mode(kernel: Path, cache: Path) -> None:
+    how = direct_boot(kernel, environment={}, cache=cache)
+    argv = ["-kernel", str(how.kernel), "-initrd", str(how.initrd), "-append", how.append]
+    for cpu in ("qemu64,-lm", "pentium3"):
+        status, console = run_qemu([*argv, "-cpu", cpu])
+        reason = "this CPU has no 64-bit mode; give QEMU another -cpu"
+        assert (status, console) == (REFUSED, f"dfly-harness stub: {reason}\n")
 
 
 def test_without_an_exit_device_the_stub_halts(cache: Path, kernel: Path) -> None:

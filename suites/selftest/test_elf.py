@@ -201,7 +201,8 @@ def test_unknown_symbols(kernel: Path) -> None:
 def test_static_variables_of_functions_are_found_without_their_number(kernel: Path) -> None:
     symbols = KernelSymbols(kernel)
     assert symbols["nextpid"] == symbols["nextpid.1"] == Symbol("nextpid.1", nm(kernel)["nextpid.1"], 4)
-    with pytest.raises(UsageError, match=r"count is the name of several variables: say which of count\.3, count\.4"):
+    several = rf"several static symbols of this name: count\.3 at {nm(kernel)['count.3']:#x}, count\.4 at "
+    with pytest.raises(UsageError, match=several):
         symbols.find("count")
     assert symbols.symbol_address("count.4") == nm(kernel)["count.4"]
 
@@ -212,6 +213,14 @@ def test_a_global_symbol_wins_over_a_static_one(kernel: Path, file: Path) -> Non
     assert symbols.symbol_address("version") == nm(kernel)["version"]
     assert symbols.symbol_address("elsewhere") == 1
     assert identify_kernel(file).version == VERSION
+
+
+def test_static_symbols_of_one_name_are_not_confused(kernel: Path, file: Path) -> None:
+    file.write_bytes(with_more_symbols(kernel.read_bytes(), ["lock", "nextpid.1"]))
+    symbols = KernelSymbols(file)
+    assert symbols.symbol_address("lock") == 1
+    with pytest.raises(UsageError, match=r"several static symbols of this name: nextpid\.1 at 0x1, nextpid\.1 at "):
+        symbols.symbol_address("nextpid.1")
 
 
 def test_names_that_share_their_ends(kernel: Path, file: Path) -> None:

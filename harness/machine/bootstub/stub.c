@@ -527,10 +527,9 @@ stub_main(uint32_t magic, uint32_t info_address)
 	print_hex(header->entry);
 	print("\r\n");
 
-	/* locore.s: btext finds its two arguments, of 32 bits each, above a return address of 32 bits. */
+	/* locore.s: btext finds its two arguments, of 32 bits each, above the room for a return address that nobody uses. */
 	make_page_tables();
 	stack = pointer(STACK_TOP - 16);
-	stack[0] = 0;
 	stack[1] = metadata;
 	stack[2] = end;
 	enter_long_mode(TABLE_LEVEL4, STACK_TOP - 16, (uint32_t)header->entry, (uint32_t)(header->entry >> 32));

@@ -74,15 +74,29 @@ def load_segments(content: bytes) -> Iterator[int]:
             yield at
 
 
+def _strings(table: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(table):
+        end = table.index(b"\0", at)
+        yield at, table[at:end]
+        at = end + 1
+
+
 def with_more_symbols(content: bytes, names: Sequence[str]) -> bytes:
-    """Return CONTENT with NAMES in front of its own symbols, as static functions at address 1."""
+    """Return CONTENT with NAMES in front of its own symbols, as static functions at address 1.
+
+    As with linkers, a name that is there already is not stored a second time.
+    """
     found = sections(content)
     symbols, strings = found[".symtab"], found[".strtab"]
     text = bytearray(content[strings.offset : strings.offset + strings.size])
     table = bytearray(24)
+    shared = {string: at for at, string in _strings(bytes(text))}
     for name in names:
-        table += struct.pack("<IBBHQQ", len(text), 0x02, 0, 1, 1, 0)
-        text += name.encode() + b"\0"
+        at = shared.get(name.encode(), len(text))
+        table += struct.pack("<IBBHQQ", at, 0x02, 0, 1, 1, 0)
+        if at == len(text):
+            text += name.encode() + b"\0"
     table += content[symbols.offset + 24 : symbols.offset + symbols.size]
     end = len(content) + -len(content) % 8
     return patched(

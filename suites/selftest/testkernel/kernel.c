@@ -78,6 +78,24 @@ report_cpu(void)
 	fact("cs", code);
 }
 
+/* How many entries the page tables have, in the highest table and in the one for KERNEL_BASE. */
+static void
+report_tables(void)
+{
+	const uint64_t *level4, *level3;
+	uint64_t entries4 = 0, entries3 = 0;
+
+	__asm__ volatile("movq %%cr3, %0" : "=r"(level4));
+	level4 = (const uint64_t *)((uint64_t)level4 + KERNEL_BASE);
+	level3 = (const uint64_t *)((level4[511] & ~0xfffUL) + KERNEL_BASE);
+	for (int i = 0; i < 512; i++) {
+		entries4 += level4[i] != 0;
+		entries3 += level3[i] != 0;
+	}
+	fact("entries-level4", entries4);
+	fact("entries-level3", entries3);
+}
+
 static void
 report_memory(void)
 {
@@ -128,12 +146,15 @@ report_environment(uint64_t begin)
 {
 	const char *at = (const char *)(begin + KERNEL_BASE);
 
-	while (*at != '\0') {
-		print("variable ");
-		print(at);
-		print("\n");
+	/* The kernel takes the first string as it is, even an empty one, and stops at an empty one behind another. */
+	do {
+		if (*at != '\0') {
+			print("variable ");
+			print(at);
+			print("\n");
+		}
 		at += strlen(at) + 1;
-	}
+	} while (*at != '\0');
 	fact("environment-end", (uint64_t)at + 1 - KERNEL_BASE);
 }
 
@@ -141,12 +162,13 @@ void
 kernel_main(uint64_t modulep, uint64_t kernend)
 {
 	const uint8_t *at = (const uint8_t *)(modulep + KERNEL_BASE);
-	uint64_t symbols = 0, symbols_end = 0, environment = 0;
+	uint64_t symbols = 0, symbols_end = 0, environment = 0, padding_dirty = 0;
 
 	print("\n");
 	fact("modulep", modulep);
 	fact("kernend", kernend);
 	report_cpu();
+	report_tables();
 	report_memory();
 	for (int i = 0; i < RECORDS_MAX; i++) {
 		uint32_t type = *(const uint32_t *)at;
@@ -154,6 +176,7 @@ kernel_main(uint64_t modulep, uint64_t kernend)
 
 		if (type == 0 && length == 0) {
 			fact("records-end", (uint64_t)at + 8 - KERNEL_BASE);
+			fact("padding-dirty", padding_dirty);
 			if (symbols != 0)
 				report_symbols(symbols, symbols_end);
 			report_environment(environment);
@@ -176,6 +199,8 @@ kernel_main(uint64_t modulep, uint64_t kernend)
 			symbols_end = *(const uint64_t *)(at + 8);
 		if (type == ENVIRONMENT)
 			environment = *(const uint64_t *)(at + 8);
+		for (uint32_t j = length; j % 8 != 0; j++)
+			padding_dirty += at[8 + j] != 0;
 		at += (8 + length + 7) & ~7UL;
 	}
 	print("lost\n");
