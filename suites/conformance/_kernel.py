@@ -1,0 +1,220 @@
+"""White box: variables of the running kernel through /dev/kmem.
+
+With `nextpid` set, the next fork asks for one chosen pid; with one entry of `pid_doms[]` set, that pid counts as reaped
+however long ago.  What takes a million forks and minutes from outside takes two system calls.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import Guest
+from harness.machine.elf import KernelSymbols
+from harness.processes import Clock, RemoteProcess
+
+from ._help import eventually
+
+PID_MAX = 999_999  # sys/proc.h
+LOWEST_RECYCLED = 100  # kern_proc.c: proc_makepid()
+DOMAINS = PID_MAX // 256 * 256  # PIDSEL_DOMAINS: one per pid but for the last few, which share the first ones'
+DELAY = 10  # s, PIDDOM_DELAY
+CHAINS = 256  # ALLPROC_HSIZE
+
+_SEEK_SET = 0
+
+
+class Kernel:
+    """The running kernel's memory, as root sees it.
+
+    Nothing happens before the first look; a target without a kernel file or without symbols is then skipped.
+    """
+
+    def __init__(self, process: RemoteProcess, guest: Guest) -> None:
+        self._process = process
+        self._guest = guest
+
+    @cached_property
+    def _symbols(self) -> KernelSymbols:
+        target = self._guest.target
+        if not isinstance(target, DragonFlyTarget):
+            raise HarnessError("this target has no DragonFly kernel to look into")
+        if target.kernel is None:
+            pytest.skip("not applicable: the image's installed kernel is not in the store, so its symbols are unknown")
+        return KernelSymbols(target.store.blob(target.kernel.elf))
+
+    @cached_property
+    def _fd(self) -> int:
+        return self._process.open("/dev/kmem", os.O_RDWR)
+
+    def address(self, name: str) -> int:
+        """Return where the variable NAME is."""
+        return self._symbols.symbol_address(name)
+
+    def size(self, name: str) -> int:
+        """Return how many bytes the variable NAME has."""
+        return self._symbols[name].size
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes of kernel memory."""
+        self._seek(address)
+        return self._process.read(self._fd, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Change kernel memory."""
+        self._seek(address)
+        self._process.write(self._fd, data)
+
+    def _seek(self, address: int) -> None:
+        self._process.syscall("lseek", self._fd, 0, address, _SEEK_SET)
+
+    def word(self, name_or_address: str | int, size: int = 4) -> int:
+        """Return an unsigned variable of SIZE bytes."""
+        where = self.address(name_or_address) if isinstance(name_or_address, str) else name_or_address
+        return int.from_bytes(self.read(where, size), "little")
+
+    def seen_by(self, process: RemoteProcess) -> Kernel:
+        """Return the same kernel, looked at by another process."""
+        return Kernel(process, self._guest)
+
+    def copy_out(self, address: int, size: int, to: int) -> None:
+        """Copy kernel memory to the address TO of the process itself, without sending it to the host."""
+        self._seek(address)
+        self._process.syscall("read", self._fd, to, size)
+
+    def copy_in(self, address: int, size: int, source: int) -> None:
+        """Copy the process's own memory at SOURCE to the kernel."""
+        self._seek(address)
+        self._process.syscall("write", self._fd, source, size)
+
+    def allocations(self, kind: str) -> int:
+        """Return how many pieces of memory of a malloc type (`M_PROC`) are in use (sys/malloc.h: malloc_type)."""
+        base = self.address(kind)
+        cpus = self._process.sysctl.get_int("hw.ncpu")
+        # Until 5.8 one slot of 64 bytes per possible CPU is part of the structure, later a pointer leads to them.
+        slots = base + 64 if self.size(kind) > 1024 else self.word(base + 56, 8)
+        data = self.read(slots, 64 * cpus)
+        counts = [struct.unpack_from("<Q", data, 64 * cpu + 8)[0] for cpu in range(cpus)]
+        return sum(counts) & (1 << 64) - 1  # freed on another CPU: a single slot may be negative
+
+
+class PidAllocator:
+    """The state of proc_makepid(): the next candidate, and when each pid was last given back."""
+
+    def __init__(self, kernel: Kernel, process: RemoteProcess, spare: int) -> None:
+        self.kernel = kernel
+        self.spare = spare  # the first of 1000 pids no other test uses
+        self._process = process
+        self._original: int | None = None
+
+    @cached_property
+    def _stamps(self) -> int:
+        return self.kernel.word("pid_doms", 8)
+
+    @property
+    def next_pid(self) -> int:
+        """The next candidate, to which a random offset is added."""
+        (value,) = struct.unpack("<i", self.kernel.read(self.kernel.address("nextpid"), 4))
+        return int(value)
+
+    @next_pid.setter
+    def next_pid(self, pid: int) -> None:
+        if self._original is None:
+            self._original = self.next_pid
+        self.kernel.write(self.kernel.address("nextpid"), struct.pack("<i", pid))
+
+    def restore(self) -> None:
+        """Let pids go on from where they were before the first change."""
+        if self._original is not None:
+            self.next_pid = self._original
+
+    def time(self) -> int:
+        """Return the kernel's time_second, in seconds since the epoch."""
+        return self.kernel.word("time_second", 8)
+
+    def stamp(self, pid: int) -> int:
+        """Return the low 8 bits of the second in which PID was given back last."""
+        return self.kernel.word(self._stamps + pid % DOMAINS, 1)
+
+    def stamps(self, first: int, count: int) -> bytes:
+        """Return the stamps of COUNT pids from FIRST on."""
+        return self.kernel.read(self._stamps + first % DOMAINS, count)
+
+    def set_stamp(self, pid: int, second: int) -> None:
+        """Let PID count as given back in SECOND (s since the epoch; only its low 8 bits are kept)."""
+        self.kernel.write(self._stamps + pid % DOMAINS, bytes([second & 0xFF]))
+
+    def rest(self, *pids: int) -> None:
+        """Let PIDS count as given back a hundred seconds ago: the delay is no reason to refuse them."""
+        now = self.time()
+        for pid in pids:
+            self.set_stamp(pid, now - 100)
+
+    def rest_range(self, first: int, count: int) -> None:
+        """As rest(), for COUNT pids from FIRST on."""
+        self.kernel.write(self._stamps + first % DOMAINS, bytes([self.time() - 100 & 0xFF]) * count)
+
+    def ask_for(self, pid: int, parent: RemoteProcess | None = None) -> int:
+        """Return the pid a short-lived child is given when PID is the first candidate."""
+        self.next_pid = pid
+        return (parent or self._process).storm(1).pids[0]
+
+    def child_with(self, pid: int, parent: RemoteProcess | None = None) -> RemoteProcess:
+        """Return a child whose pid is PID, which must be free; those that follow begin 500 above."""
+        self.rest(pid)
+        self.next_pid = pid
+        child = (parent or self._process).fork()
+        assert child.pid == pid, f"asked for the free pid {pid}, given {child.pid}"
+        self.next_pid = pid + 500
+        return child
+
+    def watched_by(self, process: RemoteProcess) -> PidAllocator:
+        """Return the same allocator, looked at by another process; it restores nothing by itself."""
+        return PidAllocator(self.kernel.seen_by(process), process, self.spare)
+
+    def skips(self) -> tuple[int, int]:
+        """Return kern.pid_domain_skips and kern.pid_inner_skips."""
+        get = self._process.sysctl.get_int
+        return get("kern.pid_domain_skips"), get("kern.pid_inner_skips")
+
+    def within_one_second(self) -> Iterator[int]:
+        """Yield time_second, again and again until a whole turn of the loop fell into that second."""
+        while True:
+            before = self.time()
+            yield before
+            if self.time() == before:
+                return
+
+    @contextmanager
+    def clock_stepped(self, seconds: float) -> Iterator[None]:
+        """Set the clock SECONDS ahead (back, if negative) inside the block."""
+        self._step_clock(seconds)
+        try:
+            yield
+        finally:
+            self._step_clock(-seconds)
+
+    def _step_clock(self, seconds: float) -> None:
+        wanted = self._process.clock_gettime(Clock.CLOCK_REALTIME) + seconds
+        self._process.syscall("clock_settime", 0, struct.pack("<qq", int(wanted), int(wanted % 1 * 1e9)))
+        eventually(lambda: abs(self.time() - wanted) < 2, "time_second to follow the clock, one tick later")
+
+    @contextmanager
+    def all_given_back_just_now(self) -> Iterator[None]:
+        """Let every pid count as given back two or three seconds ago, and the clock be at some such second."""
+        kept, touched = self._process.touch_memory(DOMAINS), self._process.touch_memory(DOMAINS)
+        self.kernel.copy_out(self._stamps, DOMAINS, kept)
+        # Touched memory holds zeros but for a 1 at the start of each page: stamps of seconds 0 and 1.
+        with self.clock_stepped((3 - self.time()) % 256):
+            self.kernel.copy_in(self._stamps, DOMAINS, touched)
+            try:
+                yield
+            finally:
+                self.kernel.copy_in(self._stamps, DOMAINS, kept)

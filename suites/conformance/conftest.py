@@ -1,0 +1,36 @@
+"""Fixtures of the conformance suite alone; those it shares with the other suites come from the plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.guests.guest import Guest
+from harness.processes import GuestError, RemoteProcess
+
+from ._help import random_pids
+from ._kernel import Kernel, PidAllocator
+
+
+@pytest.fixture
+def kernel(init: RemoteProcess, guest: Guest) -> Kernel:
+    """Return the running kernel's memory."""
+    return Kernel(init, guest)
+
+
+@pytest.fixture
+def allocator(request: pytest.FixtureRequest, kernel: Kernel, init: RemoteProcess) -> Iterator[PidAllocator]:
+    """Return the pid allocator; afterwards pids go on from where they were."""
+    # A thousand pids for each test, far above those the guest gets to by itself: what one test leaves is out of the
+    # next one's way.
+    place = request.session.items.index(request.node) % 700
+    allocator = PidAllocator(kernel, init, 200_000 + 1000 * place)
+    with ExitStack() as undone_later:
+        with suppress(GuestError):  # the control guest has no such variable, and the test will say so
+            undone_later.enter_context(random_pids(init, 0))
+        yield allocator
+        with suppress(HarnessError, GuestError):
+            allocator.restore()

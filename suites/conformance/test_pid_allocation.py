@@ -1,0 +1,667 @@
+"""Pids: in which order they are handed out, which ones never, and how long one that was given back stays unused.
+
+A pid is refused for ten seconds after it was given back: by the reaping of the process, and by the last reference to a
+process group or session of that number.  The kernel keeps the low 8 bits of that second in `pid_doms[]`.  A pid is
+"asked for" here when it is the candidate proc_makepid() looks at first: `nextpid`, with kern.randompid 0.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from errno import EINVAL, EPERM
+from itertools import pairwise
+from signal import SIGKILL, SIGTTOU
+
+import pytest
+
+from harness.processes import Clock, Handler, Process, RemoteProcess, fails
+
+from ._help import SOMEBODY, bury, eventually, random_pids
+from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
+from ._sysctl import oid
+
+needs_kernel = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+
+
+def taken(process: Process) -> set[int]:
+    """Return all numbers that are a pid, pgid or sid now."""
+    rows = [row for row in process.sysctl.kern_proc_all() if not row.is_kernel_thread]
+    return {number for row in rows for number in (row.pid, row.pgid, row.sid)}
+
+
+# ---- The order ----------------------------------------------------------------------------------------------------
+
+
+@kern_proc("proc_makepid", "proc_add_allproc")
+def test_pids_ascend(init: Process) -> None:
+    """Without kern.randompid each new pid is higher than the one before (kern_proc.c: proc_makepid)."""
+    pids = [init.fork().pid for _ in range(20)]
+    assert pids == sorted(set(pids))
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "proc_add_allproc")
+def test_pids_follow_each_other_except_for_those_counted_as_skipped(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """The candidate advances by one per try; kern.pid_domain_skips counts the refused (kern_proc.c: proc_makepid)."""
+    first, (domain, inner) = allocator.next_pid, allocator.skips()
+    pids = init.storm(300).pids
+    domain_after, inner_after = allocator.skips()
+    assert all(before < after for before, after in pairwise(pids))
+    assert (allocator.next_pid, inner_after) == (pids[-1] + 1, inner)
+    assert pids[-1] + 1 - first == len(pids) + domain_after - domain
+
+
+@needs_kernel
+@kern_proc("procinit")
+def test_pids_never_used_do_not_all_have_to_wait_in_the_same_second(allocator: PidAllocator) -> None:
+    """At boot each pid counts as given back one second after its predecessor, pid 0 at -11 (kern_proc.c: procinit)."""
+    never_used = range(990_000, 990_300)
+    stamps = allocator.stamps(never_used.start, len(never_used))
+    assert list(stamps) == [(pid - DELAY - 1) % 256 for pid in never_used]
+
+
+@kern_proc("procinit", "procinsertinit", "proc_makepid")
+def test_init_is_process_1(init: Process) -> None:
+    """The first process the kernel makes gets pid 1 (kern_proc.c: procinit, proc_makepid)."""
+    (row,) = init.sysctl.kern_proc_pid(1)
+    assert (row.pid, row.ppid, row.sid) == (1, 0, 1)
+
+
+@needs_kernel
+@kern_proc("procinsertinit", "pgrpinsertinit", "sessinsertinit")
+def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) -> None:
+    """Process, group and session 0 are in the tables from the start (init_main.c: proc0_init)."""
+    (row,) = init.sysctl.kern_proc_pid(0)
+    assert (row.pid, row.pgid, row.sid, row.comm) == (0, 0, 0, "swapper")
+    assert 0 in init.sysctl.kern_proc_pgrp(0)
+
+
+# ---- The end of the range -----------------------------------------------------------------------------------------
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_the_highest_pid_is_one_below_pid_max_and_the_next_is_100(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """PID_MAX, 999999, is never a pid, and those below 100 are used at boot only (kern_proc.c: proc_makepid)."""
+    allocator.rest(*range(PID_MAX - 2, PID_MAX))
+    allocator.rest_range(LOWEST_RECYCLED, 50)
+    occupied = taken(init)
+    allocator.next_pid = PID_MAX - 2
+    pids = init.storm(12).pids
+    assert pids[:2] == (PID_MAX - 2, PID_MAX - 1)
+    assert all(LOWEST_RECYCLED <= pid < PID_MAX // 2 for pid in pids[2:])
+    if not occupied & {LOWEST_RECYCLED, LOWEST_RECYCLED + 1}:
+        assert pids[2:4] == (LOWEST_RECYCLED, LOWEST_RECYCLED + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize(
+    ("candidate", "given"),
+    [
+        (PID_MAX - 1, PID_MAX - 1),
+        (PID_MAX, 100),
+        (PID_MAX + 1, 101),
+        (PID_MAX + 99, 199),
+        (PID_MAX + 100, 100),
+        (PID_MAX + 190_701, 190_701),
+        (PID_MAX // 2 + 3, PID_MAX // 2 + 3),
+        (0, 100),
+        (-1, 100),
+        (-250, 100),
+    ],
+)
+def test_a_candidate_outside_the_range_is_brought_back_into_it(
+    init: RemoteProcess, allocator: PidAllocator, candidate: int, given: int
+) -> None:
+    """The remainder modulo PID_MAX is taken, plus 100 if it is below 100; negative ones become 100 (proc_makepid)."""
+    occupied = taken(init)
+    while given in occupied:
+        given += CHAINS
+    allocator.rest(100, given, candidate % PID_MAX)
+    assert allocator.ask_for(candidate) == given
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_pids_go_on_from_where_the_wrap_led(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """After a wrap `nextpid` continues behind it, not behind the old place (kern_proc.c: proc_makepid)."""
+    allocator.rest_range(allocator.spare, 100)
+    allocator.next_pid = PID_MAX + allocator.spare
+    assert init.storm(10).pids == tuple(range(allocator.spare, allocator.spare + 10))
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "proc_add_allproc")
+def test_a_random_leap_over_the_end_lands_at_100_or_above(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """The offset is added before the range is looked at (kern_proc.c: proc_makepid)."""
+    allocator.rest_range(LOWEST_RECYCLED, 150)
+    with random_pids(init, 100):
+        pids = {allocator.ask_for(PID_MAX - 50) for _ in range(40)}
+    below, above = {pid for pid in pids if pid < PID_MAX // 2}, {pid for pid in pids if pid > PID_MAX // 2}
+    assert below
+    assert above
+    assert min(below) >= LOWEST_RECYCLED
+    assert min(above) >= PID_MAX - 50
+    assert max(above) < PID_MAX
+
+
+# ---- Random offsets -----------------------------------------------------------------------------------------------
+
+
+@kern_proc("sysctl_kern_randompid")
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (-(2**31), 999_899),
+        (-1, 999_899),
+        (0, 0),
+        (1, 0),
+        (2, 100),
+        (50, 100),
+        (99, 100),
+        (100, 100),
+        (101, 101),
+        (5000, 5000),
+        (999_898, 999_898),
+        (999_899, 999_899),
+        (999_900, 999_899),
+        (999_999, 999_899),
+        (2**31 - 1, 999_899),
+    ],
+)
+def test_randompid_is_clamped(init: Process, written: int, kept: int) -> None:
+    """0 and 1 mean off, others lie between 100 and PID_MAX - 100 (kern_proc.c: sysctl_kern_randompid)."""
+    with random_pids(init, written):
+        assert init.sysctl.get_int("kern.randompid") == kept
+
+
+@kern_proc("sysctl_kern_randompid")
+def test_randompid_is_roots_to_change(init: Process) -> None:
+    """Anybody may read it, but writing needs privilege (kern_sysctl.c: sysctl_root)."""
+    before = init.sysctl.get_int("kern.randompid")
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.sysctl.set_int("kern.randompid", 5000)
+    assert user.sysctl.get_int("kern.randompid") == before
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_randompid")
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_randompid_is_not_changed_by_less_than_an_int(init: RemoteProcess, size: int) -> None:
+    """A short new value is EINVAL and changes nothing (kern_sysctl.c: sysctl_new_user)."""
+    with random_pids(init, 5000):
+        with fails(EINVAL):
+            init.sysctl.write("kern.randompid", bytes(size))
+        assert init.sysctl.get_int("kern.randompid") == 5000
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_randompid")
+def test_randompid_cannot_be_read_into_less_than_an_int(init: RemoteProcess) -> None:
+    """ENOMEM, as for any int (kern_sysctl.c: sysctl_old_user)."""
+    with fails("ENOMEM"):
+        init.sysctl.raw(oid(init, "kern.randompid"), 3)
+
+
+@needs_kernel
+@kern_proc("proc_add_allproc", "proc_makepid")
+@pytest.mark.parametrize("modulus", [100, 700])
+def test_a_random_offset_is_at_least_0_and_below_randompid(
+    init: RemoteProcess, allocator: PidAllocator, modulus: int
+) -> None:
+    """It is drawn anew for each process and added to the next candidate (kern_proc.c: proc_add_allproc)."""
+    offsets = []
+    with random_pids(init, modulus):
+        allocator.rest_range(allocator.spare, 1000)
+        for _ in range(40):
+            allocator.next_pid = allocator.spare
+            skipped, inner = allocator.skips()
+            pid = init.storm(1).pids[0]
+            skipped_after, inner_after = allocator.skips()
+            assert inner_after == inner
+            offsets.append(pid - allocator.spare - (skipped_after - skipped))
+    assert min(offsets) >= 0
+    assert max(offsets) < modulus
+    assert max(offsets) > modulus // 2 > min(offsets)
+    assert len(set(offsets)) > 10
+
+
+# ---- Numbers in use -----------------------------------------------------------------------------------------------
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_the_pid_of_a_living_process_is_not_handed_out(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Another of the same hash chain takes its place, and kern.pid_inner_skips counts (kern_proc.c: proc_makepid)."""
+    living = allocator.child_with(allocator.spare)
+    allocator.rest_range(allocator.spare, 1000)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(living.pid) != living.pid
+    assert allocator.skips() == (domain, inner + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_the_pid_of_a_zombie_is_not_handed_out(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """A zombie keeps its pid until it is reaped (kern_proc.c: proc_makepid)."""
+    zombie = allocator.child_with(allocator.spare)
+    zombie.exit()
+    allocator.rest_range(allocator.spare, 1000)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(zombie.pid) != zombie.pid
+    assert allocator.skips() == (domain, inner + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "pgrel")
+@pytest.mark.parametrize("member_is", ["living", "zombie"])
+def test_the_id_of_a_group_that_has_lost_its_leader_is_not_handed_out(
+    init: RemoteProcess, allocator: PidAllocator, member_is: str
+) -> None:
+    """A pid must not be that of a group with a member, be it a zombie (kern_proc.c: proc_makepid)."""
+    leader, member = allocator.child_with(allocator.spare), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    if member_is == "zombie":
+        member.exit()
+    allocator.rest_range(allocator.spare, 1000)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(leader.pid) != leader.pid
+    assert allocator.skips() == (domain, inner + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "sess_rele", "sess_hold")
+def test_the_id_of_a_session_that_has_lost_leader_and_first_group_is_not_handed_out(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """A pid must not be that of a session with a member left in any group (kern_proc.c: proc_makepid)."""
+    leader = allocator.child_with(allocator.spare)
+    leader.setsid()
+    member = leader.fork()
+    member.setpgid(0, 0)
+    bury(init, leader)
+    assert member.getsid() == leader.pid
+    allocator.rest_range(allocator.spare, 1000)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(leader.pid) != leader.pid
+    assert allocator.skips() == (domain, inner + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_a_process_that_evaded_a_number_in_use_is_found_under_its_pid(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """The step to the next number stays in the hash chain where lookups search (kern_proc.c: proc_makepid)."""
+    living = allocator.child_with(allocator.spare)
+    allocator.rest_range(allocator.spare, 1000)
+    allocator.next_pid = living.pid
+    evading = init.fork()
+    assert evading.pid != living.pid
+    assert evading.pid % CHAINS == living.pid % CHAINS
+    assert init.getpgid(evading.pid) == init.getpgrp()
+    assert [row.pid for row in init.sysctl.kern_proc_pid(evading.pid)] == [evading.pid]
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_each_number_on_the_way_is_compared_with_all_processes(
+    init: RemoteProcess, allocator: PidAllocator, order: str
+) -> None:
+    """Whatever the order within the chain, which begins with the youngest (kern_proc.c: proc_makepid)."""
+    first = allocator.spare
+    numbers = [first, first + CHAINS, first + 2 * CHAINS]
+    living = {allocator.child_with(pid).pid for pid in (numbers if order == "ascending" else reversed(numbers))}
+    allocator.rest_range(first, 1000)
+    _, inner = allocator.skips()
+    given = allocator.ask_for(first)
+    assert given not in living
+    assert allocator.skips()[1] == inner + 3
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("kind", ["group", "session"])
+def test_the_number_after_a_group_or_session_is_compared_with_processes_again(
+    init: RemoteProcess, allocator: PidAllocator, kind: str
+) -> None:
+    """After each step all three lists are looked at from the start (kern_proc.c: proc_makepid)."""
+    first = allocator.spare
+    leader = allocator.child_with(first)
+    if kind == "group":
+        leader.setpgid(0, 0)
+        init.fork().setpgid(0, leader.pid)
+    else:
+        leader.setsid()
+        leader.fork().setpgid(0, 0)
+    living = allocator.child_with(first + CHAINS)
+    bury(init, leader)
+    allocator.rest_range(first, 1000)
+    _, inner = allocator.skips()
+    assert allocator.ask_for(first) not in (first, living.pid)
+    assert allocator.skips()[1] == inner + 2
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_no_step_leads_beyond_the_end_of_the_range(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Where the next number of the chain would be PID_MAX or more, the next candidate's turn comes (proc_makepid)."""
+    living = allocator.child_with(PID_MAX - 90)
+    allocator.rest(PID_MAX - 90, PID_MAX - 89)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(living.pid) == PID_MAX - 89
+    assert allocator.skips() == (domain, inner)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_a_free_number_moves_no_skip_counter(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """kern.pid_domain_skips and pid_inner_skips count refusals only (kern_proc.c: proc_makepid)."""
+    allocator.rest(allocator.spare)
+    before = allocator.skips()
+    assert allocator.ask_for(allocator.spare) == allocator.spare
+    assert allocator.skips() == before
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> None:
+    """No new pid is that of a process, zombie, group or session (kern_proc.c: proc_makepid)."""
+    with random_pids(init, 100):
+        init.spawn_many(50, paused=True)
+        init.spawn_many(30, paused=True, sessions=True)
+        init.spawn_many(30)
+        orphaned = []
+        for _ in range(10):
+            leader, member = init.fork(), init.fork()
+            leader.setpgid(0, 0)
+            member.setpgid(0, leader.pid)
+            orphaned.append(leader.pid)
+            bury(init, leader)
+        in_use = taken(init)
+        assert in_use.issuperset(orphaned)
+        assert in_use.isdisjoint(init.storm(600).pids)
+
+
+@needs_kernel
+@kern_proc("pfind", "pgfind", "zpfind", "proc_makepid")
+def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
+    allocator.rest_range(allocator.spare, CHAINS)
+    allocator.next_pid = allocator.spare
+    living = init.spawn_many(CHAINS, paused=True, sessions=True)
+    assert len({pid % CHAINS for pid in living}) == CHAINS
+    eventually(lambda: all_lead_sessions(init, living), "all of them to have called setsid()")
+    calls = [(pid, init.start.getsid(pid), init.start.killpg(pid, 0)) for pid in living]
+    for pid, sid, sent in calls:
+        assert sid.result() == pid
+        sent.result()
+    for pid in living:
+        init.kill(pid, SIGKILL)
+    eventually(lambda: all_zombies(init, living), "all of them to be zombies")
+    for found in [init.start.kill(pid, 0) for pid in living]:
+        found.result()
+
+
+def all_lead_sessions(observer: Process, pids: list[int]) -> bool:
+    """Tell whether all PIDS are sids."""
+    table = observer.sysctl.kern_proc_all()
+    return all(table[pid].sid == pid for pid in pids)
+
+
+def all_zombies(observer: Process, pids: list[int]) -> bool:
+    """Tell whether all PIDS are zombies."""
+    table = observer.sysctl.kern_proc_all()
+    return all(table[pid].is_zombie for pid in pids)
+
+
+# ---- The delay ----------------------------------------------------------------------------------------------------
+
+
+def try_age(allocator: PidAllocator, age: int) -> tuple[bool, int, int]:
+    """Ask for a pid given back AGE seconds ago; return whether it was given, and what both skip counters grew by."""
+    allocator.rest_range(allocator.spare, 1000)
+    pid = allocator.spare
+    for now in allocator.within_one_second():
+        pid += 10
+        allocator.set_stamp(pid, now - age)
+        domain, inner = allocator.skips()
+        given = allocator.ask_for(pid)
+        domain_after, inner_after = allocator.skips()
+    assert given in (pid, pid + 1)
+    return given == pid, domain_after - domain, inner_after - inner
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("age", [0, 1, 2, 5, 9, 10])
+def test_a_pid_given_back_in_the_last_ten_seconds_is_refused(allocator: PidAllocator, age: int) -> None:
+    """The next candidate is taken, and kern.pid_domain_skips counts the refused (kern_proc.c: PIDDOM_DELAY)."""
+    assert try_age(allocator, age) == (False, 1, 0)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("age", [11, 12, 20, 60, 127])
+def test_a_pid_given_back_eleven_seconds_ago_is_handed_out(allocator: PidAllocator, age: int) -> None:
+    """Ages are in whole seconds of time_second (kern_proc.c: proc_makepid)."""
+    assert try_age(allocator, age) == (True, 0, 0)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("age", [128, 129, 200, 245, 246, 255])
+def test_an_age_of_half_a_turn_or_more_counts_as_in_the_future_and_is_no_reason_to_wait(
+    allocator: PidAllocator, age: int
+) -> None:
+    """Stamps have 8 bits and are compared as signed numbers (kern_proc.c: proc_makepid, delta8)."""
+    assert try_age(allocator, age) == (True, 0, 0)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("age", [256, 261, 266])
+def test_a_pid_given_back_a_whole_turn_ago_is_refused_as_if_it_were_just_now(
+    allocator: PidAllocator, age: int
+) -> None:
+    """256 seconds later the stamp is the same again (kern_proc.c: proc_makepid, uint8_t)."""
+    assert try_age(allocator, age) == (False, 1, 0)
+
+
+def given_back_at(allocator: PidAllocator, pid: int, since: int) -> bool:
+    """Tell whether PID's stamp is a second between SINCE and now."""
+    return allocator.stamp(pid) in {second & 0xFF for second in range(since, allocator.time() + 1)}
+
+
+@needs_kernel
+@kern_proc("proc_remove_zombie")
+def test_reaping_gives_the_pid_back_now_and_no_other(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """The stamp is set when the zombie is removed, neither at exit nor for neighbours (proc_remove_zombie)."""
+    child = allocator.child_with(allocator.spare + 300)
+    allocator.rest_range(allocator.spare, 1000)
+    before = allocator.stamps(allocator.spare, 1000)
+    child.exit()
+    assert allocator.stamps(allocator.spare, 1000) == before
+    since = allocator.time()
+    init.wait4(child.pid)
+    assert given_back_at(allocator, child.pid, since)
+    after = allocator.stamps(allocator.spare, 1000)
+    assert [place for place in range(1000) if before[place] != after[place]] == [300]
+
+
+@needs_kernel
+@kern_proc("pgrel", "leavepgrp")
+def test_the_last_reference_to_a_group_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """It is refused for ten seconds from then on, not only from its leader's end (kern_proc.c: pgrel)."""
+    leader, member = allocator.child_with(allocator.spare), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    bury(init, member)
+    assert given_back_at(allocator, leader.pid, since)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(leader.pid) == leader.pid + 1
+    assert allocator.skips() == (domain + 1, inner)
+
+
+@needs_kernel
+@kern_proc("pgrel", "enterpgrp")
+def test_a_group_left_by_its_last_member_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Leaving by setpgid() ends a group as well (kern_proc.c: enterpgrp, pgrel)."""
+    leader, member = allocator.child_with(allocator.spare), init.fork()
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    bury(init, leader)
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    member.setpgid(0, init.pid)
+    assert given_back_at(allocator, leader.pid, since)
+    assert allocator.ask_for(leader.pid) == leader.pid + 1
+
+
+@needs_kernel
+@kern_proc("sess_rele", "pgrel")
+def test_the_last_reference_to_a_session_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """It is refused for ten seconds from then on (kern_proc.c: sess_rele)."""
+    init.procctl_reaper_acquire()
+    leader = allocator.child_with(allocator.spare)
+    leader.setsid()
+    member = leader.fork()
+    member.setpgid(0, 0)
+    bury(init, leader)
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    bury(init, member)
+    assert given_back_at(allocator, leader.pid, since)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(leader.pid) == leader.pid + 1
+    assert allocator.skips() == (domain + 1, inner)
+
+
+@needs_kernel
+@kern_proc("sess_rele", "enterpgrp")
+def test_a_session_left_by_its_last_member_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Leaving by setsid() ends a session as well (kern_proc.c: enterpgrp, pgrel, sess_rele)."""
+    init.procctl_reaper_acquire()
+    leader = allocator.child_with(allocator.spare)
+    leader.setsid()
+    member, other = leader.fork(), leader.fork()
+    other.setpgid(0, 0)
+    member.setpgid(0, other.pid)  # else it could not call setsid() in a group named after it, nor leave the leader's
+    bury(leader, other)
+    bury(init, leader)
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    member.setsid()
+    assert given_back_at(allocator, leader.pid, since)
+    assert allocator.ask_for(leader.pid) == leader.pid + 1
+
+
+@needs_kernel
+@kern_proc("pgrel")
+def test_a_terminals_foreground_group_keeps_its_number_without_members(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """The terminal refers to it until another group takes its place (tty.c: TIOCSPGRP)."""
+    _, slave, _ = init.openpty()
+    init.set_controlling_tty(slave)
+    init.sigaction(SIGTTOU, Handler.IGNORE)
+    job = allocator.child_with(allocator.spare)
+    job.setpgid(0, 0)
+    init.tcsetpgrp(slave, job.pid)
+    bury(init, job)
+    allocator.rest_range(allocator.spare, 1000)
+    assert allocator.ask_for(job.pid) != job.pid
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    init.tcsetpgrp(slave, init.pid)
+    assert given_back_at(allocator, job.pid, since)
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "proc_remove_zombie")
+@pytest.mark.parametrize(
+    ("step", "given"),
+    [(5, False), (9, False), (12, True), (100, True), (257, False), (270, True), (-3, True), (-60, True)],
+)
+def test_the_delay_is_a_difference_of_wall_clock_seconds(
+    init: RemoteProcess, allocator: PidAllocator, step: int, given: bool
+) -> None:
+    """Setting the clock ahead shortens it, setting it back ends it (kern_proc.c: time_second)."""
+    pid = allocator.spare
+    allocator.rest_range(pid, 100)
+    child = allocator.child_with(pid)
+    bury(init, child)
+    with allocator.clock_stepped(step):
+        allocator.rest(pid + 1)
+        assert allocator.ask_for(pid) == (pid if given else pid + 1)
+
+
+@needs_kernel
+@kern_proc("proc_makepid", "proc_remove_zombie")
+@pytest.mark.slow_clock(13)
+def test_a_pid_comes_back_not_before_ten_seconds_but_once_eleven_are_over(init: RemoteProcess) -> None:
+    """By the clock on the wall, on a sparse table (kern_proc.c: PIDDOM_DELAY)."""
+    with random_pids(init, 400):
+        inner = init.sysctl.get_int("kern.pid_inner_skips")
+        # Late in one second many pids are given back: ten seconds later, to the second's beginning, less than ten have
+        # passed; eleven seconds later each is free.
+        second = sleep_until(init, 0.55)
+        given_back = {pid: at for pid, _, at in survey(init, 500)}
+        domain = init.sysctl.get_int("kern.pid_domain_skips")
+        wait_for(init, second + DELAY)
+        early = survey(init, 40)
+        assert init.sysctl.get_int("kern.pid_domain_skips") > domain, "no pid was asked for within the delay"
+        assert [pid for pid, forked, _ in early if pid in given_back and forked - given_back[pid] < DELAY] == []
+        wait_for(init, int(max(given_back.values())) + DELAY + 1)
+        assert {pid for pid, _, _ in survey(init, 60)} & given_back.keys()
+        assert init.sysctl.get_int("kern.pid_inner_skips") == inner
+
+
+def survey(process: RemoteProcess, count: int) -> list[tuple[int, float, float]]:
+    """Make and reap COUNT children; return pid, time of birth and time of reaping of each, by the wall clock."""
+    before = process.clock_gettime(Clock.CLOCK_REALTIME)
+    storm = process.storm(count)
+    after = process.clock_gettime(Clock.CLOCK_REALTIME)
+    # Where exactly the storm's own clock began is open by so much: births are dated late and reapings early.
+    slack = max(after - before - storm.seconds, 0.0)
+    return [(one.pid, before + slack + one.forked, before + one.reaped) for one in storm.records]
+
+
+def sleep_until(process: RemoteProcess, fraction: float) -> int:
+    """Sleep until FRACTION of some second has passed; return that second."""
+    now = process.clock_gettime(Clock.CLOCK_REALTIME)
+    second = int(now) + (now % 1 > fraction)
+    process.sleep(second + fraction - now)
+    return second
+
+
+def wait_for(process: RemoteProcess, second: float) -> None:
+    """Sleep until shortly after the beginning of SECOND; return at once if it is past."""
+    process.sleep(max(0.0, second + 0.03 - process.clock_gettime(Clock.CLOCK_REALTIME)))
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_fork_waits_when_every_pid_was_given_back_lately(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Having been refused all numbers, fork() sleeps a tick between further tries (kern_proc.c: proc_makepid)."""
+    observer = init.fork()
+    watching = allocator.watched_by(observer)
+    with ExitStack() as undone_later:
+        undone_later.enter_context(watching.all_given_back_just_now())
+        pending = init.start.storm(1)
+        eventually(lambda: observer.sysctl.kern_proc_pid(init.pid)[0].lwp.wmesg == "makepid", "fork() to wait")
+        assert not pending.done
+        undone_later.enter_context(watching.clock_stepped(DELAY + 2))
+        assert pending.result().count == 1
