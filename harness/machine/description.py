@@ -16,6 +16,25 @@ class DiskFormat(StrEnum):
     QCOW2 = "qcow2"
 
 
+class DiskModel(StrEnum):
+    """How a disk is attached; the guest's drivers and the disk's name in it depend on that."""
+
+    VIRTIO = "virtio"
+    IDE = "ide"
+    AHCI = "ahci"
+    SCSI = "scsi"
+
+
+# A controller the model needs, and the device.  With %d for the number of the disk.
+_DISK_DEVICES = {
+    # Only virtio-blk survives a slow host under a warped clock, and NVMe cannot be saved.
+    DiskModel.VIRTIO: ((), "virtio-blk-pci"),
+    DiskModel.IDE: ((), "ide-hd,bus=ide.0,unit=%d"),
+    DiskModel.AHCI: (("ahci,id=ahci0",), "ide-hd,bus=ahci0.%d"),
+    DiskModel.SCSI: (("virtio-scsi-pci,id=scsi0",), "scsi-hd,bus=scsi0.0,scsi-id=%d"),
+}
+
+
 class Accelerator(StrEnum):
     """QEMU accelerators, fastest first."""
 
@@ -27,10 +46,12 @@ class Accelerator(StrEnum):
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk; the machine writes to an overlay of its own, never to FILE."""
+    """A disk; the machine writes to an overlay of its own, and to FILE itself only where it is WRITABLE."""
 
     file: Path
     format: DiskFormat = DiskFormat.QCOW2
+    model: DiskModel = DiskModel.VIRTIO
+    writable: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,8 @@ class MachineDescription:
 
     `memory` is in MiB.  `ssh_port` on 127.0.0.1 leads to the guest's port 22; 0 lets the host choose one.
     `guest_ports` are further TCP ports of the guest that get a free port on 127.0.0.1 each.  `serial_ports` counts the
-    serial lines: the first is the console, a second is free for other use.
+    serial lines: the first is the console, a second is free for other use.  `cdroms` are files of CDs, on the second
+    IDE channel; where there are any, the machine boots from the first one.
     """
 
     memory: int = 512
@@ -62,6 +84,7 @@ class MachineDescription:
     ssh_port: int = 0
     guest_ports: tuple[int, ...] = ()
     serial_ports: int = 1
+    cdroms: tuple[Path, ...] = ()
     extra: tuple[str, ...] = ()
 
     def with_disks(self, disks: Sequence[Disk]) -> MachineDescription:
@@ -83,8 +106,15 @@ class MachineDescription:
             # An option value ends at a comma unless the comma is doubled.
             name = str(disk.file).replace(",", ",,")
             drive = f"if=none,id=disk{number},file={name},format={disk.format.value},cache=unsafe"
-            # Only virtio-blk survives a slow host under a warped clock, and NVMe cannot be saved.
-            argv += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{number}"]
+            controllers, device = _DISK_DEVICES[disk.model]
+            for controller in controllers:
+                argv += ["-device", controller] if controller not in argv else []
+            model, comma, place = device.partition(",")
+            argv += ["-drive", drive, "-device", f"{model},drive=disk{number}{comma}{place.replace('%d', str(number))}"]
+        for number, cdrom in enumerate(self.cdroms):
+            name = str(cdrom).replace(",", ",,")
+            argv += ["-drive", f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={name}"]
+            argv += ["-device", f"ide-cd,drive=cd{number},bus=ide.1,unit={number}" + ("" if number else ",bootindex=0")]
         if self.nic is not None:
             ports = {22: self.ssh_port} | dict.fromkeys(self.guest_ports, 0)
             forwards = "".join(f",hostfwd=tcp:127.0.0.1:{near}-:{far}" for far, near in ports.items())

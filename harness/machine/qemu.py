@@ -15,13 +15,13 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
-from harness.machine.description import Disk, MachineDescription
+from harness.machine.description import Disk, DiskModel, MachineDescription
 from harness.machine.monitor import Monitor
 from harness.store import Store
 
@@ -75,9 +75,11 @@ class MachineState:
         """The migration stream."""
         return self.folder / "ram"
 
-    def disks(self) -> tuple[Disk, ...]:
-        """Return the disks as they were at the moment of saving."""
-        return tuple(Disk(file) for file in sorted(self.folder.glob("disk*.qcow2")))
+    def disks(self, like: Sequence[Disk] = ()) -> tuple[Disk, ...]:
+        """Return the disks as they were at the moment of saving, attached LIKE those of the description."""
+        saved = [Disk(file) for file in sorted(self.folder.glob("disk*.qcow2"))]
+        models = [disk.model for disk in like] + [DiskModel.VIRTIO] * len(saved)
+        return tuple(replace(disk, model=model) for disk, model in zip(saved, models, strict=False))
 
 
 class Machine:
@@ -111,7 +113,7 @@ class Machine:
         _live.add(self)
         try:
             self.folder = self._resources.enter_context(self._store.scratch("machine"))
-            sources = state.disks() if state is not None else self.description.disks
+            sources = self.description.disks if state is None else state.disks(self.description.disks)
             overlays = self._make_overlays(sources)
             self._launch(qemu, self.description.with_disks(overlays), state, paused=paused)
         except BaseException:
@@ -123,13 +125,16 @@ class Machine:
         for number, disk in enumerate(sources):
             if not disk.file.is_file():
                 raise UsageError(f"disk {disk.file} does not exist")
+            if disk.writable:
+                overlays.append(disk)
+                continue
             overlay = self.folder / f"disk{number}.qcow2"
             backing = str(disk.file.resolve())
             try:
                 qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", disk.format.value, str(overlay))
             except HarnessError as error:
                 raise HarnessError(f"disk {disk.file} cannot be used: {error}") from None
-            overlays.append(Disk(overlay))
+            overlays.append(Disk(overlay, model=disk.model))
         return overlays
 
     def _launch(self, qemu: str, description: MachineDescription, state: MachineState | None, *, paused: bool) -> None:
