@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError
+from harness.errors import DeadlineError, HarnessError
 from harness.processes.abi_base import Abi
 from harness.processes.connection import Connection, Endpoint, Transport, local_transport
 from harness.processes.observation import observe_from
@@ -17,7 +18,7 @@ from harness.processes.wire import BranchFlag
 
 __all__ = ["Hub", "Transport", "local_transport"]
 
-_LEASH_PATIENCE = 2.0  # s for paused processes to end by themselves before they are killed
+_LEASH_PATIENCE = 0.5  # s for paused processes to end by themselves before they are killed
 
 
 class Hub:
@@ -118,4 +119,9 @@ class Hub:
 
     def close(self) -> None:
         """End the hub and with it every process it made."""
+        with contextlib.suppress(HarnessError):  # what is lost anyway need not be ended
+            # The hub ends what has told it its pid; a process stopped before its first step has not.
+            for endpoint in self._connection.live_endpoints():
+                if endpoint.pid:
+                    self.observer.start.kill(endpoint.pid, "SIGKILL")
         self._connection.close()

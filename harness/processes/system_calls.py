@@ -65,7 +65,7 @@ _HANDLER_QUERY = 4
 _BRANCH = struct.Struct("<IIQII")
 _SIGACTION_REQUEST = struct.Struct("<IIII16s")
 _SIGACTION_DATA = struct.Struct("<II16s")
-_SIGNAL_RECORD = struct.Struct("<iiiiiIQQ")
+_SIGNAL_RECORD = struct.Struct("<iiiiiIQIi")
 _STORM_REQUEST = struct.Struct("<QQIIIIQ")
 _STORM_DATA = struct.Struct("<IIIIQ")
 _STORM_RECORD = struct.Struct("<III")
@@ -313,9 +313,8 @@ class SystemCalls(Caller):
     def _branch_error(self, answer: Answer, text: str) -> Exception:
         name = self._abi.errno_name(answer.error)
         if answer.note == Note.CHANNEL:
-            return HarnessError(
-                f"{text}: no control channel for the child ({name}); in a chroot the hub's socket must be reachable"
-            )
+            where = "the hub's socket must be reachable, in a chroot, too"
+            return HarnessError(f"{text}: no control channel for the child ({name}); {where}")
         return GuestError(text, name, answer.error)
 
     @system_call
@@ -523,13 +522,12 @@ class SystemCalls(Caller):
     @system_call
     def signals(self) -> Call[list[SignalRecord]]:
         """Return, and forget, the signals logged so far by Handler.LOG; at most the last 1024."""
+        name = self._abi.signal_name
 
         def decode(answer: Answer) -> list[SignalRecord]:
             return [
-                SignalRecord(
-                    self._abi.signal_name(number), code, pid, uid & 0xFFFFFFFF, status, sequence, at / 1e9, bool(info)
-                )
-                for number, code, pid, uid, status, info, at, sequence in _SIGNAL_RECORD.iter_unpack(answer.data)
+                SignalRecord(name(number), code, pid, uid & 0xFFFFFFFF, status, sequence, at / 1e9, bool(info))
+                for number, code, pid, uid, status, info, at, sequence, _ in _SIGNAL_RECORD.iter_unpack(answer.data)
             ]
 
         return Call("signals()", Operation.SIGNALS, b"", decode)

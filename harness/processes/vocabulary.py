@@ -252,7 +252,7 @@ class SignalRecord:
     """One delivery of a signal to a logging handler.
 
     code, pid, uid and status come from siginfo_t and are 0 unless the handler was installed with SA_SIGINFO.
-    `sequence` counts deliveries to this process or thread from 0; `at` is CLOCK_MONOTONIC in the guest, in seconds.
+    `sequence` counts deliveries in their order, without gaps; `at` is CLOCK_MONOTONIC in the guest, in seconds.
     """
 
     signal: SignalName

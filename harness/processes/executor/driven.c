@@ -144,7 +144,8 @@ static void log_signal(i32 signal, const struct siginfo *info)
 		record->status = info->status;
 	}
 	record->at = now();
-	record->sequence = driven->deliveries;
+	record->sequence = (u32)driven->deliveries;
+	record->receiver = (i32)OS1(NR_GETPID, 0);
 	driven->deliveries++;
 }
 
@@ -246,6 +247,16 @@ static void report_signals(struct driven *driven, const struct request *request)
 		copy[count++] = driven->log[driven->delivered++ % SIGNAL_LOG];
 	answer.value = (i64)end;
 	send_answer(driven, request->sequence, &answer, copy, count * sizeof(*copy));
+}
+
+/* A signal may come before a new process runs its first line, so the log cannot simply be emptied there. */
+static void forget_parents_signals(struct driven *driven, i32 pid)
+{
+	u64 first = driven->deliveries;
+
+	while (first > driven->delivered && driven->log[(first - 1) % SIGNAL_LOG].receiver == pid)
+		first--;
+	driven->delivered = first;
 }
 
 /* ---- The generic system call ---- */
@@ -361,7 +372,6 @@ static NORETURN void begin(void *context)
 	i32 identity[2];
 
 	driven->id = wanted->id;
-	driven->deliveries = driven->delivered = 0;
 	driven->shares_files = (wanted->flags & BRANCH_SHARES_FILES) != 0;
 	if (wanted->flags & BRANCH_NO_FILES) {
 		if (open_channel(driven->id, &driven->channel) != 0)
@@ -377,6 +387,7 @@ static NORETURN void begin(void *context)
 		close_channels(driven->channel);
 	}
 	identity[0] = (i32)OS1(NR_GETPID, 0);
+	forget_parents_signals(driven, identity[0]);
 	identity[1] = (i32)OS1(NR_GETTID, 0);
 	if (write_all(driven->channel, identity, sizeof(identity)) < 0)
 		die(0);

@@ -163,7 +163,8 @@ struct signal_record {
 	i32 signal, code, pid, uid, status;
 	u32 siginfo;
 	u64 at; /* ns */
-	u64 sequence;
+	u32 sequence;
+	i32 receiver; /* pid; after a fork the log still holds what the parent got */
 };
 
 struct storm_request {
@@ -240,8 +241,8 @@ struct driven {
 	i32 shares_files;
 	volatile u32 nosys; /* set by the SIGSYS handler */
 	struct branch_request branch; /* kept here because the child of a fork starts on an empty stack */
-	u64 deliveries;
-	u64 delivered; /* up to here, records have been read by the host */
+	volatile u64 deliveries;
+	u64 delivered; /* up to here, records have been read by the host, or were the parent's */
 	struct signal_record log[SIGNAL_LOG];
 	u8 stage[STAGE];
 	u8 saved[SAVED];
