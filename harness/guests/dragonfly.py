@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.guests.guest import Guest, MachineSize, Target
 from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
 from harness.machine.description import Accelerator, MachineDescription
-from harness.machine.directboot import BootFlags, direct_boot
+from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
 from harness.machine.elf import KernelIdentity, identify_kernel
 from harness.store import Store
 
@@ -24,8 +24,8 @@ _DDB_PROMPT = r"db> "
 _DDB_PAGER = r"--More--"
 
 # The disk is there when the kernel looks for it (5 s are the default wait for slow buses; 0 would hang the boot), and
-# nobody uses a mouse.
-_QUICK_BOOT = {"vfs.root.wakedelay": "1", "hint.psm.0.disabled": "1"}
+# nobody uses a mouse (the spelling without "hint." is the one that kernels of all eras read).
+_QUICK_BOOT = {"vfs.root.wakedelay": "1", "psm0.disabled": "1"}
 
 # What loader(8) makes of these variables, whatever their value: only their existence counts (sys/boot.h).
 _FLAG_VARIABLES = {
@@ -90,8 +90,11 @@ class DragonFlyTarget(Target):
         """
         boot = None
         if self.kernel is not None:
+            elf = self.store.blob(self.kernel.elf)
+            if size.memory < (least := minimum_memory(elf)):
+                raise UsageError(f"kernel {self.kernel.name} needs at least {least} MiB of memory (--memory)")
             boot = direct_boot(
-                self.store.blob(self.kernel.elf),
+                elf,
                 environment={**_QUICK_BOOT, "vfs.root.mountfrom": self.image.root, **self.environment},
                 flags=boot_flags(self.environment),
                 cache=self.store.cache,
@@ -104,7 +107,7 @@ class DragonFlyTarget(Target):
             cpu="qemu64,+rdrand",
             disks=(disk_of(self.image, self.store),),
             boot=boot,
-            nic="virtio-net-pci,ctrl_vq=off",
+            nic=self.image.nic or "virtio-net-pci,ctrl_vq=off",
             ssh_port=size.ssh_port,
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import GuestLostError
+from harness.errors import DeadlineError, GuestLostError
 from harness.guests.console import Console
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.machine.accel import best_accelerator
@@ -137,6 +137,9 @@ class Guest:
         connection = SshConnection(self.machine.host_port(22), self.target.access())
         try:
             connection.connect(deadline, self.check)
+        except DeadlineError as error:
+            connection.close()
+            raise DeadlineError(error.awaited, deadline, self.console.tail()) from None
         except BaseException:
             connection.close()
             raise

@@ -100,8 +100,10 @@ class MachineDescription:
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
             "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
         ]  # fmt: skip
-        for number, fd in enumerate(serial_fds):
-            argv += ["-chardev", f"socket,id=serial{number},fd={fd}", "-serial", f"chardev:serial{number}"]
+        # The guest's ACPI tables list serial ports in the order they are given in, the last one first.
+        for number, fd in reversed(list(enumerate(serial_fds))):
+            argv += ["-chardev", f"socket,id=serial{number},fd={fd}"]
+            argv += ["-device", f"isa-serial,chardev=serial{number},index={number}"]
         for number, disk in enumerate(self.disks):
             # An option value ends at a comma unless the comma is doubled.
             name = str(disk.file).replace(",", ",,")
