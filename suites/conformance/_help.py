@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from signal import SIGSTOP
+from signal import SIGSTOP, SIGUSR1, Signals
 
 from harness.errors import DeadlineError
-from harness.processes import GuestError, KinfoProc, Process, ProcStat
+from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat
 from harness.processes.vocabulary import SignalName
 
 #: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
@@ -47,14 +47,23 @@ def exists(observer: Process, pid: int) -> bool:
 
 
 def has_stopped(observer: Process, process: Process) -> bool:
-    """Tell whether PROCESS is stopped, without consuming the report wait4() would give."""
+    """Tell whether PROCESS is stopped or about to stop, without consuming the report wait4() would give."""
     found = observer.sysctl.kern_proc_pid(process.pid)
     return bool(found) and found[0].stat == ProcStat.SSTOP
 
 
 def await_stopped(observer: Process, process: Process) -> None:
-    """Return when PROCESS is stopped."""
-    eventually(lambda: has_stopped(observer, process), f"process {process.pid} to stop")
+    """Return when PROCESS is stopped and its parent was told so.
+
+    The process's state changes with the signal; the parent is told when the last thread comes to a halt, which is at
+    once if it sleeps and on its way back to user mode if it runs (kern_sig.c: proc_stop; kern_synch.c: tstop).
+    """
+
+    def halted() -> bool:
+        found = observer.sysctl.kern_proc_pid(process.pid)
+        return bool(found) and found[0].stat == ProcStat.SSTOP and found[0].lwp.stat != LwpStat.LSRUN
+
+    eventually(halted, f"process {process.pid} to stop")
 
 
 def await_continued(observer: Process, process: Process) -> None:
@@ -71,6 +80,13 @@ def stop(sender: Process, process: Process) -> None:
     """Send SIGSTOP and return when PROCESS is stopped; its parent has not been told by wait4() yet."""
     sender.kill(process.pid, SIGSTOP)
     await_stopped(sender, process)
+
+
+def hearing(process: Process, *signals: Signals) -> Process:
+    """Let PROCESS log each of SIGNALS (SIGUSR1 if none is named) from now on; return it."""
+    for signal in signals or (SIGUSR1,):
+        process.sigaction(signal, Handler.LOG)
+    return process
 
 
 def logged(process: Process) -> list[SignalName]:

@@ -1,4 +1,4 @@
-"""Process groups: who may be moved where, how long a group lives, whom killpg() reaches, and when a group is orphaned.
+"""Process groups: who may be moved where, how long a group lives, who is in it, and whom killpg() reaches.
 
 `init` leads a session and a group of its own; whatever it forks is born into that group.
 """
@@ -9,28 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EACCES, EINVAL, EPERM, ESRCH
 from itertools import pairwise
-from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, Signals
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGUSR1, SIGUSR2
 
 import pytest
 
-from harness.processes import WNOHANG, WUNTRACED, Handler, Process, ProcStat, RemoteProcess, fails
+from harness.processes import WNOHANG, Handler, Process, ProcStat, RemoteProcess, fails
 
 from ._help import (
     NO_SUCH_ID,
     SOMEBODY,
     SOMEBODY_ELSE,
-    await_continued,
     await_stopped,
     bury,
     chain_mates,
-    eventually,
     exists,
     group_exists,
     has_stopped,
+    hearing,
     jobc,
     logged,
     random_pids,
-    stop,
 )
 
 # ---- Being moved, and moving -------------------------------------------------------------------------------------
@@ -756,21 +754,15 @@ def test_groups_of_one_hash_chain_do_not_get_into_each_others_way(init: Process,
 # ---- Signalling a group ------------------------------------------------------------------------------------------
 
 
-def _hearing(process: Process, *signals: Signals) -> Process:
-    for signal in signals or (SIGUSR1,):
-        process.sigaction(signal, Handler.LOG)
-    return process
-
-
 @pytest.mark.kern_proc("pgfind", "enterpgrp")
 def test_killpg_reaches_every_member_and_nobody_else(init: Process) -> None:
     """kill(-pgid) (kern_sig.c: dokillpg walks pg_members)."""
-    leader, *members = (_hearing(init.fork()) for _ in range(4))
+    leader, *members = (hearing(init.fork()) for _ in range(4))
     leader.setpgid(0, 0)
     for member in members[:2]:
         member.setpgid(0, leader.pid)
-    born_inside = _hearing(leader.fork())
-    outside = [_hearing(init), members[2], _hearing(members[2].fork())]
+    born_inside = hearing(leader.fork())
+    outside = [hearing(init), members[2], hearing(members[2].fork())]
     leader_heard_before = logged(leader)
     init.killpg(leader.pid, SIGUSR1)
     assert leader_heard_before == []
@@ -781,9 +773,9 @@ def test_killpg_reaches_every_member_and_nobody_else(init: Process) -> None:
 @pytest.mark.kern_proc("pgref", "pgrel")
 def test_killing_zero_reaches_the_callers_own_group(init: Process) -> None:
     """kill(0): the caller included (kern_sig.c: dokillpg)."""
-    leader, sibling = _hearing(init.fork()), _hearing(init.fork())
+    leader, sibling = hearing(init.fork()), hearing(init.fork())
     leader.setpgid(0, 0)
-    member = _hearing(leader.fork())
+    member = hearing(leader.fork())
     member.kill(0, SIGUSR1)
     assert [logged(process) for process in (member, leader, sibling)] == [[SIGUSR1], [SIGUSR1], []]
 
@@ -791,7 +783,7 @@ def test_killing_zero_reaches_the_callers_own_group(init: Process) -> None:
 @pytest.mark.kern_proc("enterpgrp", "leavepgrp")
 def test_whoever_has_left_a_group_is_not_reached_by_it(init: Process) -> None:
     """A member that moved on hears its new group only (kern_proc.c: enterpgrp)."""
-    first, second, nomad = init.fork(), init.fork(), _hearing(init.fork(), SIGUSR1, SIGUSR2)
+    first, second, nomad = init.fork(), init.fork(), hearing(init.fork(), SIGUSR1, SIGUSR2)
     first.setpgid(0, 0)
     second.setpgid(0, 0)
     first.sigaction(SIGUSR1, Handler.IGNORE)
@@ -806,7 +798,7 @@ def test_whoever_has_left_a_group_is_not_reached_by_it(init: Process) -> None:
 @pytest.mark.kern_proc("pgfind")
 def test_killpg_crosses_sessions(init: Process) -> None:
     """Only user ids matter for signalling (kern_sig.c: CANSIGNAL)."""
-    child = _hearing(init.fork())
+    child = hearing(init.fork())
     child.setsid()
     init.killpg(child.pid, SIGUSR1)
     assert logged(child) == [SIGUSR1]
@@ -838,7 +830,7 @@ def test_a_group_of_zombies_cannot_be_signalled(init: Process, signal: int) -> N
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
 def test_zombies_do_not_keep_a_signal_from_the_living(init: Process) -> None:
     """Zombies are passed over (kern_sig.c: dokillpg)."""
-    before, zombie, after = _hearing(init.fork()), init.fork(), _hearing(init.fork())
+    before, zombie, after = hearing(init.fork()), init.fork(), hearing(init.fork())
     for member in (before, zombie, after):
         member.setpgid(0, before.pid)
     zombie.exit(3)
@@ -850,7 +842,7 @@ def test_zombies_do_not_keep_a_signal_from_the_living(init: Process) -> None:
 @pytest.mark.kern_proc("pgfind", "pgrel")
 def test_killpg_without_any_permission_finds_nobody(init: Process) -> None:
     """ESRCH and not EPERM, which kill() of a single process gives (kern_sig.c: dokillpg)."""
-    group, stranger = _hearing(init.fork()), init.fork()
+    group, stranger = hearing(init.fork()), init.fork()
     group.setpgid(0, 0)
     stranger.setuid(SOMEBODY)
     with fails(ESRCH):
@@ -863,7 +855,7 @@ def test_killpg_without_any_permission_finds_nobody(init: Process) -> None:
 @pytest.mark.kern_proc("pgfind")
 def test_killpg_reaches_those_members_the_caller_may_signal(init: Process) -> None:
     """Success if there is one of them (kern_sig.c: dokillpg)."""
-    root, mine, other = (_hearing(init.fork()) for _ in range(3))
+    root, mine, other = (hearing(init.fork()) for _ in range(3))
     for member, user in ((root, 0), (mine, SOMEBODY), (other, SOMEBODY_ELSE)):
         member.setpgid(0, root.pid)
         member.setuid(user)
@@ -876,7 +868,7 @@ def test_killpg_reaches_those_members_the_caller_may_signal(init: Process) -> No
 @pytest.mark.kern_proc("pgfind")
 def test_anybody_may_continue_a_group_of_the_same_session(init: Process) -> None:
     """SIGCONT is for everybody in the session, and for nobody else (kern_sig.c: CANSIGNAL)."""
-    group, insider, outsider = _hearing(init.fork(), SIGCONT), init.fork(), init.fork()
+    group, insider, outsider = hearing(init.fork(), SIGCONT), init.fork(), init.fork()
     group.setpgid(0, 0)
     outsider.setsid()
     insider.setuid(SOMEBODY)
@@ -930,10 +922,10 @@ def test_a_whole_group_is_killed_and_reaped(init: Process) -> None:
 @pytest.mark.kern_proc("allproc_scan")
 def test_a_user_who_signals_everybody_reaches_all_his_processes(init: Process) -> None:
     """kill(-1) goes through the whole process table and spares the caller (kern_sig.c: killpg_all_callback)."""
-    caller = _hearing(init.fork())
+    caller = hearing(init.fork())
     with random_pids(init, 5000):
-        mine = [_hearing(init.fork()) for _ in range(12)]
-    others = [_hearing(init.fork()) for _ in range(2)]
+        mine = [hearing(init.fork()) for _ in range(12)]
+    others = [hearing(init.fork()) for _ in range(2)]
     for process in (caller, *mine):
         process.setuid(SOMEBODY)
     others[1].setuid(SOMEBODY_ELSE)
@@ -961,7 +953,7 @@ def test_a_user_whose_other_processes_are_zombies_reaches_nobody(init: Process) 
 @pytest.mark.parametrize("zombie", ["older", "younger"])
 def test_a_zombie_hides_nobody_of_its_hash_chain_from_a_scan(init: Process, zombie: str) -> None:
     """The scan goes on behind a zombie (kern_proc.c: allproc_scan)."""
-    older, younger = chain_mates(init, _hearing)
+    older, younger = chain_mates(init, hearing)
     gone, alive = (older, younger) if zombie == "older" else (younger, older)
     caller = init.fork()
     caller.setuid(SOMEBODY)
@@ -969,587 +961,3 @@ def test_a_zombie_hides_nobody_of_its_hash_chain_from_a_scan(init: Process, zomb
     gone.exit()
     caller.kill(-1, SIGUSR1)
     assert logged(alive) == [SIGUSR1]
-
-
-# ---- Job control counts ------------------------------------------------------------------------------------------
-
-
-def _the_group_of_the_session_leader(init: Process) -> int:
-    init.fork()
-    return init.pid
-
-
-def _a_child_in_a_group_of_its_own(init: Process) -> int:
-    child = init.fork()
-    child.setpgid(0, 0)
-    return child.pid
-
-
-def _moved_by_the_parent(init: Process) -> int:
-    child = init.fork()
-    init.setpgid(child.pid, 0)
-    return child.pid
-
-
-def _two_children_in_one_group(init: Process) -> int:
-    leader, member = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
-    return leader.pid
-
-
-def _a_member_born_in_the_group(init: Process) -> int:
-    leader = init.fork()
-    leader.setpgid(0, 0)
-    leader.fork()
-    return leader.pid
-
-
-def _a_leader_that_left_its_child_behind(init: Process) -> int:
-    leader = init.fork()
-    leader.setpgid(0, 0)
-    leader.fork()
-    leader.setpgid(0, init.pid)
-    return leader.pid
-
-
-def _a_parent_that_moved_between_other_groups(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    parent.setpgid(0, 0)
-    parent.setpgid(0, init.pid)
-    return child.pid
-
-
-def _a_parent_that_joined_its_childs_group(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    parent.setpgid(0, child.pid)  # the child no longer qualifies, the parent does
-    return child.pid
-
-
-def _a_parent_of_two_that_joined_their_group(init: Process) -> int:
-    parent = init.fork()
-    first, second = parent.fork(), parent.fork()
-    first.setpgid(0, 0)
-    second.setpgid(0, first.pid)
-    parent.setpgid(0, first.pid)
-    return first.pid
-
-
-def _a_parent_that_exited(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    parent.exit()
-    return child.pid
-
-
-def _a_parent_that_exited_in_the_same_group(init: Process) -> int:
-    other, parent = init.fork(), init.fork()
-    parent.setpgid(0, 0)
-    other.setpgid(0, parent.pid)
-    parent.fork()
-    parent.exit()
-    return parent.pid
-
-
-def _a_parent_with_a_session_of_its_own(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    parent.setsid()
-    return child.pid
-
-
-def _a_session_leader(init: Process) -> int:
-    child = init.fork()
-    child.setsid()
-    return child.pid
-
-
-def _a_member_of_a_new_session(init: Process) -> int:
-    leader = init.fork()
-    leader.setsid()
-    child = leader.fork()
-    child.setpgid(0, 0)
-    return child.pid
-
-
-def _a_parent_of_a_session_leader_that_moved(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setsid()
-    parent.setpgid(0, 0)
-    parent.setpgid(0, init.pid)
-    return child.pid
-
-
-def _a_parent_of_a_session_leader_that_exited(init: Process) -> int:
-    parent = init.fork()
-    child = parent.fork()
-    child.setsid()
-    parent.exit()
-    return child.pid
-
-
-def _one_member_of_two_exited(init: Process) -> int:
-    leader, member = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
-    member.exit()
-    return leader.pid
-
-
-def _one_member_of_two_exited_and_was_reaped(init: Process) -> int:
-    leader, member = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
-    bury(init, member)
-    return leader.pid
-
-
-def _one_member_of_two_moved_away(init: Process) -> int:
-    leader, member = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
-    leader.setpgid(0, init.pid)
-    return leader.pid
-
-
-def _one_member_of_two_left_for_a_session(init: Process) -> int:
-    leader, member = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
-    member.setsid()
-    return leader.pid
-
-
-def _a_zombie_child_of_a_parent_that_left_the_group(init: Process) -> int:
-    parent = init.fork()
-    parent.setpgid(0, 0)
-    zombie = parent.fork()
-    parent.fork()
-    zombie.exit()
-    parent.setpgid(0, init.pid)  # qualifies the living child only
-    return parent.pid
-
-
-def _a_zombie_child_of_a_parent_that_exited(init: Process) -> int:
-    parent = init.fork()
-    zombie, other = parent.fork(), parent.fork()
-    other.setpgid(0, 0)
-    zombie.setpgid(0, other.pid)
-    zombie.exit()
-    parent.exit()
-    return other.pid
-
-
-def _three_generations_in_three_groups(init: Process) -> int:
-    child = init.fork()
-    child.setpgid(0, 0)
-    grandchild = child.fork()
-    grandchild.setpgid(0, 0)
-    great = grandchild.fork()
-    great.setpgid(0, 0)
-    return grandchild.pid
-
-
-def _a_parent_with_children_in_several_groups(init: Process) -> int:
-    parent = init.fork()
-    first, second, third = parent.fork(), parent.fork(), parent.fork()
-    for child in (first, second):
-        child.setpgid(0, 0)
-    third.setpgid(0, second.pid)
-    parent.setpgid(0, 0)
-    return second.pid
-
-
-@pytest.mark.kern_proc("fixjobc", "enterpgrp")
-@pytest.mark.parametrize(
-    ("arrange", "expected"),
-    [
-        pytest.param(arrange, expected, id=arrange.__name__.lstrip("_"))
-        for expected, arrangements in {
-            0: (
-                _the_group_of_the_session_leader,
-                _a_parent_that_exited,
-                _a_parent_with_a_session_of_its_own,
-                _a_session_leader,
-                _a_parent_of_a_session_leader_that_moved,
-                _a_parent_of_a_session_leader_that_exited,
-                _a_zombie_child_of_a_parent_that_exited,
-            ),
-            1: (
-                _a_child_in_a_group_of_its_own,
-                _moved_by_the_parent,
-                _a_member_born_in_the_group,
-                _a_leader_that_left_its_child_behind,
-                _a_parent_that_moved_between_other_groups,
-                _a_parent_that_joined_its_childs_group,
-                _a_parent_of_two_that_joined_their_group,
-                _a_parent_that_exited_in_the_same_group,
-                _a_member_of_a_new_session,
-                _one_member_of_two_exited,
-                _one_member_of_two_exited_and_was_reaped,
-                _one_member_of_two_moved_away,
-                _one_member_of_two_left_for_a_session,
-                _a_zombie_child_of_a_parent_that_left_the_group,
-                _three_generations_in_three_groups,
-            ),
-            2: (_two_children_in_one_group, _a_parent_with_children_in_several_groups),
-        }.items()
-        for arrange in arrangements
-    ],
-)
-def test_the_job_control_count(init: Process, arrange: Callable[[Process], int], expected: int) -> None:
-    """kp_jobc counts the members whose parent is in another group of the session (kern_proc.c: fixjobc)."""
-    assert jobc(init, arrange(init)) == expected
-
-
-# ---- Orphaned groups ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Job:
-    """A group of which `stopped` is a stopped member, and what orphans it."""
-
-    pgid: int
-    stopped: Process
-    orphan: Callable[[], object]
-
-
-def _listening(process: Process) -> Process:
-    return _hearing(process, SIGHUP, SIGCONT)
-
-
-def _job_under(parent: Process, sender: Process) -> Process:
-    child = _listening(parent.fork())
-    child.setpgid(0, 0)
-    stop(sender, child)
-    return child
-
-
-def _its_parent_exits(init: Process) -> Job:
-    parent = init.fork()
-    child = _job_under(parent, init)
-    return Job(child.pid, child, parent.exit)
-
-
-def _its_parent_is_killed(init: Process) -> Job:
-    parent = init.fork()
-    child = _job_under(parent, init)
-
-    def kill() -> None:
-        init.kill(parent.pid, SIGKILL)
-        init.wait4(parent.pid)
-
-    return Job(child.pid, child, kill)
-
-
-def _its_parent_makes_a_session(init: Process) -> Job:
-    parent = init.fork()
-    child = _job_under(parent, init)
-    return Job(child.pid, child, parent.setsid)
-
-
-def _its_orphaned_parent_joins_it(init: Process) -> Job:
-    grandparent = init.fork()
-    parent = _listening(grandparent.fork())
-    parent.setpgid(0, 0)
-    bury(init, grandparent)
-    child = _job_under(parent, init)
-    return Job(child.pid, child, lambda: parent.setpgid(0, child.pid))
-
-
-def _its_parent_is_the_last_of_two_to_exit(init: Process) -> Job:
-    first, second = init.fork(), init.fork()
-    child = _job_under(first, init)
-    member = second.fork()
-    member.setpgid(0, child.pid)
-    first.exit()
-    return Job(child.pid, child, second.exit)
-
-
-def _stopped_with_a_leader_of_other_descent(init: Process) -> tuple[Process, Process]:
-    leader, gone = init.fork(), init.fork()
-    leader.setpgid(0, 0)
-    member = _listening(gone.fork())
-    member.setpgid(0, leader.pid)
-    bury(init, gone)
-    stop(init, member)
-    return leader, member
-
-
-def _its_last_member_with_a_parent_moves_away(init: Process) -> Job:
-    leader, member = _stopped_with_a_leader_of_other_descent(init)
-    return Job(leader.pid, member, lambda: leader.setpgid(0, init.pid))
-
-
-def _its_last_member_with_a_parent_is_moved_away(init: Process) -> Job:
-    leader, member = _stopped_with_a_leader_of_other_descent(init)
-    return Job(leader.pid, member, lambda: init.setpgid(leader.pid, init.pid))
-
-
-def _its_last_member_with_a_parent_exits(init: Process) -> Job:
-    leader, member = _stopped_with_a_leader_of_other_descent(init)
-    return Job(leader.pid, member, leader.exit)
-
-
-def _its_last_member_with_a_parent_makes_a_session(init: Process) -> Job:
-    leader, member = _stopped_with_a_leader_of_other_descent(init)
-    other = init.fork()
-    other.setpgid(0, leader.pid)
-    leader.setpgid(0, init.pid)
-    return Job(leader.pid, member, other.setsid)
-
-
-WAYS_TO_BE_ORPHANED = (
-    _its_parent_exits,
-    _its_parent_is_killed,
-    _its_parent_makes_a_session,
-    _its_orphaned_parent_joins_it,
-    _its_parent_is_the_last_of_two_to_exit,
-    _its_last_member_with_a_parent_moves_away,
-    _its_last_member_with_a_parent_is_moved_away,
-    _its_last_member_with_a_parent_exits,
-    _its_last_member_with_a_parent_makes_a_session,
-)
-
-
-@pytest.mark.kern_proc("orphanpg", "fixjobc")
-@pytest.mark.parametrize("arrange", WAYS_TO_BE_ORPHANED, ids=lambda arrange: arrange.__name__.lstrip("_"))
-def test_a_stopped_member_of_a_group_that_is_orphaned_is_hung_up_and_continued(
-    init: Process, arrange: Callable[[Process], Job]
-) -> None:
-    """SIGHUP, then SIGCONT; both are pending when it runs, so the second handler runs on top of the first.
-
-    (kern_proc.c: fixjobc, orphanpg; kern_sig.c: postsig)
-    """
-    job = arrange(init)
-    assert (jobc(init, job.pgid), has_stopped(init, job.stopped)) == (1, True)
-    job.orphan()
-    assert jobc(init, job.pgid) == 0
-    await_continued(init, job.stopped)
-    assert logged(job.stopped) == [SIGCONT, SIGHUP]
-
-
-@pytest.mark.kern_proc("orphanpg")
-def test_every_member_of_an_orphaned_group_is_signalled_if_one_is_stopped(init: Process) -> None:
-    """The running ones, too (kern_proc.c: orphanpg)."""
-    parent = init.fork()
-    members = [_listening(parent.fork()) for _ in range(4)]
-    for member in members:
-        member.setpgid(0, members[0].pid)
-    stop(init, members[2])
-    parent.exit()
-    await_continued(init, members[2])
-    assert [set(logged(member)) for member in members] == [{SIGHUP, SIGCONT}] * 4
-
-
-@pytest.mark.kern_proc("orphanpg")
-@pytest.mark.parametrize("stopped", range(3))
-def test_it_does_not_matter_which_member_is_stopped(init: Process, stopped: int) -> None:
-    """The whole group is searched for a stopped member (kern_proc.c: orphanpg)."""
-    parent = init.fork()
-    members = [_listening(parent.fork()) for _ in range(3)]
-    for member in members:
-        member.setpgid(0, members[0].pid)
-    stop(init, members[stopped])
-    parent.exit()
-    await_continued(init, members[stopped])
-    assert [set(logged(member)) for member in members] == [{SIGHUP, SIGCONT}] * 3
-
-
-@pytest.mark.kern_proc("orphanpg")
-def test_each_signal_is_sent_to_an_orphan_once(init: Process) -> None:
-    """However many members are stopped (kern_proc.c: orphanpg returns after the first it finds)."""
-    parent = init.fork()
-    members = [_listening(parent.fork()) for _ in range(3)]
-    for member in members:
-        member.setpgid(0, members[0].pid)
-        stop(init, member)
-    parent.exit()
-    for member in members:
-        await_continued(init, member)
-        assert logged(member) == [SIGCONT, SIGHUP]
-
-
-@pytest.mark.kern_proc("orphanpg")
-def test_an_orphan_that_catches_nothing_dies_of_the_hangup(init: Process) -> None:
-    """SIGHUP's default is death; SIGCONT lets it happen (kern_proc.c: orphanpg)."""
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    stop(parent, child)
-    parent.setsid()
-    assert parent.wait4(child.pid).signal == SIGHUP
-
-
-@pytest.mark.kern_proc("orphanpg")
-@pytest.mark.parametrize(
-    "arrange", [_its_parent_exits, _its_parent_makes_a_session, _its_last_member_with_a_parent_moves_away]
-)
-def test_an_orphaned_group_without_a_stopped_member_is_left_alone(
-    init: Process, arrange: Callable[[Process], Job]
-) -> None:
-    """No signals (kern_proc.c: orphanpg)."""
-    job = arrange(init)
-    init.kill(job.stopped.pid, SIGCONT)
-    assert logged(job.stopped) == [SIGCONT]
-    job.orphan()
-    assert jobc(init, job.pgid) == 0
-    assert logged(job.stopped) == []
-
-
-@pytest.mark.kern_proc("orphanpg", "fixjobc")
-def test_only_the_orphaned_group_is_signalled(init: Process) -> None:
-    """A stopped process in another group of the same dead parent's family is that group's matter."""
-    parent, uncle = init.fork(), init.fork()
-    orphan, other = _listening(parent.fork()), _listening(parent.fork())
-    orphan.setpgid(0, 0)
-    other.setpgid(0, 0)
-    member = _listening(uncle.fork())
-    member.setpgid(0, other.pid)
-    for process in (orphan, other):
-        stop(init, process)
-    parent.exit()
-    await_continued(init, orphan)
-    assert logged(orphan) == [SIGCONT, SIGHUP]
-    assert (has_stopped(init, other), logged(member), jobc(init, other.pid)) == (True, [], 1)
-
-
-@pytest.mark.kern_proc("fixjobc")
-def test_a_group_that_still_has_a_parent_outside_is_not_orphaned(init: Process) -> None:
-    """The count drops from 2 to 1 without any signal (kern_proc.c: fixjobc)."""
-    first, second = init.fork(), init.fork()
-    stopped, member = _listening(first.fork()), _listening(second.fork())
-    stopped.setpgid(0, 0)
-    member.setpgid(0, stopped.pid)
-    stop(init, stopped)
-    first.exit()
-    assert (jobc(init, stopped.pid), has_stopped(init, stopped), logged(member)) == (1, True, [])
-
-
-@pytest.mark.kern_proc("enterpgrp", "fixjobc")
-def test_a_parent_that_moves_does_not_orphan_its_childs_group_on_the_way(init: Process) -> None:
-    """The new group is counted before the old one is discounted (kern_proc.c: enterpgrp)."""
-    parent = init.fork()
-    child = _job_under(parent, init)
-    parent.setpgid(0, 0)
-    parent.setpgid(0, init.pid)
-    init.setpgid(parent.pid, parent.pid)
-    assert (jobc(init, child.pid), has_stopped(init, child)) == (1, True)
-    init.kill(child.pid, SIGCONT)
-    assert logged(child) == [SIGCONT]
-
-
-@pytest.mark.kern_proc("fixjobc")
-def test_a_child_of_another_session_is_not_orphaned_by_its_parents_end(init: Process) -> None:
-    """Its group never had a parent in its session (kern_proc.c: fixjobc)."""
-    parent = init.fork()
-    child = _listening(parent.fork())
-    child.setsid()
-    stop(init, child)
-    parent.exit()
-    assert (jobc(init, child.pid), has_stopped(init, child)) == (0, True)
-
-
-@pytest.mark.kern_proc("fixjobc", "orphanpg")
-def test_a_group_that_was_orphaned_before_is_not_hung_up_again(init: Process) -> None:
-    """Only the way from 1 to 0 counts (kern_proc.c: fixjobc)."""
-    parent = init.fork()
-    child, member = _listening(parent.fork()), _listening(parent.fork())
-    child.setpgid(0, 0)
-    member.setpgid(0, child.pid)
-    parent.exit()
-    assert jobc(init, child.pid) == 0
-    stop(init, child)
-    member.exit()
-    assert (jobc(init, child.pid), has_stopped(init, child)) == (0, True)
-
-
-@pytest.mark.kern_proc("orphanpg")
-def test_a_member_that_was_stopped_before_it_died_does_not_count(init: Process) -> None:
-    """Zombies are not stopped (kern_proc.c: orphanpg looks for SSTOP)."""
-    parent = init.fork()
-    child, dead = _listening(parent.fork()), parent.fork()
-    child.setpgid(0, 0)
-    dead.setpgid(0, child.pid)
-    stop(init, dead)
-    init.kill(dead.pid, SIGKILL)
-    eventually(
-        lambda: init.sysctl.kern_proc_pgrp(child.pid)[dead.pid].stat == ProcStat.SZOMB, "the stopped member to die"
-    )
-    parent.exit()
-    assert jobc(init, child.pid) == 0
-    assert logged(child) == []
-
-
-@pytest.mark.kern_proc("fixjobc")
-@pytest.mark.parametrize("signal", [SIGTSTP, SIGTTIN, SIGTTOU])
-def test_the_terminals_stop_signals_do_not_stop_an_orphaned_group(init: Process, signal: Signals) -> None:
-    """There is no shell to continue it (kern_sig.c: lwpsignal looks at pg_jobc)."""
-    parent = init.fork()
-    child = parent.fork()
-    child.setpgid(0, 0)
-    init.kill(child.pid, signal)
-    await_stopped(init, child)
-    init.kill(child.pid, SIGCONT)
-    parent.exit()
-    init.kill(child.pid, signal)
-    assert child.getpgrp() == child.pid  # it answers
-    assert not has_stopped(init, child)
-
-
-@pytest.mark.kern_proc("fixjobc")
-def test_sigstop_stops_an_orphaned_group(init: Process) -> None:
-    """SIGSTOP is nobody's courtesy (kern_sig.c: lwpsignal)."""
-    child = init.fork()
-    child.setsid()
-    stop(init, child)
-    assert init.wait4(child.pid, WUNTRACED).stop_signal == SIGSTOP
-
-
-@pytest.mark.kern_proc("fixjobc")
-def test_a_handler_hears_the_terminals_stop_signals_in_an_orphaned_group(init: Process) -> None:
-    """Only the default action is left out (kern_sig.c: lwpsignal)."""
-    child = _hearing(init.fork(), SIGTSTP)
-    child.setsid()
-    init.kill(child.pid, SIGTSTP)
-    assert logged(child) == [SIGTSTP]
-
-
-@pytest.mark.kern_proc("fixjobc", "enterpgrp")
-def test_a_group_with_a_parent_again_can_be_stopped_again(init: Process) -> None:
-    """An orphaned group becomes a job when somebody with a parent joins it (kern_proc.c: fixjobc)."""
-    parent = init.fork()
-    orphan = parent.fork()
-    orphan.setpgid(0, 0)
-    bury(init, parent)
-    init.kill(orphan.pid, SIGTSTP)
-    assert orphan.getpgrp() == orphan.pid
-    helper = init.fork()
-    helper.setpgid(0, orphan.pid)
-    assert jobc(init, orphan.pid) == 1
-    init.kill(orphan.pid, SIGTSTP)
-    await_stopped(init, orphan)
-
-
-@pytest.mark.kern_proc("fixjobc")
-def test_the_death_of_a_process_does_not_disturb_its_own_group(init: Process) -> None:
-    """A parent in the same group made no member eligible, so its end changes nothing for them."""
-    parent = init.fork()
-    parent.setpgid(0, 0)
-    child = _listening(parent.fork())
-    helper = init.fork()
-    helper.setpgid(0, parent.pid)
-    assert jobc(init, parent.pid) == 2
-    stop(init, child)
-    parent.exit()
-    assert (jobc(init, parent.pid), has_stopped(init, child)) == (1, True)
-    init.kill(child.pid, SIGTERM)
-    init.kill(child.pid, SIGCONT)
-    eventually(lambda: not exists(init, child.pid), "the orphan to be reaped by init")

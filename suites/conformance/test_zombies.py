@@ -293,7 +293,8 @@ def test_hundreds_of_zombies_fill_and_leave_the_tables(init: RemoteProcess) -> N
                "all children to exit")  # fmt: skip
     listed = [found.pid for found in init.sysctl.kern_proc_pgrp(init.pid) if found.is_zombie]
     assert sorted(listed) == sorted(pids)
-    assert {init.wait4(pid).exit_status for pid in pids} == {5}
+    waits = [init.start.wait4(pid) for pid in pids]
+    assert {wait.result().exit_status for wait in waits} == {5}
     assert init.sysctl.kern_proc_pgrp(init.pid).pids == [init.pid]
     with fails(ECHILD):
         init.wait4()
