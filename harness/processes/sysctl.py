@@ -46,12 +46,18 @@ class SysctlCalls(Caller):
         if not self._abi.is_dragonfly:
             raise GuestError(text, "ENOSYS")
         mib = self._mib(name, text)
+        # A write alone passes no length: some variables refuse an old value nobody takes.
+        asks = size is not None or new is None
         old_length = Buffer(struct.pack("<Q", size or 0), wanted=True)
         old = Buffer(size=size, wanted=True, length=LengthSource.U64, length_in=old_length) if size else None
         fresh = Buffer(new) if new is not None else None
 
+        passes_length = size is not None or new is None
+
         def decode(result: Result) -> T:
-            length = int.from_bytes(result.memory(old_length), "little")
+            if not passes_length:
+                return convert(b"", 0)
+            length = int.from_bytes(result.memory(old_length), "little") if asks else 0
             return convert(result.memory(old) if old is not None else b"", length)
 
         return self._describe(
@@ -60,8 +66,7 @@ class SysctlCalls(Caller):
                 Buffer(_mib_bytes(mib)),
                 len(mib),
                 old if old is not None else 0,
-                # A write alone passes no length: some variables refuse an old value nobody takes.
-                old_length if size is not None or new is None else 0,
+                old_length if asks else 0,
                 fresh if fresh is not None else 0,
                 len(new) if new is not None else 0,
             ),
@@ -83,8 +88,8 @@ class SysctlCalls(Caller):
 
     @system_call
     def read(self, name: str | Mib, size: int | None = None) -> Call[bytes]:
-        """Return a variable's value; SIZE is the room offered in bytes (a page unless given)."""
-        return self._sysctl(name, size or _PAGE, None, lambda data, _: data)
+        """Return a variable's value; SIZE is the room offered in bytes (64 KiB unless given)."""
+        return self._sysctl(name, size or 65536, None, lambda data, _: data)
 
     @system_call
     def size(self, name: str | Mib) -> Call[int]:
