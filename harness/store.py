@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,6 +28,9 @@ from harness.errors import DeadlineError, HarnessError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _LOCK_DEADLINE = 600.0
+_LOCK_POLL = 0.05
+# The folders whose records keep blobs alive.
+_KINDS = frozenset({"images", "kernels", "media"})
 # Left free on the file system when something large is written, in bytes.
 _HEADROOM = 64 << 20
 
@@ -58,6 +62,10 @@ def digest_of(file: Path) -> str:
     """Return the SHA-256 of FILE's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 class Store:
@@ -162,25 +170,100 @@ class Store:
             raise HarnessError(f"the store lost blob {digest[:12]}: import it again")
         return path
 
-    def prune(self) -> int:
-        """Remove blobs no record refers to, and folders of dead processes; return the bytes freed."""
-        with self.lock():
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """Keep prune() away between add_blob() and the record that refers to the blob; any number may add at once."""
+        with self._in_use("blobs", fcntl.LOCK_SH, "a prune of the store to end"):
+            yield
+
+    @contextlib.contextmanager
+    def downloading(self) -> Iterator[None]:
+        """Keep prune() away from half downloads; any number may download at once."""
+        with self._in_use("downloads", fcntl.LOCK_SH, "a prune of the store to end"):
+            yield
+
+    @contextlib.contextmanager
+    def _in_use(self, what: str, mode: int, awaited: str, deadline: float = _LOCK_DEADLINE) -> Iterator[None]:
+        use = os.open(self.folder("locks") / f"{what}.use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            end = time.monotonic() + deadline
+            while True:
+                try:
+                    fcntl.flock(use, mode | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() > end:
+                        raise DeadlineError(awaited, deadline) from None
+                    time.sleep(_LOCK_POLL)
+            yield
+        finally:
+            os.close(use)
+
+    def prune(self, *, thorough: bool = False, qemu: str | None = None) -> int:
+        """Remove blobs no record refers to, and folders of dead processes; return the bytes freed.
+
+        Warm states go when a blob they need is gone, or were saved by another QEMU than version QEMU.  THOROUGH also
+        removes half downloads and refused files.  What another command works on stays.
+        """
+        with self._in_use("blobs", fcntl.LOCK_EX, "other dfly-harness commands to end their imports"), self.lock():
             self.sweep()
             used: set[str] = set()
             for record in self.home.glob("*/*.json"):
-                if record.parent.name in {"images", "kernels"}:
-                    with contextlib.suppress(ValueError):
+                if record.parent.name in _KINDS:
+                    # A damaged record may need any blob.
+                    try:
                         used.update(json.loads(record.read_text()).get("_blobs", {}).values())
-            freed = 0
+                    except (ValueError, AttributeError):
+                        raise HarnessError(f"{record} is damaged: nothing is pruned before it is removed") from None
+            freed = self._prune_snapshots(used, qemu)
+            if thorough:
+                freed += self._prune_downloads()
             for blob in self.folder("blobs").iterdir():
                 if blob.name not in used:
                     freed += blob.stat().st_size
                     blob.unlink()
             return freed
 
+    def _prune_snapshots(self, used: set[str], qemu: str | None) -> int:
+        freed = 0
+        for folder in self.folder("snapshots").iterdir():
+            try:
+                about = json.loads((folder / "warm.json").read_text())
+                needed, saved_by = set(about.get("needs", ())), about.get("qemu")
+            except (OSError, ValueError, AttributeError):
+                needed, saved_by = {"damaged"}, None
+            if needed <= used and (qemu is None or saved_by in {None, qemu}):
+                continue
+            with contextlib.suppress(DeadlineError), self.lock(f"snapshot-{folder.name}", deadline=0):
+                freed += _size_of(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
+    def _prune_downloads(self) -> int:
+        freed = 0
+        folder = self.folder("downloads")
+        with contextlib.suppress(DeadlineError), self._in_use("downloads", fcntl.LOCK_EX, "downloads to end", 0):
+            for file in [*folder.glob("*.part"), *folder.glob("*.given"), *folder.glob("refused/*")]:
+                freed += file.stat().st_size
+                file.unlink()
+        return freed
+
     def damaged_blobs(self) -> list[str]:
         """Recompute every digest and return the blobs whose content is not what their name says."""
         return [blob.name for blob in sorted(self.folder("blobs").iterdir()) if digest_of(blob) != blob.name]
+
+    def damaged_snapshots(self) -> list[str]:
+        """Return the warm states whose memory is not what was saved."""
+        damaged = []
+        for folder in sorted(self.folder("snapshots").iterdir()):
+            try:
+                about = json.loads((folder / "warm.json").read_text())
+                sound = about.get("ram_sha256") in {None, digest_of(folder / "ram")}
+            except (OSError, ValueError, AttributeError):
+                sound = False
+            if not sound:
+                damaged.append(folder.name)
+        return damaged
 
     # records
 

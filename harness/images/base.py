@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from harness.errors import HarnessError, UsageError
-from harness.machine.description import Disk, DiskFormat
+from harness.machine.description import Disk, DiskFormat, DiskModel
 from harness.machine.qemu import qemu_img
 from harness.store import Record, Store
 
@@ -19,7 +19,8 @@ _PROBED = 128 << 10
 class BaseImage(Record):
     """A sealed disk of one guest system, and how to get into it.
 
-    `root` is what the kernel mounts as its root (`vfs.root.mountfrom`); `host_key` is pinned at the first boot.
+    `root` is what the kernel mounts as its root (`vfs.root.mountfrom`); `host_key` is pinned at the first boot;
+    `disk_model` is how the disk must be attached; `recipe` tells how the harness made the image, if it did.
     """
 
     KIND: ClassVar[str] = "image"
@@ -33,6 +34,9 @@ class BaseImage(Record):
     source: str = ""
     imported: str = ""
     host_key: str | None = None
+    disk_model: str = DiskModel.VIRTIO.value
+    nic: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def blobs(self) -> dict[str, str]:
         """Return the blobs of the disk and the key."""
@@ -85,38 +89,38 @@ def inspect_disk(file: Path, store: Store) -> DiskContent:
     raise UsageError(f"{file} holds no file system or partition table that DragonFly could boot from: not a disk image")
 
 
-def import_image(store: Store, image: BaseImage, disk: Path, ssh_key: Path) -> BaseImage:
+def require_free_name(store: Store, name: str) -> None:
+    """Raise UsageError when there is an image called NAME already."""
+    if any(known.name == name for known in store.all(BaseImage)):
+        raise UsageError(
+            f"image {name!r} exists already: choose another name, or remove it first (dfly-harness image remove {name})"
+        )
+
+
+def import_image(store: Store, image: BaseImage, disk: Path, ssh_key: Path, *, compress: bool = False) -> BaseImage:
     """Seal DISK and SSH_KEY in the store as IMAGE (whose blobs are filled in) and return the record.
 
-    The disk is converted to a qcow2 of its own, so the given file can be deleted.  Raises UsageError when the name is
-    taken or the disk is none, HarnessError when there is no room.
+    The disk is converted to a qcow2 of its own, so the given file can be deleted; COMPRESS makes that smaller and
+    slower to make.  Raises UsageError when the name is taken or the disk is none, HarnessError when there is no room.
     """
     content = inspect_disk(disk, store)
-    if any(known.name == image.name for known in store.all(BaseImage)):
-        raise UsageError(
-            f"image {image.name!r} exists already: choose another name, or remove it first"
-            f" (dfly-harness image remove {image.name})"
-        )
+    require_free_name(store, image.name)
     store.require_space(disk.stat().st_size, f"image {image.name}")
-    with store.scratch("import") as folder:
+    with store.scratch("import") as folder, store.adding():
         sealed = folder / "disk.qcow2"
-        qemu_img("convert", "-f", content.format.value, "-O", "qcow2", str(disk), str(sealed))
-        digest = store.add_blob(sealed, move=True)
-    key = store.add_blob(ssh_key, mode=0o400)
-    record = BaseImage(
-        name=image.name,
-        disk=digest,
-        ssh_key=key,
-        root=image.root,
-        user=image.user,
-        filesystem=content.content,
-        source=str(disk.resolve()),
-        imported=image.imported,
-    )
-    store.put(record)
+        packed = ["-c"] if compress else []
+        qemu_img("convert", *packed, "-f", content.format.value, "-O", "qcow2", str(disk), str(sealed))
+        record = replace(
+            image,
+            disk=store.add_blob(sealed, move=True),
+            ssh_key=store.add_blob(ssh_key, mode=0o400),
+            filesystem=image.filesystem or content.content,
+            source=image.source or str(disk.resolve()),
+        )
+        store.put(record)
     return record
 
 
 def disk_of(image: BaseImage, store: Store) -> Disk:
     """Return the sealed disk of IMAGE; machines overlay it."""
-    return Disk(store.blob(image.disk))
+    return Disk(store.blob(image.disk), model=DiskModel(image.disk_model))

@@ -45,15 +45,16 @@ def import_kernel(store: Store, name: str, file: Path, *, debug: Path | None = N
     identity = identify_kernel(file)
     if debug is not None and identify_kernel(debug).text_digest != identity.text_digest:
         raise UsageError(f"{debug} is not the debug file of {file}: their code differs")
-    record = Kernel(
-        name=name,
-        elf=store.add_blob(file),
-        version=identity.version,
-        osreldate=identity.osreldate,
-        build_id=identity.build_id,
-        debug=store.add_blob(debug) if debug is not None else None,
-        source=str(file.resolve()),
-        imported=imported,
-    )
-    store.put(record)
+    with store.adding():
+        record = Kernel(
+            name=name,
+            elf=store.add_blob(file),
+            version=identity.version,
+            osreldate=identity.osreldate,
+            build_id=identity.build_id,
+            debug=store.add_blob(debug) if debug is not None else None,
+            source=str(file.resolve()),
+            imported=imported,
+        )
+        store.put(record)
     return record
