@@ -21,12 +21,16 @@ from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
 from harness.oracle import make_oracle
 from harness.processes import Hub
 from harness.processes.api import Process
+from harness.processes.session import Session
 from harness.report.terminal import progress_display
 from harness.store import Store
 
 #: __DragonFly_version of the revision the oracle specifies.
 ORACLE_OSRELDATE = 400704
 EXPECTATIONS = "control_expectations.toml"
+
+# Fixtures that stand for the target: tests without them are not about a kernel.
+_NEEDS_TARGET = {"init", "rig", "guest", "hub", "fresh_guest"}
 
 _MARKERS = (
     "kern_proc(*functions): the functions of kern_proc.c whose promise the test holds them to",
@@ -161,7 +165,7 @@ class Campaign:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
-        if not any("init" in getattr(item, "fixturenames", ()) for item in items):
+        if not any(_NEEDS_TARGET & set(getattr(item, "fixturenames", ())) for item in items):
             return
         on_oracle = self.variant is not None
         osreldate = self.osreldate
@@ -197,7 +201,7 @@ class Campaign:
         """Add the console to failures, and hold the control guest to its list of expected failures."""
         report = yield
         rig = self._rig
-        if rig is None or report.when == "teardown" or "init" not in getattr(item, "fixturenames", ()):
+        if rig is None or report.when == "teardown" or not _NEEDS_TARGET & set(getattr(item, "fixturenames", ())):
             return report
         if report.failed:
             if (panic := rig.diagnose()) is not None:
@@ -331,6 +335,14 @@ def guest(rig: Rig) -> Guest:
 def hub(rig: Rig) -> Hub:
     """Return the hub of the running guest."""
     return rig.ready()
+
+
+@pytest.fixture
+def fresh_guest(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """Give a pristine machine of its own, in its warm state: `fresh_guest.hub.spawn()`, `fresh_guest.guest`."""
+    rig = _campaign(request.config).rig()
+    with rig.fresh() as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

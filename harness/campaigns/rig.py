@@ -8,7 +8,7 @@ from typing import Self
 from harness.errors import HarnessError
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
 from harness.processes import Hub, RemoteProcess
-from harness.processes.session import Session
+from harness.processes.session import Session, Warmth
 from harness.store import Store
 
 
@@ -21,9 +21,10 @@ class Rig:
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
         self.target = target
         self.starts = 0
-        self._start = Session.boot if cold else Session.resume
+        self._cold = cold
         self._store = store
         self._size = size
+        self._warmth = Warmth(target, store, size)
         self._session: Session | None = None
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
@@ -32,9 +33,15 @@ class Rig:
         Raises what Session.boot() and Session.resume() raise.
         """
         if self._session is None:
-            self._session = self._start(self.target, self._store, self._size, progress)
-            self.starts += 1
+            self._session = self.fresh(progress)
         return self._session.hub
+
+    def fresh(self, progress: Progress = lambda _: None) -> Session:
+        """Start and return another pristine session, for the caller to close."""
+        self.starts += 1
+        if self._cold:
+            return Session.boot(self.target, self._store, self._size, progress)
+        return Session.resume(self._warmth, progress)
 
     @property
     def guest(self) -> Guest | None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -93,14 +94,21 @@ class Guest:
         self.target = target
         self.size = MachineSize() if size is None else size
         self._store = store
-        find_qemu()
         self.accelerator = best_accelerator(find_qemu(), store.cache)
-        description = replace(target.machine(self.size, self.accelerator), guest_ports=guest_ports)
-        self.machine = Machine(description, store)
+        self._take_machine(replace(target.machine(self.size, self.accelerator), guest_ports=guest_ports))
+
+    def _take_machine(self, description: MachineDescription) -> None:
+        self.machine = Machine(description, self._store)
         self._console: Console | None = None
         self._ssh: SshConnection | None = None
         self._panic: KernelPanicError | None = None
         self.identity = ""
+
+    def another(self) -> Guest:
+        """Return a guest of the same target on the same kind of machine, not started."""
+        twin = copy(self)  # finding out accelerator and description again would cost as much as resuming
+        twin._take_machine(self.machine.description)
+        return twin
 
     def boot(self, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE) -> None:
         """Start the machine and return when the right kernel answers over SSH.

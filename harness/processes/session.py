@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,14 +136,20 @@ class Warmth:
         self._target = target
         self._store = store
         self._size = size
+        self._present: Snapshot | None = None
 
-    def _guest(self) -> Guest:
+    @cached_property
+    def _template(self) -> Guest:
         return Guest(self._target, self._store, self._size, guest_ports=(HUB_PORT,))
 
-    @property
+    def guest(self) -> Guest:
+        """Return a guest to resume or boot; it is not started."""
+        return self._template.another()
+
+    @cached_property
     def key(self) -> str:
         """Identifies the warm state."""
-        guest = self._guest()
+        guest = self._template
         executor = build_executor(ABIS[self._target.abi], self._store.cache)
         parts = (self._target.key, guest.machine.description.command_line(), executor.name, qemu_version())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
@@ -160,6 +167,11 @@ class Warmth:
 
         Raises what Guest.boot() raises, and HarnessError when there is no room.
         """
+        if self._present is None:
+            self._present = self._find_or_make(progress)
+        return self._present
+
+    def _find_or_make(self, progress: Progress) -> Snapshot:
         key = self.key
         if (found := self._load(key)) is not None:
             return found
@@ -173,7 +185,7 @@ class Warmth:
     def _make(self, key: str, progress: Progress) -> Snapshot:
         token = secrets.token_hex(16)
         started = time.monotonic()
-        with self._store.scratch("snapshot") as folder, self._guest() as guest:
+        with self._store.scratch("snapshot") as folder, self.guest() as guest:
             guest.boot(progress)
             _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()
@@ -187,11 +199,13 @@ class Warmth:
             (folder / "warm.json").chmod(0o600)
             final = self._store.folder("snapshots") / key
             shutil.rmtree(final, ignore_errors=True)  # half a snapshot cannot be there, a damaged one can
+            (folder / ".owner").unlink()  # of a scratch folder, which it no longer is
             folder.rename(final)
         return Snapshot(final, token, made.identity, seconds)
 
     def forget(self, snapshot: Snapshot) -> None:
         """Remove a snapshot that does not work, so that the next call makes another."""
+        self._present = None
         with self._store.lock(f"snapshot-{snapshot.folder.name}"):
             shutil.rmtree(snapshot.folder, ignore_errors=True)
 
@@ -215,12 +229,11 @@ class Session:
             raise
 
     @classmethod
-    def resume(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
-        """Return a pristine session from TARGET's warm state, which is made first if there is none.
+    def resume(cls, warmth: Warmth, progress: Progress = lambda _: None) -> Self:
+        """Return a pristine session from a target's warm state, which is made first if there is none.
 
         A warm state that cannot be resumed is thrown away and made again, once.
         """
-        warmth = Warmth(target, store, size)
         snapshot = warmth.snapshot(progress)
         try:
             return cls._from_snapshot(warmth, snapshot)
@@ -231,7 +244,7 @@ class Session:
 
     @classmethod
     def _from_snapshot(cls, warmth: Warmth, snapshot: Snapshot) -> Self:
-        guest = warmth._guest()
+        guest = warmth.guest()
         try:
             guest.resume(snapshot.state, snapshot.identity)
             hub = _connect_hub(guest, snapshot.token)

@@ -200,7 +200,7 @@ class TestWarmth:
 
     def test_a_resumed_session_drives_processes(self, target: ControlTarget) -> None:
         for _ in range(2):
-            with Session.resume(target, Store(), self.SIZE) as session:
+            with Session.resume(Warmth(target, Store(), self.SIZE)) as session:
                 init = session.hub.spawn()
                 child = init.fork()
                 child.exit(7)
@@ -208,12 +208,15 @@ class TestWarmth:
                 assert session.guest.identity.startswith("CONTROL")
 
     def test_ssh_works_in_a_resumed_session(self, target: ControlTarget) -> None:
-        with Session.resume(target, Store(), self.SIZE) as session:
+        with Session.resume(Warmth(target, Store(), self.SIZE)) as session:
             assert session.guest.ssh.run("echo hello").output == "hello\n"
 
     def test_two_sessions_do_not_see_each_other(self, target: ControlTarget) -> None:
         store = Store()
-        with Session.resume(target, store, self.SIZE) as one, Session.resume(target, store, self.SIZE) as two:
+        with (
+            Session.resume(Warmth(target, store, self.SIZE)) as one,
+            Session.resume(Warmth(target, store, self.SIZE)) as two,
+        ):
             one.guest.ssh.run("echo x > /tmp/mine")
             assert two.guest.ssh.run("cat /tmp/mine").status != 0
 
@@ -223,13 +226,13 @@ class TestWarmth:
         ram = snapshot.state.ram
         ram.write_bytes(ram.read_bytes()[: 1 << 20])
         said: list[str] = []
-        with Session.resume(target, store, self.SIZE, said.append) as session:
+        with Session.resume(Warmth(target, store, self.SIZE), said.append) as session:
             assert session.hub.spawn().pid > 0
         assert any("does not resume" in step for step in said)
 
     def test_the_clock_of_a_resumed_guest_is_right(self, target: ControlTarget) -> None:
         import time
 
-        with Session.resume(target, Store(), self.SIZE) as session:
+        with Session.resume(Warmth(target, Store(), self.SIZE)) as session:
             guest_time = float(session.guest.ssh.run("date +%s").output)
         assert abs(guest_time - time.time()) < 30
