@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from signal import SIGSTOP, SIGUSR1, Signals
 
 from harness.errors import DeadlineError
-from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat
+from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat, RemoteProcess
 from harness.processes.vocabulary import SignalName
 
 #: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
@@ -151,3 +151,14 @@ def chain_mates(parent: Process, prepare: Callable[[Process], object] = id) -> t
             older = seen.setdefault(child.pid % HASH_SIZE, child)
             if older is not child:
                 return older, child
+
+
+def child_in_chain(parent: RemoteProcess, chain: int) -> RemoteProcess:
+    """Fork until a child's pid falls into hash chain CHAIN, letting the pids in between come and go."""
+    while True:
+        here = parent.storm(1).pids[0]
+        parent.storm((chain - here - 2) % HASH_SIZE, record=False)
+        child = parent.fork()
+        if child.pid % HASH_SIZE == chain:
+            return child
+        bury(parent, child)

@@ -16,12 +16,14 @@ import pytest
 from harness.processes import WNOHANG, Handler, Process, ProcStat, RemoteProcess, fails
 
 from ._help import (
+    HASH_SIZE,
     NO_SUCH_ID,
     SOMEBODY,
     SOMEBODY_ELSE,
     await_stopped,
     bury,
     chain_mates,
+    child_in_chain,
     exists,
     group_exists,
     has_stopped,
@@ -947,6 +949,38 @@ def test_a_user_whose_other_processes_are_zombies_reaches_nobody(init: Process) 
     with fails(ESRCH):
         caller.kill(-1, 0)
     assert init.wait4(zombie.pid).exit_status == 0
+
+
+@pytest.mark.kern_proc("allproc_scan")
+@pytest.mark.needs_kernel
+@pytest.mark.parametrize("chain", [0, HASH_SIZE - 1], ids=["first", "last"])
+def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(init: RemoteProcess, chain: int) -> None:
+    """The scan leaves no chain out (kern_proc.c: allproc_scan)."""
+    target = hearing(child_in_chain(init, chain))
+    caller = init.fork()
+    for process in (target, caller):
+        process.setuid(SOMEBODY)
+    caller.kill(-1, SIGUSR1)
+    assert logged(target) == [SIGUSR1]
+
+
+@pytest.mark.kern_proc("sysctl_kern_proc", "pfind", "pgfind", "enterpgrp", "zpfind", "proc_remove_zombie")
+@pytest.mark.needs_kernel
+@pytest.mark.parametrize("chain", [0, HASH_SIZE - 1], ids=["first", "last"])
+def test_the_first_and_the_last_hash_chain_are_as_good_as_any(init: RemoteProcess, chain: int) -> None:
+    """A process, group and session there are found, listed and forgotten (kern_proc.c: ALLPROC_HMASK)."""
+    child = child_in_chain(init, chain)
+    child.setsid()
+    init.killpg(child.pid, 0)
+    assert init.getsid(child.pid) == child.pid
+    assert init.sysctl.kern_proc_pgrp(child.pid).pids == [child.pid]
+    assert child.pid in init.sysctl.kern_proc_all()
+    child.exit(7)
+    init.kill(child.pid, 0)
+    assert init.sysctl.kern_proc_pgrp(child.pid)[child.pid].is_zombie
+    assert init.wait4(child.pid).exit_status == 7
+    assert not exists(init, child.pid)
+    assert child.pid not in init.sysctl.kern_proc_all()
 
 
 @pytest.mark.kern_proc("allproc_scan")

@@ -868,6 +868,15 @@ def _lost_a_member_to_another_session(terminal: Terminal) -> None:
     bury(terminal.init, terminal.leader)
 
 
+def _outlived_a_daemon_of_its(terminal: Terminal) -> None:
+    daemon = terminal.leader.fork()
+    daemon.setsid()
+    child = daemon.fork()
+    bury(daemon, child)
+    bury(terminal.leader, daemon)
+    bury(terminal.init, terminal.leader)
+
+
 def _had_a_group_moved_by_the_leader(terminal: Terminal) -> None:
     member = terminal.leader.fork()
     terminal.leader.setpgid(member.pid, member.pid)
@@ -900,6 +909,7 @@ def _opened_it_as_dev_tty(terminal: Terminal) -> None:
             _had_many_jobs,
             _had_the_terminal_twice,
             _lost_a_member_to_another_session,
+            _outlived_a_daemon_of_its,
             _had_a_group_moved_by_the_leader,
             _had_it_revoked,
             _opened_it_as_dev_tty,
