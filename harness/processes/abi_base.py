@@ -121,6 +121,12 @@ class Abi(ABC):
             bits |= table[flag]
         return bits
 
+    def mask_operation(self, how: SigHow | int) -> int:
+        """Return the guest's number of a sigprocmask() operation; the host's signal.SIG_BLOCK etc. go by name."""
+        if isinstance(how, host_signal.Sigmasks):
+            how = SigHow[how.name]
+        return self._number(self.mask_operations, how)
+
     def id_type_number(self, idtype: IdType | int) -> int:
         """Return the guest's number of an id type."""
         return self._number(self.id_types, idtype)

@@ -152,6 +152,7 @@ class Endpoint:
         self.hello = False
         self.gone = False
         self.is_thread = False
+        self.connects_late = False  # it opens its channel itself; until its hello the hub does not know it
         self.decoder = AnswerDecoder()
         self.pending: deque[Pending[object]] = deque()
         self.outstanding = 0
@@ -324,6 +325,8 @@ class Connection:
         Raises ProcessGone if the process is known to be gone.
         """
         size = len(call.payload) + 12
+        if endpoint.connects_late:
+            self.wait(lambda: endpoint.hello or endpoint.gone, f"{endpoint} to connect to the hub", self.deadline)
         if endpoint.outstanding and endpoint.outstanding + size > OUTSTANDING:
             self.wait(
                 lambda: endpoint.gone or not endpoint.outstanding or endpoint.outstanding + size <= OUTSTANDING,

@@ -69,23 +69,26 @@ class Hub:
     def kill_all(self) -> None:
         """End every process made through this hub and reap the hub's children: the clean-up between tests."""
         endpoints = self._connection.live_endpoints()
+        doomed: list[int] = []
         for endpoint in endpoints:
-            if endpoint.leashed:
-                self._connection.let_go(endpoint)
-            elif endpoint.pid and not endpoint.is_thread:
-                self._kill(endpoint.pid)
+            if endpoint.pid and not endpoint.is_thread and not endpoint.leashed:
+                doomed.append(endpoint.pid)
             else:
                 self._connection.let_go(endpoint)
+        self._kill(doomed)
+        for endpoint in endpoints:
+            if endpoint.connects_late and not endpoint.hello:
+                self._connection.forget(endpoint)  # it never got so far that its end would be noticed
         self._await_gone(endpoints)
-        for pid in sorted(self._connection.undriven):
-            self._kill(pid)
+        self._kill(sorted(self._connection.undriven))
         self._connection.undriven.clear()
         self._reap()
 
-    def _kill(self, pid: int) -> None:
-        for sig in ("SIGKILL", "SIGCONT"):
+    def _kill(self, pids: list[int]) -> None:
+        started = [self.observer.start.kill(pid, sig) for pid in pids for sig in ("SIGKILL", "SIGCONT")]
+        for pending in started:
             try:
-                self.observer.kill(pid, sig)
+                pending.result()
             except GuestError as error:
                 if error.name != "ESRCH":
                     raise
@@ -99,8 +102,7 @@ class Hub:
             stuck = [each for each in endpoints if each.leashed and not each.gone]
             if not stuck:
                 raise
-            for pid in {pid for endpoint in stuck for pid in endpoint.leashed}:
-                self._kill(pid)
+            self._kill([pid for endpoint in stuck for pid in endpoint.leashed])
             self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", self.deadline)
 
     def _reap(self) -> None:

@@ -343,7 +343,9 @@ class SystemCalls(Caller):
             branch |= BranchFlag.NO_FILES
         elif not flags & RforkFlag.RFFDG:
             branch |= BranchFlag.SHARES_FILES
-        return self._branch("rfork", int(flags), branch, text, self._connection.new_endpoint())
+        child = self._connection.new_endpoint()
+        child.connects_late = BranchFlag.NO_FILES in branch
+        return self._branch("rfork", int(flags), branch, text, child)
 
     @system_call
     def vfork_exit(self, status: int = 0) -> Call[int]:
@@ -533,14 +535,16 @@ class SystemCalls(Caller):
         return Call("signals()", Operation.SIGNALS, b"", decode)
 
     @system_call
-    def sigprocmask(self, how: SigHow = SIG_SETMASK, mask: Iterable[SignalLike] = ()) -> Call[frozenset[SignalName]]:
+    def sigprocmask(
+        self, how: SigHow | int = SIG_SETMASK, mask: Iterable[SignalLike] = ()
+    ) -> Call[frozenset[SignalName]]:
         """Change the signal mask; return the previous one."""
         new = tuple(mask)
         old = Buffer(bytes(self._abi.sigset_size), wanted=True)
         return self._describe(
             "sigprocmask",
-            (self._abi.mask_operations[how], Buffer(self._abi.signal_set(new)), old, self._abi.sigset_size),
-            f"sigprocmask({how.name}, {_signal_set_text(new)})",
+            (self._abi.mask_operation(how), Buffer(self._abi.signal_set(new)), old, self._abi.sigset_size),
+            f"sigprocmask({how if isinstance(how, int) else how.name}, {_signal_set_text(new)})",
             lambda result: self._abi.decode_signal_set(result.memory(old)),
         )
 

@@ -12,6 +12,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.processes import (
@@ -504,7 +505,7 @@ def test_the_executor_builds_for_both_systems(
         elf = ELFFile(file)
         segments = [segment.header.p_type for segment in elf.iter_segments()]
         assert "PT_INTERP" not in segments
-        notes = [note for s in elf.iter_segments() if s.header.p_type == "PT_NOTE" for note in s.iter_notes()]
+        notes = [note for s in elf.iter_segments() if isinstance(s, NoteSegment) for note in s.iter_notes()]
         # The kernel runs as DragonFly's only what says so in its first page (imgact_elf.c: check_note()).
         assert [note.n_name for note in notes if note.n_name == "DragonFly"] == ["DragonFly"] * abi.is_dragonfly
 
