@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.processes import GuestError, RemoteProcess
 
 from ._memory import OwnMemory
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 CTL_KERN, KERN_PROC = 1, 14  # sys/sysctl.h
 ALL, PID, PGRP, SESSION, TTY, UID, RUID, ARGS, CWD, PATHNAME = range(10)
@@ -60,6 +64,18 @@ def attempt(process: RemoteProcess, mib: Sequence[int], room: int) -> Attempt:
         error = failure.name
     content = memory.read(buffer_at, room + guard)
     return Attempt(error, memory.word(length_at, 8), content[:room], content[room:] == bytes([_UNTOUCHED]) * guard)
+
+
+def steady(observe: Callable[[], T], act: Callable[[T], U]) -> tuple[T, U]:
+    """Return what OBSERVE and then ACT returned, once OBSERVE returns the same before and after.
+
+    Processes of earlier tests may still be on their way out.
+    """
+    while True:
+        observed = observe()
+        result = act(observed)
+        if observe() == observed:
+            return observed, result
 
 
 @contextmanager

@@ -470,9 +470,7 @@ def test_an_age_of_half_a_turn_or_more_counts_as_in_the_future_and_is_no_reason_
 @needs_kernel
 @kern_proc("proc_makepid")
 @pytest.mark.parametrize("age", [256, 261, 266])
-def test_a_pid_given_back_a_whole_turn_ago_is_refused_as_if_it_were_just_now(
-    allocator: PidAllocator, age: int
-) -> None:
+def test_a_pid_given_back_a_whole_turn_ago_is_refused_as_if_it_were_just_now(allocator: PidAllocator, age: int) -> None:
     """256 seconds later the stamp is the same again (kern_proc.c: proc_makepid, uint8_t)."""
     assert try_age(allocator, age) == (False, 1, 0)
 
