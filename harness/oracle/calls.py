@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from harness.oracle import delivery, lifecycle, signals
+from harness.oracle.blocking import WouldBlock
 from harness.oracle.clock import SYSTEM_CALL
 from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import ProcStat
@@ -18,10 +19,6 @@ from harness.processes.vocabulary import SigFlag
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
-
-
-class WouldBlock(Exception):  # noqa: N818  (not a fault: the call is to be tried again when its process is woken)
-    """The system call has to wait."""
 
 
 class Livelock(Exception):  # noqa: N818
@@ -50,14 +47,16 @@ class Call:
         self.state = State.QUEUED
         self.value: object = None
         self.error: str | None = None
+        self.restarts = False
         self._function = function
 
     def attempt(self) -> None:
         """Make the system call, or go on with it."""
         try:
             self.value = self._function()
-        except WouldBlock:
+        except WouldBlock as wait:
             self.state = State.BLOCKED
+            self.restarts = wait.restarts
             return
         except Errno as error:
             self.error = error.name
@@ -109,6 +108,13 @@ class Scheduler:
         """wakeup(): whoever sleeps on PROC has to look again."""
         self._calls_without_effect = 0
         self._woken.add(proc)
+
+    def run_ahead(self, proc: Proc) -> None:
+        """Let PROC return to user mode in the middle of another process's system call."""
+        current = self._k.current
+        self._notified.pop(proc, None)
+        self._in(proc, lambda: self._return(proc))
+        self._k.current = current
 
     def exited(self, proc: Proc) -> None:
         """A process has become a zombie: nobody answers its calls."""
@@ -176,7 +182,7 @@ class Scheduler:
         call = proc.calls[0] if proc.calls else None
         if call is not None and call.state is State.BLOCKED:
             signal = signals.issignal(self._k, proc)
-            if signal and SigFlag.SA_RESTART not in proc.sigacts.of(signal).flags:
+            if signal and not call.restarts and SigFlag.SA_RESTART not in proc.sigacts.of(signal).flags:
                 call.interrupt()
             elif signal:
                 self.wakeup(proc)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.oracle import jobs, reapers, signals
+from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
 from harness.oracle.signals_table import NUMBERS
 from harness.processes.kinfo import ProcFlag, ProcStat
@@ -22,6 +23,10 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
 
     NOWAIT (RFNOWAIT) gives it to the reaper at once; LINUX_THREAD (RFLINUXTHPN) lets it end with SIGUSR1.
     """
+    if (parent.pending | parent.notified) - parent.mask:
+        # fork() is begun again to let signals be handled first.  A vforked child does not stop, so if the signal is a
+        # stop it begins again and again, for ever: a defect of the seed, kept here.
+        raise WouldBlock(restarts=True)
     if not k.rules.can_fork(k, parent):
         k.clock.advance(FORK_FAILURE)
         raise Errno("EAGAIN")
@@ -61,12 +66,16 @@ def adopt(k: Kernel, parent: Proc, child: Proc) -> None:
 
 
 def release_vfork_parent(k: Kernel, child: Proc) -> None:
-    """exit1(), kern_execve(): the parent of a vforked child may go on."""
+    """exit1(), kern_execve(): the parent of a vforked child may go on.
+
+    It held the child, so one that exits cannot become a zombie before the parent has run: what the parent does about
+    signals that came meanwhile, dying for example, it does before.
+    """
     child.flags &= ~ProcFlag.P_PPWAIT
     parent = child.parent
     if parent is not None and parent.waits_for_vfork is child:
         parent.waits_for_vfork = None
-        k.scheduler.notify(parent)
+        k.scheduler.run_ahead(parent)
 
 
 def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:

@@ -24,6 +24,11 @@ class Oracle:
         self._hub.cwd = "/root"
         jobs.setsid(k, self._hub)
 
+    @property
+    def hub_pid(self) -> int:
+        """The pid of the hub: the parent of what spawn() returns."""
+        return self._hub.pid
+
     def spawn(self) -> OracleProcess:
         """Return a fresh process: root, leader of a session of its own, default signals, child of the hub."""
         proc = lifecycle.fork1(self.kernel, self._hub)

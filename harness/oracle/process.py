@@ -122,6 +122,11 @@ class OracleProcess:
         return self._pid
 
     @property
+    def model(self) -> Proc:
+        """The process as the model keeps it, for looking at it from outside."""
+        return self._proc
+
+    @property
     def sysctl(self) -> OracleSysctl:
         """System variables as seen by this process."""
         return OracleSysctl(self)
@@ -132,9 +137,9 @@ class OracleProcess:
         return self._proc.is_zombie or self._proc.pid not in self.kernel.procs or not self._proc.driven
 
     @property
-    def start(self) -> Any:
+    def start(self) -> OracleStart:
         """The same system calls, but each returns an OraclePending at once."""
-        return _Starter(self.kernel, self._proc)
+        return OracleStart(self.kernel, self._proc)
 
     def execute(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
         """Make a system call, of which FUNCTION is the implementation.
@@ -541,12 +546,50 @@ def _shown(disposition: Disposition) -> SigAction:
     return SigAction(handler, disposition.flags, _names(disposition.mask))
 
 
-class _Starter(OracleProcess):
-    """Starts calls instead of waiting for them; what its methods are declared to return comes as an OraclePending."""
+class OracleStart:
+    """The calls of a process and of its sysctl, each only started: what they return comes as an OraclePending."""
+
+    def __init__(self, kernel: Kernel, proc: Proc) -> None:
+        self._kernel = kernel
+        self._proc = proc
+
+    @property
+    def sysctl(self) -> Any:
+        """System variables, each access only started."""
+        recorder = _Recorder(self._kernel, self._proc)
+        return _Started(recorder, recorder.sysctl)
+
+    def __getattr__(self, name: str) -> Callable[..., OraclePending[Any]]:
+        recorder = _Recorder(self._kernel, self._proc)
+        started: Callable[..., OraclePending[Any]] = getattr(_Started(recorder, recorder), name)
+        return started
+
+
+class _Started:
+    def __init__(self, recorder: _Recorder, target: object) -> None:
+        self._recorder = recorder
+        self._target = target
+
+    def __getattr__(self, name: str) -> Callable[..., OraclePending[Any]]:
+        method = getattr(self._target, name)
+
+        def start(*arguments: Any, **options: Any) -> OraclePending[Any]:
+            method(*arguments, **options)
+            assert self._recorder.pending is not None
+            return self._recorder.pending
+
+        return start
+
+
+class _Recorder(OracleProcess):
+    """Makes a call and keeps the OraclePending, because a method cannot return one in place of what it returns."""
+
+    pending: OraclePending[Any] | None = None
 
     def execute(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
-        """Make a system call, now or when the process can; return an OraclePending."""
-        return OraclePending[T](self, text, self._submit(text, function), ends)  # type: ignore[return-value]
+        """Make a system call, now or when the process can."""
+        self.pending = OraclePending(self, text, self._submit(text, function), ends)
+        return None  # type: ignore[return-value]  # nobody sees it
 
     def _process(self, proc: Proc) -> Self:
         return OracleProcess(self.kernel, proc)  # type: ignore[return-value]  # it comes out of an OraclePending

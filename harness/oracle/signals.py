@@ -140,6 +140,8 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
     """lwpsignal() for a process of one thread: what the arrival of a signal does at once."""
     if proc.flags & ProcFlag.P_WEXIT:
         return
+    if proc.flags & ProcFlag.P_PPWAIT:
+        k.scheduler.wakeup(proc)  # it may be going in circles: see fork1()
     rules = k.rules
     prop = sigprop(signal)
     if signal in proc.sigacts.ignored:

@@ -62,8 +62,7 @@ class OracleSysctl:
 
     def kern_proc_args(self, pid: int) -> list[bytes]:
         """Return a process's argument vector; empty for an unknown pid."""
-        data = self._run(f"kern.proc.args.{pid}", lambda k, proc: views.kern_proc_args(k, proc, pid))
-        return data.split(b"\0")[:-1]
+        return self._run(f"kern.proc.args.{pid}", lambda k, proc: views.kern_proc_args(k, proc, pid).split(b"\0")[:-1])
 
     def set_kern_proc_args(self, pid: int, title: bytes) -> None:
         """Set a process's title; only its own process may."""

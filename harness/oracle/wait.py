@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.oracle import lifecycle
-from harness.oracle.calls import WouldBlock
+from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import Errno, Proc
 from harness.oracle.rules import WCONTINUED, WLINUXCLONE, WNOHANG, WUNTRACED
 from harness.oracle.signals_table import SIGCONT
