@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import pytest
 
+from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
-from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import THREE_COMMANDS, resolve_target
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
-
-DEFAULT_SUITE = "suites/conformance"
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,25 +43,12 @@ def _run(options: argparse.Namespace) -> int:
         console.print("There is no DragonFly target in the store. To get one:", markup=False)
         for command in THREE_COMMANDS:
             console.print(f"    {command}", markup=False, soft_wrap=True)
-    root = share()
-    paths = options.paths or [str(root / DEFAULT_SUITE)]
-    for path in paths:
-        if not os.path.exists(path.partition("::")[0]):
-            raise UsageError(f"no test {path}: give a file, a folder or FILE::TEST")
-    arguments = [*paths, f"--rootdir={root}", f"--memory={size.memory}", f"--cpus={size.cpus}"]
-    arguments += (
-        [f"--confcutdir={root}", "-c", str(root / "pyproject.toml")] if (root / "pyproject.toml").exists() else []
-    )
-    arguments += [
-        f"--ssh-port={size.ssh_port}",
-        *(f"--kenv={name}={value}" for name, value in choice.environment.items()),
-    ]
-    for option, value in (("--image", choice.image), ("--kernel", choice.kernel), ("-k", options.expression)):
-        arguments += [option, value] if value is not None else []
+    arguments = suite_arguments(choice, size, options.paths)
+    arguments += ["-k", options.expression] if options.expression is not None else []
     arguments += ["-n", options.workers] if options.workers else []
     arguments += ["--json", options.json] if options.json else []
     arguments += [flag for flag, wanted in (
-        ("--control", choice.control), ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first)
+        ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first)
     ) if wanted]  # fmt: skip
     status = pytest.main([*arguments, *options.rest])
     return _exit_status(int(status))

@@ -87,6 +87,7 @@ COMMANDS = (
     ("kernel", "show"),
     ("kernel", "remove"),
     ("store",),
+    ("bench",),
     ("doctor",),
     ("shell",),
     ("console",),

@@ -1,0 +1,179 @@
+"""How fast the harness is on this host: medians with their spread, and the ratios worth quoting."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.guests.guest import MachineSize, Progress, Target
+from harness.processes import RemoteProcess
+from harness.processes.session import Session, Warmth
+from harness.store import Store
+
+CALLS = 200
+PIPELINED = 20
+STORM = 3000
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Several readings of one quantity."""
+
+    name: str
+    unit: str
+    readings: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The figure to quote."""
+        return statistics.median(self.readings)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the readings with their median."""
+        return {**asdict(self), "median": self.median}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two measurements of one run, side by side; ratios survive a noisy host where seconds do not."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """All measurements about one target."""
+
+    target: str
+    identity: str
+    accelerator: str
+    measurements: tuple[Measurement, ...]
+    ratios: tuple[Ratio, ...]
+
+    def to_json(self) -> str:
+        """Return everything as a JSON document."""
+        return json.dumps(
+            {
+                "target": self.target,
+                "identity": self.identity,
+                "accelerator": self.accelerator,
+                "measurements": [measurement.to_json() for measurement in self.measurements],
+                "ratios": [asdict(ratio) for ratio in self.ratios],
+            },
+            indent=1,
+        )
+
+
+class _Readings:
+    """Collects readings by name, in the order they were first taken."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, name: str, unit: str, value: float) -> None:
+        self._values.setdefault((name, unit), []).append(value)
+
+    @contextmanager
+    def seconds(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.add(name, "s", time.perf_counter() - started)
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        return tuple(Measurement(name, unit, tuple(values)) for (name, unit), values in self._values.items())
+
+    def median(self, name: str) -> float:
+        return next(statistics.median(values) for (known, _), values in self._values.items() if known == name)
+
+
+def _measure_calls(readings: _Readings, process: RemoteProcess, transport: str) -> None:
+    started = time.perf_counter()
+    for _ in range(CALLS):
+        process.getpid()
+    readings.add(f"call round trip, {transport}", "ms", (time.perf_counter() - started) / CALLS * 1000)
+    started = time.perf_counter()
+    for pending in [process.start.getpid() for _ in range(PIPELINED)]:
+        pending.result()
+    readings.add(f"{PIPELINED} pipelined calls, {transport}", "ms", (time.perf_counter() - started) * 1000)
+
+
+def run_bench(
+    target: Target,
+    store: Store,
+    size: MachineSize,
+    *,
+    rounds: int,
+    suite: Sequence[str] = (),
+    workers: int = 1,
+    progress: Progress = lambda _: None,
+) -> BenchResult:
+    """Measure everything ROUNDS times, cold boots and resumes in turn.
+
+    SUITE, if given, is what to hand to pytest; it runs once for each number of workers up to WORKERS.
+
+    Raises what booting and resuming raise, and HarnessError when the suite does not pass: a time says nothing then.
+    """
+    readings = _Readings()
+    warmth = Warmth(target, store, size)
+    warmth.snapshot(progress)
+    identity = accelerator = ""
+    for number in range(rounds):
+        progress(f"round {number + 1} of {rounds}: cold boot")
+        with readings.seconds("cold boot to the first call answered"):
+            session = Session.boot(target, store, size)
+            session.hub.spawn().getpid()
+        with session:
+            identity, accelerator = session.guest.identity, session.guest.accelerator.value
+            _measure_calls(readings, session.hub.spawn(), "SSH channel")
+        progress(f"round {number + 1} of {rounds}: resume")
+        for _ in range(3):
+            with readings.seconds("resume to the first call answered"):
+                session = Session.resume(warmth)
+                process = session.hub.spawn()
+                process.getpid()
+            with session:
+                _measure_calls(readings, process, "TCP")
+                with readings.seconds("SSH handshake with a resumed guest"):
+                    _ = session.guest.ssh.host_key
+                readings.add("fork + exit + wait", "1/s", process.storm(STORM).rate)
+    if suite:
+        for count in range(1, workers + 1):
+            progress(f"the suite with {count} worker{'s' if count > 1 else ''}")
+            _measure_suite(readings, suite, count)
+    ratios = [
+        Ratio("cold boot / resume", readings.median("cold boot to the first call answered")
+              / readings.median("resume to the first call answered")),
+        Ratio("call over SSH / call over TCP", readings.median("call round trip, SSH channel")
+              / readings.median("call round trip, TCP")),
+    ]  # fmt: skip
+    if suite and workers > 1:
+        one, most = (readings.median(f"suite, {count} worker(s)") for count in (1, workers))
+        ratios.append(Ratio(f"suite with 1 worker / with {workers}", one / most))
+    return BenchResult(target.label, identity, accelerator, readings.measurements(), tuple(ratios))
+
+
+def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        argv = [sys.executable, "-m", "pytest", *suite, "--json", str(record), "-q"]
+        argv += ["-n", str(workers)] if workers > 1 else []
+        with readings.seconds(f"suite, {workers} worker(s)"):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise HarnessError(f"the suite does not pass, so its time says nothing: {_last_line(done.stdout)}")
+        results = json.loads(record.read_text())["results"]
+    readings.add(f"suite, {workers} worker(s): inside tests", "s", sum(result["seconds"] for result in results))
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
