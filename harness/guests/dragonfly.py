@@ -13,7 +13,7 @@ from harness.guests.guest import Guest, MachineSize, Target
 from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
-from harness.machine.description import Accelerator, MachineDescription
+from harness.machine.description import Accelerator, Disk, MachineDescription
 from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
 from harness.machine.elf import KernelIdentity, identify_kernel
 from harness.store import Store
@@ -44,6 +44,47 @@ def boot_flags(environment: Mapping[str, str]) -> BootFlags:
     for name in environment:
         flags |= _FLAG_VARIABLES.get(name, BootFlags.RB_AUTOBOOT)
     return flags
+
+
+def dragonfly_machine(
+    disk: Disk,
+    store: Store,
+    size: MachineSize,
+    accelerator: Accelerator,
+    *,
+    kernel: Kernel | None,
+    root: str,
+    environment: Mapping[str, str],
+    nic: str = "",
+) -> MachineDescription:
+    """Return a PC without HPET, with legacy-capable virtio devices.
+
+    With the HPET as its clock the kernel forks 40% slower, and newer kernels die early; without RDRAND the first
+    fork after setting kern.randompid blocks for seconds; with vtnet's control queue the driver may spin when the
+    interface comes up under TCG.
+    """
+    boot = None
+    if kernel is not None:
+        elf = store.blob(kernel.elf)
+        if size.memory < (least := minimum_memory(elf)):
+            raise UsageError(f"kernel {kernel.name} needs at least {least} MiB of memory (--memory)")
+        boot = direct_boot(
+            elf,
+            environment={**_QUICK_BOOT, "vfs.root.mountfrom": root, **environment},
+            flags=boot_flags(environment),
+            cache=store.cache,
+        )
+    return MachineDescription(
+        memory=size.memory,
+        cpus=size.cpus,
+        accelerator=accelerator,
+        model="pc,hpet=off",
+        cpu="qemu64,+rdrand",
+        disks=(disk,),
+        boot=boot,
+        nic=nic or "virtio-net-pci,ctrl_vq=off",
+        ssh_port=size.ssh_port,
+    )
 
 
 @dataclass(frozen=True)
@@ -82,33 +123,17 @@ class DragonFlyTarget(Target):
         return hashlib.sha256(f"{self.image.disk} {kernel} {environment}".encode()).hexdigest()
 
     def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
-        """Return a PC without HPET, with legacy-capable virtio devices.
-
-        With the HPET as its clock the kernel forks 40% slower, and newer kernels die early; without RDRAND the first
-        fork after setting kern.randompid blocks for seconds; with vtnet's control queue the driver may spin when the
-        interface comes up under TCG.
-        """
-        boot = None
-        if self.kernel is not None:
-            elf = self.store.blob(self.kernel.elf)
-            if size.memory < (least := minimum_memory(elf)):
-                raise UsageError(f"kernel {self.kernel.name} needs at least {least} MiB of memory (--memory)")
-            boot = direct_boot(
-                elf,
-                environment={**_QUICK_BOOT, "vfs.root.mountfrom": self.image.root, **self.environment},
-                flags=boot_flags(self.environment),
-                cache=self.store.cache,
-            )
-        return MachineDescription(
-            memory=size.memory,
-            cpus=size.cpus,
-            accelerator=accelerator,
-            model="pc,hpet=off",
-            cpu="qemu64,+rdrand",
-            disks=(disk_of(self.image, self.store),),
-            boot=boot,
-            nic=self.image.nic or "virtio-net-pci,ctrl_vq=off",
-            ssh_port=size.ssh_port,
+        """Return the machine of this image; see dragonfly_machine()."""
+        disk = disk_of(self.image, self.store)
+        return dragonfly_machine(
+            disk,
+            self.store,
+            size,
+            accelerator,
+            kernel=self.kernel,
+            root=self.image.root,
+            environment=self.environment,
+            nic=self.image.nic,
         )
 
     def access(self) -> SshAccess:

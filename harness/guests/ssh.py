@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import paramiko
@@ -34,11 +34,15 @@ class Completed:
 
 @dataclass(frozen=True)
 class SshAccess:
-    """How to get in: user, private key file and, once known, the host key (`type base64`)."""
+    """How to get in: user, private key file and, once known, the host key (`type base64`).
+
+    PASSWORD, where it is given, is used instead of the key: for images made elsewhere, until our key is in.
+    """
 
     user: str
     key: Path
     host_key: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def load_private_key(file: Path) -> paramiko.PKey:
@@ -70,13 +74,33 @@ class _Pin(paramiko.MissingHostKeyPolicy):
             )
 
 
+def offered_logins(port: int, user: str, deadline: float = _AUTH_DEADLINE) -> frozenset[str]:
+    """Return the ways to log in that the guest offers USER before anything is proved (`publickey`, `password` ...).
+
+    Raises GuestLostError when it does not answer within DEADLINE seconds.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=deadline) as line:
+            transport = paramiko.Transport(line)
+            try:
+                transport.start_client(timeout=deadline)
+                transport.auth_none(user)
+            except paramiko.BadAuthenticationType as refusal:
+                return frozenset(refusal.allowed_types)
+            finally:
+                transport.close()
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise GuestLostError(f"the guest's SSH server does not say how to log in ({error})") from error
+    return frozenset({"none"})
+
+
 class SshConnection:
     """An authenticated connection to the guest behind a port on 127.0.0.1."""
 
     def __init__(self, port: int, access: SshAccess) -> None:
         self._port = port
         self._access = access
-        self._key = load_private_key(access.key)
+        self._key = load_private_key(access.key) if access.password is None else None
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(_Pin(access.host_key))
 
@@ -99,6 +123,8 @@ class SshConnection:
                 # to say hello.
                 self._try(min(patience, left))
             except paramiko.AuthenticationException:
+                if self._access.password is not None:
+                    raise HarnessError(f"the guest refused the password for user {self._access.user}") from None
                 raise HarnessError(
                     f"the guest refused SSH key {self._access.key} for user {self._access.user}: import the image"
                     " again with the right --ssh-key and --user"
@@ -117,6 +143,7 @@ class SshConnection:
                 sock=line,
                 username=self._access.user,
                 pkey=self._key,
+                password=self._access.password,
                 allow_agent=False,
                 look_for_keys=False,
                 banner_timeout=patience,

@@ -222,6 +222,20 @@ class Machine:
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             raise GuestLostError(f"QEMU {how}{': ' + said if said else ''}")
 
+    def await_end(self, deadline: float) -> None:
+        """Wait until QEMU ends by itself, as it does when the guest switches off or restarts.
+
+        Raises DeadlineError after DEADLINE seconds, GuestLostError when it was killed or failed.
+        """
+        if self._process is None:
+            raise GuestLostError("the machine is not running")
+        try:
+            status = self._process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise DeadlineError("the machine to switch itself off", deadline) from None
+        if status != 0:
+            self.check()
+
     def stop(self) -> None:
         """End QEMU and remove its overlays; safe to call at any time, any number of times."""
         _live.discard(self)

@@ -1,0 +1,1 @@
+"""Making base images: unattended installs and foreign disks, over console and SSH."""
