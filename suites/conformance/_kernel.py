@@ -20,6 +20,7 @@ from harness.guests.guest import Guest
 from harness.machine.elf import KernelSymbols
 from harness.processes import Clock, RemoteProcess
 
+from ._children import born
 from ._help import eventually
 
 PID_MAX = 999_999  # sys/proc.h
@@ -164,7 +165,7 @@ class PidAllocator:
     def ask_for(self, pid: int, parent: RemoteProcess | None = None) -> int:
         """Return the pid a short-lived child is given when PID is the first candidate."""
         self.next_pid = pid
-        return (parent or self._process).storm(1).pids[0]
+        return born(parent or self._process, 1)[0]
 
     def child_with(self, pid: int, parent: RemoteProcess | None = None) -> RemoteProcess:
         """Return a child whose pid is PID, which must be free; those that follow begin 500 above."""

@@ -16,6 +16,7 @@ import pytest
 
 from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
+from ._children import born, parked, zombies
 from ._help import SOMEBODY, bury, eventually, random_pids
 from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
@@ -47,7 +48,7 @@ def test_pids_follow_each_other_except_for_those_counted_as_skipped(
 ) -> None:
     """The candidate advances by one per try; kern.pid_domain_skips counts the refused (kern_proc.c: proc_makepid)."""
     first, (domain, inner) = allocator.next_pid, allocator.skips()
-    pids = init.storm(300).pids
+    pids = born(init, 300)
     domain_after, inner_after = allocator.skips()
     assert all(before < after for before, after in pairwise(pids))
     assert (allocator.next_pid, inner_after) == (pids[-1] + 1, inner)
@@ -90,7 +91,7 @@ def test_the_highest_pid_is_one_below_pid_max_and_the_next_is_100(init: RemotePr
     allocator.rest_range(LOWEST_RECYCLED, 50)
     occupied = taken(init)
     allocator.next_pid = PID_MAX - 2
-    pids = init.storm(12).pids
+    pids = born(init, 12)
     assert pids[:2] == (PID_MAX - 2, PID_MAX - 1)
     assert all(LOWEST_RECYCLED <= pid < PID_MAX // 2 for pid in pids[2:])
     if not occupied & {LOWEST_RECYCLED, LOWEST_RECYCLED + 1}:
@@ -131,7 +132,7 @@ def test_pids_go_on_from_where_the_wrap_led(init: RemoteProcess, allocator: PidA
     """After a wrap `nextpid` continues behind it, not behind the old place (kern_proc.c: proc_makepid)."""
     allocator.rest_range(allocator.spare, 100)
     allocator.next_pid = PID_MAX + allocator.spare
-    assert init.storm(10).pids == tuple(range(allocator.spare, allocator.spare + 10))
+    assert born(init, 10) == tuple(range(allocator.spare, allocator.spare + 10))
 
 
 @needs_kernel
@@ -222,7 +223,7 @@ def test_a_random_offset_is_at_least_0_and_below_randompid(
         for _ in range(40):
             allocator.next_pid = allocator.spare
             skipped, inner = allocator.skips()
-            pid = init.storm(1).pids[0]
+            (pid,) = born(init, 1)
             skipped_after, inner_after = allocator.skips()
             assert inner_after == inner
             offsets.append(pid - allocator.spare - (skipped_after - skipped))
@@ -377,9 +378,9 @@ def test_a_free_number_moves_no_skip_counter(init: RemoteProcess, allocator: Pid
 def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> None:
     """No new pid is that of a process, zombie, group or session (kern_proc.c: proc_makepid)."""
     with random_pids(init, 100):
-        init.spawn_many(50, paused=True)
-        init.spawn_many(30, paused=True, sessions=True)
-        init.spawn_many(30)
+        parked(init, 50)
+        parked(init, 30, sessions=True)
+        zombies(init, 30)
         orphaned = []
         for _ in range(10):
             leader, member = init.fork(), init.fork()
@@ -389,7 +390,7 @@ def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> No
             bury(init, leader)
         in_use = taken(init)
         assert in_use.issuperset(orphaned)
-        assert in_use.isdisjoint(init.storm(600).pids)
+        assert in_use.isdisjoint(born(init, 600))
 
 
 @needs_kernel
@@ -398,7 +399,7 @@ def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator:
     """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
     allocator.rest_range(allocator.spare, CHAINS)
     allocator.next_pid = allocator.spare
-    living = init.spawn_many(CHAINS, paused=True, sessions=True)
+    living = parked(init, CHAINS, sessions=True)
     assert len({pid % CHAINS for pid in living}) == CHAINS
     eventually(lambda: all_lead_sessions(init, living), "all of them to have called setsid()")
     calls = [(pid, init.start.getsid(pid), init.start.killpg(pid, 0)) for pid in living]
@@ -630,7 +631,7 @@ def test_a_pid_comes_back_not_before_ten_seconds_but_once_eleven_are_over(init: 
 def survey(process: RemoteProcess, count: int) -> list[tuple[int, float, float]]:
     """Make and reap COUNT children; return pid, time of birth and time of reaping of each, by the wall clock."""
     before = process.clock_gettime(Clock.CLOCK_REALTIME)
-    storm = process.storm(count)
+    storm = process.storm(count, seconds=30.0)
     after = process.clock_gettime(Clock.CLOCK_REALTIME)
     # Where exactly the storm's own clock began is open by so much: births are dated late and reapings early.
     slack = max(after - before - storm.seconds, 0.0)
@@ -658,7 +659,7 @@ def test_fork_waits_when_every_pid_was_given_back_lately(init: RemoteProcess, al
     watching = allocator.watched_by(observer)
     with ExitStack() as undone_later:
         undone_later.enter_context(watching.all_given_back_just_now())
-        pending = init.start.storm(1)
+        pending = init.start.storm(1, seconds=30.0)
         eventually(lambda: observer.sysctl.kern_proc_pid(init.pid)[0].lwp.wmesg == "makepid", "fork() to wait")
         assert not pending.done
         undone_later.enter_context(watching.clock_stepped(DELAY + 2))

@@ -15,6 +15,7 @@ import pytest
 
 from harness.processes import KinfoProc, Process, ProcFlag, ProcStat, ProcTable, RemoteProcess, fails
 
+from ._children import parked, zombies
 from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually
 from ._kernel import CHAINS, PidAllocator
 from ._sysctl import ALL, ARGS, CWD, LWP, PATHNAME, PGRP, PID, RUID, TTY, UID, attempt, oid, proc_mib, setting, steady
@@ -37,11 +38,6 @@ BEFORE_TITLES_IN_UPMAP = pytest.mark.eras(
 def record_size(process: RemoteProcess) -> int:
     """Return sizeof(struct kinfo_proc) of this kernel."""
     return len(process.sysctl.read(proc_mib(PID, process.pid)))
-
-
-def parked(init: RemoteProcess, count: int = 1) -> list[int]:
-    """Make COUNT children that stay as they are."""
-    return init.spawn_many(count, paused=True)
 
 
 # ---- The nodes ----------------------------------------------------------------------------------------------------
@@ -450,7 +446,7 @@ def test_the_thread_table_agrees_with_the_thread_counts(init: RemoteProcess) -> 
     """One row for each thread of each living process, one for each zombie (kern_proc.c: sysctl_out_proc)."""
     child = init.fork()
     child.thread()
-    init.spawn_many(2)
+    zombies(init, 2)
     counts, threads = steady(
         lambda: {row.pid: max(row.nthreads, 1) for row in processes(init)},
         lambda _: init.sysctl.kern_proc_all(lwp=True),
