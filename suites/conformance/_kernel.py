@@ -20,7 +20,7 @@ from harness.guests.guest import Guest
 from harness.machine.elf import KernelSymbols
 from harness.processes import Clock, RemoteProcess
 
-from ._children import born
+from ._children import born, parked
 from ._help import eventually
 
 PID_MAX = 999_999  # sys/proc.h
@@ -175,6 +175,15 @@ class PidAllocator:
         assert child.pid == pid, f"asked for the free pid {pid}, given {child.pid}"
         self.next_pid = pid + 500
         return child
+
+    def one_in_each_chain(self, parent: RemoteProcess, *, sessions: bool = False) -> list[int]:
+        """Return the pids of children that stay as they are: with each remainder modulo CHAINS at least one."""
+        count = CHAINS + 16  # whoever else forks in the guest may take a few
+        self.rest_range(self.spare, 2 * count)
+        self.next_pid = self.spare
+        pids = parked(parent, count, sessions=sessions)
+        assert len({pid % CHAINS for pid in pids}) == CHAINS
+        return pids
 
     def watched_by(self, process: RemoteProcess) -> PidAllocator:
         """Return the same allocator, looked at by another process; it restores nothing by itself."""

@@ -397,10 +397,7 @@ def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> No
 @kern_proc("pfind", "pgfind", "zpfind", "proc_makepid")
 def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
-    allocator.rest_range(allocator.spare, CHAINS)
-    allocator.next_pid = allocator.spare
-    living = parked(init, CHAINS, sessions=True)
-    assert len({pid % CHAINS for pid in living}) == CHAINS
+    living = allocator.one_in_each_chain(init, sessions=True)
     eventually(lambda: all_lead_sessions(init, living), "all of them to have called setsid()")
     calls = [(pid, init.start.getsid(pid), init.start.killpg(pid, 0)) for pid in living]
     for pid, sid, sent in calls:

@@ -17,7 +17,7 @@ from harness.processes import KinfoProc, Process, ProcFlag, ProcStat, ProcTable,
 
 from ._children import parked, zombies
 from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually
-from ._kernel import CHAINS, PidAllocator
+from ._kernel import PidAllocator
 from ._sysctl import ALL, ARGS, CWD, LWP, PATHNAME, PGRP, PID, RUID, TTY, UID, attempt, oid, proc_mib, setting, steady
 
 needs_kernel = pytest.mark.needs_kernel
@@ -388,10 +388,7 @@ def test_a_filter_that_fits_nobody_lists_nothing(init: Process, by: str, value: 
 @kern_proc("sysctl_kern_proc")
 def test_processes_of_every_hash_chain_are_listed(init: RemoteProcess, allocator: PidAllocator) -> None:
     """By the whole table and by each filter (kern_proc.c: ALLPROC_HSIZE)."""
-    allocator.rest_range(allocator.spare, CHAINS)
-    allocator.next_pid = allocator.spare
-    living = set(parked(init, CHAINS))
-    assert len({pid % CHAINS for pid in living}) == CHAINS
+    living = set(allocator.one_in_each_chain(init))
     for table in (
         init.sysctl.kern_proc_all(),
         init.sysctl.kern_proc_all(lwp=True),
