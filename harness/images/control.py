@@ -1,13 +1,13 @@
 """The control guest: a small Linux that lives in RAM, for runs that must not depend on DragonFly.
 
-It is put together from Debian or Ubuntu packages when first needed: a stock kernel, busybox, the dropbear SSH server
-and OpenSSH's SFTP server.  images/control/manifest.toml names the packages, images/control/init is its PID 1.
+It is put together from Debian or Ubuntu packages when first needed: a stock kernel, busybox and OpenSSH's server.
+images/control/manifest.toml names the packages, images/control/init is its PID 1.
 
 In the guest: 10.0.2.15 on the first virtio network device (QEMU's user network); SSH on port 22 for root, alice (uid
 1001) and bob (uid 1002), all with the one key; SFTP; a root shell with the prompt `PROMPT` on ttyS0; `BANNER` on the
 console once it runs and `READY` when SSH accepts connections.  The shell edits its input line for a person; a script
-types `stty -echo` first and gets neither echo nor escape sequences from then on.  `kernel.pid_max` has Linux's default
-of 32768.
+types `stty -echo` first and gets neither echo nor escape sequences until it types exit.  `kernel.pid_max` has Linux's
+default of 32768.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ PROMPT = "control# "
 _KERNEL, _INITRD, _SSH_KEY, _RECORD = "vmlinuz", "initrd.cpio.gz", "id_ed25519", "image.json"
 _LOCK_SECONDS = 1800.0  # another process may be building on a slow line
 _SCRATCH_PREFIX = ".build-"
+# Since OpenSSH 9.8 a client that is turned away too often has to wait, and older ones do not know the word.
+_PENALTIES = b"PerSourcePenalties"
+_RECIPE = ("manifest.toml", "init", "sshd_config")
 _CODE = ("control.py", "closure.py", "cpio.py", "debian.py")
 
 
@@ -64,6 +67,7 @@ class _Program:
     wish: Wish
     file: str
     install: str
+    optional: bool
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,19 @@ class _Manifest:
 def build_control_image(
     cache: Path, progress: Callable[[str], None], *, refresh: bool = False, recipe: Path | None = None
 ) -> ControlImage:
-    """Return the control guest's image, from CACHE if it is there, else built into it (a 31 MB download).
+    """Return the control guest's image, from CACHE if it is there, else built into it (a download of some 40 MB).
 
-    An entry is found by the content of the recipe (the directory RECIPE with manifest.toml and init; the harness's own
-    by default) and of this code, without running apt; with REFRESH apt is asked whether there are newer packages.
-    PROGRESS gets a line for each step of a build.  Any number of processes may call this at once; a build that is
-    interrupted leaves nothing that the next one would take for an image.
+    An entry is found by the content of the recipe (the directory RECIPE with manifest.toml, init and sshd_config; the
+    harness's own by default) and of this code, without running apt; with REFRESH apt is asked whether there are newer
+    packages.  PROGRESS gets a line for each step of a build.  Any number of processes may call this at once; a build
+    that is interrupted leaves nothing that the next one would take for an image.
 
     Raises HarnessError, with what to do, when the packages cannot be had, and DeadlineError when another process
     holds the cache for more than 1800 s.
     """
     recipe = recipe or _own_recipe()
     store = cache / "control"
-    recipe_digest = _digest_of_files([recipe / "manifest.toml", recipe / "init", *_own_code()])
+    recipe_digest = _digest_of_files([*(recipe / name for name in _RECIPE), *_own_code()])
     pointer = store / f"recipe-{recipe_digest}"
     if not refresh and (image := _pointed_at(pointer)) is not None:
         return image
@@ -111,7 +115,7 @@ def build_control_image(
         with _locked(store, progress):
             if not refresh and (image := _pointed_at(pointer)) is not None:
                 return image  # another process built it in the meantime
-            return _build(store, pointer, recipe_digest, manifest, recipe / "init", progress)
+            return _build(store, pointer, recipe_digest, manifest, recipe, progress)
     except OSError as error:
         raise HarnessError(f"the control guest cannot be built in {store}: {error}") from error
 
@@ -139,7 +143,7 @@ def _build(
     pointer: Path,
     recipe_digest: str,
     manifest: _Manifest,
-    init: Path,
+    recipe: Path,
     progress: Callable[[str], None],
 ) -> ControlImage:
     """Resolve, fetch and assemble, with the store locked; return the finished image."""
@@ -163,7 +167,7 @@ def _build(
             unpack_packages(files, root)
             progress("writing the control guest's image")
             names = [f"{package.name} {package.version}" for package in packages]
-            _assemble(finished, PackageTree(root), manifest, init.read_bytes(), names)
+            _assemble(finished, PackageTree(root), manifest, recipe, names)
             shutil.rmtree(entry, ignore_errors=True)  # incomplete: someone deleted a part of it
             finished.rename(entry)
     image = _read_image(entry)
@@ -175,7 +179,7 @@ def _build(
     return image
 
 
-def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, init: bytes, packages: Sequence[str]) -> None:
+def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, recipe: Path, packages: Sequence[str]) -> None:
     """Make FOLDER and in it the four files of an image."""
     kernels = tree.glob("boot/vmlinuz-*") or tree.glob("lib/modules/*/vmlinuz")
     if len(kernels) != 1:
@@ -183,7 +187,7 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, init: bytes,
     bzimage = kernels[0].read_bytes()
     release = _kernel_release(bzimage)
     login_key, host_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    archive = _initial_root(tree, manifest, init, release, login_key, host_key)
+    archive = _initial_root(tree, manifest, recipe, release, login_key, host_key)
 
     initrd = gzip.compress(archive.to_bytes(), mtime=0)
     digest = hashlib.sha256(hashlib.sha256(bzimage).digest() + hashlib.sha256(initrd).digest())
@@ -191,7 +195,7 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, init: bytes,
     folder.mkdir()
     (folder / _KERNEL).write_bytes(bzimage)
     _write_private(folder / _INITRD, initrd)  # the host key is in it
-    _write_private(folder / _SSH_KEY, login_key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    _write_private(folder / _SSH_KEY, _openssh_private(login_key))
     record = {
         "host_key_public": _public_line(host_key),
         "kernel_version": release,
@@ -205,7 +209,7 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, init: bytes,
 def _initial_root(
     tree: PackageTree,
     manifest: _Manifest,
-    init: bytes,
+    recipe: Path,
     release: str,
     login_key: Ed25519PrivateKey,
     host_key: Ed25519PrivateKey,
@@ -218,9 +222,13 @@ def _initial_root(
     archive.add_character_device("/dev/console", 5, 1)
     for path, target in {"/sbin": "bin", "/usr/bin": "../bin", "/usr/sbin": "../bin", "/usr/lib": "../lib"}.items():
         archive.add_symlink(path, target)
-    archive.add_file("/init", init, mode=0o755)
+    archive.add_file("/init", (recipe / "init").read_bytes(), mode=0o755)
 
-    programs = {program.install: tree.require(program.file) for program in manifest.programs}
+    programs = {
+        program.install: tree.require(program.file)
+        for program in manifest.programs
+        if not program.optional or tree.find(program.file)
+    }
     for path, file in (programs | tree.library_closure(list(programs.values()))).items():
         archive.add_file(path, file.read_bytes(), mode=0o755)
     modules = tree.module_closure(manifest.modules, release)
@@ -231,12 +239,17 @@ def _initial_root(
     users = manifest.users
     # No password's hash is "x"; "*" would lock the account for login(1) as well.
     passwd = "".join(f"{user.name}:x:{user.uid}:{user.uid}::{user.home}:/bin/sh\n" for user in users)
+    passwd += "sshd:*:100:100::/run/sshd:/bin/false\n"  # sshd's own, for the part that talks to strangers
     archive.add_file("/etc/passwd", passwd.encode())
     archive.add_file("/etc/group", "".join(f"{u.name}:x:{u.uid}:\n" for u in users).encode() + b"tty:x:5:\n")
     prompts = f"case $(id -u) in 0) PS1='{PROMPT}' ;; *) PS1='{PROMPT.replace('#', '$')}' ;; esac\n"
     archive.add_file("/etc/profile", prompts.encode())
     archive.add_file("/etc/hosts", b"127.0.0.1 localhost control\n")
-    archive.add_file("/etc/dropbear/host_key", _dropbear_key(host_key), mode=0o600)
+    archive.add_file("/etc/ssh/host_key", _openssh_private(host_key), mode=0o600)
+    config = (recipe / "sshd_config").read_bytes()
+    if any(_PENALTIES.lower() in file.read_bytes() for file in programs.values()):
+        config += _PENALTIES + b" no\n"
+    archive.add_file("/etc/ssh/sshd_config", config)
     for user in users:
         archive.add_directory(user.home, mode=0o755, owner=user.uid)
         archive.add_directory(f"{user.home}/.ssh", mode=0o700, owner=user.uid)
@@ -260,11 +273,8 @@ def _public_line(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-def _dropbear_key(key: Ed25519PrivateKey) -> bytes:
-    """Return KEY in dropbear's own file format: two SSH strings, the type and private with public key."""
-    private = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in (b"ssh-ed25519", private + public))
+def _openssh_private(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 
 def _write_private(path: Path, content: bytes) -> None:
@@ -278,7 +288,7 @@ def _pointed_at(pointer: Path) -> ControlImage | None:
     """Return the image that POINTER names, None if there is none."""
     try:
         return _read_image(pointer.with_name(pointer.read_text()))
-    except FileNotFoundError:
+    except OSError:  # whatever is wrong with the cache, the build will run into it and say so
         return None
 
 
@@ -302,8 +312,11 @@ def _read_manifest(path: Path) -> _Manifest:
         raise HarnessError(f"{path}: not valid TOML: {error}") from None
     try:
         kernel = data["kernel"]
-        programs = tuple(_Program(_wish(item), item["file"], item["install"]) for item in data["program"])
-        users = tuple(_User(item["name"], item["uid"], item["home"]) for item in data["user"])
+        programs = tuple(
+            _Program(_wish(item), item["file"], item["install"], item.get("optional", False))
+            for item in data["program"]
+        )
+        users = tuple(_user(item) for item in data["user"])
         return _Manifest(_wish(kernel), tuple(kernel["modules"]), tuple(kernel["append"]), programs, users)
     except KeyError as error:
         raise HarnessError(f"{path}: {error} is missing") from None
@@ -319,6 +332,13 @@ def _wish(table: Mapping[str, Any]) -> Wish:
     if follow is not None:
         re.compile(follow)
     return Wish(tuple(packages), follow)
+
+
+def _user(table: Mapping[str, Any]) -> _User:
+    """Return the user that a table describes."""
+    if not isinstance(table["uid"], int):
+        raise TypeError(f"uid = {table['uid']!r} is not a number")
+    return _User(table["name"], table["uid"], table["home"])
 
 
 def _own_recipe() -> Path:

@@ -84,8 +84,7 @@ def fetch_packages(packages: Sequence[Package], into: Path, progress: Callable[[
 
     Raises HarnessError when that fails and DeadlineError when it takes more than 900 s.
     """
-    for package in packages:
-        progress(f"fetching {package.name} {package.version} ({package.size / 1e6:.1f} MB)")
+    progress(f"fetching {len(packages)} packages ({sum(package.size for package in packages) / 1e6:.0f} MB)")
     specifications = [package.specification for package in packages]
     # Without the sandbox setting apt, run by root, complains that its own user cannot write here.
     options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
