@@ -22,6 +22,7 @@ from harness.processes import (
     fails,
 )
 
+from ._children import born
 from ._help import (
     NO_SUCH_ID,
     SOMEBODY,
@@ -365,8 +366,9 @@ def test_no_id_is_given_away_while_a_process_a_group_or_a_session_bears_it(init:
     zombie.exit()
     bury(init, group, session, bare_session, free)
     init.sleep(11.5)
-    given = set(init.storm(900, until_pid=max(one.pid for one in (alive, zombie, free, group, session, bare_session))
-                           + 20).pids)  # fmt: skip
+    last = max(one.pid for one in (alive, zombie, free, group, session, bare_session))
+    (here,) = born(init, 1)
+    given = {here, *born(init, last - here + 10)}
     taken = {
         "a process": alive,
         "a zombie": zombie,

@@ -288,7 +288,7 @@ def test_many_zombies_are_all_kept_and_all_reaped(init: Process) -> None:
 def test_hundreds_of_zombies_fill_and_leave_the_tables(init: RemoteProcess) -> None:
     """Many of them in the same hash chains (kern_proc.c: proc_remove_zombie)."""
     with random_pids(init, 5000):
-        pids = init.spawn_many(220, status=5)
+        pids = init.start.spawn_many(220, status=5).result(60)
     assert len(set(pids)) == 220
 
     def zombies() -> list[int]:
