@@ -8,7 +8,7 @@ from harness.processes.executor_build import build_executor
 from harness.processes.hub import Hub, local_transport
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
 from harness.processes.remote import RemoteProcess, RemoteThread
-from harness.processes.system_calls import (
+from harness.processes.repetition import (
     Until,
     fails_otherwise_than,
     fails_with,

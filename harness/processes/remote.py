@@ -138,7 +138,7 @@ class RemoteProcess(_Driven):
     def vfork(self) -> RemoteProcess:
         """Vfork; return the child.  Calls to this process are answered after the child has exited or run a program."""
         child = self._connection.new_endpoint()
-        call = self._branch("vfork", 0, BranchFlag.SHARES_MEMORY, "vfork()", child)
+        call = self._branch("vfork", 0, BranchFlag.SHARES_MEMORY | BranchFlag.WAITS, "vfork()", child)
         pending = self._connection.submit(self._endpoint, call)
         self._connection.wait(
             lambda: child.hello or pending.done, f"the child of vfork() in {self._endpoint}", self._connection.deadline

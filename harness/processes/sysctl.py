@@ -10,7 +10,8 @@ from harness.errors import HarnessError
 from harness.processes.calls import Caller, Now, Result, Started, system_call
 from harness.processes.connection import Call
 from harness.processes.kinfo import KinfoProc, ProcTable, decode_kinfo
-from harness.processes.vocabulary import GuestError
+from harness.processes.repetition import Until, describe_repeat
+from harness.processes.vocabulary import GuestError, Repeat
 from harness.processes.wire import Buffer, LengthSource
 
 T = TypeVar("T")
@@ -125,6 +126,23 @@ class SysctlCalls(Caller):
     def get_str(self, name: str | Mib) -> Call[str]:
         """Return a string variable."""
         return self._sysctl(name, _PAGE, None, lambda data, _: _string(data))
+
+    @system_call
+    def repeat_until(
+        self, until: Until, name: str | Mib, size: int = _PAGE, *, seconds: float = 10.0, pause: float = 0.0
+    ) -> Call[Repeat]:
+        """Read a variable over and over, at the guest's own speed, until the outcome is as awaited.
+
+        UNTIL is length_is(0), fails_with("ESRCH") and so on; SIZE is the room offered in bytes.  Ends after SECONDS in
+        any case; PAUSE seconds are slept between two reads.
+        """
+        text = f"repeat_until(sysctl({name if isinstance(name, str) else '.'.join(map(str, name))}))"
+        if not self._abi.is_dragonfly:
+            raise GuestError(text, "ENOSYS")
+        mib = self._mib(name, text)
+        length = Buffer(struct.pack("<Q", size))
+        arguments = (Buffer(_mib_bytes(mib)), len(mib), Buffer(size=size), length, 0, 0)
+        return describe_repeat(self._abi, until, "__sysctl", arguments, text, seconds, pause, length)
 
     # ---- kern.proc ----
 

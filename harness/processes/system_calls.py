@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import HarnessError
@@ -17,6 +16,7 @@ from harness.processes.api import NO_FLAGS, NO_OPTIONS
 from harness.processes.calls import Caller, Result, arguments_text, system_call
 from harness.processes.connection import Call, Endpoint
 from harness.processes.kinfo import decode_rusage
+from harness.processes.repetition import Until, describe_repeat
 from harness.processes.vocabulary import (
     SIG_SETMASK,
     Clock,
@@ -48,7 +48,6 @@ from harness.processes.wire import (
     LengthSource,
     Note,
     Operation,
-    decode_outputs,
     encode_call,
 )
 
@@ -70,12 +69,9 @@ _STORM_REQUEST = struct.Struct("<QQIIIIQ")
 _STORM_DATA = struct.Struct("<IIIIQ")
 _STORM_RECORD = struct.Struct("<III")
 _SPAWN_REQUEST = struct.Struct("<IIIIQ")
-_REPEAT_REQUEST = struct.Struct("<IIqQQ")
-_REPEAT_DATA = struct.Struct("<QQQII")
 _TIMESPEC = struct.Struct("<qq")
 
 _BULK_TIMEOUT = 900.0  # s a storm without a deadline may take
-_NEVER = (1 << 63) - 1
 
 
 def _text(data: bytes) -> str:
@@ -106,50 +102,6 @@ def _value(result: Result) -> int:
 def _words(result: Result, buffer: Buffer) -> tuple[int, ...]:
     data = result.memory(buffer)
     return struct.unpack(f"<{len(data) // 4}i", data)
-
-
-@dataclass(frozen=True)
-class Until:
-    """When repeat_until() ends; make one with the functions below."""
-
-    predicate: int
-    value: int
-    error: str | None = None
-
-
-def returns(value: int) -> Until:
-    """Until the call succeeds and returns VALUE."""
-    return Until(0, value)
-
-
-def returns_other_than(value: int) -> Until:
-    """Until the call fails or returns something else than VALUE."""
-    return Until(1, value)
-
-
-def fails_with(error: str) -> Until:
-    """Until the call fails with the errno of that name."""
-    return Until(2, 0, error)
-
-
-def succeeds() -> Until:
-    """Until the call succeeds."""
-    return Until(2, 0)
-
-
-def fails_otherwise_than(error: str) -> Until:
-    """Until the call succeeds, or fails with another errno."""
-    return Until(3, 0, error)
-
-
-def length_is(length: int) -> Until:
-    """Until the call succeeds and returns LENGTH through its length argument."""
-    return Until(4, length)
-
-
-def length_is_not(length: int) -> Until:
-    """Until the call fails or returns something else than LENGTH through its length argument."""
-    return Until(5, length)
 
 
 class SystemCalls(Caller):
@@ -337,7 +289,7 @@ class SystemCalls(Caller):
             own = self._process(self._endpoint)
             return self._describe("rfork", (int(flags),), text, lambda _: own)
         branch = BranchFlag(0)
-        if flags & (RforkFlag.RFMEM | RforkFlag.RFPPWAIT):
+        if flags & RforkFlag.RFMEM:
             branch |= BranchFlag.SHARES_MEMORY
         if flags & RforkFlag.RFCFDG:
             branch |= BranchFlag.NO_FILES
@@ -523,7 +475,7 @@ class SystemCalls(Caller):
 
     @system_call
     def signals(self) -> Call[list[SignalRecord]]:
-        """Return, and forget, the signals logged so far by Handler.LOG; at most the last 1024."""
+        """Return, and forget, the signals logged so far by Handler.LOG; at most the last 256."""
         name = self._abi.signal_name
 
         def decode(answer: Answer) -> list[SignalRecord]:
@@ -970,27 +922,8 @@ class SystemCalls(Caller):
         UNTIL is made by returns(), fails_with(), length_is() and so on; for the latter, LENGTH_IN is the 8-byte Buffer
         among the arguments that holds the length.  PAUSE seconds are slept between calls.
         """
-        number = self._abi.numbers.get(name)
-        text = f"repeat_until({name})"
-        if number is None:
-            raise GuestError(text, "ENOSYS")
-        encoded = encode_call(number, [_argument(argument) for argument in arguments])
-        length_at = encoded.offset(length_in) if length_in is not None else 0
-        wanted = until.value
-        if until.error is not None:
-            wanted = next(number for number, known in self._abi.errnos.items() if known == until.error)
-        payload = (
-            _REPEAT_REQUEST.pack(until.predicate, length_at, wanted, int(seconds * 1e9), int(pause * 1e9))
-            + encoded.payload
-        )
-
-        def decode(answer: Answer) -> Repeat:
-            count, elapsed, length, met, _ = _REPEAT_DATA.unpack_from(answer.data)
-            error = self._abi.errno_name(answer.error) if answer.error else None
-            decode_outputs(encoded, answer.data[_REPEAT_DATA.size :])
-            return Repeat(bool(met), count, elapsed / 1e9, answer.value, error, length)
-
-        return Call(text, Operation.REPEAT, payload, decode, timeout=seconds + 30)
+        resolved = [_argument(argument) for argument in arguments]
+        return describe_repeat(self._abi, until, name, resolved, f"repeat_until({name})", seconds, pause, length_in)
 
 
 def _argument(argument: Argument | bytes | str) -> Argument:

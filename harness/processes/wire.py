@@ -15,14 +15,15 @@ from enum import IntEnum, IntFlag
 CONTROL_ID = 0xFFFFFFFF
 HUB_ID = 0
 CHUNK = 32768  # most bytes in one frame
-ARENA_LIMIT = 8 << 20  # bytes of memory one call may use; the executor has somewhat more
+ARENA_LIMIT = 8 << 20  # bytes of memory one call may use
+PAYLOAD_LIMIT = 128 << 10  # bytes of one request; the executor has somewhat more room
 
 _FRAME = struct.Struct("<II")
 _EVENT = struct.Struct("<IIii")
 _ORDER = struct.Struct("<II")
 _REQUEST = struct.Struct("<III")
 _ANSWER = struct.Struct("<IIiIqqQQ")
-_CALL = struct.Struct("<8QIIIIII")
+_CALL = struct.Struct("<8Q8I")
 _RELOCATION = struct.Struct("<II")
 _RANGE = struct.Struct("<IIII")
 _LENGTH = struct.Struct("<I")
@@ -77,6 +78,7 @@ class BranchFlag(IntFlag):
     SHARES_FILES = 2
     NO_FILES = 4
     PRISTINE = 8
+    WAITS = 16
 
 
 @dataclass(frozen=True)
@@ -269,8 +271,10 @@ def encode_call(number: int, arguments: Sequence[Argument]) -> EncodedCall:
     )
     arena_at = _align(_CALL.size + len(tables), 16)
     head = _CALL.pack(
-        *values, *[0] * (8 - len(values)), number, pointers, len(relocations), len(ranges), arena_at, given
+        *values, *[0] * (8 - len(values)), number, pointers, len(relocations), len(ranges), arena_at, given, end, 0
     )
+    if arena_at + given > PAYLOAD_LIMIT:
+        raise ValueError(f"{arena_at + given} bytes in one request: the executor takes {PAYLOAD_LIMIT}")
     return EncodedCall((head + tables).ljust(arena_at, b"\0") + bytes(arena), wanted, offsets)
 
 

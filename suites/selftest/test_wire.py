@@ -119,13 +119,13 @@ class Machine:
     BASE = 0x10_0000
 
     def __init__(self, payload: bytes) -> None:
-        *values, self.number, pointers, relocations, ranges, self.arena_at, self.given = struct.unpack_from(
-            "<8QIIIIII", payload
+        *values, self.number, pointers, relocations, ranges, self.arena_at, self.given, self.size, _ = (
+            struct.unpack_from("<8Q8I", payload)
         )
-        at = 88
+        at = 96
         self.memory = bytearray(payload[self.arena_at :])
         assert len(self.memory) == self.given
-        self.memory += bytes(ARENA_LIMIT - len(self.memory))
+        self.memory += bytes(self.size - len(self.memory))
         for place, target in struct.iter_unpack("<II", payload[at : at + 8 * relocations]):
             struct.pack_into("<Q", self.memory, place, self.BASE + target)
         at += 8 * relocations
@@ -219,6 +219,8 @@ def test_what_cannot_be_encoded() -> None:
         encode_call(1, [0] * 9)
     with pytest.raises(ValueError, match="room for"):
         encode_call(1, [Buffer(size=ARENA_LIMIT + 1)])
+    with pytest.raises(ValueError, match="in one request"):
+        encode_call(1, [Buffer(bytes(200_000))])
 
 
 def test_output_that_was_not_announced_is_refused() -> None:

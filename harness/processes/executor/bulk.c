@@ -12,14 +12,16 @@ static i64 reap(i64 pid)
 	return result;
 }
 
-static int see(struct driven *driven, u64 pid)
-{
-	u32 *word = &driven->seen[pid >> 5 & (sizeof(driven->seen) / 4 - 1)];
-	u32 bit = 1u << (pid & 31);
-	int seen = (*word & bit) != 0;
+enum { PIDS = 1 << 20, SEEN = PIDS / 8 }; /* one bit for each pid */
 
-	*word |= bit;
-	return seen;
+static int see(u8 *seen, u64 pid)
+{
+	u8 *byte = &seen[pid % PIDS / 8];
+	u8 bit = (u8)(1 << pid % 8);
+	int before = (*byte & bit) != 0;
+
+	*byte |= bit;
+	return before;
 }
 
 /* Fork, exit, wait, again and again. */
@@ -27,14 +29,21 @@ void storm(struct driven *driven, const struct request *request, const struct st
 {
 	struct storm_request wanted = *asked;
 	struct answer answer = { 0 };
-	struct storm_data *data = (struct storm_data *)driven->memory;
+	u64 room = wanted.flags & STORM_RECORD ? wanted.count * sizeof(struct storm_record) : 0;
+	u64 size = SEEN + sizeof(struct storm_data) + room;
+	/* The children must not inherit it, or each fork would have to copy what was written since the last one. */
+	u8 *seen = map_memory(size, 0);
+	struct storm_data *data = (struct storm_data *)(seen + SEEN);
 	struct storm_record *records = (struct storm_record *)(data + 1);
-	u64 room = (MEMORY - sizeof(*data)) / sizeof(*records);
 	u64 began, time = 0;
 	int error = 0;
 
-	memset(data, 0, sizeof(*data));
-	memset(driven->seen, 0, sizeof(driven->seen));
+	if (seen == NULL) {
+		answer.error = ENOMEM;
+		answer.value = -1;
+		send_answer(driven, request->sequence, &answer, NULL, 0);
+		return;
+	}
 	answer.before = began = now();
 	while (data->count < wanted.count) {
 		u64 forked = 0;
@@ -54,14 +63,15 @@ void storm(struct driven *driven, const struct request *request, const struct st
 		}
 		if (wanted.flags & STORM_RECORD || wanted.deadline)
 			time = now();
-		if (wanted.flags & STORM_RECORD && data->recorded < room) {
-			records[data->recorded].pid = (u32)pid;
-			records[data->recorded].forked = (u32)((forked - began) / 1000);
-			records[data->recorded].reaped = (u32)((time - began) / 1000);
-			data->recorded++;
+		if (wanted.flags & STORM_RECORD) {
+			struct storm_record *record = &records[data->recorded++];
+
+			record->pid = (u32)pid;
+			record->forked = (u32)((forked - began) / 1000);
+			record->reaped = (u32)((time - began) / 1000);
 		}
 		data->count++;
-		if ((u32)pid == wanted.stop_pid || (wanted.flags & STORM_STOP_AT_REPEAT && see(driven, (u64)pid))) {
+		if ((u32)pid == wanted.stop_pid || (wanted.flags & STORM_STOP_AT_REPEAT && see(seen, (u64)pid))) {
 			data->stopped = 1;
 			break;
 		}
@@ -73,6 +83,7 @@ void storm(struct driven *driven, const struct request *request, const struct st
 	/* The storm itself is done; what ended it is part of the result. */
 	answer.value = error;
 	send_answer(driven, request->sequence, &answer, data, sizeof(*data) + data->recorded * sizeof(*records));
+	unmap_memory(seen, size);
 }
 
 struct parked {
@@ -112,7 +123,7 @@ void spawn_many(struct driven *driven, const struct request *request, const stru
 		else
 			write_all(parked->leash, identity, sizeof(identity)); /* a leash is nobody's process */
 	}
-	while (!error && count < wanted.count) {
+	while (!error && count < wanted.count && count < MEMORY / sizeof(*pids)) {
 		i64 pid = wanted.leash ? branch(NR_FORK, 0, 0, (u8 *)driven + REGION, park, parked, &error)
 				       : fork_exit(wanted.number, 0, wanted.status, &error);
 

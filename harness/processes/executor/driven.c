@@ -344,6 +344,32 @@ void send_call(struct driven *driven, u32 sequence, struct answer *answer, u8 *p
 			die(0);
 }
 
+/*
+ * The payload of a request that ends in a system call, with as much memory behind it as the call needs: where it is, or
+ * elsewhere, in which case *MAPPED says how much to unmap afterwards.  NULL if there is not enough memory.
+ */
+static u8 *with_room(struct driven *driven, const struct request *request, u8 *payload, u64 skip, u64 *mapped)
+{
+	const struct syscall_request *call = (const struct syscall_request *)(payload + skip);
+	u64 needed = skip + call->arena_at + call->arena_size;
+	struct answer answer = { 0 };
+	u8 *room;
+
+	*mapped = 0;
+	if (needed <= MEMORY)
+		return payload;
+	room = map_memory(needed, 0);
+	if (room == NULL) {
+		answer.error = ENOMEM;
+		answer.value = -1;
+		send_answer(driven, request->sequence, &answer, NULL, 0);
+		return NULL;
+	}
+	*mapped = needed;
+	memcpy(room, payload, request->length);
+	return room;
+}
+
 static void system_call(struct driven *driven, const struct request *request, u8 *payload)
 {
 	struct answer answer = { 0 };
@@ -429,7 +455,7 @@ static void split(struct driven *driven, const struct request *request, const st
 	answer.error = error;
 	if (channel >= 0 && !(wanted->flags & BRANCH_SHARES_FILES && !error))
 		OS1(NR_CLOSE, channel);
-	if (error && child != driven)
+	if (child != driven && (error || wanted->flags & BRANCH_WAITS))
 		free_region(child);
 	send_answer(driven, request->sequence, &answer, NULL, 0);
 }
@@ -545,10 +571,14 @@ static void touch(struct driven *driven, const struct request *request, u64 leng
 void execute(struct driven *driven, const struct request *request, u8 *payload)
 {
 	struct answer answer = { 0 };
+	u64 mapped = 0;
+	u8 *room = NULL;
 
 	switch (request->operation) {
 	case OP_SYSCALL:
-		system_call(driven, request, payload);
+		room = with_room(driven, request, payload, 0, &mapped);
+		if (room)
+			system_call(driven, request, room);
 		break;
 	case OP_BRANCH: {
 		/* The payload's memory is the child's, too, and it will read requests into it. */
@@ -582,13 +612,17 @@ void execute(struct driven *driven, const struct request *request, u8 *payload)
 		spawn_many(driven, request, (struct spawn_many_request *)payload);
 		break;
 	case OP_REPEAT:
-		repeat(driven, request, payload);
+		room = with_room(driven, request, payload, sizeof(struct repeat_request), &mapped);
+		if (room)
+			repeat(driven, request, room);
 		break;
 	default:
 		answer.error = ENOSYS;
 		answer.value = -1;
 		send_answer(driven, request->sequence, &answer, NULL, 0);
 	}
+	if (mapped)
+		unmap_memory(room, mapped);
 }
 
 /* The hub hanging up, in whatever way, is the end: nothing driven outlives its driver. */

@@ -112,6 +112,8 @@ struct syscall_request {
 	u32 ranges;
 	u32 arena_at; /* offset of the arena in the payload */
 	u32 arena_given; /* bytes present; more memory follows, with arbitrary content */
+	u32 arena_size; /* bytes needed in all */
+	u32 pad;
 };
 
 struct relocation {
@@ -141,6 +143,7 @@ enum {
 	BRANCH_SHARES_FILES = 2, /* closing a descriptor would close it in the other process, too */
 	BRANCH_NO_FILES = 4, /* the child begins without descriptors and connects by itself */
 	BRANCH_PRISTINE = 8, /* new session, default signals, no other descriptors: Hub.spawn() */
+	BRANCH_WAITS = 16, /* the parent goes on when the child no longer needs the memory: vfork() */
 };
 
 struct sigaction_request {
@@ -225,7 +228,7 @@ struct repeat_data {
 
 enum {
 	CHANNEL_BASE = 20, /* channels live here and above, so that tests find the low descriptors free */
-	SIGNAL_LOG = 1024,
+	SIGNAL_LOG = 256,
 	STAGE = 4096,
 	SAVED = 8192,
 };
@@ -246,12 +249,15 @@ struct driven {
 	struct signal_record log[SIGNAL_LOG];
 	u8 stage[STAGE];
 	u8 saved[SAVED];
-	u32 seen[1 << 15]; /* one bit per pid below 1 << 20, for storms */
 	u8 memory[] __attribute__((aligned(16)));
 };
 
-#define REGION (16ul << 20)
-#define STACK (1ul << 20)
+/*
+ * Small, because every fork has to copy the map, and because some kernels fill in all of a mapping that has been copied
+ * too often (vm_fault.c: vm_fault_collapse()).  A call that needs more memory gets it for its own time.
+ */
+#define REGION (256ul << 10)
+#define STACK (64ul << 10)
 #define MEMORY (REGION - STACK - sizeof(struct driven))
 
 extern char socket_path[128];
@@ -262,6 +268,8 @@ extern i32 channel_limit;
 
 struct driven *new_region(void);
 void free_region(struct driven *);
+void *map_memory(u64 length, int inherited);
+void unmap_memory(void *, u64 length);
 i64 branch(u64 number, u64 argument, u64 second, void *stack, void (*entry)(void *), void *context, int *error);
 i64 fork_exit(u64 number, u64 argument, u64 status, int *error);
 NORETURN void become(struct driven *, void (*entry)(void *));

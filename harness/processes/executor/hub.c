@@ -32,15 +32,19 @@ struct connection {
 
 i32 hub_input = 0, hub_output = 1;
 
-static struct connection connections[CONNECTIONS];
-static struct pollfd polled[CONNECTIONS + 2];
-static u32 count;
+/* What the hub's children do not inherit. */
+struct tables {
+	struct connection connections[CONNECTIONS];
+	struct pollfd polled[CONNECTIONS + 2];
+	u8 input[CHUNK + sizeof(struct frame)];
+	u8 output[CHUNK + sizeof(struct frame)];
+	u8 spare[CHUNK];
+};
+
+static struct tables *tables;
+static u32 count, input_length;
 static i32 listening;
 static struct driven *self;
-
-static u8 input[CHUNK + sizeof(struct frame)];
-static u32 input_length;
-static u8 output[CHUNK + sizeof(struct frame)];
 
 /* The hub's own request, as far as it has come. */
 static struct request own;
@@ -50,9 +54,9 @@ static NORETURN void end(void)
 {
 	/* Driven processes end by themselves when their connection does, but not while they are stopped or blocked. */
 	for (u32 i = 0; i < count; i++)
-		if (connections[i].pid > 0) {
-			OS2(NR_KILL, connections[i].pid, SIG_KILL);
-			OS2(NR_KILL, connections[i].pid, SIG_CONT);
+		if (tables->connections[i].pid > 0) {
+			OS2(NR_KILL, tables->connections[i].pid, SIG_KILL);
+			OS2(NR_KILL, tables->connections[i].pid, SIG_CONT);
 		}
 	OS1(NR_UNLINK, socket_path);
 	die(0);
@@ -82,10 +86,10 @@ static void send_frame(u32 id, const void *data, u32 length)
 {
 	struct frame frame = { length, id };
 
-	memcpy(output, &frame, sizeof(frame));
-	if (data != output + sizeof(frame))
-		memcpy(output + sizeof(frame), data, length);
-	write_host(output, sizeof(frame) + length);
+	memcpy(tables->output, &frame, sizeof(frame));
+	if (data != tables->output + sizeof(frame))
+		memcpy(tables->output + sizeof(frame), data, length);
+	write_host(tables->output, sizeof(frame) + length);
 }
 
 static void send_bytes(u32 id, const u8 *data, u64 length)
@@ -103,9 +107,9 @@ static void send_bytes(u32 id, const u8 *data, u64 length)
 void hub_send(u32 id, const void *head, u64 head_length, const void *data, u64 length)
 {
 	if (head_length + length <= CHUNK) {
-		memcpy(output + sizeof(struct frame), head, head_length);
-		memcpy(output + sizeof(struct frame) + head_length, data, length);
-		send_frame(id, output + sizeof(struct frame), (u32)(head_length + length));
+		memcpy(tables->output + sizeof(struct frame), head, head_length);
+		memcpy(tables->output + sizeof(struct frame) + head_length, data, length);
+		send_frame(id, tables->output + sizeof(struct frame), (u32)(head_length + length));
 		return;
 	}
 	send_bytes(id, head, head_length);
@@ -121,20 +125,20 @@ static void send_event(u32 kind, u32 id, i32 pid, i32 tid)
 
 static void drop(u32 index)
 {
-	struct connection *connection = &connections[index];
+	struct connection *connection = &tables->connections[index];
 
 	OS1(NR_CLOSE, connection->fd);
 	if (connection->kept)
 		OS2(NR_MUNMAP, connection->kept, KEPT);
 	if (connection->id)
 		send_event(EVENT_GONE, connection->id, connection->pid, 0);
-	connections[index] = connections[--count];
+	tables->connections[index] = tables->connections[--count];
 }
 
 /* Read once.  Returns 0 when the connection has ended. */
 static int receive(struct connection *connection)
 {
-	u8 *at = output + sizeof(struct frame);
+	u8 *at = tables->output + sizeof(struct frame);
 	i64 length = OS6(NR_RECVFROM, connection->fd, at, CHUNK, MSG_DONTWAIT, NULL, NULL);
 
 	if (length == -EINTR || length == -EAGAIN)
@@ -152,13 +156,11 @@ static int receive(struct connection *connection)
 			connection->id = connection->hello.id;
 		length -= part;
 		if (connection->have == sizeof(connection->hello)) {
-			u8 spare[CHUNK];
-
-			memcpy(spare, rest, (u64)length); /* the event goes through the same buffer */
+			memcpy(tables->spare, rest, (u64)length); /* the event goes through the same buffer */
 			connection->pid = connection->hello.pid;
 			send_event(EVENT_HELLO, connection->id, connection->hello.pid, connection->hello.tid);
 			if (length)
-				send_frame(connection->id, spare, (u32)length);
+				send_frame(connection->id, tables->spare, (u32)length);
 		}
 		return 1;
 	}
@@ -180,18 +182,18 @@ static void accept_all(void)
 		OS3(NR_FCNTL, fd, F_SETFD, FD_CLOEXEC);
 		if (fd >= channel_limit)
 			channel_limit = (i32)fd + 1;
-		memset(&connections[count], 0, sizeof(connections[count]));
-		connections[count].fd = (i32)fd;
+		memset(&tables->connections[count], 0, sizeof(tables->connections[count]));
+		tables->connections[count].fd = (i32)fd;
 		count++;
-		receive(&connections[count - 1]); /* the id was written before anybody told the host about it */
+		receive(&tables->connections[count - 1]); /* the id was written before anybody told the host about it */
 	}
 }
 
 static struct connection *find(u32 id)
 {
 	for (u32 i = 0; i < count; i++)
-		if (connections[i].id == id)
-			return &connections[i];
+		if (tables->connections[i].id == id)
+			return &tables->connections[i];
 	return NULL;
 }
 
@@ -290,14 +292,14 @@ static void take_frame(u32 id, const u8 *data, u32 length)
 	} else {
 		connection = find(id);
 		if (connection && !pass_on(connection, data, length))
-			drop((u32)(connection - connections));
+			drop((u32)(connection - tables->connections));
 	}
 }
 
 /* Read from the host and act upon each complete frame. */
 static void take_input(void)
 {
-	i64 length = OS3(NR_READ, hub_input, input + input_length, sizeof(input) - input_length);
+	i64 length = OS3(NR_READ, hub_input, tables->input + input_length, sizeof(tables->input) - input_length);
 	u32 at = 0;
 
 	if (length == -EINTR || length == -EAGAIN)
@@ -307,22 +309,22 @@ static void take_input(void)
 	input_length += (u32)length;
 	accept_all(); /* processes the host has heard of must be known before it is heard itself */
 	for (u32 i = 0; i < count; i++)
-		if (!connections[i].id)
-			receive(&connections[i]);
+		if (!tables->connections[i].id)
+			receive(&tables->connections[i]);
 	for (;;) {
 		struct frame frame;
 
 		if (input_length - at < sizeof(frame))
 			break;
-		memcpy(&frame, input + at, sizeof(frame));
+		memcpy(&frame, tables->input + at, sizeof(frame));
 		if (frame.length > CHUNK)
 			end();
 		if (input_length - at < sizeof(frame) + frame.length)
 			break;
-		take_frame(frame.id, input + at + sizeof(frame), frame.length);
+		take_frame(frame.id, tables->input + at + sizeof(frame), frame.length);
 		at += (u32)sizeof(frame) + frame.length;
 	}
-	memcpy(input, input + at, input_length - at);
+	memcpy(tables->input, tables->input + at, input_length - at);
 	input_length -= at;
 }
 
@@ -418,6 +420,9 @@ i32 await_host(u32 port, const char *token)
 
 NORETURN void hub(void *driven)
 {
+	tables = map_memory(sizeof(*tables), 0);
+	if (tables == NULL)
+		die(6);
 	self = driven;
 	self->id = HUB_ID;
 	watch_nosys();
@@ -431,25 +436,25 @@ NORETURN void hub(void *driven)
 	for (;;) {
 		u32 known = count;
 
-		polled[0] = (struct pollfd){ hub_input, POLLIN, 0 };
-		polled[1] = (struct pollfd){ listening, POLLIN, 0 };
+		tables->polled[0] = (struct pollfd){ hub_input, POLLIN, 0 };
+		tables->polled[1] = (struct pollfd){ listening, POLLIN, 0 };
 		for (u32 i = 0; i < known; i++) {
-			short events = connections[i].kept ? POLLIN | POLLOUT : POLLIN;
+			short events = tables->connections[i].kept ? POLLIN | POLLOUT : POLLIN;
 
-			polled[2 + i] = (struct pollfd){ connections[i].fd, events, 0 };
+			tables->polled[2 + i] = (struct pollfd){ tables->connections[i].fd, events, 0 };
 		}
-		if (OS3(NR_POLL, polled, known + 2, -1) < 0)
+		if (OS3(NR_POLL, tables->polled, known + 2, -1) < 0)
 			continue;
 		/* From the last to the first: dropping one moves the last one, which is done, into its place. */
 		for (u32 i = known; i-- > 0;) {
-			if (polled[2 + i].revents & POLLOUT && connections[i].kept)
-				pass_on_kept(&connections[i]);
-			if (polled[2 + i].revents & (POLLIN | POLLHUP | POLLERR) && !receive(&connections[i]))
+			if (tables->polled[2 + i].revents & POLLOUT && tables->connections[i].kept)
+				pass_on_kept(&tables->connections[i]);
+			if (tables->polled[2 + i].revents & (POLLIN | POLLHUP | POLLERR) && !receive(&tables->connections[i]))
 				drop(i);
 		}
-		if (polled[1].revents)
+		if (tables->polled[1].revents)
 			accept_all();
-		if (polled[0].revents)
+		if (tables->polled[0].revents)
 			take_input();
 	}
 }

@@ -104,11 +104,11 @@ __asm__(".globl fork_exit\n"
 /* void become(driven, entry): go on in entry(driven), on the stack of DRIVEN's region. */
 __asm__(".globl become\n"
 	"become:\n"
-	"lea 0x1000000(%rdi), %rsp\n"
+	"lea 0x40000(%rdi), %rsp\n"
 	"xor %ebp, %ebp\n"
 	"call *%rsi\n"
 	"ud2\n");
-_Static_assert(REGION == 0x1000000, "become() knows the size of a region");
+_Static_assert(REGION == 0x40000, "become() knows the size of a region");
 
 /* The compiler may call these two by itself. */
 void *memcpy(void *to, const void *from, u64 length)
@@ -139,10 +139,9 @@ u64 length_of(const char *text)
 /* Map a region at a multiple of its size.  NULL when there is no address space left. */
 struct driven *new_region(void)
 {
-	i64 mapped = OS6(NR_MMAP, 0, 2 * REGION, 3, MAP_PRIVATE_ANON, -1, 0);
-	u64 low = (u64)mapped, region;
+	u64 low = (u64)map_memory(2 * REGION, 1), region;
 
-	if (mapped <= 0 && mapped > -4096)
+	if (low == 0)
 		return NULL;
 	region = (low + REGION - 1) & ~(REGION - 1);
 	if (region > low)
@@ -151,6 +150,23 @@ struct driven *new_region(void)
 		OS2(NR_MUNMAP, region + REGION, low + REGION - region);
 	((struct driven *)region)->channel = -1;
 	return (struct driven *)region;
+}
+
+/* Map memory, which children need not INHERIT.  NULL when there is none. */
+void *map_memory(u64 length, int inherited)
+{
+	i64 mapped = OS6(NR_MMAP, 0, length, 3, MAP_PRIVATE_ANON, -1, 0);
+
+	if (mapped <= 0 && mapped > -4096)
+		return NULL;
+	if (!inherited)
+		OS3(NR_INHERIT, mapped, length, NOT_INHERITED);
+	return (void *)mapped;
+}
+
+void unmap_memory(void *memory, u64 length)
+{
+	OS2(NR_MUNMAP, memory, length);
 }
 
 void free_region(struct driven *driven)
