@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.oracle import jobs, lifecycle, signals, wait
 from harness.oracle.clock import SYSTEM_CALL
 from harness.oracle.model import Errno, Proc
-from harness.processes.system_calls import Until
+from harness.processes.repetition import Until
 from harness.processes.vocabulary import ForkRecord, Repeat, Storm
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.oracle.model import Credentials, Errno, Proc
+from harness.oracle.rules import RLIMIT_NPROC
 from harness.processes.kinfo import ProcFlag
 
 if TYPE_CHECKING:
@@ -67,10 +68,13 @@ def _set(proc: Proc, cred: Credentials) -> None:
         proc.flags |= ProcFlag.P_SUGID  # setsugid()
 
 
-def setrlimit_nproc(k: Kernel, proc: Proc, soft: int, hard: int) -> None:
-    """kern_setrlimit() for RLIMIT_NPROC (kern_plimit.c): at least 1, at most kern.maxprocperuid."""
-    ceiling = proc.nproc_limit[1]
+def setrlimit(k: Kernel, proc: Proc, resource: int, soft: int, hard: int) -> None:
+    """kern_setrlimit() (kern_plimit.c): the hard limit is raised by root only; RLIMIT_NPROC is at least 1."""
+    ceiling = proc.limit(resource)[1]
     if (soft > ceiling or hard > ceiling) and not k.rules.is_privileged(proc.cred):
         raise Errno("EPERM")
-    most = k.variables["kern.maxprocperuid"]
-    proc.nproc_limit = (max(min(soft, hard, most), 1), max(min(hard, most), 1))
+    soft = min(soft, hard)
+    if resource == RLIMIT_NPROC:
+        most = k.variables["kern.maxprocperuid"]
+        soft, hard = max(min(soft, most), 1), max(min(hard, most), 1)
+    proc.limits = {**proc.limits, resource: (soft, hard)}

@@ -159,7 +159,9 @@ class Lockstep:
         else:
             theirs = self._start(pair.guest, method, arguments, 1)
             ours = self._start(pair.oracle, method, arguments, 0)
-            if ours.done:
+            if method == "exit":
+                pass  # the table tells; the kernel may close the channel late, because others hold it open, too
+            elif ours.done:
                 self._compare(text, ours, theirs, kind)
             else:
                 self.log[-1] += "  ... does not return yet"

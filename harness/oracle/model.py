@@ -137,12 +137,13 @@ class Proc:
     path: str = ""  # of the program
     cwd: str = "/"
     acflag: int = 0
-    nproc_limit: tuple[int, int] = (RLIM_INFINITY, RLIM_INFINITY)  # RLIMIT_NPROC, soft and hard
+    limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # soft and hard; the rest are infinite
     signals_parent_with: str = "SIGCHLD"  # p_sigparent; SIGUSR1 makes it a thread in the eyes of wait4()
     mask: frozenset[int] = frozenset()  # lwp_sigmask
     pending: set[int] = field(default_factory=set)  # p_siglist
     notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
+    stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode
     frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run
     waits_for_vfork: Proc | None = None  # blocked until this child has exited or run a program
     log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
@@ -150,6 +151,10 @@ class Proc:
     calls: list[Call] = field(default_factory=list)  # what the test asked this process to do, in order
     driven: bool = True  # it runs the program that makes the calls a test asks for
     reaps_itself: bool = False  # init and the hub: they wait for any child as soon as there is one to wait for
+
+    def limit(self, resource: int) -> tuple[int, int]:
+        """Soft and hard limit of a resource."""
+        return self.limits.get(resource, (RLIM_INFINITY, RLIM_INFINITY))
 
     @property
     def group(self) -> Pgrp:

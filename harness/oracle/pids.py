@@ -42,7 +42,7 @@ class PidAllocator:
             base = self.nextpid + offset
             self.nextpid += rules.STEP
             if base <= 0 or base >= rules.PID_MAX:
-                base %= rules.PID_MAX
+                base = base % rules.PID_MAX if base >= 0 else rules.FIRST_REUSED_PID
                 if base < rules.FIRST_REUSED_PID:
                     base += rules.FIRST_REUSED_PID
                 self.nextpid = base

@@ -9,12 +9,12 @@ from harness.errors import DeadlineError
 from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, wait
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
-from harness.oracle.model import RLIM_INFINITY, Disposition, Errno, Proc
+from harness.oracle.model import Disposition, Errno, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcStat
-from harness.processes.system_calls import Until
+from harness.processes.repetition import Until
 from harness.processes.vocabulary import (
     SIG_SETMASK,
     Clock,
@@ -211,12 +211,16 @@ class OracleProcess:
     def reexec(self) -> None:
         """Run the driven program again by execve(): a new program image, driven as before."""
 
-        def reexec(k: Kernel, proc: Proc) -> None:
+        def execve(k: Kernel, proc: Proc) -> None:
             lifecycle.exec_program(k, proc, proc.path, [proc.path.encode(), b"attach"])
+
+        def begin(k: Kernel, proc: Proc) -> None:
             watch_unknown_calls(k, proc)
             proc.log, proc.logged = [], 0
 
-        self.execute("execve(executor)", reexec)
+        # Two calls, because a signal that could not act before acts between them.
+        self._submit("execve(executor)", execve)
+        self.execute("execve(executor)", begin)
 
     def execve(
         self, path: str, argv: Sequence[str | bytes] | None = None, env: Mapping[str, str] | None = None
@@ -411,17 +415,15 @@ class OracleProcess:
         self.nanosleep(seconds)
 
     def getrlimit(self, resource: Resource | int) -> tuple[int, int]:
-        """Return a limit; only RLIMIT_NPROC is ever changed in this model."""
-        is_nproc = resource in (Resource.RLIMIT_NPROC, DRAGONFLY.resource_number(Resource.RLIMIT_NPROC))
-        return self.execute(
-            call_text("getrlimit", resource),
-            lambda _, proc: proc.nproc_limit if is_nproc else (RLIM_INFINITY, RLIM_INFINITY),
-        )
+        """Return a resource's soft and hard limit."""
+        number = DRAGONFLY.resource_number(resource)
+        return self.execute(call_text("getrlimit", resource), lambda _, proc: proc.limit(number))
 
     def setrlimit(self, resource: Resource | int, soft: int, hard: int | None = None) -> None:
-        """Set RLIMIT_NPROC."""
+        """Set a resource's limits; only RLIMIT_NPROC and RLIMIT_CORE have consequences in the model."""
+        number = DRAGONFLY.resource_number(resource)
         text = call_text("setrlimit", resource, soft, hard)
-        self.execute(text, lambda k, proc: creds.setrlimit_nproc(k, proc, soft, soft if hard is None else hard))
+        self.execute(text, lambda k, proc: creds.setrlimit(k, proc, number, soft, soft if hard is None else hard))
 
     def storm(
         self,

@@ -13,7 +13,7 @@ from harness.oracle.model import Credentials, Pgrp, Proc, Session, SigActs
 from harness.oracle.signals_table import Prop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
-from harness.processes.vocabulary import SigFlag, WaitOption
+from harness.processes.vocabulary import Resource, SigFlag, WaitOption
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -24,6 +24,8 @@ WNOHANG, WUNTRACED, WCONTINUED, WLINUXCLONE = (
     DRAGONFLY.wait_options[option]
     for option in (WaitOption.WNOHANG, WaitOption.WUNTRACED, WaitOption.WCONTINUED, WaitOption.WLINUXCLONE)
 )
+
+RLIMIT_NPROC = DRAGONFLY.resources[Resource.RLIMIT_NPROC]
 
 
 class Rules:
@@ -362,7 +364,7 @@ class Rules:
         limit = k.variables["kern.maxproc"]
         if len(k.procs) >= limit or (uid != 0 and len(k.procs) >= limit - 10):
             return False
-        return uid == 0 or k.process_count(uid) + 1 <= proc.nproc_limit[0]
+        return uid == 0 or k.process_count(uid) + 1 <= proc.limit(RLIMIT_NPROC)[0]
 
     # ---- kern_fork.c: reapers ----
 

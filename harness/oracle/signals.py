@@ -224,6 +224,8 @@ def proc_unstop(k: Kernel, proc: Proc) -> None:
         return
     proc.stat = ProcStat.SACTIVE
     proc.stop_unreported = False
+    take(proc, proc.stopped_by)
+    proc.stopped_by = 0
     k.scheduler.wakeup(proc)
     k.scheduler.notify(proc)
 
@@ -243,11 +245,13 @@ def issignal(k: Kernel, proc: Proc) -> int:
             if action == "catch":
                 return signal
             if action == "default" and proc.pid > 1:
+                if Prop.STOP in prop and not k.rules.ignored_while_orphaned(proc.group, prop):
+                    proc.xstat = signal
+                    proc.stopped_by = signal  # still pending until it is continued
+                    proc_stop(k, proc)
+                    continue
                 if Prop.STOP in prop:
                     take(proc, signal)
-                    if not k.rules.ignored_while_orphaned(proc.group, prop):
-                        proc.xstat = signal
-                        proc_stop(k, proc)
                     continue
                 if not prop & (Prop.IGNORE | Prop.CKPT):
                     return signal
