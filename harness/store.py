@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _LOCK_DEADLINE = 600.0
 _LOCK_POLL = 0.05
 # The folders whose records keep blobs alive.
-_KINDS = frozenset({"images", "kernels", "media"})
+_KINDS = frozenset({"builds", "images", "kernels", "media"})
 # Left free on the file system when something large is written, in bytes.
 _HEADROOM = 64 << 20
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
 from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
+from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import THREE_COMMANDS, resolve_target
@@ -30,12 +32,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
     parser.add_argument("--json", metavar="FILE", help="write the run's record to FILE")
+    add_source_options(parser)
     parser.set_defaults(action=_run, takes_rest=True)
 
 
 def _run(options: argparse.Namespace) -> int:
     choice, size = chosen_target(options), chosen_size(options)
     console = make_console()
+    if wants_source(options):
+        if choice.control or choice.kernel is not None:
+            raise UsageError("--source says which kernel to test: leave out --kernel and --control")
+        choice = replace(choice, kernel=kernel_from_source(options, Store()).name)
     with progress_display("target") as progress:
         target = resolve_target(choice, Store(), progress)
     console.print(target.label, style="bold" if target.is_dragonfly else "bold red", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.kernels import add_build_command
 from harness.cli.options import add_command
 from harness.errors import ExitCode
 from harness.guests.ssh import load_private_key
@@ -40,7 +41,7 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(action=_image_import)
     _add_record_commands(actions, BaseImage)
 
-    kernel = add_command(commands, "kernel", "Kernels: import, list, show, remove.", "dfly-harness kernel list")
+    kernel = add_command(commands, "kernel", "Kernels: build, import, list, show, remove.", "dfly-harness kernel list")
     actions = kernel.add_subparsers(dest="kernel_command", required=True, metavar="ACTION")
     parser = add_command(
         actions,
@@ -51,7 +52,9 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("file", type=Path, metavar="FILE", help="the kernel, an ELF file")
     parser.add_argument("--debug", type=Path, metavar="FILE", help="the same kernel with debug information")
+    parser.add_argument("--modules", type=Path, metavar="FOLDER", help="its modules, *.ko, for an installed boot")
     parser.set_defaults(action=_kernel_import)
+    add_build_command(actions)
     _add_record_commands(actions, Kernel)
 
     store = add_command(commands, "store", "The store itself: prune, verify, path.", "dfly-harness store prune")
@@ -90,7 +93,9 @@ def _image_import(options: argparse.Namespace) -> int:
 
 
 def _kernel_import(options: argparse.Namespace) -> int:
-    record = import_kernel(Store(), options.name, options.file, debug=options.debug, imported=_now())
+    record = import_kernel(
+        Store(), options.name, options.file, debug=options.debug, modules=options.modules, imported=_now()
+    )
     Console().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 

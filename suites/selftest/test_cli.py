@@ -82,6 +82,7 @@ COMMANDS = (
     ("image", "show"),
     ("image", "remove"),
     ("kernel",),
+    ("kernel", "build"),
     ("kernel", "import"),
     ("kernel", "list"),
     ("kernel", "show"),

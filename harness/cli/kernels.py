@@ -1,0 +1,117 @@
+"""From sources to a kernel: `kernel build`, and the options by which `run` does the same."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.cli.options import add_command
+from harness.errors import ExitCode, UsageError
+from harness.guests.builder import GuestBuilder
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel, require_free_name
+from harness.kernels.build import DEFAULT_CONFIG, Builder, CommandBuilder, build_kernel, name_build
+from harness.kernels.patch import apply_patches
+from harness.kernels.source import open_source
+from harness.report.terminal import make_console, progress_display
+from harness.store import Store
+
+
+def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add build to the actions of kernel."""
+    parser = add_command(
+        actions,
+        "build",
+        "Build a kernel from sources, with patches, unless the same was built before.",
+        "dfly-harness kernel build fixed --source ~/dragonfly --rev v4.8.0 --patch fix.patch",
+    )
+    parser.add_argument("name", metavar="NAME")
+    add_source_options(parser, required=True)
+    parser.set_defaults(action=_build)
+
+
+def add_source_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the options that say what to build and how."""
+    group = parser.add_argument_group("building a kernel")
+    group.add_argument(
+        "--source",
+        type=Path,
+        required=required,
+        metavar="TREE",
+        help="DragonFly sources: a folder, a git repository (with --rev), or an archive such as src-sys.tar.bz2",
+    )
+    group.add_argument("--rev", metavar="REV", help="revision of the repository TREE")
+    group.add_argument(
+        "--patch",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a diff to apply to a copy of the sources, or a whole kern_proc.c (repeatable)",
+    )
+    group.add_argument("--config", default=DEFAULT_CONFIG, help=f"kernel configuration (default: {DEFAULT_CONFIG})")
+    group.add_argument(
+        "--command",
+        dest="build_command",
+        metavar="'CMD {source} {output}'",
+        help="build on this host with a command of yours (default: in a DragonFly guest)",
+    )
+    group.add_argument("--builder-image", metavar="NAME", help="image to build in (default: --image's, or the newest)")
+    group.add_argument("--builder-kernel", metavar="NAME", help="kernel to build under (default: the image's own)")
+    group.add_argument("--with-modules", action="store_true", help="build the kernel's modules, too (in a guest)")
+    group.add_argument("--retry", action="store_true", help="build again what failed to build before")
+
+
+def kernel_from_source(options: argparse.Namespace, store: Store, name: str | None = None) -> Kernel:
+    """Return the kernel that the options of add_source_options() describe, built if need be.
+
+    Raises UsageError when the sources or a patch are not what they should be, BuildFailedError when it does not build.
+    """
+    if options.source is None:
+        raise UsageError("--rev, --patch and --command say how to build: give the sources, too (--source TREE)")
+    if name is not None:
+        require_free_name(store, name)
+    with progress_display("kernel") as progress:
+        progress(f"reading the sources in {options.source}")
+        source = open_source(store, options.source, options.rev)
+        source = apply_patches(source, options.patch)
+        build = build_kernel(
+            store,
+            source,
+            _builder(options, store),
+            config=options.config,
+            retry=options.retry,
+            progress=progress,
+        )
+    imported = datetime.now(UTC).isoformat(timespec="seconds") if name is not None else ""
+    return name_build(store, build, name, imported)
+
+
+def wants_source(options: argparse.Namespace) -> bool:
+    """Tell whether any option about building was given."""
+    return bool(options.source or options.rev or options.patch or options.build_command)
+
+
+def _builder(options: argparse.Namespace, store: Store) -> Builder:
+    if options.build_command:
+        return CommandBuilder(options.build_command)
+    name = options.builder_image or getattr(options, "image", None)
+    images = store.all(BaseImage)
+    if not images:
+        raise UsageError(
+            "a kernel is built in a DragonFly guest, and the store has no image: import one, or build on this host"
+            " with --command 'CMD {source} {output}'"
+        )
+    image = store.get(BaseImage, name) if name else max(images, key=lambda image: image.imported)
+    kernel = store.get(Kernel, options.builder_kernel) if options.builder_kernel else None
+    return GuestBuilder(store, image, kernel=kernel, modules=options.with_modules)
+
+
+def _build(options: argparse.Namespace) -> int:
+    record = kernel_from_source(options, Store(), options.name)
+    make_console().print(record.source, markup=False, soft_wrap=True)
+    Console().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
+    return ExitCode.PASSED

@@ -1,0 +1,286 @@
+"""Building kernels where they are at home: in a DragonFly guest, with the compiler of its own release.
+
+Sources and objects live on a disk of their own beside the sealed base image, one per base revision: the first build of
+a revision takes its time, a patch on it only what it touches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.errors import DeadlineError, HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import Guest, MachineSize
+from harness.guests.ssh import Completed
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel, pack_modules
+from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, first_error
+from harness.kernels.source import GitError
+from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
+from harness.machine.qemu import qemu_img
+from harness.store import Store
+
+_DISK_SIZE = "24G"  # sparse: sources and objects of a kernel with modules take 2 to 4 GiB
+_ROOM = 4 << 30
+_MEMORY = 2048
+_MAX_CPUS = 8
+_FILE_DEADLINE = 1800.0
+_MKFS_DEADLINE = 600.0
+
+
+class Shell(Protocol):
+    """What the driver needs of a guest: commands and files.  An SSH connection is one."""
+
+    def run(self, command: str, *, deadline: float = 60.0) -> Completed:
+        """Run COMMAND in the user's shell."""
+
+    def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
+        """Write a file."""
+
+    def download(self, remote: str) -> bytes:
+        """Read a file."""
+
+
+class BuildDriver:
+    """Builds one job through SHELL on the builder disk DEVICE, mounted at ROOT.
+
+    With FRESH the disk is empty and gets a file system.  With MODULES the kernel's modules are built as well.
+    """
+
+    def __init__(
+        self, shell: Shell, device: str, *, fresh: bool, cpus: int = 1, modules: bool = False, root: str = "/build"
+    ) -> None:
+        self._shell = shell
+        self._device = device
+        self._fresh = fresh
+        self._cpus = cpus
+        self._modules = modules
+        self._root = root
+
+    def build(self, job: Job) -> Built:
+        """Bring the sources, make the kernel, fetch it; raises FailedBuild when it does not build."""
+        self._require_compiler()
+        job.progress("mounting the builder disk")
+        self._mount()
+        try:
+            self._bring_sources(job)
+            self._make(job)
+            return self._fetch(job)
+        finally:
+            # What is not written back is lost with the machine; an object tree half written is worse than none.
+            self._must(f"sync; umount {self._root}", "write back the builder disk", deadline=_MKFS_DEADLINE)
+
+    def _must(self, command: str, purpose: str, *, deadline: float = 60.0) -> str:
+        done = self._shell.run(command, deadline=deadline)
+        if done.status != 0:
+            said = (done.errors or done.output).strip().rpartition("\n")[2]
+            raise HarnessError(f"the builder guest could not {purpose}: {said or f'status {done.status}'}")
+        return done.output
+
+    def _require_compiler(self) -> None:
+        for program in ("cc", "make"):
+            done = self._shell.run(f"command -v {program}")
+            if done.status != 0:
+                raise HarnessError(
+                    f"the builder image has no {program}: choose another with --builder-image, or build on this host"
+                    " with --command 'CMD {source} {output}'"
+                )
+
+    def _mount(self) -> None:
+        device, root = f"/dev/{self._device}", self._root
+        if self._fresh:
+            # -v: the whole disk, without slices and labels.
+            self._must(f"newfs -v {device}", f"make a file system on {device}", deadline=_MKFS_DEADLINE)
+        self._must(
+            f"mkdir -p {root} && {{ mount {device} {root} || {{ fsck -y {device} && mount {device} {root}; }}; }}",
+            f"mount {device}",
+            deadline=_MKFS_DEADLINE,
+        )
+
+    def _bring_sources(self, job: Job) -> None:
+        marker = f"{self._root}/tree"
+        present = self._shell.run(f"cat {marker}").output.strip()
+        if present == job.source.tree:
+            return
+        # An interrupted transfer leaves no marker, and the next one begins anew.
+        self._must(f"rm -f {marker}", "prepare the sources")
+        changed: dict[str, bool] | None = None
+        with contextlib.suppress(GitError):
+            changed = job.source.changed_since(present) if present else None
+        archive = job.folder / "sources.tar"
+        if changed is None:
+            job.progress("bringing the sources to the builder")
+            job.source.archive(archive)
+            # The old tree goes even where removing it takes a while: a file that is no longer there must not be built.
+            self._must(f"rm -rf {self._root}/src {self._root}/complete-*", "remove the old sources",
+                       deadline=_FILE_DEADLINE)  # fmt: skip
+        else:
+            job.progress(f"bringing {len(changed)} changed files to the builder")
+            self._archive_of(job, [path for path, there in changed.items() if there], archive)
+        self._unpack(archive, [path for path, there in (changed or {}).items() if not there])
+        self._shell.upload(f"{job.source.tree}\n".encode(), marker)
+
+    @staticmethod
+    def _archive_of(job: Job, paths: list[str], archive: Path) -> None:
+        if paths:
+            job.source.archive(archive, paths)
+        else:
+            with tarfile.open(archive, "w"):
+                pass
+
+    def _unpack(self, archive: Path, gone: list[str]) -> None:
+        root = self._root
+        self._shell.upload(archive, f"{root}/sources.tar")
+        self._shell.upload("".join(f"{path}\0" for path in gone).encode(), f"{root}/gone")
+        # -m: make(1) compares the guest's own times.
+        self._must(
+            f"mkdir -p {root}/src && cd {root}/src && tar -xmpf ../sources.tar && xargs -0 rm -f < ../gone"
+            f" && rm -f ../sources.tar ../gone",
+            "unpack the sources",
+            deadline=_FILE_DEADLINE,
+        )
+
+    def _make(self, job: Job) -> None:
+        complete = f"{self._root}/complete-{job.config}"
+        known = self._shell.run(f"test -f {complete}").status == 0
+        if known:
+            job.progress("building what has changed")
+            if self._run_make(job, "quickkernel") == 0:
+                return
+            if first_error(job.log.read_text(errors="replace")) is not None:
+                raise FailedBuild(1, "quickkernel failed")
+        # Without a compiler's word against the sources it may be the object tree that is at fault.
+        job.progress("building the kernel from scratch")
+        self._must(f"rm -f {complete}", "prepare the build")
+        status = self._run_make(job, "nativekernel")
+        if status != 0:
+            raise FailedBuild(status, f"nativekernel ended with status {status}")
+        self._must(f"touch {complete}", "finish the build")
+
+    def _run_make(self, job: Job, target: str) -> int:
+        root, log = self._root, f"{self._root}/build.log"
+        words = [f"-j{self._cpus}", target, f"KERNCONF={job.config}", *([] if self._modules else ["NO_MODULES=yes"])]
+        # The sources on a release's CD come without share/mk: the system's own is used then.
+        command = (
+            f"cd {root}/src && mk= && if test -d share/mk; then mk='-m {root}/src/share/mk'; fi;"
+            f" MAKEOBJDIRPREFIX={root}/obj make $mk -f Makefile.inc1 {' '.join(words)} > {log} 2>&1 < /dev/null"
+        )
+        try:
+            done = self._shell.run(command, deadline=BUILD_DEADLINE)
+        except DeadlineError:
+            raise FailedBuild(-1, f"{target} did not end in {BUILD_DEADLINE / 3600:g} hours") from None
+        finally:
+            with contextlib.suppress(HarnessError):
+                job.log.write_bytes(self._shell.download(log))
+        return done.status
+
+    def _fetch(self, job: Job) -> Built:
+        job.progress("fetching the kernel")
+        objects = f"{self._root}/obj{self._root}/src/sys/{job.config}"
+        kernel = job.folder / "kernel"
+        name = self._must(
+            f"cd {objects} && ls kernel.stripped kernel.debug kernel 2>/dev/null | tail -1", "find the kernel"
+        ).strip()
+        if not name:
+            raise FailedBuild(0, f"make ended with status 0, and there is no kernel in {objects}")
+        kernel.write_bytes(self._shell.download(f"{objects}/{name}"))
+        return Built(kernel, modules=self._fetch_modules(objects, job.folder) if self._modules else None)
+
+    def _fetch_modules(self, objects: str, folder: Path) -> Path | None:
+        packed = f"{self._root}/modules.tar"
+        self._must(
+            f"rm -rf {self._root}/ko && mkdir {self._root}/ko && cd {objects}"
+            f" && find . -name '*.ko' -type f -exec cp {{}} {self._root}/ko/ ';' && cd {self._root}/ko"
+            f" && tar -cf {packed} .",
+            "collect the modules",
+            deadline=_FILE_DEADLINE,
+        )
+        modules = folder / "modules"
+        modules.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(self._shell.download(packed))) as archive:
+            archive.extractall(modules, filter="data")
+        return pack_modules(modules, folder / "modules.tar") if any(modules.glob("*.ko")) else None
+
+
+@dataclass(frozen=True)
+class _BuilderTarget(DragonFlyTarget):
+    """The base image with the builder disk beside its own."""
+
+    disk: Path | None = None
+
+    def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
+        """Return the target's machine with one more disk, which is written to."""
+        description = super().machine(size, accelerator)
+        assert self.disk is not None
+        return description.with_disks([*description.disks, Disk(self.disk, writable=True)])
+
+
+class GuestBuilder:
+    """Builds in a machine of IMAGE, booted from its own disk, or with KERNEL where the image has no boot loader."""
+
+    def __init__(
+        self, store: Store, image: BaseImage, *, kernel: Kernel | None = None, modules: bool = False, cpus: int = 0
+    ) -> None:
+        self._store = store
+        self._image = image
+        self._kernel = kernel
+        self._modules = modules
+        self._cpus = cpus or min(_MAX_CPUS, os.cpu_count() or 1)
+
+    @property
+    def identity(self) -> str:
+        """The sealed image holds the compiler and make(1): its digest names them."""
+        return f"guest {self._image.disk[:32]}{' with modules' if self._modules else ''}"
+
+    def build(self, job: Job) -> Built:
+        """Build in the guest; raises what Guest.boot() raises, and FailedBuild."""
+        key = hashlib.sha256(f"{self.identity} {job.source.base_tree}".encode()).hexdigest()[:32]
+        with self._store.lock(f"builder-{key}", deadline=BUILD_DEADLINE), self._disk(key) as (disk, fresh):
+            target = _BuilderTarget(self._image, self._kernel, self._store, {}, disk=disk)
+            device = "vbd1" if DiskModel(self._image.disk_model) is DiskModel.VIRTIO else "vbd0"
+            with Guest(target, self._store, MachineSize(_MEMORY, self._cpus)) as guest:
+                guest.boot(job.progress)
+                return BuildDriver(guest.ssh, device, fresh=fresh, cpus=self._cpus, modules=self._modules).build(job)
+
+    @contextlib.contextmanager
+    def _disk(self, key: str) -> Iterator[tuple[Path, bool]]:
+        """Give an overlay of the builder disk, which is taken over only when the build came to an orderly end."""
+        folder = self._store.folder("cache", "builders")
+        disk, work, done = (folder / f"{key}{suffix}.qcow2" for suffix in ("", ".work", ".done"))
+        if done.exists():  # interrupted while being taken over; doing that again does no harm
+            self._take_over(done)
+        fresh = not disk.exists()
+        self._store.require_space(_ROOM, "the builder disk")
+        work.unlink(missing_ok=True)
+        if fresh:
+            qemu_img("create", "-q", "-f", "qcow2", str(work), _DISK_SIZE)
+        else:
+            qemu_img("create", "-q", "-f", "qcow2", "-b", str(disk), "-F", "qcow2", str(work))
+        orderly = False
+        try:
+            yield work, fresh
+            orderly = True
+        except FailedBuild:
+            orderly = True
+            raise
+        finally:
+            if not orderly:
+                work.unlink(missing_ok=True)
+            elif fresh:
+                work.replace(disk)
+            else:
+                work.replace(done)
+                self._take_over(done)
+
+    @staticmethod
+    def _take_over(overlay: Path) -> None:
+        qemu_img("commit", "-q", "-d", "-f", "qcow2", str(overlay))
+        overlay.unlink()
