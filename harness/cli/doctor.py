@@ -36,6 +36,7 @@ _TOOLS = (
     _Tool("qemu-img", "qemu-utils", "disk overlays"),
     _Tool("gcc", "gcc", "the boot stub and the executor"),
     _Tool("dpkg-deb", "dpkg", "the control guest"),
+    _Tool("zstd", "zstd", "kernel modules of the control guest"),
     _Tool("git", "git", "kernel sources"),
 )
 

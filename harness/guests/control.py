@@ -31,8 +31,8 @@ class ControlTarget(Target):
 
     @property
     def key(self) -> str:
-        """The cache entry's name, a digest of the parts."""
-        return self.image.initrd.parent.name
+        """Digest of the parts, the keys among them."""
+        return self.image.digest
 
     def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
         """Return a machine without disks."""
