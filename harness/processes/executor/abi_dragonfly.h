@@ -8,8 +8,8 @@
 #define ABI_DRAGONFLY_H
 
 enum {
-	NR_EXIT = 1, NR_FORK = 2, NR_READ = 3, NR_WRITE = 4, NR_OPEN = 5, NR_CLOSE = 6, NR_WAIT4 = 7, NR_UNLINK = 10,
-	NR_CHMOD = 15, NR_GETPID = 20, NR_RECVFROM = 29, NR_ACCEPT = 30, NR_KILL = 37, NR_IOCTL = 54, NR_EXECVE = 59,
+	NR_EXIT = 1, NR_FORK = 2, NR_READ = 3, NR_WRITE = 4, NR_CLOSE = 6, NR_WAIT4 = 7, NR_UNLINK = 10,
+	NR_CHMOD = 15, NR_GETPID = 20, NR_RECVFROM = 29, NR_ACCEPT = 30, NR_KILL = 37, NR_EXECVE = 59,
 	NR_MUNMAP = 73, NR_FCNTL = 92, NR_SOCKET = 97, NR_CONNECT = 98, NR_BIND = 104, NR_LISTEN = 106, NR_SETSOCKOPT = 105,
 	NR_SENDTO = 133, NR_SHUTDOWN = 134, NR_SETSID = 147, NR_GETRLIMIT = 194, NR_SETRLIMIT = 195, NR_MMAP = 197, NR_POLL = 209,
 	NR_CLOCK_GETTIME = 232, NR_NANOSLEEP = 240, NR_INHERIT = 250 /* minherit */, NR_SIGPROCMASK = 340, NR_SIGACTION = 342,
@@ -26,7 +26,7 @@ enum {
 	F_DUPFD = 0, F_GETFD = 1, F_SETFD = 2, FD_CLOEXEC = 1,
 	MSG_NOSIGNAL = 0x400, MSG_DONTWAIT = 0x80,
 	CLOCK_MONOTONIC = 4, RLIMIT_NOFILE = 8,
-	SIG_SETMASK = 3, O_RDWR = 2, O_NOCTTY = 0x8000,
+	SIG_SETMASK = 3,
 };
 
 struct sockaddr_un {
@@ -94,15 +94,5 @@ static inline long raw_call(long number, const u64 *args, u64 *rdx_out, int *err
 	}
 	return rax;
 }
-
-/* sys/_termios.h; VMIN and VTIME are indices of cc. */
-struct termios {
-	u32 iflag, oflag, cflag, lflag;
-	u8 cc[20];
-	u32 ispeed, ospeed;
-};
-#define GET_LINE 0x402c7413u
-#define SET_LINE 0x802c7414u
-enum { LINE_BITS = 0x300 | 0x800 | 0x8000, LINE_VMIN = 16, LINE_VTIME = 17 };
 
 #endif

@@ -12,7 +12,7 @@ enum {
 	NR_LISTEN = 50, NR_SHUTDOWN = 48, NR_FORK = 57, NR_EXECVE = 59, NR_WAIT4 = 61, NR_KILL = 62, NR_FCNTL = 72, NR_UNLINK = 87,
 	NR_CHMOD = 90, NR_GETRLIMIT = 97, NR_SETSID = 112, NR_SETRLIMIT = 160, NR_CLOCK_GETTIME = 228,
 	NR_EXIT = 231, /* exit_group: the whole process */
-	NR_GETPID = 39, NR_GETTID = 186, NR_SIGACTION = 13, NR_SIGPROCMASK = 14, NR_OPEN = 2, NR_IOCTL = 16,
+	NR_GETPID = 39, NR_GETTID = 186, NR_SIGACTION = 13, NR_SIGPROCMASK = 14,
 	NR_CLONE = 56, NR_INHERIT = 28 /* madvise */, NR_EXIT_THREAD = 60,
 };
 
@@ -26,7 +26,7 @@ enum {
 	F_DUPFD = 0, F_GETFD = 1, F_SETFD = 2, FD_CLOEXEC = 1,
 	MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40,
 	CLOCK_MONOTONIC = 1, RLIMIT_NOFILE = 7,
-	SIG_SETMASK = 2, O_RDWR = 2, O_NOCTTY = 0400,
+	SIG_SETMASK = 2,
 };
 
 struct sockaddr_un {
@@ -81,13 +81,5 @@ static inline long raw_call(long number, const u64 *args, u64 *rdx_out, int *err
 	}
 	return rax;
 }
-
-/* What TCGETS and TCSETS take; VMIN and VTIME are indices of cc. */
-struct termios {
-	u32 iflag, oflag, cflag, lflag;
-	u8 line;
-	u8 cc[19];
-};
-enum { GET_LINE = 0x5401, SET_LINE = 0x5402, LINE_BITS = 0x30 | 0x80 | 0x800, LINE_VMIN = 6, LINE_VTIME = 5 };
 
 #endif

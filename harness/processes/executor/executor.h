@@ -304,7 +304,6 @@ extern i32 hub_input, hub_output;
 
 NORETURN void hub(void *driven);
 void hub_send(u32 id, const void *, u64, const void *, u64);
-i32 open_line(const char *device);
 i32 await_host(u32 port, const char *token);
 
 /* ---- System calls of the executor's own: the result, or minus the errno. ---- */

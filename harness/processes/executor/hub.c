@@ -357,23 +357,6 @@ static int listen_for_processes(void)
 	return 1;
 }
 
-/* Open a serial line in raw mode; the program ends if it cannot. */
-i32 open_line(const char *device)
-{
-	struct termios line;
-	i64 fd = OS3(NR_OPEN, device, O_RDWR | O_NOCTTY, 0);
-
-	if (fd < 0 || OS3(NR_IOCTL, fd, GET_LINE, &line) < 0)
-		die(3);
-	line.iflag = line.oflag = line.lflag = 0;
-	line.cflag |= LINE_BITS;
-	line.cc[LINE_VMIN] = 1;
-	line.cc[LINE_VTIME] = 0;
-	if (OS3(NR_IOCTL, fd, SET_LINE, &line) < 0)
-		die(3);
-	return (i32)fd;
-}
-
 /* Read exactly LENGTH bytes and compare them with WANTED. */
 static int reads(i32 fd, const char *wanted, u64 length)
 {

@@ -216,7 +216,7 @@ static NORETURN void attach(struct driven *driven, char **argv)
 }
 
 /*
- *	executor hub SOCKET [--line DEVICE | --listen PORT TOKEN]
+ *	executor hub SOCKET [--listen PORT TOKEN]
  *	executor attach SOCKET DESCRIPTOR ID SEQUENCE
  */
 NORETURN void start(u64 *stack)
@@ -231,10 +231,6 @@ NORETURN void start(u64 *stack)
 	copy_text(socket_path, argv[2], sizeof(socket_path));
 	if (same(argv[1], "attach") && argc == 6)
 		attach(driven, argv);
-	if (same(argv[1], "hub") && argc == 5 && same(argv[3], "--line")) {
-		hub_input = hub_output = open_line(argv[4]);
-		become(driven, hub);
-	}
 	if (same(argv[1], "hub") && argc == 6 && same(argv[3], "--listen")) {
 		hub_input = hub_output = await_host(number_in(argv[4]), argv[5]);
 		become(driven, hub);
