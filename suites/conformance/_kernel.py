@@ -59,6 +59,10 @@ class Kernel:
         """Return where the variable NAME is."""
         return self._symbols.symbol_address(name)
 
+    def has(self, name: str) -> bool:
+        """Tell whether this kernel has a variable NAME."""
+        return name in self._symbols
+
     def size(self, name: str) -> int:
         """Return how many bytes the variable NAME has."""
         return self._symbols[name].size
