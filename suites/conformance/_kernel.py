@@ -106,7 +106,7 @@ class Kernel:
         # Until 5.8 one slot of 64 bytes per possible CPU is part of the structure, later a pointer leads to them.
         slots = base + 64 if self.size(kind) > 1024 else self.word(base + 56, 8)
         data = self.read(slots, 64 * cpus)
-        counts = [struct.unpack_from("<Q", data, 64 * cpu + 8)[0] for cpu in range(cpus)]
+        counts = [int(struct.unpack_from("<Q", data, 64 * cpu + 8)[0]) for cpu in range(cpus)]
         return sum(counts) & (1 << 64) - 1  # freed on another CPU: a single slot may be negative
 
 
