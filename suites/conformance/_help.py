@@ -8,10 +8,8 @@ from contextlib import contextmanager, suppress
 from signal import SIGSTOP, SIGUSR1, Signals
 
 from harness.errors import DeadlineError
-from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat, RemoteProcess
+from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat
 from harness.processes.vocabulary import SignalName
-
-from ._children import born
 
 #: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
 NO_SUCH_ID = 999_998
@@ -153,15 +151,3 @@ def chain_mates(parent: Process, prepare: Callable[[Process], object] = id) -> t
             older = seen.setdefault(child.pid % HASH_SIZE, child)
             if older is not child:
                 return older, child
-
-
-def child_in_chain(parent: RemoteProcess, chain: int) -> RemoteProcess:
-    """Fork until a child's pid falls into hash chain CHAIN, letting the pids in between come and go."""
-    for _ in range(50):  # a run of skipped pids may leap over the chain now and then
-        (here,) = born(parent, 1)
-        born(parent, (chain - here - 1) % HASH_SIZE)
-        child = parent.fork()
-        if child.pid % HASH_SIZE == chain:
-            return child
-        bury(parent, child)
-    raise AssertionError(f"no pid ever falls into hash chain {chain}")

@@ -16,14 +16,12 @@ import pytest
 from harness.processes import WNOHANG, Handler, Process, ProcStat, RemoteProcess, fails
 
 from ._help import (
-    HASH_SIZE,
     NO_SUCH_ID,
     SOMEBODY,
     SOMEBODY_ELSE,
     await_stopped,
     bury,
     chain_mates,
-    child_in_chain,
     exists,
     group_exists,
     has_stopped,
@@ -32,6 +30,7 @@ from ._help import (
     logged,
     random_pids,
 )
+from ._kernel import CHAINS, PidAllocator
 
 # ---- Being moved, and moving -------------------------------------------------------------------------------------
 
@@ -951,12 +950,21 @@ def test_a_user_whose_other_processes_are_zombies_reaches_nobody(init: Process) 
     assert init.wait4(zombie.pid).exit_status == 0
 
 
+EDGES = pytest.mark.parametrize("chain", [0, CHAINS - 1], ids=["first", "last"])
+
+
+def _child_in_chain(allocator: PidAllocator, chain: int) -> RemoteProcess:
+    return allocator.child_with(allocator.spare // CHAINS * CHAINS + CHAINS + chain)
+
+
 @pytest.mark.kern_proc("allproc_scan")
 @pytest.mark.needs_kernel
-@pytest.mark.parametrize("chain", [0, HASH_SIZE - 1], ids=["first", "last"])
-def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(init: RemoteProcess, chain: int) -> None:
+@EDGES
+def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(
+    init: RemoteProcess, allocator: PidAllocator, chain: int
+) -> None:
     """The scan leaves no chain out (kern_proc.c: allproc_scan)."""
-    target = hearing(child_in_chain(init, chain))
+    target = hearing(_child_in_chain(allocator, chain))
     caller = init.fork()
     for process in (target, caller):
         process.setuid(SOMEBODY)
@@ -966,10 +974,12 @@ def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(init: R
 
 @pytest.mark.kern_proc("sysctl_kern_proc", "pfind", "pgfind", "enterpgrp", "zpfind", "proc_remove_zombie")
 @pytest.mark.needs_kernel
-@pytest.mark.parametrize("chain", [0, HASH_SIZE - 1], ids=["first", "last"])
-def test_the_first_and_the_last_hash_chain_are_as_good_as_any(init: RemoteProcess, chain: int) -> None:
+@EDGES
+def test_the_first_and_the_last_hash_chain_are_as_good_as_any(
+    init: RemoteProcess, allocator: PidAllocator, chain: int
+) -> None:
     """A process, group and session there are found, listed and forgotten (kern_proc.c: ALLPROC_HMASK)."""
-    child = child_in_chain(init, chain)
+    child = _child_in_chain(allocator, chain)
     child.setsid()
     init.killpg(child.pid, 0)
     assert init.getsid(child.pid) == child.pid
