@@ -137,6 +137,7 @@ class SshConnection:
 
     def _try(self, patience: float) -> None:
         line = socket.create_connection(("127.0.0.1", self._port), timeout=patience)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # requests are small and each waits for its answer
         try:
             self._client.connect(
                 "127.0.0.1",
