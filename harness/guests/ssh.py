@@ -18,6 +18,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageErr
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
+_SHOWN = 80  # characters of a command in a message
 # paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
@@ -92,6 +93,12 @@ def offered_logins(port: int, user: str, deadline: float = _AUTH_DEADLINE) -> fr
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise GuestLostError(f"the guest's SSH server does not say how to log in ({error})") from error
     return frozenset({"none"})
+
+
+def _shown(command: str) -> str:
+    """Return as much of COMMAND as fits into a message of one line."""
+    line = " ".join(command.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 class SshConnection:
@@ -178,9 +185,9 @@ class SshConnection:
             errors = channel.makefile_stderr("rb").read()
             status = channel.recv_exit_status()
         except TimeoutError:
-            raise DeadlineError(f"`{command}` to end in the guest", deadline) from None
+            raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise GuestLostError(f"the SSH connection broke during `{command}`") from error
+            raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`") from error
         return Completed(command, status, output.decode(errors="replace"), errors.decode(errors="replace"))
 
     def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:

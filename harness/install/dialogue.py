@@ -30,9 +30,6 @@ _LOGIN = r"login: $"
 _OURS = r"dfly-harness install: ([^\r\n]*)\r?\n"
 _HALTED = r"The operating system has halted\."
 
-# In seconds.  Under TCG everything takes about ten times as long as with KVM, and hosts are shared.
-_KEY = 2.0  # until a menu key has had an effect
-_ECHO = 1.5  # until a character comes back
 _MENU_TRIES = 20
 _LINE_TRIES = 8
 _CHARACTER_TRIES = 6
@@ -45,8 +42,14 @@ class LoaderLostError(HarnessError):
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long to wait for what, in seconds."""
+    """How long to wait for what, in seconds.
 
+    Under TCG everything takes about ten times as long as with KVM, and hosts are shared.  `key` is the time until a
+    menu key has had an effect, `echo` until a character comes back.
+    """
+
+    key: float = 2.0
+    echo: float = 1.5
     menu: float = 180.0
     prompt: float = 60.0
     kernel: float = 300.0
@@ -105,7 +108,9 @@ class InstallDialogue:
             # A menu item acts at once; a lost key only costs time, as the countdown goes on.
             self._console.send("9")
             try:
-                answer = self._expect([_PROMPT, _COPYRIGHT, _NO_KERNEL], "the boot loader's prompt", _KEY)
+                answer = self._expect(
+                    [_PROMPT, _COPYRIGHT, _NO_KERNEL], "the boot loader's prompt", self._deadlines.key
+                )
             except DeadlineError:
                 continue
             if answer == 0:
@@ -145,12 +150,21 @@ class InstallDialogue:
             # Whatever is on the line goes; and if the first character after the prompt is lost, this is the one.
             before = self._console.position
             self._console.send(_DISCARD)
-            self._console.await_more(before, _ECHO)
+            self._console.await_more(before, self._deadlines.echo)
             start = self._settled()
-            if all(self._character(line, length, start) for length in range(1, len(line) + 1)):
-                self._console.send("\r")
+            if all(self._character(line, length, start) for length in range(1, len(line) + 1)) and self._enter():
                 return
         raise HarnessError(f"the boot loader does not echo what is typed: `{line}` became {self._shown(start)!r}")
+
+    def _enter(self) -> bool:
+        """Press Enter; tell whether the loader took it."""
+        for _ in range(_CHARACTER_TRIES):
+            start = self._console.position
+            self._console.send("\r")
+            while self._console.await_more(start, self._deadlines.echo) and not self._console.closed:
+                if "\n" in self._console.text(start):
+                    return True
+        return False
 
     def _character(self, line: str, length: int, start: int) -> bool:
         """Type one more character; tell whether the first LENGTH of LINE are on the screen now."""
@@ -165,7 +179,7 @@ class InstallDialogue:
                 if not wanted.startswith(shown):
                     return False  # something else came back: a doubled or a garbled character
                 self._watch()
-                if not self._console.await_more(known, _ECHO):
+                if not self._console.await_more(known, self._deadlines.echo):
                     break  # it was lost
         return False
 
@@ -175,7 +189,7 @@ class InstallDialogue:
     def _settled(self) -> int:
         """Wait until nothing more comes; return the position."""
         position = self._console.position
-        while self._console.await_more(position, _ECHO / 3) and not self._console.closed:
+        while self._console.await_more(position, self._deadlines.echo / 3) and not self._console.closed:
             position = self._console.position
         return position
 
@@ -229,7 +243,9 @@ class InstallDialogue:
         self._give_up("the live kernel panicked while it was shutting down")
 
     def _give_up(self, reason: str) -> NoReturn:
-        line = self._console.matched[0].strip()
-        # What follows on the console explains it.
-        self._settled()
+        said = self._console.matched[0].strip()
+        self._settled()  # the rest of the line, and what explains it
+        text = self._console.text()
+        start = max(0, text.rfind(said))
+        line = text[start:].partition("\n")[0].strip()
         raise HarnessError(f"{reason} ({line})" if line else reason)

@@ -181,7 +181,9 @@ run chmod 600 "$target/root/.ssh/authorized_keys"
 run chmod 700 "$target/root/.ssh"
 # Keys that were on the CD would be everybody's.
 rm -f "$target/etc/ssh/"ssh_host_*
-run chroot "$target" /usr/bin/ssh-keygen -A
+for type in rsa ecdsa ed25519; do
+	run ssh-keygen -q -t $type -N '' -f "$target/etc/ssh/ssh_host_${type}_key"
+done
 
 stage unmount
 [ "$filesystem" = hammer2 ] && run umount "$target/boot"
