@@ -29,6 +29,7 @@ from ._help import (
     jobc,
     logged,
     random_pids,
+    row,
 )
 from ._kernel import CHAINS, PidAllocator
 
@@ -915,6 +916,52 @@ def test_a_whole_group_is_killed_and_reaped(init: Process) -> None:
     assert {result.pid for result in reaped} == {member.pid for member in members}
     assert {result.signal for result in reaped} == {SIGKILL}
     assert not group_exists(init, members[0].pid)
+
+
+# ---- Priorities --------------------------------------------------------------------------------------------------
+
+PRIO_PGRP, PRIO_USER = 1, 2  # sys/resource.h
+
+
+@pytest.mark.kern_proc("pgfind", "pgref", "pgrel")
+@pytest.mark.needs_kernel
+def test_a_groups_priority_is_its_members(init: RemoteProcess) -> None:
+    """setpriority() changes each of them, getpriority() tells the best (kern_resource.c: PRIO_PGRP)."""
+    leader, member, outside = (init.fork() for _ in range(3))
+    leader.setpgid(0, 0)
+    member.setpgid(0, leader.pid)
+    init.syscall("setpriority", PRIO_PGRP, leader.pid, 7)
+    member.syscall("setpriority", PRIO_PGRP, 0, 5)
+    leader.syscall("setpriority", 0, 0, 3)
+    assert [row(init, process.pid).nice for process in (leader, member, outside)] == [3, 5, 0]
+    assert init.syscall("getpriority", PRIO_PGRP, leader.pid).value == 3
+    with fails(ESRCH):
+        init.syscall("getpriority", PRIO_PGRP, NO_SUCH_ID)
+    # And the group is free to end.
+    bury(init, leader, member)
+    assert not group_exists(init, leader.pid)
+    with fails(ESRCH):
+        init.syscall("setpriority", PRIO_PGRP, leader.pid, 0)
+
+
+@pytest.mark.kern_proc("allproc_scan")
+@pytest.mark.needs_kernel
+def test_a_users_priority_is_that_of_all_his_processes(init: RemoteProcess) -> None:
+    """In every group and session; zombies do not count (kern_resource.c: PRIO_USER; kern_proc.c: allproc_scan)."""
+    with random_pids(init, 5000):
+        mine = [init.fork() for _ in range(6)]
+    other = init.fork()
+    for process in mine:
+        process.setuid(SOMEBODY)
+    mine[0].setsid()
+    mine[1].setpgid(0, 0)
+    init.syscall("setpriority", PRIO_USER, SOMEBODY, 6)
+    assert [row(init, process.pid).nice for process in (*mine, other)] == [6] * len(mine) + [0]
+    assert init.syscall("getpriority", PRIO_USER, SOMEBODY).value == 6
+    for process in mine:
+        process.exit()
+    with fails(ESRCH):
+        init.syscall("getpriority", PRIO_USER, SOMEBODY)
 
 
 # ---- Signalling everybody ----------------------------------------------------------------------------------------

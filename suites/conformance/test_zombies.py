@@ -233,6 +233,22 @@ def test_looking_at_a_process_leaves_no_hold_on_it(init: Process) -> None:
     assert init.wait4(child.pid).pid == child.pid
 
 
+@pytest.mark.kern_proc("phold", "prele", "pfind", "proc_move_allproc_zombie")
+def test_looking_at_oneself_leaves_no_hold_either(init: Process) -> None:
+    """The search by pid has a short cut for the caller, which holds like any other (kern_proc.c: pfind)."""
+    child = init.fork()
+    child.getpgid(child.pid)
+    child.getsid(child.pid)
+    child.kill(child.pid, 0)
+    child.setpgid(child.pid, child.pid)
+    child.sysctl.kern_proc_pid(child.pid)
+    child.sysctl.kern_proc_args(child.pid)
+    child.sysctl.kern_proc_cwd(child.pid)
+    child.sysctl.kern_proc_pathname(child.pid)
+    eventually(lambda: row(init, child.pid).lock == 1, "all holds on the child to be released")
+    bury(init, child)
+
+
 @pytest.mark.kern_proc("proc_remove_zombie", "leavepgrp")
 def test_nothing_is_left_of_a_zombie_after_the_wait(init: Process) -> None:
     """Neither in the tables nor among the children (kern_proc.c: proc_remove_zombie)."""
