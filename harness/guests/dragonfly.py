@@ -5,23 +5,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.errors import HarnessError, UsageError
+from harness.guests.crash import CrashReport
+from harness.guests.ddb import Ddb, interrogate, parse_trace
 from harness.guests.guest import Guest, MachineSize, Target
+from harness.guests.processors import describe, processors
 from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
 from harness.machine.description import Accelerator, Disk, MachineDescription
+from harness.machine.debuginfo import DebugInformation, FunctionTable
 from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
-from harness.machine.elf import KernelIdentity, identify_kernel
+from harness.machine.elf import KernelIdentity, KernelSymbols, identify_kernel
 from harness.store import Store
 
-_DDB_DEADLINE = 10.0
-_DDB_PROMPT = r"db> "
-# DDB pages its output by the screen and waits for a key.
-_DDB_PAGER = r"--More--"
+# Between the first line of a panic and the moment when its variables show it.
+_DEATH_DEADLINE = 3.0
+_POLL = 0.02
+# One of them is set in a kernel that has panicked or is in its debugger (kern_shutdown.c, ddb/db_trap.c).
+_SIGNS_OF_DEATH = ("panicstr", "db_active")
 
 # The disk is there when the kernel looks for it (5 s are the default wait for slow buses; 0 would hang the boot), and
 # nobody uses a mouse (the spelling without "hint." is the one that kernels of all eras read).
@@ -122,6 +128,11 @@ class DragonFlyTarget(Target):
         environment = repr(sorted(self.environment.items()))
         return hashlib.sha256(f"{self.image.disk} {kernel} {environment}".encode()).hexdigest()
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The disk, which overlays lie on, and the kernel, without which nobody asks for the warm state."""
+        return (self.image.disk, *([self.kernel.elf] if self.kernel is not None else []))
+
     def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
         """Return the machine of this image; see dragonfly_machine()."""
         disk = disk_of(self.image, self.store)
@@ -168,14 +179,38 @@ class DragonFlyTarget(Target):
                 f"the kernel in memory is not the file {wanted.path}: the versions agree but the code differs"
             )
 
-    def collect_panic(self, guest: Guest, headline: str) -> str:
-        """Ask DDB for a backtrace, if the kernel got that far, and return all from the headline on."""
-        console = guest.console
-        start = console.text().find(headline)
-        with contextlib.suppress(DeadlineError, GuestLostError):
-            console.expect([_DDB_PROMPT], awaited="the kernel debugger's prompt", deadline=_DDB_DEADLINE)
-            for command in ("trace",):
-                console.send(f"{command}\r")
-                while console.expect([_DDB_PROMPT, _DDB_PAGER], awaited=f"DDB's {command}", deadline=_DDB_DEADLINE):
-                    console.send(" ")
-        return console.text(max(0, start)).replace("\r", "")
+    def confirms_panic(self, guest: Guest) -> bool:
+        """Look into the kernel's memory, where its symbols are known: is it in the debugger or has it panicked."""
+        if self.kernel is None:
+            return True
+        try:
+            symbols = KernelSymbols(self.store.blob(self.kernel.elf))
+            signs = [found for name in _SIGNS_OF_DEATH if (found := symbols.find(name)) is not None]
+            end = time.monotonic() + _DEATH_DEADLINE
+            while signs:
+                if any(any(guest.machine.read_physical(sign.physical_address, 4)) for sign in signs):
+                    return True
+                if time.monotonic() > end:
+                    return False
+                guest.console.await_more(guest.console.position, _POLL)
+        except HarnessError:  # no symbols, or the machine is gone: the console's word stands
+            return True
+        return True
+
+    def collect_panic(self, guest: Guest, headline: str, start: int) -> CrashReport:
+        """Ask DDB, if the kernel got that far, and QEMU where the CPUs are; with source lines from the debug file."""
+        began = time.monotonic()
+        debugger = Ddb(guest.console).await_prompt(start)
+        words = guest.console.text(start).replace("\r", "").removesuffix("db> ").strip()
+        answers = interrogate(guest.console) if debugger else [("DDB", "(the kernel did not enter its debugger)")]
+        frames = parse_trace(dict(answers).get("trace", "") or words) or parse_trace(words)
+        with contextlib.suppress(HarnessError):
+            answers.append(("CPUs", describe(processors(guest.machine, self._functions()))))
+        report = CrashReport(headline, frames, (("console", words), *answers))
+        if self.kernel is not None and self.kernel.debug is not None:
+            with contextlib.suppress(HarnessError):
+                report = report.located(DebugInformation(self.store.blob(self.kernel.debug)).source_line)
+        return replace(report, seconds=round(time.monotonic() - began, 3))
+
+    def _functions(self) -> FunctionTable | None:
+        return FunctionTable(self.store.blob(self.kernel.elf)) if self.kernel is not None else None

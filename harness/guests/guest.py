@@ -14,6 +14,7 @@ from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError
 from harness.guests.console import Console
+from harness.guests.crash import CrashReport
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.machine.accel import best_accelerator
 from harness.machine.description import Accelerator, MachineDescription
@@ -27,12 +28,14 @@ SSH_DEADLINE = 30.0
 
 
 class KernelPanicError(GuestLostError):
-    """The kernel in the guest died; `evidence` is what it said, from the first line of the panic on."""
+    """The kernel in the guest died; `evidence` is what it said, `fingerprint` tells its cause from others."""
 
-    def __init__(self, headline: str, evidence: str) -> None:
-        self.headline = headline
-        self.evidence = evidence
-        super().__init__(f"the guest's kernel panicked: {headline}")
+    def __init__(self, report: CrashReport) -> None:
+        self.report = report
+        self.headline = report.headline
+        self.evidence = report.text
+        self.fingerprint = report.fingerprint
+        super().__init__(f"the guest's kernel panicked: {report.headline}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Target(ABC):
     def key(self) -> str:
         """Identifies image and kernel by content."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Digests of the blobs in the store that its machines read as they run."""
+        return ()
+
     @abstractmethod
     def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
         """Return the machine this target runs on."""
@@ -79,10 +87,15 @@ class Target(ABC):
         Raises HarnessError when it is not the kernel that was asked for.
         """
 
-    def collect_panic(self, guest: Guest, headline: str) -> str:
-        """Return what a panicked guest has to say; called once, with the console at the panic's first line."""
-        del headline
-        return "\n".join(guest.console.tail())
+    def confirms_panic(self, guest: Guest) -> bool:
+        """Tell whether the kernel is really dead: any program can print a panic's first line on the console."""
+        del guest
+        return True
+
+    def collect_panic(self, guest: Guest, headline: str, start: int) -> CrashReport:
+        """Return what a panicked guest has to say; called once, START is where HEADLINE begins on the console."""
+        del start
+        return CrashReport(headline, sections=(("console", "\n".join(guest.console.tail())),))
 
 
 class Guest:
@@ -102,6 +115,7 @@ class Guest:
         self._console: Console | None = None
         self._ssh: SshConnection | None = None
         self._panic: KernelPanicError | None = None
+        self._innocent = 0  # up to here the console holds no panic, only what looks like one
         self.identity = ""
 
     def another(self) -> Guest:
@@ -173,10 +187,12 @@ class Guest:
         if self._panic is not None:
             raise self._panic
         console = self.console
-        if (found := self.target.panic.search(console.text())) is not None:
-            headline = found[0].strip()
-            self._panic = KernelPanicError(headline, self.target.collect_panic(self, headline))
-            raise self._panic
+        while (found := self.target.panic.search(console.text(), self._innocent)) is not None:
+            if self.target.confirms_panic(self):
+                report = self.target.collect_panic(self, found[0].strip(), found.start())
+                self._panic = KernelPanicError(report)
+                raise self._panic
+            self._innocent = found.end()
         self.machine.check()
 
     def keep_console(self, destination: Path) -> None:

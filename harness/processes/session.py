@@ -10,7 +10,7 @@ import shutil
 import socket
 import struct
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +22,16 @@ from harness.machine.qemu import MachineState, qemu_version
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import build_executor
 from harness.processes.hub import Hub
-from harness.store import Store
+from harness.processes.vocabulary import Clock
+from harness.store import Store, digest_of
 
 _FOLDER = "/tmp/dfly-harness"  # noqa: S108  (in the guest, which is ours alone)
 _PROGRAM, _SOCKET = f"{_FOLDER}/executor", f"{_FOLDER}/hub"
 HUB_PORT = 4080
 _CONNECT_DEADLINE = 20.0
+_CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
+_ENTROPY = 64  # bytes
+_O_WRONLY = 1
 _RETRY = 0.02
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
@@ -102,11 +106,20 @@ def _connect_hub(guest: Guest, token: str) -> Hub:
             time.sleep(_RETRY)
 
 
-def _set_clock(hub: Hub) -> None:
-    """Give the guest the host's time: its own stood still while it was saved."""
+def _freshen(hub: Hub) -> None:
+    """Give a resumed guest the host's time, as its own stood still, and randomness that no other guest has.
+
+    Raises HarnessError when the clock did not take it: such a guest is not what was saved.
+    """
     setter = hub.spawn()
     now = time.time_ns()
     setter.syscall("clock_settime", 0, struct.pack("<qq", now // 10**9, now % 10**9))
+    off = setter.clock_gettime(Clock.CLOCK_REALTIME) - time.time()
+    if abs(off) > _CLOCK_SLACK:
+        raise HarnessError(f"its clock is off by {off:.1f} s after it was set")
+    # Every guest resumed from one state would otherwise draw the same numbers.
+    with contextlib.suppress(OSError):
+        setter.write(setter.open("/dev/random", _O_WRONLY), secrets.token_bytes(_ENTROPY))
     setter.exit()
 
 
@@ -119,6 +132,16 @@ class Snapshot:
     identity: str
     boot_seconds: float
     disks: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    qemu: str = ""
+    ram_sha256: str = ""
+    ram_bytes: int = 0
+
+    def check(self) -> None:
+        """Raise HarnessError when the memory is not all there; `store verify` compares its digest, too."""
+        found = self.state.ram.stat().st_size if self.state.ram.exists() else 0
+        if self.ram_bytes and found != self.ram_bytes:
+            raise HarnessError(f"the saved memory has {found} bytes, not {self.ram_bytes}")
 
     @property
     def state(self) -> MachineState:
@@ -160,7 +183,12 @@ class Warmth:
             about = json.loads((folder / "warm.json").read_text())
         except (OSError, ValueError):
             return None
-        return Snapshot(folder, about["token"], about["identity"], about["boot_seconds"])
+        try:
+            return Snapshot(
+                folder, about["token"], about["identity"], about["boot_seconds"], ram_bytes=about.get("ram_bytes", 0)
+            )
+        except (KeyError, TypeError):
+            return None  # written by another version, or damaged: it is made again
 
     def snapshot(self, progress: Progress = lambda _: None) -> Snapshot:
         """Return the warm state, booting the target once if there is none yet.
@@ -193,7 +221,17 @@ class Warmth:
             seconds = round(time.monotonic() - started, 2)
             guest.keep_console(folder / "console.log")
             guest.machine.save(folder)
-            made = Snapshot(folder, token, guest.identity, seconds)
+            ram = folder / "ram"
+            made = Snapshot(
+                folder,
+                token,
+                guest.identity,
+                seconds,
+                needs=self._target.needs,
+                qemu=qemu_version(),
+                ram_sha256=digest_of(ram),
+                ram_bytes=ram.stat().st_size,
+            )
             about = {name: value for name, value in asdict(made).items() if name != "folder"}
             (folder / "warm.json").write_text(json.dumps(about))
             (folder / "warm.json").chmod(0o600)
@@ -201,7 +239,7 @@ class Warmth:
             shutil.rmtree(final, ignore_errors=True)  # half a snapshot cannot be there, a damaged one can
             (folder / ".owner").unlink()  # of a scratch folder, which it no longer is
             folder.rename(final)
-        return Snapshot(final, token, made.identity, seconds)
+        return replace(made, folder=final)
 
     def forget(self, snapshot: Snapshot) -> None:
         """Remove a snapshot that does not work, so that the next call makes another."""
@@ -246,9 +284,10 @@ class Session:
     def _from_snapshot(cls, warmth: Warmth, snapshot: Snapshot) -> Self:
         guest = warmth.guest()
         try:
+            snapshot.check()
             guest.resume(snapshot.state, snapshot.identity)
             hub = _connect_hub(guest, snapshot.token)
-            _set_clock(hub)
+            _freshen(hub)
         except BaseException:
             guest.stop()
             raise
