@@ -133,6 +133,7 @@ def test_pids_go_on_from_where_the_wrap_led(init: RemoteProcess, allocator: PidA
     allocator.rest_range(allocator.spare, 100)
     allocator.next_pid = PID_MAX + allocator.spare
     assert born(init, 10) == tuple(range(allocator.spare, allocator.spare + 10))
+    assert allocator.next_pid == allocator.spare + 10
 
 
 @needs_kernel

@@ -1,0 +1,189 @@
+"""Memory comes back: after thousands of cycles the kernel has as much of each kind in use as before."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from signal import SIGKILL
+
+import pytest
+
+from harness.processes import GuestError, RemoteProcess, fails_with
+from harness.processes.wire import Buffer
+
+from ._children import parked
+from ._help import NO_SUCH_ID, bury, eventually
+from ._kernel import Kernel
+from ._sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+
+#: Malloc types of what kern_proc.c and its callers allocate (kern_proc.c, kern_exec.c: MALLOC_DEFINE).
+KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC", "M_PARGS", "M_TEMP")
+CYCLES = 10_000
+#: What else happens in the guest meanwhile, and what a CPU keeps for itself, moves the counts by no more than this.
+SLACK = 40
+
+
+def expect_no_growth(kernel: Kernel, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
+    """Run PATTERN, which returns how many cycles it made, and compare; threads are disposed of a little later."""
+
+    def in_use() -> dict[str, int]:
+        return {kind: kernel.allocations(kind) for kind in kinds}
+
+    before = in_use()
+    cycles = pattern()
+    assert cycles > 5 * SLACK, f"only {cycles} cycles"
+
+    def grown() -> dict[str, int]:
+        return {kind: count - before[kind] for kind, count in in_use().items() if count > before[kind] + SLACK}
+
+    try:
+        eventually(lambda: not grown(), "the memory to be given back", seconds=5.0)
+    except Exception:
+        assert grown() == {}, f"allocations left after {cycles} cycles"
+        raise
+
+
+def repeatedly(process: RemoteProcess, mib: tuple[int, ...], new: bytes | None = None, room: int = 4096) -> int:
+    """Let PROCESS read (or write) MIB for half a second; return how often it did."""
+    name = struct.pack(f"<{len(mib)}i", *mib)
+    length = Buffer(struct.pack("<Q", room))
+    old = (Buffer(size=room), length) if new is None else (0, 0)
+    data = (Buffer(new), len(new)) if new is not None else (0, 0)
+    return process.repeat_until(fails_with("EXDEV"), "__sysctl", name, len(mib), *old, *data, seconds=0.5).count
+
+
+@kern_proc("proc_remove_zombie", "proc_userunmap", "leavepgrp")
+@pytest.mark.parametrize("kind", ["fork", "vfork"])
+def test_processes_are_freed(init: RemoteProcess, kernel: Kernel, kind: str) -> None:
+    """Fork, exit, wait (kern_exit.c: kern_wait)."""
+    expect_no_growth(kernel, lambda: init.storm(CYCLES, kind, record=False, seconds=120.0).count)
+
+
+@kern_proc("pgrel", "enterpgrp", "pgref", "sess_rele")
+def test_process_groups_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+    """A group of one's own, and back (kern_proc.c: pgrel)."""
+    child = init.fork()
+
+    def pattern() -> int:
+        for _ in range(CYCLES // 500):
+            calls = [child.start.setpgid(0, pgid) for _ in range(500) for pgid in (0, init.pid)]
+            calls[-1].result(60.0)
+        return CYCLES
+
+    expect_no_growth(kernel, pattern)
+
+
+@kern_proc("pgrel", "enterpgrp", "pgfind", "pgref")
+def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel: Kernel) -> None:
+    """The group found is released on every way out of setpgid() (kern_prot.c: sys_setpgid, enterpgrp)."""
+
+    def pattern() -> int:
+        for _ in range(40):
+            leader, member = init.fork(), init.fork()
+            leader.setpgid(0, 0)
+            member.setpgid(0, leader.pid)
+            outsider = init.fork()
+            outsider.setsid()
+            calls = [
+                *(member.start.setpgid(0, leader.pid) for _ in range(3)),
+                *(init.start.setpgid(member.pid, leader.pid) for _ in range(3)),
+                *(outsider.start.setpgid(outsider.pid, leader.pid) for _ in range(3)),
+                *(member.start.setpgid(0, outsider.pid) for _ in range(3)),
+                *(member.start.setpgid(0, NO_SUCH_ID) for _ in range(3)),
+                *(init.start.killpg(leader.pid, 0) for _ in range(3)),
+            ]
+            for call in calls:
+                with suppress(GuestError):  # EPERM, where that is the answer
+                    call.result(20.0)
+            bury(init, leader, member, outsider)
+        return 40 * 18
+
+    expect_no_growth(kernel, pattern, ("M_PGRP", "M_SESSION", "M_PROC"))
+
+
+@kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp", "leavepgrp")
+def test_sessions_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+    """Each with a group and a process of its own (kern_proc.c: sess_rele)."""
+    parent, each = init.fork(), 500
+
+    def pattern() -> int:
+        level = kernel.allocations("M_SESSION")
+        for _ in range(CYCLES // each):
+            leaders = parked(parent, each, sessions=True)
+            eventually(lambda: kernel.allocations("M_SESSION") >= level + each, "all of them to call setsid()", 60.0)
+            calls = [init.start.kill(pid, SIGKILL) for pid in leaders]
+            calls[-1].result(60.0)
+            parent.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=60.0)
+        return CYCLES
+
+    expect_no_growth(kernel, pattern)
+
+
+@kern_proc("lwpuserret")
+def test_threads_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+    """Those that end by themselves and those that their process ends (kern_exit.c: lwp_exit, reaplwps)."""
+
+    def pattern() -> int:
+        for _ in range(30):
+            child = init.fork()
+            threads = [child.thread() for _ in range(10)]
+            for thread in threads[:5]:
+                thread.exit()
+            bury(init, child)
+        return 300
+
+    expect_no_growth(kernel, pattern, ("M_LWP", "M_PROC"))
+
+
+@kern_proc("proc_usermap", "proc_userunmap")
+def test_shared_pages_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+    """With the process, at the latest (kern_proc.c: proc_userunmap)."""
+
+    def pattern() -> int:
+        for _ in range(250):
+            child = init.fork()
+            fd = child.open("/dev/upmap", os.O_RDWR)
+            at = child.syscall("mmap", 0, 65536, 3, 1, fd, 0, 0).wide
+            reading, writing = child.pipe()
+            child.syscall("write", writing, at, 8)
+            assert child.read(reading, 8) != bytes(8)
+            bury(init, child)
+        return 250
+
+    kinds = ("M_PROC", "M_UPMAP") if kernel.has("M_UPMAP") else ("M_PROC",)
+    expect_no_growth(kernel, pattern, kinds)
+
+
+@kern_proc("sysctl_kern_proc_args")
+def test_titles_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+    """The old one when a new one is set, the last one with the process (kern_proc.c: sysctl_kern_proc_args)."""
+
+    def pattern() -> int:
+        made = repeatedly(init, proc_mib(ARGS, init.pid), new=b"a title\0")
+        for _ in range(100):
+            child = init.fork()
+            child.sysctl.set_kern_proc_args(child.pid, b"a child's title\0")
+            child.sysctl.kern_proc_args(child.pid)
+            init.sysctl.kern_proc_args(child.pid)
+            bury(init, child)
+        return made
+
+    expect_no_growth(kernel, pattern)
+
+
+@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.parametrize("node", [(ALL,), (PID, 0), (PGRP, 0), (ARGS, 0), (CWD, 0), (PATHNAME, 0), (PATHNAME, -1)])
+def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: Kernel, node: tuple[int, ...]) -> None:
+    """Whichever node is read, and whether or not the answer fits (kern_proc.c)."""
+    mib = proc_mib(*(init.pid if part == 0 and place else part for place, part in enumerate(node)))
+    assert len(node) == 1 or mib[-1] in (init.pid, -1)
+
+    def pattern() -> int:
+        return repeatedly(init, mib, room=1 << 18) + repeatedly(init, mib, room=3)
+
+    expect_no_growth(kernel, pattern)

@@ -1,0 +1,194 @@
+"""Many at once: forks, exits, moves between groups, signals and scans that meet, and what must hold afterwards.
+
+What a race leaves behind shows on a machine with several CPUs above all (`--cpus 2`); with one CPU the same operations
+are interleaved.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from contextlib import suppress
+from itertools import pairwise
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
+
+import pytest
+
+from harness.processes import (
+    GuestError,
+    Handler,
+    Pending,
+    ProcessGone,
+    RemoteProcess,
+    fails_with,
+)
+
+from ._children import parked
+from ._help import bury, eventually, exists
+from ._kernel import CHAINS, Kernel
+from ._sysctl import ALL, proc_mib
+from .test_holds import poll, stalled
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+
+#: Somebody else may have begun a session meanwhile: the system may still be starting its last services.
+SLACK = 4
+KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC")
+
+
+def expect_order(init: RemoteProcess, kernel: Kernel) -> None:
+    """Look for traces of an accident: duplicates, contradictions between views, broken chains, eternal waiting."""
+    table = init.sysctl.kern_proc_all()
+    assert len(set(table.pids)) == len(table.pids)
+    for row in table:
+        if row.pid > 0 and not row.is_zombie:  # to getpgid(), 0 is the caller
+            with suppress(GuestError):  # it may have gone meanwhile
+                assert (init.getpgid(row.pid), init.getsid(row.pid)) == (row.pgid, row.sid)
+    heads = kernel.read(kernel.address("procglob"), kernel.size("procglob"))
+    stride = len(heads) // CHAINS
+    addresses = {row.paddr: row.pid for row in init.sysctl.kern_proc_all() if not row.is_kernel_thread}
+    for chain in range(CHAINS):
+        (first,) = struct.unpack_from("<Q", heads, chain * stride)
+        assert first == 0 or addresses.get(first, chain) % CHAINS == chain
+    eventually(lambda: stalled(init) == [], "whoever waits for a hold to go on")
+
+
+def settle(calls: list[Pending[None]]) -> int:
+    """Wait for all CALLS, whatever their outcome; return how many succeeded."""
+    succeeded = 0
+    for call in calls:
+        try:
+            call.result(60.0)
+        except (GuestError, ProcessGone):
+            continue
+        succeeded += 1
+    return succeeded
+
+
+@kern_proc("proc_makepid", "proc_add_allproc", "proc_remove_zombie")
+@pytest.mark.parametrize("kinds", [("fork", "fork", "fork"), ("vfork", "vfork", "fork")])
+def test_parallel_storms_share_the_pids_without_a_clash(init: RemoteProcess, kernel: Kernel, kinds: list[str]) -> None:
+    """3 x 700 children, no pid twice: each is refused for ten seconds after its first use (kern_proc.c)."""
+    stormers = [init.fork() for _ in kinds]
+    storms = [one.start.storm(700, kind, seconds=8.0) for one, kind in zip(stormers, kinds, strict=True)]
+    results = [storm.result(60.0) for storm in storms]
+    assert [result.error for result in results] == [None] * len(kinds)
+    pids = [pid for result in results for pid in result.pids]
+    assert len(set(pids)) == len(pids) > 100
+    for result in results:
+        assert all(before.reaped <= after.forked + 0.001 for before, after in pairwise(result.records))
+    expect_order(init, kernel)
+
+
+@kern_proc("enterpgrp", "leavepgrp", "fixjobc", "pgfind", "pgrel", "sysctl_kern_proc")
+def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel: Kernel) -> None:
+    """6 processes, 1,500 moves and 600 group signals against two scans and a storm (kern_proc.c: enterpgrp, pgrel)."""
+    leaders, movers = [init.fork() for _ in range(2)], [init.fork() for _ in range(4)]
+    before = {kind: kernel.allocations(kind) for kind in KINDS}
+    for process in (*leaders, *movers):
+        process.sigaction(SIGUSR1, Handler.LOG)
+    for leader in leaders:
+        leader.setpgid(0, 0)
+    homes = [init.pid, *(leader.pid for leader in leaders), 0]
+    reader, stormer, sender = init.fork(), init.fork(), init.fork()
+    poll(reader, proc_mib(ALL), 60.0)
+    storm = stormer.start.storm(5000, record=False, seconds=3.0)
+    moves, signals = [], []
+    for turn in range(1500):
+        mover = movers[turn % 4]
+        mover_or_parent = mover if turn % 3 else init
+        moves.append(mover_or_parent.start.setpgid(mover.pid, homes[turn * 7 // 4 % 4]))
+        if turn % 5 < 2:
+            signals.append(sender.start.killpg(homes[turn % 3 or 1], SIGUSR1))
+    assert settle(moves) > 1400
+    assert settle(signals) > 500
+    assert storm.result(60.0).error is None
+    init.kill(reader.pid, SIGKILL)
+    for mover in movers:
+        mover.setpgid(0, init.pid)
+    assert {init.getpgid(mover.pid) for mover in movers} == {init.pid}
+    expect_order(init, kernel)
+    init.wait4(reader.pid)
+    bury(init, stormer, sender, *leaders, *movers)
+    eventually(
+        lambda: all(kernel.allocations(kind) <= count + SLACK for kind, count in before.items()),
+        "the memory to be given back",
+    )
+
+
+@kern_proc("fixjobc", "orphanpg", "proc_move_allproc_zombie", "proc_remove_zombie", "leavepgrp")
+def test_whole_families_end_at_the_same_time(init: RemoteProcess, kernel: Kernel) -> None:
+    """40 families of three generations, in two groups, some stopped: all are reaped (kern_exit.c: exit1)."""
+    chance = random.Random(1)  # noqa: S311  (reproducible on purpose)
+    init.sigaction(SIGHUP, Handler.IGNORE)  # its group will be orphaned with a stopped member now and then
+    for _ in range(40):
+        end_a_family(init, chance)
+    expect_order(init, kernel)
+
+
+def end_a_family(init: RemoteProcess, chance: random.Random) -> None:
+    """Make a child with two children that have a child each; let all of them end at once, in any order."""
+    parent = init.fork()
+    child, other = parent.fork(), parent.fork()
+    grandchildren = [child.fork(), other.fork()]
+    family = [child, other, *grandchildren]
+    child.setpgid(0, 0)
+    grandchildren[1].setpgid(0, 0)
+    if chance.random() < 0.5:
+        init.start.kill(grandchildren[0].pid, SIGSTOP)
+    leaving = [parent, *family]
+    chance.shuffle(leaving)
+    for process in leaving:
+        process.start.exit(7)
+        if process is child:
+            init.start.killpg(child.pid, SIGKILL)
+    for process in family:
+        init.start.kill(process.pid, SIGKILL)
+    assert init.start.wait4(parent.pid).result(30.0).exit_status == 7
+    eventually(lambda: not any(exists(init, process.pid) for process in family), "the orphans to be reaped")
+
+
+@kern_proc("enterpgrp", "sess_rele", "pgrel", "inferior")
+def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
+    init: RemoteProcess, kernel: Kernel
+) -> None:
+    """60 children that call setsid(), are moved, stopped, continued and killed at once (kern_proc.c: enterpgrp)."""
+    level = max(kernel.allocations("M_SESSION"), kernel.allocations("M_PGRP")) + SLACK
+    for turn in range(20):
+        children = [init.fork() for _ in range(3)]
+        for child in children:
+            child.start.setsid()
+            init.start.setpgid(child.pid, 0 if turn % 2 else children[0].pid)
+            init.start.kill(child.pid, SIGSTOP)
+            child.start.setpgid(0, 0)
+            init.start.kill(child.pid, SIGCONT)
+            init.start.kill(child.pid, SIGKILL)
+        for child in children:
+            assert init.start.wait4(child.pid).result(30.0).signal == SIGKILL
+    expect_order(init, kernel)
+    eventually(
+        lambda: max(kernel.allocations("M_SESSION"), kernel.allocations("M_PGRP")) <= level,
+        "the memory to be given back",
+    )
+
+
+@kern_proc("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
+def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Kernel) -> None:
+    """4 threads reap 400 children while others signal them and read the table (kern_exit.c: kern_wait)."""
+    reaping = init.fork()
+    threads = [reaping.thread() for _ in range(4)]
+    reader = init.fork()
+    poll(reader, proc_mib(ALL), 60.0)
+    for _ in range(4):
+        children = parked(reaping, 100)
+        reapers = [
+            thread.start.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=60.0) for thread in threads
+        ]
+        kills = [init.start.kill(pid, SIGKILL) for pid in children for _ in range(2)]
+        settle(kills)
+        assert all(reaper.result(60.0).met for reaper in reapers)
+        assert not set(children) & set(init.sysctl.kern_proc_all().pids)
+    init.kill(reader.pid, SIGKILL)
+    expect_order(init, kernel)
+    bury(init, reaping)
