@@ -94,10 +94,9 @@ class Scheduler:
         self.settle()
         return call
 
-    def withdraw(self, call: Call) -> None:
-        """Forget a call that has not been made, or does not return."""
-        if call in call.proc.calls:
-            call.proc.calls.remove(call)
+    def is_blocked(self, proc: Proc) -> bool:
+        """Whether a call of PROC sleeps in the kernel."""
+        return bool(proc.calls) and proc.calls[0].state is State.BLOCKED
 
     def notify(self, proc: Proc) -> None:
         """signotify(): PROC has a signal to look at."""

@@ -29,6 +29,7 @@ class Kernel:
             "security.ps_showallthreads": 1,
             "kern.ps_argsopen": 1,
             "kern.ps_arg_cache_limit": 256,
+            "hw.ncpu": 1,
             "kern.maxproc": MAXPROC,
             "kern.maxprocperuid": MAXPROC // 4,
         }

@@ -182,7 +182,7 @@ class OracleProcess:
         call = self._submit("vfork()", vfork)
         if children:
             return children[0]
-        if call.state is State.QUEUED:
+        if call.state in (State.QUEUED, State.BLOCKED):
             stopped = self._proc.stat is ProcStat.SSTOP
             raise ProcessStopped(str(self), "vfork()") if stopped else OracleWouldBlock(str(self), "vfork()")
         return OraclePending[Self](self, "vfork()", call, ends=False).outcome()
@@ -225,7 +225,7 @@ class OracleProcess:
     def execve(
         self, path: str, argv: Sequence[str | bytes] | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        """Run another program, which is no longer driven: /bin/sleep and the like never end, /usr/bin/true does."""
+        """Run another program, which is no longer driven: `true` and `sleep 0` end at once, the others never."""
         vector = [arg.encode() if isinstance(arg, str) else arg for arg in ([path] if argv is None else argv)]
 
         def execve(k: Kernel, proc: Proc) -> None:
@@ -233,7 +233,7 @@ class OracleProcess:
                 raise Errno("ENOENT")
             lifecycle.exec_program(k, proc, path, vector)
             proc.driven = False
-            if path == "/usr/bin/true":
+            if path == "/usr/bin/true" or (path == "/bin/sleep" and vector[-1] == b"0"):
                 lifecycle.exit1(k, proc, 0)
 
         self.execute(f"execve({path!r})", execve, ends=True)

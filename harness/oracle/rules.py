@@ -254,6 +254,14 @@ class Rules:
         """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0."""
         return query == "all" and bool(k.variables["security.ps_showallthreads"])
 
+    def sysctl_arguments(self, kind: str) -> int:
+        """sysctl_kern_proc*(): how many components follow the node; any other number is EINVAL."""
+        return 0 if kind == "all" else 1
+
+    def size_slop(self) -> int:
+        """sysctl_kern_proc(): a size query of a table adds room for processes born meanwhile."""
+        return 5
+
     def shows_args(self, k: Kernel, viewer: Credentials, proc: Proc) -> bool:
         """kern.ps_argsopen=0 hides arguments and directory of what one may not touch."""
         return bool(k.variables["kern.ps_argsopen"]) or not self.trespasses(viewer, proc.cred)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.oracle import views
 from harness.oracle.kernel import Kernel
-from harness.oracle.model import Proc
+from harness.oracle.mib import mib_of, sysctl
+from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import KinfoProc, ProcTable
 
 if TYPE_CHECKING:
     from harness.oracle.process import OracleProcess
 
 T = TypeVar("T")
+Mib = Sequence[int]
 
 
 class OracleSysctl:
@@ -28,13 +30,45 @@ class OracleSysctl:
     def _run(self, name: str, function: Callable[[Kernel, Proc], T]) -> T:
         return self._process.execute(f"sysctl({name})", function)
 
-    def get_int(self, name: str) -> int:
-        """Return an integer variable."""
-        return self._run(name, lambda k, _: views.get_int(k, name))
+    def raw(self, mib: Mib, size: int | None, new: bytes | None = None) -> tuple[bytes, int]:
+        """Make the call by number; return what was copied out and the length that was returned."""
 
-    def set_int(self, name: str, value: int) -> None:
-        """Set an integer variable."""
-        self._run(f"{name}={value}", lambda k, proc: views.set_int(k, proc, name, value))
+        def raw(k: Kernel, proc: Proc) -> tuple[bytes, int]:
+            data, length, cut_off = sysctl(k, proc, mib, size, new)
+            if cut_off:
+                raise Errno("ENOMEM")
+            return data, length
+
+        return self._run(".".join(map(str, mib)), raw)
+
+    def _raw(self, name: str | Mib, size: int | None, new: bytes | None = None) -> tuple[bytes, int]:
+        mib = mib_of(self._process.kernel, name) if isinstance(name, str) else name
+        return self.raw(mib, size, new)
+
+    def read(self, name: str | Mib, size: int | None = None) -> bytes:
+        """Return a variable's value; SIZE is the room offered in bytes (a page unless given)."""
+        return self._raw(name, size or 4096)[0]
+
+    def size(self, name: str | Mib) -> int:
+        """Return the length the kernel announces for a variable's value when no room is offered."""
+        return self._raw(name, None)[1]
+
+    def write(self, name: str | Mib, new: bytes) -> None:
+        """Set a variable."""
+        self._raw(name, None, new)
+
+    def get_int(self, name: str | Mib) -> int:
+        """Return an integer variable of 4 or 8 bytes."""
+        if isinstance(name, str):
+            return self._run(name, lambda k, _: views.get_int(k, name))
+        return int.from_bytes(self.read(name), "little", signed=True)
+
+    def set_int(self, name: str | Mib, value: int) -> None:
+        """Set an int variable of 4 bytes."""
+        if isinstance(name, str):
+            self._run(f"{name}={value}", lambda k, proc: views.set_int(k, proc, name, value))
+        else:
+            self.write(name, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def kern_proc_all(self, *, lwp: bool = False) -> ProcTable:
         """Return all processes and kernel threads."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from harness.oracle.encode import RECORD_SIZE
 from harness.oracle.lifecycle import PARGS_HEADER
 from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
@@ -12,9 +13,8 @@ from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcF
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
-RECORD_SIZE = 976  # bytes of struct kinfo_proc at the seed
 KERNEL_THREADS = ("idle_0", "softclock 0", "ithread 0", "syncer", "pagedaemon")
-READ_ONLY = frozenset({"kern.maxproc", "kern.osreldate"})
+READ_ONLY = frozenset({"kern.maxproc", "kern.osreldate", "hw.ncpu"})
 OSRELDATE = 400704
 
 Filter = Callable[[Proc], bool]
@@ -29,7 +29,7 @@ def kern_proc(k: Kernel, viewer: Proc, query: str, matches: Filter) -> ProcTable
         if rules.shows(k, viewer.cred, proc) and rules.lists_in_all(proc) and matches(proc)
     ]
     if rules.shows_kernel_threads(k, query):
-        rows += [_fill_kernel_thread(name) for name in KERNEL_THREADS]
+        rows += [_fill_kernel_thread(index, name) for index, name in enumerate(KERNEL_THREADS)]
     return ProcTable(rows)
 
 
@@ -130,6 +130,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
         lwp=KinfoLwp(
             pid=proc.pid,
             stat=LwpStat.LSRUN if proc is k.current else LwpStat.LSSLEEP,
+            wmesg=_wmesg(k, proc),
             siglist=frozenset(proc.notified),
             sigmask=proc.mask,
             comm=proc.comm,
@@ -148,7 +149,16 @@ def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
     )
 
 
-def _fill_kernel_thread(name: str) -> KinfoProc:
+def _wmesg(k: Kernel, proc: Proc) -> str:
+    """What its thread sleeps for: driven processes wait for the next request on a socket."""
+    if proc is k.current or proc.is_zombie:
+        return ""
+    if proc.waits_for_vfork is not None:
+        return "ppwait"
+    return "wait" if k.scheduler.is_blocked(proc) else "sbwait"
+
+
+def _fill_kernel_thread(index: int, name: str) -> KinfoProc:
     """fill_kinfo_proc_kthread(): a thread without a process has pid -1."""
     return KinfoProc(
         pid=-1,
@@ -158,31 +168,58 @@ def _fill_kernel_thread(name: str) -> KinfoProc:
         tpgid=0,
         tsid=0,
         lwp=KinfoLwp(pid=-1, tid=-1, stat=LwpStat.LSSLEEP, comm=name),
-        ktaddr=0xFFFFFFE020000000,
+        ktaddr=0xFFFFFFE020000000 + 0x400 * index,
         record_size=RECORD_SIZE,
     )
+
+
+def table(k: Kernel, viewer: Proc, kind: str, arguments: Sequence[int]) -> Sequence[KinfoProc]:
+    """One of the tables by the name of its node."""
+    if kind == "all":
+        return list(kern_proc_all(k, viewer))
+    if kind == "pid":
+        return kern_proc_pid(k, viewer, arguments[0])
+    if kind == "tty":
+        return list(kern_proc_tty(k, viewer))
+    filters = {"pgrp": kern_proc_pgrp, "uid": kern_proc_uid, "ruid": kern_proc_ruid}
+    return list(filters[kind](k, viewer, arguments[0]))
+
+
+#: Variables that are not kept in Kernel.variables.
+SPECIAL = ("kern.osreldate", "kern.pid_domain_skips", "kern.pid_inner_skips", "kern.randompid")
 
 
 def get_int(k: Kernel, name: str) -> int:
     """Read an integer variable."""
     pids = k.pids
-    known = {
-        "kern.randompid": pids.randompid,
-        "kern.pid_domain_skips": pids.domain_skips & 0xFFFFFFFF,
-        "kern.pid_inner_skips": pids.inner_skips & 0xFFFFFFFF,
-        "kern.osreldate": OSRELDATE,
-        **k.variables,
-    }
-    if name not in known:
+    if name == "kern.osreldate":
+        return OSRELDATE
+    if name == "kern.randompid":
+        return pids.randompid
+    if name == "kern.pid_domain_skips":
+        return _signed(pids.domain_skips)
+    if name == "kern.pid_inner_skips":
+        return _signed(pids.inner_skips)
+    if name not in k.variables:
         raise Errno("ENOENT")
-    return known[name]
+    return k.variables[name]
+
+
+def _signed(value: int) -> int:
+    """A u_int as a reader of ints sees it."""
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def require_writable(k: Kernel, viewer: Proc, name: str) -> None:
+    """sysctl_root(): EPERM for what can only be read, and for those who are not root."""
+    if name in READ_ONLY or not k.rules.may_write_sysctl(viewer.cred):
+        raise Errno("EPERM")
 
 
 def set_int(k: Kernel, viewer: Proc, name: str, value: int) -> None:
-    """Write an integer variable (kern_sysctl.c: sysctl_root())."""
+    """Write an integer variable."""
     get_int(k, name)
-    if name in READ_ONLY or not k.rules.may_write_sysctl(viewer.cred):
-        raise Errno("EPERM")
+    require_writable(k, viewer, name)
     if name == "kern.randompid":
         k.pids.set_randompid(value)
     elif name == "kern.pid_domain_skips":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.oracle.process import OracleProcess
+from harness.oracle.rules import HASH_SIZE
 
 
 class OracleAllocator:
@@ -75,6 +76,13 @@ class OracleAllocator:
         assert child.pid == pid, f"asked for the free pid {pid}, given {child.pid}"
         self.next_pid = pid + 500
         return child
+
+    def one_in_each_chain(self, parent: OracleProcess, *, sessions: bool = False) -> list[int]:
+        """Return the pids of children that stay as they are: with each remainder modulo 256 at least one."""
+        count = HASH_SIZE + 16
+        self.rest_range(self.spare, 2 * count)
+        self.next_pid = self.spare
+        return parent.spawn_many(count, paused=True, sessions=sessions)
 
     def watched_by(self, process: OracleProcess) -> OracleAllocator:
         """Return the same allocator, looked at by another process."""

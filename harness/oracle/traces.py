@@ -1,0 +1,247 @@
+"""Traces: sequences of system calls as small numbers, so that they can be generated, shortened, stored and replayed.
+
+A step says which operation, who and, by up to three numbers, whom and how.  The numbers choose among what there is at
+that moment, so any sequence of steps makes sense.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.processes.vocabulary import Handler, RforkFlag, SigFlag, SigHow
+
+MAX_PROCESSES = 12
+
+SIGNALS = (
+    0, "SIGHUP", "SIGKILL", "SIGTERM", "SIGSTOP", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGCONT", "SIGCONT", "SIGCONT",
+    "SIGUSR1", "SIGCHLD", "SIGWINCH", "SIGINFO", "SIGABRT", 40, 100, 129, -1,
+)  # fmt: skip
+DEADLY = ("SIGHUP", "SIGKILL", "SIGTERM", "SIGUSR1", "SIGABRT", 100)
+HARMLESS = (0, "SIGWINCH", "SIGINFO", 40, 129, -1)
+DISPOSITION_SIGNALS = (
+    "SIGCHLD", "SIGCHLD", "SIGCHLD", "SIGHUP", "SIGCONT", "SIGTERM", "SIGUSR1", "SIGTSTP", "SIGWINCH", "SIGKILL", 0,
+)  # fmt: skip
+FLAGS = (
+    SigFlag(0), SigFlag.SA_RESTART, SigFlag.SA_NOCLDSTOP, SigFlag.SA_NOCLDWAIT, SigFlag.SA_RESETHAND,
+    SigFlag.SA_NODEFER, SigFlag.SA_NOCLDSTOP | SigFlag.SA_RESTART,
+)  # fmt: skip
+MASKS: tuple[tuple[str, ...], ...] = (
+    (), ("SIGCHLD",), ("SIGCONT",), ("SIGHUP", "SIGTERM"), ("SIGTSTP", "SIGUSR1"), ("SIGSTOP", "SIGKILL"),
+)  # fmt: skip
+UIDS = (0, 61_001, 61_002, -1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that happens: which operation, and four numbers that choose who, whom and how."""
+
+    operation: str
+    who: int = 0
+    a: int = 0
+    b: int = 0
+    c: int = 0
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A process as an argument: its pid, which differs between two worlds.  `negative` for a process group."""
+
+    index: int
+    negative: bool = False
+
+    def __str__(self) -> str:
+        return f"-P{self.index}" if self.negative else f"P{self.index}"
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A step made concrete: the method to call and its arguments, Refs among them.  `kind` tells what it returns."""
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    kind: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method}({', '.join(map(_argument_text, self.arguments))})"
+
+
+class Situation(Protocol):
+    """What the choice of a deed depends on."""
+
+    @property
+    def population(self) -> int:
+        """How many processes there have ever been."""
+
+    def is_nobody(self, index: int) -> bool:
+        """Whether a process has lost all privileges, so that it may broadcast signals."""
+
+    def has_undelivered(self, index: int) -> bool:
+        """Whether a signal waits for a process that does not block it: then it can fork only in circles."""
+
+    def members(self, who: int, whom: int | Ref) -> int:
+        """How many living processes a signal to a group, the caller's own for 0, everybody for -1, would reach."""
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether a call has not returned."""
+
+
+Chooser = Callable[[Situation, int, Step], "Deed | None"]
+
+
+def save_trace(file: Path, why: str, steps: Sequence[Step]) -> None:
+    """Write a trace with a sentence that says what it is about."""
+    lines = ",\n    ".join(json.dumps(asdict(step)) for step in steps)
+    file.write_text(f'{{\n  "why": {json.dumps(why)},\n  "steps": [\n    {lines}\n  ]\n}}\n')
+
+
+def load_trace(file: Path) -> tuple[str, list[Step]]:
+    """Read a trace; return what it is about, and its steps."""
+    content = json.loads(file.read_text())
+    return content["why"], [Step(**step) for step in content["steps"]]
+
+
+def choose(situation: Situation, who: int, step: Step) -> Deed | None:
+    """Make STEP, taken by process WHO, concrete; None if it cannot be taken now."""
+    return OPERATIONS[step.operation](situation, who, step)
+
+
+def _argument_text(argument: object) -> str:
+    return str(argument.name) if isinstance(argument, Handler | SigHow) else str(argument)
+
+
+# ---- Operations: from numbers to calls ---------------------------------------------------------------------------
+
+
+def _process(world: Situation, number: int) -> Ref:
+    return Ref(number % world.population)
+
+
+def _process_or(world: Situation, number: int, *others: Any) -> Any:
+    """Choose among OTHERS and all processes there have ever been."""
+    number %= world.population + len(others)
+    return others[number] if number < len(others) else Ref(number - len(others))
+
+
+def _fork(world: Situation, _who: int, _step: Step) -> Deed | None:
+    return Deed("fork", (), "process") if world.population < MAX_PROCESSES else None
+
+
+def _fork_for_reaper(world: Situation, _who: int, _step: Step) -> Deed | None:
+    flags = RforkFlag.RFPROC | RforkFlag.RFFDG | RforkFlag.RFNOWAIT
+    return Deed("rfork", (flags,), "process") if world.population < MAX_PROCESSES else None
+
+
+def _vfork(world: Situation, who: int, _step: Step) -> Deed | None:
+    # Unlike fork(), it is not made through .start, so it must not be one that does not return.
+    return Deed("vfork") if world.population < MAX_PROCESSES and not world.has_undelivered(who) else None
+
+
+def _exit(world: Situation, who: int, step: Step) -> Deed | None:
+    # Without P0 there is less to see: it leaves more rarely.
+    return Deed("exit", ((step.a * 51) & 0xFF,)) if who or step.b % 4 == 0 else None
+
+
+def _wait4(world: Situation, _who: int, step: Step) -> Deed | None:
+    whom = _process_or(world, step.a, -1, -1, 0)
+    if isinstance(whom, Ref) and step.c % 3 == 0:
+        whom = Ref(whom.index, negative=True)
+    options = (1, 1, 0, 3, 5, 7, 6, 8)[step.b % 8]
+    return Deed("wait4", (whom, options))
+
+
+def _setpgid(world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("setpgid", (_process_or(world, step.a, 0), _process_or(world, step.b, 0, 0, -1, 1)))
+
+
+def _kill(world: Situation, who: int, step: Step) -> Deed | None:
+    return Deed("kill", (_process(world, step.a), SIGNALS[step.b % len(SIGNALS)]))
+
+
+def _killpg(world: Situation, who: int, step: Step) -> Deed | None:
+    whom = _process_or(world, step.a, 0, *((-1,) if world.is_nobody(who) else ()))
+    whom = Ref(whom.index, negative=True) if isinstance(whom, Ref) else whom
+    signal = SIGNALS[step.b % len(SIGNALS)]
+    # Who of several dies first, and which of several children is ready when a waiting parent runs, is nobody's promise.
+    if world.somebody_waits and signal not in HARMLESS:
+        return None
+    if signal in DEADLY and world.members(who, whom) > 1:
+        return None
+    return Deed("kill", (whom, signal))
+
+
+def _sigaction(_world: Situation, _who: int, step: Step) -> Deed | None:
+    number = DISPOSITION_SIGNALS[step.a % len(DISPOSITION_SIGNALS)]
+    handler = (Handler.LOG, Handler.IGNORE, Handler.DEFAULT)[step.b % 3]
+    return Deed("sigaction", (number, handler, FLAGS[step.c % len(FLAGS)], MASKS[step.b // 3 % len(MASKS)]))
+
+
+def _sigprocmask(_world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("sigprocmask", (tuple(SigHow)[step.a % 3], MASKS[step.b % len(MASKS)]))
+
+
+def _uids(_world: Situation, _who: int, step: Step) -> Deed | None:
+    one, two, three = (UIDS[number % len(UIDS)] for number in (step.a, step.b, step.c))
+    some = 61_001 if one == -1 else one  # a whole process of user -1 would be too strange
+    deeds = (
+        Deed("setuid", (some,)),
+        Deed("seteuid", (some,)),
+        Deed("setreuid", (one, two)),
+        Deed("setresuid", (one, two, three)),
+    )
+    return deeds[step.a // len(UIDS) % 4]
+
+
+def _plain(method: str, kind: str | None = None) -> Chooser:
+    return lambda _world, _who, _step: Deed(method, (), kind)
+
+
+def _about(method: str, kind: str | None = None) -> Chooser:
+    return lambda world, _who, step: Deed(method, (_process_or(world, step.a, 0),), kind)
+
+
+def _query(world: Situation, _who: int, step: Step) -> Deed | None:
+    kind = ("kern_proc_pid", "kern_proc_pgrp", "kern_proc_uid", "kern_proc_ruid", "kern_proc_all")[step.a % 5]
+    if kind == "kern_proc_all":
+        return Deed(kind, (), "table")
+    if kind in ("kern_proc_uid", "kern_proc_ruid"):
+        return Deed(kind, (UIDS[step.b % 3],), "table")
+    return Deed(kind, (_process(world, step.b),), "table")
+
+
+def _setlogin(_world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("setlogin", (("somebody", "x" * 16, "x" * 17, "")[step.a % 4],))
+
+
+OPERATIONS: Mapping[str, Chooser] = {
+    "fork": _fork,
+    "rfork": _fork_for_reaper,
+    "vfork": _vfork,
+    "exit": _exit,
+    "reexec": _plain("reexec"),
+    "wait4": _wait4,
+    "setpgid": _setpgid,
+    "setsid": _plain("setsid", "pid"),
+    "getpgid": _about("getpgid", "pid"),
+    "getsid": _about("getsid", "pid"),
+    "getppid": _plain("getppid", "pid"),
+    "kill": _kill,
+    "killpg": _killpg,
+    "sigaction": _sigaction,
+    "sigprocmask": _sigprocmask,
+    "sigpending": _plain("sigpending"),
+    "signals": _plain("signals", "log"),
+    "uids": _uids,
+    "getlogin": _plain("getlogin"),
+    "setlogin": _setlogin,
+    "reap_acquire": _plain("procctl_reaper_acquire"),
+    "reap_release": _plain("procctl_reaper_release"),
+    "reap_status": _plain("procctl_reaper_status"),
+    "query": _query,
+}
+#: How often each operation comes.
+WEIGHTS: Mapping[str, int] = {"fork": 5, "exit": 4, "wait4": 6, "setpgid": 6, "kill": 7, "killpg": 3, "sigaction": 4}
