@@ -76,6 +76,7 @@ def assert_one_line(result: tuple[int, str, str], status: int, *parts: str) -> N
 COMMANDS = (
     (),
     ("run",),
+    ("compare",),
     ("image",),
     ("image", "import"),
     ("image", "list"),

@@ -1,0 +1,112 @@
+"""compare: the same suite on several kernels, with a statement of how sure the differences are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.campaigns.compare import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
+from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.config import share
+from harness.errors import UsageError
+from harness.guests.guest import MachineSize
+from harness.guests.targets import TargetChoice, resolve_target
+from harness.report.comparison import print_comparison, to_markdown
+from harness.report.terminal import make_console, progress_display
+from harness.store import Store
+
+_ORACLE = "oracle"
+_CONTROL = "control"
+_FILE_WIDTH = 160
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add compare."""
+    parser = add_command(
+        commands,
+        "compare",
+        "Run the same tests on several kernels and say what differs, and how sure that is.",
+        "dfly-harness compare stock fixed --repeat 5 --suite suites/regressions -k pathname --defects",
+    )
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        metavar="KERNEL",
+        help="kernels in the store, the first one being the baseline; 'oracle' and 'oracle:VARIANT' are the executable"
+        " specification and a wrong variant of it, 'control' the Linux guest",
+    )
+    add_target_options(parser)
+    parser.add_argument(
+        "--suite", metavar="PATH", action="append", default=[], help=f"tests (repeatable; default: {DEFAULT_SUITE})"
+    )
+    parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
+    parser.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of the suite on each (default: 1)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=0, help="machines side by side (default: by the CPUs)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the first run (default: 0)")
+    parser.add_argument(
+        "--confidence", metavar="P", type=float, default=CONFIDENCE, help=f"of every statement (default: {CONFIDENCE})"
+    )
+    parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
+    parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison's record to FILE")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write a table for a pull request to FILE")
+    parser.set_defaults(action=_compare)
+
+
+def _contender(word: str, options: argparse.Namespace, store: Store) -> Contender:
+    kind, colon, variant = word.partition(":")
+    if kind == _ORACLE:
+        given = f"--oracle={variant}" if colon else "--oracle"
+        return Contender(word, word, (given,))
+    if word == _CONTROL:
+        target = resolve_target(TargetChoice(control=True), store)
+        return Contender(word, target.key, ("--control",))
+    choice = replace(chosen_target(options), kernel=word)
+    target = resolve_target(choice, store)
+    image = ["--image", choice.image] if choice.image is not None else []
+    return Contender(word, target.key, (*image, "--kernel", word))
+
+
+def _plan(options: argparse.Namespace, store: Store, size: MachineSize) -> Plan:
+    if len(options.targets) < 2:
+        raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
+    if len(set(options.targets)) < len(options.targets):
+        raise UsageError("a kernel is named twice: comparing it with itself tells nothing")
+    if options.repeat < 1 or options.jobs < 0 or not 0.5 <= options.confidence < 1:
+        raise UsageError("--repeat is at least 1, --jobs not negative, --confidence from 0.5 to below 1")
+    if options.kernel is not None or options.control:
+        raise UsageError("name the kernels to compare as arguments: leave out --kernel and --control")
+    contenders = tuple(_contender(word, options, store) for word in options.targets)
+    only_environment = TargetChoice(environment=chosen_target(options).environment)
+    arguments = suite_arguments(only_environment, size, options.suite)
+    arguments += ["-k", options.expression] if options.expression is not None else []
+    arguments += ["--defects"] if options.defects else []
+    paths = [Path(path.partition("::")[0]) for path in options.suite] or [share() / DEFAULT_SUITE]
+    return Plan(contenders, tuple(arguments), options.seed, digest_of_tests(paths))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    store, size = Store(), chosen_size(options)
+    plan = _plan(options, store, size)
+    console = make_console()
+    jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // size.cpus))
+    campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh)
+    if known := campaign.known_runs(options.repeat):
+        console.print(f"{known} runs were made before and are used (--fresh makes them again)", markup=False)
+    with progress_display("compare") as progress:
+        comparison = campaign.run(options.repeat, options.confidence, progress)
+    comparison.suite = " ".join(options.suite) or DEFAULT_SUITE
+    record = options.json or campaign.folder / "comparison.json"
+    record.write_text(json.dumps(comparison.to_json(), indent=1) + "\n")
+    if options.markdown is not None:
+        options.markdown.write_text(to_markdown(comparison))
+    output = Console(highlight=False)
+    print_comparison(comparison, output if output.is_terminal else Console(highlight=False, width=_FILE_WIDTH))
+    console.print(f"record: {record}", markup=False, soft_wrap=True)
+    return comparison.exit_code

@@ -1,0 +1,138 @@
+"""A comparison for people: a table on the terminal, and markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.campaigns.compare import Comparison, TestComparison, counts
+from harness.campaigns.verdicts import Judgement, Tally, Verdict
+
+_STYLES = {
+    Verdict.BROKEN: "bold red",
+    Verdict.PANICKED: "bold red",
+    Verdict.FLAKY: "yellow",
+    Verdict.UNPROVEN: "yellow",
+    Verdict.FIXED: "green",
+}
+_COIN = 0.499  # less sure than a coin is not worth words
+_ORDER = (Verdict.PANICKED, Verdict.BROKEN, Verdict.FLAKY, Verdict.UNPROVEN, Verdict.FIXED, Verdict.NOT_RUN)
+
+
+def _rows(comparison: Comparison) -> list[TestComparison]:
+    """Return the tests that are worth a line, worst first."""
+
+    def rank(test: TestComparison) -> int:
+        return min(_ORDER.index(each.verdict) if each.verdict in _ORDER else len(_ORDER) for each in test.judgements)
+
+    # Not run anywhere, such as a test of another era, is no news.
+    told = [
+        test
+        for test in comparison.tests
+        if any(each.verdict is not Verdict.SAME or each.note for each in test.judgements)
+        and any(tally.runs for tally in test.tallies)
+    ]
+    return sorted(told, key=rank)
+
+
+def _short(test: str) -> str:
+    return test.removeprefix("suites/").removeprefix("conformance/").removeprefix("regressions/")
+
+
+def explain(judgement: Judgement, base: Tally, other: Tally, confidence: float) -> str:
+    """Return one sentence: what supports the verdict, or what it still needs."""
+    words = [judgement.note] if judgement.note else []
+    if judgement.confidence > _COIN:
+        difference = "worse" if judgement.is_broken else "better"
+        words.append(f"{difference} with {percent(judgement.confidence)} certainty")
+    if judgement.verdict in {Verdict.UNPROVEN, Verdict.FIXED, Verdict.FLAKY} or 0 < other.failures < other.runs:
+        high, low = other.interval(confidence).high, base.interval(confidence)
+        words.append(f"failure rate at most {percent(high)}, before {percent(low.low)} to {percent(low.high)}")
+    if judgement.verdict is Verdict.UNPROVEN or (judgement.is_broken and judgement.runs_needed):
+        needed = judgement.runs_needed
+        words.append(
+            f"{needed} repeats would settle it at {percent(confidence)}"
+            if needed
+            else "no number of repeats settles it"
+        )
+    return "; ".join(words)
+
+
+def percent(share: float) -> str:
+    """Return SHARE in percent with as many digits as tell it from 0 and 100."""
+    for digits in range(4):
+        text = f"{100 * share:.{digits}f}"
+        if float(text) not in {0.0, 100.0} or share in {0.0, 1.0}:
+            return f"{text}%"
+    return "<0.001%" if share < 0.5 else ">99.999%"
+
+
+def summary(comparison: Comparison) -> Iterator[str]:
+    """Yield one line per contender after the baseline."""
+    for number, contender in enumerate(comparison.contenders[1:], 1):
+        if why := comparison.prevented(number):
+            yield f"{contender.name}: NOT COMPARED: {why}"
+            continue
+        shown = [f"{count} {verdict}" for verdict, count in counts(comparison, number).items()]
+        yield f"{contender.name}: {', '.join(shown) or 'no test'}"
+    if why := comparison.prevented(0):
+        yield f"{comparison.contenders[0].name} (the baseline): NOT RUN: {why}"
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Show the tests in which the kernels differ, and a summary."""
+    names = [contender.name for contender in comparison.contenders]
+    for number, name in enumerate(names):
+        console.print(f"{name}: {comparison.label(number)}", markup=False, soft_wrap=True)
+    rows = _rows(comparison)
+    if rows:
+        table = Table(pad_edge=False)
+        table.add_column("test", overflow="fold", ratio=3)
+        for name in names:
+            table.add_column(escape(name), overflow="fold", ratio=1)
+        table.add_column("what that says", overflow="fold", ratio=4)
+        for test in rows:
+            table.add_row(*_cells(test, comparison.confidence, names))
+        console.print(table)
+    for line in summary(comparison):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _cells(test: TestComparison, confidence: float, names: Sequence[str]) -> list[str]:
+    cells = [escape(_short(test.test)), str(test.tallies[0])]
+    remarks = []
+    for name, other, judgement in zip(names[1:], test.tallies[1:], test.judgements, strict=True):
+        style = _STYLES.get(judgement.verdict, "")
+        verdict = f"[{style}]{judgement.verdict}[/]" if style else str(judgement.verdict)
+        cells.append(f"{verdict}: {other}")
+        if said := explain(judgement, test.tallies[0], other, confidence):
+            remarks.append(escape(f"{name}: {said}" if len(names) > 2 else said))
+    return [*cells, "\n".join(remarks)]
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return the comparison as a table for a pull request."""
+    names = [contender.name for contender in comparison.contenders]
+    runs = len(comparison.runs[0])
+    lines = [f"### dfly-harness compare: {' / '.join(names)}", ""]
+    lines += [f"* **{name}**: {comparison.label(number)}" for number, name in enumerate(names)]
+    lines += ["", f"{runs} run{'s' * (runs != 1)} of each, confidence {percent(comparison.confidence)}.", ""]
+    lines += [f"* {line}" for line in summary(comparison)]
+    rows = _rows(comparison)
+    if rows:
+        lines += ["", f"| test | {' | '.join(names)} | |", "|---" * (len(names) + 2) + "|"]
+        for test in rows:
+            cells = [f"`{_short(test.test)}`", str(test.tallies[0])]
+            remarks = []
+            for name, other, judgement in zip(names[1:], test.tallies[1:], test.judgements, strict=True):
+                bold = "**" if judgement.is_broken else ""
+                cells.append(f"{bold}{judgement.verdict}{bold}: {other}")
+                if said := explain(judgement, test.tallies[0], other, comparison.confidence):
+                    remarks.append(f"{name}: {said}" if len(names) > 2 else said)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, "<br>".join(remarks)]) + " |")
+    else:
+        lines += ["", "No test tells them apart."]
+    return "\n".join(lines) + "\n"
