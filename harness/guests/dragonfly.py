@@ -17,8 +17,8 @@ from harness.guests.processors import describe, processors
 from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
-from harness.machine.description import Accelerator, Disk, MachineDescription
 from harness.machine.debuginfo import DebugInformation, FunctionTable
+from harness.machine.description import Accelerator, Disk, MachineDescription
 from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
 from harness.machine.elf import KernelIdentity, KernelSymbols, identify_kernel
 from harness.store import Store

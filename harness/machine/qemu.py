@@ -292,6 +292,23 @@ class Machine:
         """Let the virtual CPUs run (again)."""
         self.monitor.execute("cont")
 
+    def read_virtual(self, address: int, size: int, cpu: int = 0) -> bytes:
+        """Return SIZE bytes at ADDRESS in the address space that virtual CPU number CPU is in.
+
+        Raises HarnessError where nothing is mapped.
+        """
+        dump = self.folder / f"memory-{os.getpid()}-{threading.get_ident()}"
+        signed = address - (1 << 64) if address >> 63 else address  # QMP has no unsigned numbers
+        try:
+            self.monitor.execute("memsave", val=signed, size=size, filename=str(dump), cpu_index=cpu)
+            return dump.read_bytes()
+        finally:
+            dump.unlink(missing_ok=True)
+
+    def dump_memory(self, file: Path, *, deadline: float = _SAVE_DEADLINE) -> None:
+        """Write all of the guest's memory to FILE as an ELF core; raises HarnessError when that fails."""
+        self.monitor.execute("dump-guest-memory", deadline=deadline, paging=False, protocol=f"file:{file.resolve()}")
+
     def read_physical(self, address: int, size: int) -> bytes:
         """Return SIZE bytes of guest physical memory."""
         dump = self.folder / f"memory-{os.getpid()}-{threading.get_ident()}"
