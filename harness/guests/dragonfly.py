@@ -13,6 +13,7 @@ from harness.errors import HarnessError, UsageError
 from harness.guests.crash import CrashReport
 from harness.guests.ddb import Ddb, interrogate, parse_trace
 from harness.guests.guest import Guest, MachineSize, Target
+from harness.guests.hang import observe
 from harness.guests.processors import describe, processors
 from harness.guests.ssh import SshAccess
 from harness.images.base import BaseImage, disk_of
@@ -21,11 +22,13 @@ from harness.machine.debuginfo import DebugInformation, FunctionTable
 from harness.machine.description import Accelerator, Disk, MachineDescription
 from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
 from harness.machine.elf import KernelIdentity, KernelSymbols, identify_kernel
+from harness.machine.gdbstub import GdbStub
 from harness.store import Store
 
 # Between the first line of a panic and the moment when its variables show it.
 _DEATH_DEADLINE = 3.0
 _POLL = 0.02
+_BREAKS, _BREAK_DEADLINE = 3, 1.5
 # One of them is set in a kernel that has panicked or is in its debugger (kern_shutdown.c, ddb/db_trap.c).
 _SIGNS_OF_DEATH = ("panicstr", "db_active")
 
@@ -211,6 +214,39 @@ class DragonFlyTarget(Target):
             with contextlib.suppress(HarnessError):
                 report = report.located(DebugInformation(self.store.blob(self.kernel.debug)).source_line)
         return replace(report, seconds=round(time.monotonic() - began, 3))
+
+    def collect_hang(self, guest: Guest) -> CrashReport:
+        """Look at clock and CPUs, then break into DDB over the serial line and ask it who waits for what."""
+        began = time.monotonic()
+        symbols = KernelSymbols(self.store.blob(self.kernel.elf)) if self.kernel is not None else None
+        ticks = symbols.find("ticks") if symbols is not None else None
+
+        def clock() -> int:
+            assert ticks is not None
+            return int.from_bytes(guest.machine.read_physical(ticks.physical_address, 4), "little")
+
+        kernel, frames, texts = observe(guest.machine, self._functions(), clock if ticks is not None else None)
+        answers = [("console", "\n".join(guest.console.tail())), *texts]
+        with contextlib.suppress(HarnessError):
+            answers += self._break_in(guest, symbols)
+        report = CrashReport(kernel, frames, tuple(answers))
+        return replace(report, seconds=round(time.monotonic() - began, 3))
+
+    @staticmethod
+    def _break_in(guest: Guest, symbols: KernelSymbols | None) -> list[tuple[str, str]]:
+        # A BREAK on the line enters DDB where this is set; GENERIC leaves it at 0 (tty_cons.c).
+        if symbols is not None and (switch := symbols.find("break_to_debugger")) is not None:
+            with GdbStub(guest.machine.gdb_socket) as stub:
+                stub.write(switch.address, (1).to_bytes(4, "little"))
+        start = guest.console.position
+        # The first input after a resume may be taken for noise: its interrupt edge was before the saved moment.
+        for _ in range(_BREAKS):
+            guest.machine.monitor.execute("chardev-send-break", id="serial0")
+            if Ddb(guest.console).await_prompt(start, _BREAK_DEADLINE):
+                break
+        else:
+            return [("DDB", "(the kernel does not react to a break on its console)")]
+        return interrogate(guest.console, ("trace", "ps", "show tokens", "show pgrpdump"))
 
     def _functions(self) -> FunctionTable | None:
         return FunctionTable(self.store.blob(self.kernel.elf)) if self.kernel is not None else None

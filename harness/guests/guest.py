@@ -15,6 +15,7 @@ from typing import Self
 from harness.errors import DeadlineError, GuestLostError
 from harness.guests.console import Console
 from harness.guests.crash import CrashReport
+from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, observe
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.machine.accel import best_accelerator
 from harness.machine.description import Accelerator, MachineDescription
@@ -36,6 +37,16 @@ class KernelPanicError(GuestLostError):
         self.evidence = report.text
         self.fingerprint = report.fingerprint
         super().__init__(f"the guest's kernel panicked: {report.headline}")
+
+
+class GuestHangError(GuestLostError):
+    """The guest runs but answers nobody; `report` says what its kernel does meanwhile."""
+
+    def __init__(self, report: CrashReport) -> None:
+        self.report = report
+        self.evidence = report.text
+        self.fingerprint = report.fingerprint
+        super().__init__(f"the guest hangs: {report.headline}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,11 @@ class Target(ABC):
         del start
         return CrashReport(headline, sections=(("console", "\n".join(guest.console.tail())),))
 
+    def collect_hang(self, guest: Guest) -> CrashReport:
+        """Return what can be seen from outside of a guest that does not answer."""
+        kernel, frames, texts = observe(guest.machine, None, None)
+        return CrashReport(kernel, frames, (("console", "\n".join(guest.console.tail())), *texts))
+
 
 class Guest:
     """A booted target.  A context manager: leaving it stops the machine."""
@@ -115,6 +131,7 @@ class Guest:
         self._console: Console | None = None
         self._ssh: SshConnection | None = None
         self._panic: KernelPanicError | None = None
+        self._hang: GuestHangError | None = None
         self._innocent = 0  # up to here the console holds no panic, only what looks like one
         self.identity = ""
 
@@ -194,6 +211,22 @@ class Guest:
                 raise self._panic
             self._innocent = found.end()
         self.machine.check()
+
+    def probe(self, deadline: float = PROBE_DEADLINE) -> None:
+        """Return if the guest answers somebody within DEADLINE seconds: a newcomer to SSH, or Enter on the console.
+
+        Raises GuestHangError, with evidence, if it does not, and what check() raises.
+        """
+        self.check()
+        if self._hang is not None:
+            raise self._hang
+        if answers_ssh(self.machine.host_port(22), deadline):
+            return
+        self.check()  # it may have died of the probe
+        console = "; its console still answers" if answers_console(self.console) else ", nor does its console"
+        report = self.target.collect_hang(self)
+        self._hang = GuestHangError(replace(report, headline=f"SSH does not answer{console}; {report.headline}"))
+        raise self._hang
 
     def keep_console(self, destination: Path) -> None:
         """Copy the console's record to DESTINATION."""
