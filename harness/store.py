@@ -203,7 +203,7 @@ class Store:
         """Remove blobs no record refers to, and folders of dead processes; return the bytes freed.
 
         Warm states go when a blob they need is gone, or were saved by another QEMU than version QEMU.  THOROUGH also
-        removes half downloads and refused files.  What another command works on stays.
+        removes half downloads, refused files and damaged warm states.  What another command works on stays.
         """
         with self._in_use("blobs", fcntl.LOCK_EX, "other dfly-harness commands to end their imports"), self.lock():
             self.sweep()
@@ -215,7 +215,7 @@ class Store:
                         used.update(json.loads(record.read_text()).get("_blobs", {}).values())
                     except (ValueError, AttributeError):
                         raise HarnessError(f"{record} is damaged: nothing is pruned before it is removed") from None
-            freed = self._prune_snapshots(used, qemu)
+            freed = self._prune_snapshots(used, qemu, set(self.damaged_snapshots()) if thorough else set())
             if thorough:
                 freed += self._prune_downloads()
             for blob in self.folder("blobs").iterdir():
@@ -224,7 +224,7 @@ class Store:
                     blob.unlink()
             return freed
 
-    def _prune_snapshots(self, used: set[str], qemu: str | None) -> int:
+    def _prune_snapshots(self, used: set[str], qemu: str | None, damaged: set[str]) -> int:
         freed = 0
         for folder in self.folder("snapshots").iterdir():
             try:
@@ -232,7 +232,8 @@ class Store:
                 needed, saved_by = set(about.get("needs", ())), about.get("qemu")
             except (OSError, ValueError, AttributeError):
                 needed, saved_by = {"damaged"}, None
-            if needed <= used and (qemu is None or saved_by in {None, qemu}):
+            stale = qemu is not None and saved_by not in {None, "", qemu}
+            if needed <= used and not stale and folder.name not in damaged:
                 continue
             with contextlib.suppress(DeadlineError), self.lock(f"snapshot-{folder.name}", deadline=0):
                 freed += _size_of(folder)
@@ -258,7 +259,7 @@ class Store:
         for folder in sorted(self.folder("snapshots").iterdir()):
             try:
                 about = json.loads((folder / "warm.json").read_text())
-                sound = about.get("ram_sha256") in {None, digest_of(folder / "ram")}
+                sound = about.get("ram_sha256") in {None, "", digest_of(folder / "ram")}
             except (OSError, ValueError, AttributeError):
                 sound = False
             if not sound:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli.images import add_image_commands
 from harness.cli.kernels import add_build_command
 from harness.cli.options import add_command
 from harness.errors import ExitCode
-from harness.guests.ssh import load_private_key
-from harness.images.base import BaseImage, import_image
+from harness.images.base import BaseImage
+from harness.images.media import InstallationMedium
 from harness.kernels.artefact import Kernel, import_kernel
+from harness.machine.qemu import QEMU, qemu_version
 from harness.report.terminal import progress_display
 from harness.store import Record, Store
 
@@ -25,20 +28,11 @@ _Commands = argparse._SubParsersAction
 
 def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     """Add image, kernel and store."""
-    image = add_command(commands, "image", "Base images: import, list, show, remove.", "dfly-harness image list")
-    actions = image.add_subparsers(dest="image_command", required=True, metavar="ACTION")
-    parser = add_command(
-        actions,
-        "import",
-        "Seal a disk with a DragonFly system in the store.",
-        "dfly-harness image import base --disk disk.img --root ufs:vbd0 --ssh-key id_ed25519",
+    image = add_command(
+        commands, "image", "Base images: fetch, build, import, warm, list, show, remove.", "dfly-harness image releases"
     )
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--disk", type=Path, required=True, metavar="FILE", help="raw or qcow2 disk image")
-    parser.add_argument("--root", default="ufs:vbd0", metavar="FS:DEV", help="root file system (default: ufs:vbd0)")
-    parser.add_argument("--ssh-key", type=Path, required=True, metavar="FILE", help="private key that logs in")
-    parser.add_argument("--user", default="root", help="user to log in as (default: root)")
-    parser.set_defaults(action=_image_import)
+    actions = image.add_subparsers(dest="image_command", required=True, metavar="ACTION")
+    add_image_commands(actions)
     _add_record_commands(actions, BaseImage)
 
     kernel = add_command(commands, "kernel", "Kernels: build, import, list, show, remove.", "dfly-harness kernel list")
@@ -60,9 +54,9 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     store = add_command(commands, "store", "The store itself: prune, verify, path.", "dfly-harness store prune")
     actions = store.add_subparsers(dest="store_command", required=True, metavar="ACTION")
     add_command(actions, "path", "Print where the store is.", "dfly-harness store path").set_defaults(action=_path)
-    add_command(actions, "prune", "Remove what no image or kernel needs.", "dfly-harness store prune").set_defaults(
-        action=_prune
-    )
+    parser = add_command(actions, "prune", "Remove what no target needs.", "dfly-harness store prune")
+    parser.add_argument("--media", action="store_true", help="also remove the installation CDs that were fetched")
+    parser.set_defaults(action=_prune)
     add_command(actions, "verify", "Recompute every digest.", "dfly-harness store verify").set_defaults(action=_verify)
 
 
@@ -79,17 +73,6 @@ def _add_record_commands(actions: _Commands[argparse.ArgumentParser], kind: type
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _image_import(options: argparse.Namespace) -> int:
-    load_private_key(options.ssh_key)
-    store = Store()
-    with progress_display(f"image {options.name}") as progress:
-        progress("sealing the disk")
-        wanted = BaseImage(options.name, disk="", ssh_key="", root=options.root, user=options.user, imported=_now())
-        record = import_image(store, wanted, options.disk, options.ssh_key)
-    Console().print(f"image {record.name}: {record.filesystem}, root {record.root}, login {record.user}", markup=False)
-    return ExitCode.PASSED
 
 
 def _kernel_import(options: argparse.Namespace) -> int:
@@ -141,18 +124,25 @@ def _path(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    del options
-    Console().print(f"{Store().prune() >> 20} MiB freed")
+    store = Store()
+    if options.media:
+        for medium in store.all(InstallationMedium):
+            store.remove(InstallationMedium, medium.name)
+    version = qemu_version() if shutil.which(QEMU) else None
+    Console().print(f"{store.prune(thorough=True, qemu=version) >> 20} MiB freed")
     return ExitCode.PASSED
 
 
 def _verify(options: argparse.Namespace) -> int:
     del options
+    store = Store()
     with progress_display("store") as progress:
         progress("recomputing every digest")
-        damaged = Store().damaged_blobs()
-    for digest in damaged:
+        blobs, states = store.damaged_blobs(), store.damaged_snapshots()
+    for digest in blobs:
         Console().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
-    if not damaged:
+    for name in states:
+        Console().print(f"damaged: warm state {name}; dfly-harness store prune removes it", markup=False)
+    if not (blobs or states):
         Console().print("every blob is what its name says")
-    return ExitCode.HARNESS_FAILED if damaged else ExitCode.PASSED
+    return ExitCode.HARNESS_FAILED if blobs or states else ExitCode.PASSED

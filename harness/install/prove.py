@@ -124,11 +124,11 @@ class Proof:
     host_key: str
 
 
-def shut_down(running: Running, ssh: SshConnection, stages: Stages) -> None:
-    """Switch the guest off in order, so that its file systems are clean."""
+def shut_down(running: Running, ssh: SshConnection, stages: Stages, *, as_root: str = "") -> None:
+    """Switch the guest off in order, so that its file systems are clean; AS_ROOT goes before a command for root."""
     with stages.stage("shut down", running.console):
         with contextlib.suppress(GuestLostError):  # the connection may end before the command does
-            ssh.run("/bin/sh -c 'sync; /sbin/shutdown -p now'", deadline=_COMMAND_DEADLINE)
+            ssh.run(f"{as_root}/bin/sh -c 'sync; /sbin/shutdown -p now'", deadline=_COMMAND_DEADLINE)
         running.await_end(_SHUTDOWN_DEADLINE)
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-from harness.guests.guest import Progress
+from harness.guests.guest import Progress as Steps
 
 
 def make_console() -> Console:
@@ -18,7 +26,7 @@ def make_console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_display(title: str, console: Console | None = None) -> Iterator[Progress]:
+def progress_display(title: str, console: Console | None = None) -> Iterator[Steps]:
     """Show TITLE and the latest step with the time it takes: a spinner on a terminal, plain lines elsewhere."""
     console = make_console() if console is None else console
     started = time.monotonic()
@@ -32,3 +40,49 @@ def progress_display(title: str, console: Console | None = None) -> Iterator[Pro
     with console.status(escape(title)) as status:
         yield lambda step: status.update(escape(f"{title}: {step}"))
     console.print(escape(f"{title}: done in {time.monotonic() - started:.1f} s"))
+
+
+@contextlib.contextmanager
+def transfer_display(title: str, console: Console | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how much of a transfer is done, how fast, and how long it will take: a bar, or a line every few seconds."""
+    console = make_console() if console is None else console
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+            task = bars.add_task(escape(title), total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+        return
+    pace = _Pace()
+
+    def plain(done: int, total: int | None) -> None:
+        if text := pace.report(done, total, time.monotonic()):
+            console.print(escape(f"{title}: {text}"), soft_wrap=True)
+
+    yield plain
+
+
+class _Pace:
+    """Rate and time left of a transfer, every few seconds and at its end."""
+
+    EVERY = 5.0  # seconds
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None
+        self._shown = 0.0
+
+    def report(self, done: int, total: int | None, now: float) -> str | None:
+        """Return what to say at time NOW, in seconds; None when it is too soon."""
+        if self._start is None or done < self._start[1]:
+            self._start = (now, done)
+            self._shown = now
+            return None
+        if now - self._shown < self.EVERY and done != total:
+            return None
+        self._shown = now
+        began, first = self._start
+        rate = (done - first) / max(now - began, 1e-3)
+        text = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "") + f" MB, {rate / 1e6:.1f} MB/s"
+        if total and rate > 0 and done < total:
+            left = round((total - done) / rate)
+            text += f", {left // 60}:{left % 60:02d} left"
+        return text

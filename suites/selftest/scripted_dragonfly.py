@@ -14,14 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.sftp import SFTP_OK
 
 from harness.errors import DeadlineError, GuestLostError
 from harness.guests.console import Console
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import qemu_img
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True)
@@ -294,6 +299,34 @@ class _Server(paramiko.ServerInterface):
         return True
 
 
+class _Sink(paramiko.SFTPServerInterface):
+    """Takes files and forgets them; only their size is remembered, for it is asked for."""
+
+    def __init__(self, server: paramiko.ServerInterface, *args: object, **kwargs: object) -> None:
+        super().__init__(server, *args, **kwargs)
+        self._size = 0
+
+    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle:  # noqa: ARG002
+        sink = self
+
+        class Handle(paramiko.SFTPHandle):
+            """An open file."""
+
+            def write(self, offset: int, data: Buffer) -> int:
+                sink._size = offset + len(memoryview(data))
+                return SFTP_OK
+
+        return Handle(flags)
+
+    def stat(self, path: str) -> paramiko.SFTPAttributes:  # noqa: ARG002
+        attributes = paramiko.SFTPAttributes()
+        attributes.st_size = self._size
+        return attributes
+
+    def chattr(self, path: str, attr: paramiko.SFTPAttributes) -> int:  # noqa: ARG002
+        return SFTP_OK
+
+
 class Installed:
     """The installed system: console to `login:`, and SSH.
 
@@ -333,6 +366,7 @@ class Installed:
                 connection, _ = self._listener.accept()
                 transport = paramiko.Transport(connection)
                 transport.add_server_key(self._host_key)
+                transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Sink)
                 self._transports.append(transport)
                 with contextlib.suppress(paramiko.SSHException, EOFError):
                     transport.start_server(server=_Server(self))
