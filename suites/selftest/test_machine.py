@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.errors import GuestLostError, HarnessError, UsageError
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.machine import qemu
-from harness.machine.description import Disk, DiskFormat, MachineDescription
+from harness.machine.description import Disk, DiskFormat, DiskModel, MachineDescription
 from harness.machine.qemu import Machine, qemu_img
 from harness.store import Store
 
@@ -173,6 +174,7 @@ def test_a_machine_killed_from_outside_is_noticed(store: Store) -> None:
 
 _PROGRAM = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
@@ -221,3 +223,58 @@ def select_instant() -> None:
 
 def test_the_installed_qemu_has_a_version() -> None:
     assert qemu.qemu_version()[0].isdigit()
+
+
+class TestAttaching:
+    """Disks and CDs on QEMU's command line; QEMU itself says whether it likes them."""
+
+    @pytest.mark.parametrize("model", list(DiskModel))
+    def test_every_disk_model_is_one_that_qemu_takes(self, store: Store, tmp_path: Path, model: DiskModel) -> None:
+        file = tmp_path / "a,disk.img"
+        file.write_bytes(bytes(1 << 20))
+        disks = [Disk(file, DiskFormat.RAW, model), Disk(file, DiskFormat.RAW, model)]
+        with Machine(SMALL.with_disks(disks), store) as machine:
+            machine.start(paused=True)
+            shown = machine.monitor.human("info block")
+        assert "disk0" in shown
+        assert "disk1" in shown
+
+    def test_a_writable_disk_is_written_to_itself(self, store: Store, tmp_path: Path) -> None:
+        file = tmp_path / "disk.img"
+        file.write_bytes(bytes(1 << 20))
+        with Machine(SMALL.with_disks([Disk(file, DiskFormat.RAW, writable=True)]), store) as machine:
+            machine.start(paused=True)
+            assert str(file) in machine.monitor.human("info block")
+            assert not list(machine.folder.glob("disk*.qcow2"))
+
+    def test_cds_are_read_only_and_the_first_is_booted_from(self, store: Store, tmp_path: Path) -> None:
+        discs = []
+        for number in range(2):
+            disc = tmp_path / f"cd{number}.iso"
+            disc.write_bytes(bytes(1 << 20))
+            disc.chmod(0o444)
+            discs.append(disc)
+        description = replace(SMALL, cdroms=tuple(discs))
+        with Machine(description, store) as machine:
+            machine.start(paused=True)
+            shown = machine.monitor.human("info block")
+        assert shown.count("read-only") == 2
+        line = description.command_line()
+        assert "drive=cd0,bus=ide.1,unit=0,bootindex=0" in line
+        assert "drive=cd1,bus=ide.1,unit=1" in line
+
+    def test_a_machine_that_switches_itself_off_has_ended_well(self, store: Store) -> None:
+        with Machine(SMALL, store) as machine:
+            machine.start(paused=True)
+            with pytest.raises(DeadlineError, match="the machine to switch itself off"):
+                machine.await_end(0.1)
+            machine.monitor.execute("quit")
+            machine.await_end(10)
+
+    def test_a_machine_that_was_killed_has_not(self, store: Store) -> None:
+        with Machine(SMALL, store) as machine:
+            machine.start(paused=True)
+            assert machine.pid is not None
+            os.kill(machine.pid, signal.SIGKILL)
+            with pytest.raises(GuestLostError, match="killed by signal 9"):
+                machine.await_end(10)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -132,3 +134,65 @@ def test_a_lock_held_by_another_command_is_waited_for_and_named(store: Store) ->
 def test_too_little_space_is_said_before_anything_is_written(store: Store) -> None:
     with pytest.raises(HarnessError, match=r"no room for a whale: .* MiB free"):
         store.require_space(1 << 60, "a whale")
+
+
+class TestWarmStates:
+    """What the store knows about folders in `snapshots`."""
+
+    @staticmethod
+    def a_state(store: Store, name: str, *, needs: list[str], qemu: str = "7.2", ram: bytes = b"memory") -> None:
+        folder = store.folder("snapshots", name)
+        (folder / "ram").write_bytes(ram)
+        about = {"needs": needs, "qemu": qemu, "ram_sha256": hashlib.sha256(b"memory").hexdigest()}
+        (folder / "warm.json").write_text(json.dumps(about))
+
+    def test_prune_removes_those_whose_disk_or_kernel_is_gone(self, store: Store, tmp_path: Path) -> None:
+        kept = store.add_blob(a_file(tmp_path, "kept"))
+        store.put(Thing("one", content=kept))
+        self.a_state(store, "needed", needs=[kept])
+        self.a_state(store, "orphan", needs=[kept, "0" * 64])
+        assert store.prune() > len(b"memory")
+        assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["needed"]
+
+    def test_prune_removes_those_of_another_qemu(self, store: Store) -> None:
+        self.a_state(store, "old", needs=[], qemu="6.0")
+        self.a_state(store, "new", needs=[], qemu="7.2")
+        store.prune(qemu="7.2")
+        assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["new"]
+
+    def test_verify_finds_damaged_memory_and_a_thorough_prune_removes_it(self, store: Store) -> None:
+        self.a_state(store, "good", needs=[])
+        self.a_state(store, "bad", needs=[], ram=b"memorx")
+        store.folder("snapshots", "half")
+        assert store.damaged_snapshots() == ["bad", "half"]
+        store.prune(thorough=True)
+        assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["good"]
+
+    def test_prune_waits_for_a_state_that_is_being_made(self, store: Store) -> None:
+        self.a_state(store, "busy", needs=["0" * 64])
+        with store.lock("snapshot-busy"):
+            store.prune()
+        assert (store.home / "snapshots" / "busy").exists()
+
+
+def test_prune_waits_for_an_import_between_blob_and_record(store: Store, tmp_path: Path) -> None:
+    import threading
+
+    with store.adding():
+        pruner = threading.Thread(target=store.prune)
+        pruner.start()
+        blob = store.add_blob(a_file(tmp_path, "new"))
+        pruner.join(0.3)
+        assert pruner.is_alive()
+        store.put(Thing("one", content=blob))
+    pruner.join(10)
+    assert store.blob(blob).read_text() == "new"
+
+
+def test_prune_touches_nothing_while_a_record_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    blob = store.add_blob(a_file(tmp_path, "precious"))
+    store.put(Thing("one", content=blob))
+    (store.home / "kernels" / "one.json").write_text("{")
+    with pytest.raises(HarnessError, match=r"one\.json is damaged: nothing is pruned"):
+        store.prune()
+    assert store.blob(blob).exists()
