@@ -183,6 +183,58 @@ def test_a_store_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     assert_one_line(cli.run("image", "list"), 3, "DFLY_HARNESS_HOME")
 
 
+class TestFetching:
+    """The parts of `image fetch` and `image build` that need neither network nor machine."""
+
+    @pytest.fixture
+    def manifest(self, tmp_path: Path) -> Path:
+        """Return a manifest whose only mirror is a port on which nobody listens."""
+        file = tmp_path / "mine.toml"
+        file.write_text('release = "9.9.9"\nmirrors = ["http://127.0.0.1:1/"]\n[[media]]\nfile = "x.iso"\n')
+        return file
+
+    @pytest.fixture
+    def iso(self, tmp_path: Path) -> Path:
+        content = bytearray(1 << 17)
+        content[16 * 2048 + 1 : 16 * 2048 + 6] = b"CD001"
+        file = tmp_path / "x.iso"
+        file.write_bytes(content)
+        return file
+
+    def test_offline_names_the_file_to_bring(self, cli: Cli, manifest: Path) -> None:
+        result = cli.run("image", "fetch", str(manifest))
+        assert_one_line(result, 3, "no mirror can be reached", "bring x.iso", "--from x.iso")
+
+    def test_a_file_that_was_brought_is_pinned_and_said_so(self, cli: Cli, manifest: Path, iso: Path) -> None:
+        status, output, errors = cli.run("image", "fetch", str(manifest), "--from", str(iso))
+        assert status == 0, errors
+        assert "x.iso: in the store; sha256 pinned on first use" in output
+        assert "no published checksum of x.iso is known" in errors
+        assert cli.run("image", "fetch", str(manifest))[0] == 0, "nothing is fetched twice"
+
+    def test_prune_keeps_the_cd_unless_told(self, cli: Cli, manifest: Path, iso: Path) -> None:
+        cli.run("image", "fetch", str(manifest), "--from", str(iso))
+        assert cli.run("store", "prune")[0] == 0
+        assert len(list((cli.home / "blobs").iterdir())) == 1
+        assert cli.run("store", "prune", "--media")[0] == 0
+        assert list((cli.home / "blobs").iterdir()) == []
+
+    def test_an_unknown_release(self, cli: Cli) -> None:
+        assert_one_line(cli.run("image", "build", "3.1"), 2, "no release '3.1' is known (there: 6.4.2, ")
+
+    def test_an_impossible_disk(self, cli: Cli) -> None:
+        assert_one_line(cli.run("image", "build", "6.4.2", "--disk-size", "1"), 2, "a disk of 64 MiB")
+
+    def test_an_import_without_a_way_in(self, cli: Cli, disk: Path) -> None:
+        assert_one_line(cli.run("image", "import", "x", "--disk", str(disk)), 2, "say how to log in")
+
+    def test_releases_say_whose_checksum_is_trusted(self, cli: Cli) -> None:
+        status, output, _ = cli.run("image", "releases")
+        assert status == 0
+        assert "6.4.2" in output
+        assert "nobody: pinned on first use" in output
+
+
 @pytest.mark.on_vm
 class TestWithTheControlGuest:
     """What needs a machine that gets as far as starting; the parts of the control guest come from the user's cache."""
