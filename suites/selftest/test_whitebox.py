@@ -52,7 +52,7 @@ def test_layouts_come_from_the_debug_file(compiled: Path) -> None:
 
 @pytest.mark.parametrize("names", [{"proc", "pgrp"}, {"session"}])
 def test_a_structure_that_is_not_there_is_an_error(compiled: Path, names: set[str]) -> None:
-    with pytest.raises(UsageError, match="lacks (pgrp|session)"):
+    with pytest.raises(UsageError, match=r"lacks (pgrp|session)"):
         DebugInformation(compiled).layouts("kern_proc.c", frozenset(names))
 
 
@@ -77,21 +77,22 @@ PROCESSES, GROUPS, SESSIONS, HEADS, TERMINAL = 0x1000, 0x2000, 0x3000, 0x4000, 0
 
 
 class World:
-    """A small, sound process table: init (1), a leader (6) with a child (7) in its group, and a zombie (9)."""
+    """A small, sound process table: swapper (0), init (1), a leader (6) with a child (7) in its group, and a zombie (9)."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(0x6000)
-        parents = {1: 0, 6: 1, 7: 6, 9: 1}
-        groups = {1: 1, 6: 6, 7: 6, 9: 9}
+        parents = {0: None, 1: 0, 6: 1, 7: 6, 9: 1}
+        groups = {0: 0, 1: 1, 6: 6, 7: 6, 9: 9}
         for pid, parent in parents.items():
             self.put(self.proc(pid), PROC, p_pid=pid, p_stat=4 if pid == 9 else 2)
-            self.point(self.proc(pid), PROC, p_pptr=self.proc(parent) if parent else 0, p_pgrp=self.group(groups[pid]))
-        for number, session in {1: 1, 6: 6, 9: 1}.items():
+            self.point(self.proc(pid), PROC, p_pgrp=self.group(groups[pid]))
+            self.point(self.proc(pid), PROC, p_pptr=0 if parent is None else self.proc(parent))
+        for number, session in {0: 0, 1: 1, 6: 6, 9: 1}.items():
             members = [self.proc(pid) for pid, group in groups.items() if group == number]
             self.put(self.group(number), PGRP, pg_id=number, pg_refs=len(members) + (number == 6))
             self.point(self.group(number), PGRP, pg_session=self.session(session))
             self.link(self.group(number) + PGRP.offset("pg_members"), members, PROC.offset("p_pglist"))
-        for number, count in {1: 2, 6: 1}.items():
+        for number, count in {0: 1, 1: 2, 6: 1}.items():
             self.put(self.session(number), SESSION, s_sid=number, s_count=count)
             self.point(self.session(number), SESSION, s_leader=self.proc(number))
         self.point(self.session(6), SESSION, s_ttyp=TERMINAL)
@@ -101,7 +102,7 @@ class World:
             self.link(self.proc(pid) + PROC.offset("p_children"), children, PROC.offset("p_sibling"))
         for chain in range(CHAINS):
             for kind, (place, numbers) in enumerate(
-                ((self.proc, parents), (self.group, {1, 6, 9}), (self.session, {1, 6}))
+                ((self.proc, parents), (self.group, {0, 1, 6, 9}), (self.session, {0, 1, 6}))
             ):
                 records = [place(number) for number in sorted(numbers) if number % CHAINS == chain]
                 self.link(HEADS + 24 * chain + 8 * kind, records, 0)
