@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
 from harness.campaigns.record import RunRecord, TestResult
 from harness.campaigns.rig import Rig
+from harness.campaigns.suite import DEFAULT_SUITE
+from harness.config import share
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize, Progress, Target
@@ -27,7 +28,6 @@ from harness.store import Store
 
 #: __DragonFly_version of the revision the oracle specifies.
 ORACLE_OSRELDATE = 400704
-EXPECTATIONS = "control_expectations.toml"
 
 # Fixtures that stand for the target: tests without them are not about a kernel.
 _NEEDS_TARGET = {"init", "rig", "guest", "hub", "fresh_guest"}
@@ -62,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--ssh-port", type=int, default=0, metavar="PORT", help="port on 127.0.0.1 (default: any free one)")
     group.addoption("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
+    group.addoption("--learn-control", action="store_true", help="write the list of what the control guest fails")
     group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
 
 
@@ -90,6 +91,9 @@ class Campaign:
         self._results: list[TestResult] = []
         self._abouts: list[dict[str, Any]] = []
         self._broken = ""
+        self._learning: bool = config.getoption("--learn-control")
+        self._failures: dict[str, str] = {}
+        self._unknown: list[str] = []
         self._written: Path | None = None
         self.variant: str | None = config.getoption("--oracle")
 
@@ -195,9 +199,7 @@ class Campaign:
         self._console_mark = guest.console.position if guest is not None else 0
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the console to failures, and hold the control guest to its list of expected failures."""
         report = yield
         rig = self._rig
@@ -208,24 +210,27 @@ class Campaign:
                 report.sections.append(("kernel panic", panic.evidence))
             elif rig.guest is not None and (said := rig.guest.console.text(self._console_mark).strip()):
                 report.sections.append(("console during the test", said.replace("\r", "")))
-        if not rig.target.is_dragonfly and report.when == "call":
-            self._judge_control(item, call, report)
+        if not rig.target.is_dragonfly and not self._learning:
+            self._judge_control(item, report)
         return report
 
     @staticmethod
-    def _judge_control(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        pattern = control_expectations(item.path.parent).get(f"{item.path.stem}::{item.name}")
-        if pattern is None:
+    def _judge_control(item: pytest.Item, report: pytest.TestReport) -> None:
+        test = name_of_test(item.nodeid)
+        lack = find_lack(load_lacks(item.path.parent), test)
+        if lack is None or report.skipped:
             return
-        if report.passed:
-            report.outcome = "failed"
-            report.longrepr = f"passed on the control guest, where it must fail with: {pattern}"
-        elif call.excinfo is not None and re.search(pattern, f"{call.excinfo.typename}: {call.excinfo.value}"):
+        if report.failed and lack.explains(test, failure_text(report)):
             report.outcome = "skipped"
-            report.wasxfail = f"Linux differs: {pattern}"
+            report.wasxfail = f"Linux differs: {lack.what}"
+        elif report.passed and report.when == "call":
+            report.outcome = "failed"
+            report.longrepr = f"passed on the control guest, which lacks what it takes: {lack.what}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect results for the record."""
+        if self._learning and report.failed:
+            self._failures[name_of_test(report.nodeid)] = failure_text(report)
         if report.when == "call" or report.outcome != "passed":
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
             console = "\n".join(text for title, text in report.sections if "console" in title or "panic" in title)
@@ -266,6 +271,9 @@ class Campaign:
             self._config.workeroutput |= {"target": about, "broken": self._broken}
         elif about is not None:
             self._abouts.append(about)
+        if self._learning and not hasattr(self._config, "workeroutput"):
+            passed = [name_of_test(result.test) for result in self._results if result.outcome == "passed"]
+            self._unknown = learn(share() / DEFAULT_SUITE, self._failures, passed)
         if self._abouts:
             starts = sum(about["starts"] for about in self._abouts)
             record = RunRecord(
@@ -294,6 +302,10 @@ class Campaign:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say loudly which kernel the results are about."""
+        for test in self._unknown:
+            terminalreporter.line(
+                f"no known lack of Linux explains how {test} failed: {self._failures[test]}", red=True
+            )
         if self._broken:
             terminalreporter.line(f"dfly-harness: {self._broken}", red=True)
         if self._abouts:
@@ -322,10 +334,10 @@ def _waiting(item: pytest.Item) -> float:
     return float(marker.args[0]) if marker is not None else 0.0
 
 
-def control_expectations(suite: Path) -> dict[str, str]:
-    """Return, for the tests that Linux cannot pass, `module::test` and a pattern of the failure it must show."""
-    file = suite / EXPECTATIONS
-    return dict(tomllib.loads(file.read_text())["expected"]) if file.exists() else {}
+def failure_text(report: pytest.TestReport) -> str:
+    """Return the one line pytest would summarise a failure with."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message) if crash is not None else str(report.longrepr)
 
 
 @pytest.fixture
