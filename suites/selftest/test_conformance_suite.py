@@ -12,11 +12,12 @@ CONFORMANCE = share() / "suites" / "conformance"
 # What kern_proc.c defines, at the revisions the suite knows.
 FUNCTIONS = frozenset(
     """
-    procinit pghashes inferior pfind pfindn pfind_locked zpfind phold pstall prelezomb pholdzomb prele pgfind enterpgrp
-    leavepgrp pgref pgrel sess_hold sess_rele fixjobc orphanpg proc_add_allproc proc_makepid proc_move_allproc_zombie
-    proc_remove_zombie allproc_scan alllwp_scan zombproc_scan DB_SHOW_COMMAND pgrpdump sysctl_out_proc
+    procinit procinsertinit pgrpinsertinit sessinsertinit inferior pfind pfindn zpfind phold pstall prelezomb pholdzomb
+    prele pgfind enterpgrp leavepgrp pgref pgrel sess_hold sess_rele fixjobc orphanpg proc_add_allproc proc_makepid
+    proc_move_allproc_zombie proc_remove_zombie allproc_scan alllwp_scan zombproc_scan sysctl_out_proc
     sysctl_out_proc_kthread sysctl_kern_proc sysctl_kern_proc_args sysctl_kern_proc_cwd sysctl_kern_proc_pathname
-    sysctl_kern_proc_sigtramp sysctl_kern_randompid proc_usermap proc_userunmap lwp_usermap lwpuserret
+    sysctl_kern_proc_sigtramp sysctl_kern_randompid proc_usermap proc_userunmap lwp_usermap lwp_userunmap lwpfind
+    lwpkthreaddeferred lwpuserret pcredcache pwaitres_pending pwaitres_set
     """.split()
 )
 
