@@ -9,6 +9,7 @@ from harness.errors import UsageError
 from harness.guests.control import ControlTarget
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Progress, Target
+from harness.guests.installed import InstalledTarget
 from harness.images.base import BaseImage
 from harness.images.control import build_control_image
 from harness.kernels.artefact import Kernel
@@ -52,6 +53,8 @@ def resolve_target(choice: TargetChoice, store: Store, progress: Progress = lamb
     if choice.control or not (named or has_dragonfly(store)):
         return ControlTarget(build_control_image(store.cache, progress))
     image = store.get(BaseImage, choice.image or _newest(BaseImage, store, IMPORT_IMAGE))
+    if choice.kernel == INSTALLED and image.installed_kernel:
+        return InstalledTarget(image, store.get(Kernel, image.installed_kernel), store, choice.environment)
     if choice.kernel == INSTALLED:
         return DragonFlyTarget(image, None, store, choice.environment)
     kernel = store.get(Kernel, choice.kernel or _newest(Kernel, store, IMPORT_KERNEL))
@@ -62,4 +65,4 @@ IMPORT_IMAGE = "dfly-harness image import NAME --disk FILE --ssh-key FILE"
 IMPORT_KERNEL = "dfly-harness kernel import NAME FILE"
 
 #: What a user without a DragonFly target has to do to get one.
-THREE_COMMANDS = (IMPORT_IMAGE, IMPORT_KERNEL, "dfly-harness run --image NAME --kernel NAME")
+THREE_COMMANDS = ("dfly-harness image build 6.4.2", IMPORT_KERNEL, "dfly-harness run --image 6.4.2 --kernel NAME")
