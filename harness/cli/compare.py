@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.campaigns.compare import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
+from harness.campaigns.costs import BLOCKS, CostCampaign, Costs
 from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.config import share
-from harness.errors import UsageError
-from harness.guests.guest import MachineSize
+from harness.errors import HarnessError, UsageError
+from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import TargetChoice, resolve_target
-from harness.report.comparison import print_comparison, to_markdown
+from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
@@ -53,6 +55,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--confidence", metavar="P", type=float, default=CONFIDENCE, help=f"of every statement (default: {CONFIDENCE})"
     )
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
+    parser.add_argument("--costs", action="store_true", help="also measure what fork, wait, setsid, kill ... cost")
+    parser.add_argument("--only-costs", action="store_true", help="measure costs and run no tests")
+    parser.add_argument("--blocks", metavar="N", type=int, default=BLOCKS, help="blocks of A B B A per cost")
+    parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write plots of the costs (SVG) to FOLDER")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison's record to FILE")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write a table for a pull request to FILE")
@@ -76,6 +82,8 @@ def _contender(word: str, options: argparse.Namespace, store: Store) -> Contende
 def _plan(options: argparse.Namespace, store: Store, size: MachineSize) -> Plan:
     if len(options.targets) < 2:
         raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
+    if options.blocks < 1:
+        raise UsageError("--blocks is at least 1; a change is named from 8 on")
     if len(set(options.targets)) < len(options.targets):
         raise UsageError("a kernel is named twice: comparing it with itself tells nothing")
     if options.repeat < 1 or options.jobs < 0 or not 0.5 <= options.confidence < 1:
@@ -91,6 +99,24 @@ def _plan(options: argparse.Namespace, store: Store, size: MachineSize) -> Plan:
     return Plan(contenders, tuple(arguments), options.seed, digest_of_tests(paths))
 
 
+def _costs(options: argparse.Namespace, store: Store, size: MachineSize, progress: Progress) -> Iterator[Costs]:
+    """Measure every kernel against the first, in time and, where that works, in instructions."""
+    choice = chosen_target(options)
+    if any(word.partition(":")[0] in {_ORACLE, _CONTROL} for word in options.targets):
+        raise UsageError("--costs compares DragonFly kernels: leave the oracle and the control guest out")
+    base, *others = (resolve_target(replace(choice, kernel=word), store) for word in options.targets)
+    for other, word in zip(others, options.targets[1:], strict=True):
+        campaign = CostCampaign(store, size, base, other, progress)
+        timed = campaign.times(options.blocks)
+        timed.base, timed.other = options.targets[0], word
+        try:
+            counted = campaign.instructions()
+            timed.costs += counted.costs
+        except HarnessError as error:
+            timed.missing["instructions"] = str(error)
+        yield timed
+
+
 def _compare(options: argparse.Namespace) -> int:
     store, size = Store(), chosen_size(options)
     plan = _plan(options, store, size)
@@ -100,10 +126,14 @@ def _compare(options: argparse.Namespace) -> int:
     if known := campaign.known_runs(options.repeat):
         console.print(f"{known} runs were made before and are used (--fresh makes them again)", markup=False)
     with progress_display("compare") as progress:
-        comparison = campaign.run(options.repeat, options.confidence, progress)
+        comparison = campaign.run(0 if options.only_costs else options.repeat, options.confidence, progress)
+        if options.costs or options.only_costs:
+            comparison.costs = [costs.to_json() for costs in _costs(options, store, size, progress)]
     comparison.suite = " ".join(options.suite) or DEFAULT_SUITE
     record = options.json or campaign.folder / "comparison.json"
     record.write_text(json.dumps(comparison.to_json(), indent=1) + "\n")
+    if options.plots is not None:
+        write_plots(comparison, options.plots)
     if options.markdown is not None:
         options.markdown.write_text(to_markdown(comparison))
     output = Console(highlight=False)

@@ -11,6 +11,8 @@ from rich.console import Console
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.builder import GuestBuilder
+from harness.guests.guest import BOOT_DEADLINE, MachineSize
+from harness.guests.installed import Installation
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, require_free_name
 from harness.kernels.build import DEFAULT_CONFIG, Builder, CommandBuilder, build_kernel, name_build
@@ -31,6 +33,17 @@ def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("name", metavar="NAME")
     add_source_options(parser, required=True)
     parser.set_defaults(action=_build)
+    parser = add_command(
+        actions,
+        "install",
+        "Make an image with a kernel in /boot; `run --image IMAGE --kernel installed` boots it by its own loader.",
+        "dfly-harness kernel install fixed --image base",
+    )
+    parser.add_argument("name", metavar="KERNEL", help="kernel in the store")
+    parser.add_argument("--image", metavar="NAME", help="image to install it on (default: the one imported last)")
+    parser.add_argument("--as", dest="new_image", metavar="NAME", help="the new image (default: IMAGE+KERNEL)")
+    parser.add_argument("--timeout", type=float, default=BOOT_DEADLINE, metavar="S", help="for it to answer over SSH")
+    parser.set_defaults(action=_install)
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -99,15 +112,33 @@ def _builder(options: argparse.Namespace, store: Store) -> Builder:
     if options.build_command:
         return CommandBuilder(options.build_command)
     name = options.builder_image or getattr(options, "image", None)
-    images = store.all(BaseImage)
-    if not images:
+    if not store.all(BaseImage):
         raise UsageError(
             "a kernel is built in a DragonFly guest, and the store has no image: import one, or build on this host"
             " with --command 'CMD {source} {output}'"
         )
-    image = store.get(BaseImage, name) if name else max(images, key=lambda image: image.imported)
+    image = _image(store, name)
     kernel = store.get(Kernel, options.builder_kernel) if options.builder_kernel else None
     return GuestBuilder(store, image, kernel=kernel, modules=options.with_modules)
+
+
+def _image(store: Store, name: str | None) -> BaseImage:
+    images = store.all(BaseImage)
+    if name is None and not images:
+        raise UsageError("the store has no image: dfly-harness image import NAME --disk FILE --ssh-key FILE")
+    return store.get(BaseImage, name) if name else max(images, key=lambda image: image.imported)
+
+
+def _install(options: argparse.Namespace) -> int:
+    store = Store()
+    kernel, image = store.get(Kernel, options.name), _image(store, options.image)
+    name = options.new_image or f"{image.name}+{kernel.name}"
+    with progress_display(f"image {name}") as progress:
+        made = Installation(store, image, kernel, MachineSize(), deadline=options.timeout).make(
+            name, progress, image.imported
+        )
+    Console().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
+    return ExitCode.PASSED
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -20,7 +20,8 @@ class BaseImage(Record):
     """A sealed disk of one guest system, and how to get into it.
 
     `root` is what the kernel mounts as its root (`vfs.root.mountfrom`); `host_key` is pinned at the first boot;
-    `disk_model` is how the disk must be attached; `recipe` tells how the harness made the image, if it did.
+    `disk_model` is how the disk must be attached; `recipe` tells how the harness made the image, if it did;
+    `installed_kernel` names the kernel of the store that was installed on it, if one was.
     """
 
     KIND: ClassVar[str] = "image"
@@ -37,6 +38,7 @@ class BaseImage(Record):
     disk_model: str = DiskModel.VIRTIO.value
     nic: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
+    installed_kernel: str = ""
 
     def blobs(self) -> dict[str, str]:
         """Return the blobs of the disk and the key."""

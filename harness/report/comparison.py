@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from harness.campaigns.compare import Comparison, TestComparison, counts
 from harness.campaigns.verdicts import Judgement, Tally, Verdict
+from harness.report.plots import Bar, ratio_plot
 
 _STYLES = {
     Verdict.BROKEN: "bold red",
@@ -99,6 +102,56 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(table)
     for line in summary(comparison):
         console.print(line, markup=False, soft_wrap=True)
+    for costs in comparison.costs:
+        _print_costs(costs, console)
+
+
+def _print_costs(costs: Mapping[str, Any], console: Console) -> None:
+    table = Table(
+        title=escape(f"costs of {costs['other']} against {costs['base']}"), pad_edge=False, title_justify="left"
+    )
+    for heading in ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", ""):
+        table.add_column(escape(heading))
+    for row in _cost_rows(costs):
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+    for workload, why in costs["missing"].items():
+        console.print(f"{workload}: not measured: {why}", markup=False, soft_wrap=True)
+
+
+def _cost_rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
+    for cost in costs["costs"]:
+        timed = cost["lane"] == "time"
+        shown = [f"{value * 1e6:.1f} µs" if timed else f"{value:.0f}" for value in (cost["base"], cost["other"])]
+        interval = cost["interval"]
+        between = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else "too few blocks"
+        word = ("slower" if cost["ratio"] > 1 else "faster") if timed else ("more" if cost["ratio"] > 1 else "fewer")
+        verdict = word.upper() if cost["is_changed"] else "within noise"
+        yield [cost["workload"], cost["lane"], *shown, f"{cost['ratio']:.3f}", between, verdict]
+
+
+def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write one SVG per kernel and lane into FOLDER and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for costs in comparison.costs:
+        for lane in ("time", "instructions"):
+            bars = [
+                Bar(
+                    cost["workload"],
+                    cost["ratio"],
+                    cost["interval"]["low"] if cost["interval"] else cost["ratio"],
+                    cost["interval"]["high"] if cost["interval"] else cost["ratio"],
+                    cost["is_changed"],
+                )
+                for cost in costs["costs"]
+                if cost["lane"] == lane
+            ]
+            if bars:
+                file = folder / f"costs-{costs['other']}-{lane}.svg"
+                file.write_text(ratio_plot(f"{costs['other']} / {costs['base']}: {lane} (1 = the same)", bars))
+                files.append(file)
+    return files
 
 
 def _cells(test: TestComparison, confidence: float, names: Sequence[str]) -> list[str]:
@@ -117,10 +170,11 @@ def to_markdown(comparison: Comparison) -> str:
     """Return the comparison as a table for a pull request."""
     names = [contender.name for contender in comparison.contenders]
     runs = len(comparison.runs[0])
+    compared = list(summary(comparison)) if runs else ["no tests were run"]
     lines = [f"### dfly-harness compare: {' / '.join(names)}", ""]
     lines += [f"* **{name}**: {comparison.label(number)}" for number, name in enumerate(names)]
     lines += ["", f"{runs} run{'s' * (runs != 1)} of each, confidence {percent(comparison.confidence)}.", ""]
-    lines += [f"* {line}" for line in summary(comparison)]
+    lines += [f"* {line}" for line in compared]
     rows = _rows(comparison)
     if rows:
         lines += ["", f"| test | {' | '.join(names)} | |", "|---" * (len(names) + 2) + "|"]
@@ -135,4 +189,8 @@ def to_markdown(comparison: Comparison) -> str:
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, "<br>".join(remarks)]) + " |")
     else:
         lines += ["", "No test tells them apart."]
+    for costs in comparison.costs:
+        lines += ["", f"#### Costs of {costs['other']} against {costs['base']}", ""]
+        lines += [f"| workload | lane | {costs['base']} | {costs['other']} | ratio | interval | |", "|---" * 7 + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in _cost_rows(costs)]
     return "\n".join(lines) + "\n"

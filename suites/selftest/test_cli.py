@@ -89,6 +89,7 @@ COMMANDS = (
     ("kernel",),
     ("kernel", "build"),
     ("kernel", "import"),
+    ("kernel", "install"),
     ("kernel", "list"),
     ("kernel", "show"),
     ("kernel", "remove"),

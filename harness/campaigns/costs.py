@@ -1,0 +1,421 @@
+"""What the process subsystem costs, kernel against kernel: time in turns, or instructions counted by the machine.
+
+Times are taken in the order A B B A (and B A A B in turn), each block on freshly resumed machines, the one that waits
+being paused: what drifts hits both alike, and what differs from one resume to the next is part of the noise.  Where
+QEMU can run the saved state under -icount, a nanosecond of the guest is an instruction, and the same work takes
+(almost) the same number.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from harness.campaigns.certainty import Interval, median_interval
+from harness.errors import HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import MachineSize, Progress, Target
+from harness.machine.description import Accelerator
+from harness.machine.elf import KernelSymbols
+from harness.processes import Hub, RemoteProcess
+from harness.processes.connection import Pending
+from harness.processes.repetition import returns
+from harness.processes.session import Session, Snapshot, Warmth
+from harness.processes.wire import Buffer
+from harness.store import Store
+
+#: Blocks of A B B A: with eight of them the extremes hold the median at 99%.
+BLOCKS = 8
+#: Ten workloads are judged at once: a single one must be surer than a comparison of one test.
+CONFIDENCE = 0.99
+_INSTRUCTION_ROUNDS = 3
+# Under -icount the machine's own variation is interrupts that come at another instruction: up to 0.3% was seen.
+_INSTRUCTION_GRAIN = 0.005
+_ICOUNT = ("-icount", "shift=0,sleep=off,align=off", "-rtc", "clock=vm")
+
+_SETSIDS = 20
+_TABLE_SIZES = (100, 300)
+_DOMAINS = 999_999 // 256 * 256  # kern_proc.c: PIDSEL_DOMAINS
+_PRESSED_PIDS = 4096  # given back just now, in front of each one that is free
+_PRESSED_FORKS = 32
+_PRESSED_READINGS = 4
+_STAMP = 5  # the second, modulo 256, in which they count as given back
+_TWO_TICKS = 0.02
+_FIRST_PRESSED = 300_000
+_KERN_PROC_ALL = struct.pack("<3i", 1, 14, 0)
+_SIGNAL_NONE = 0
+_CHUNK = 4096
+
+
+class Lane(StrEnum):
+    """What a cost is counted in."""
+
+    TIME = "time"
+    INSTRUCTIONS = "instructions"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Something to be paid for: `measure` returns seconds of the guest per operation."""
+
+    name: str
+    measure: Callable[[Bench], float]
+    needs_kernel: bool = False
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done for one reading: children per storm, seconds of guest time per repetition, and readings.
+
+    The least of several readings counts.
+    """
+
+    storm: int
+    seconds: float
+    readings: int
+
+
+_TIMED = Effort(150, 0.1, 1)
+# Each shorter than the 10 ms between two clock interrupts: most readings hold none, and the least of them is one.
+_COUNTED = Effort(20, 0.002, 12)
+
+
+class Bench:
+    """A resumed guest on which workloads are measured, each with so much EFFORT."""
+
+    def __init__(self, session: Session, target: Target, effort: Effort) -> None:
+        self._session = session
+        self._target = target
+        self.effort = effort
+        self.process = session.hub.spawn()
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of the guest."""
+        return self._session.hub
+
+    @property
+    def symbols(self) -> KernelSymbols:
+        """Symbols of the kernel in the guest; raises HarnessError where its file is unknown."""
+        target = self._target
+        if not isinstance(target, DragonFlyTarget) or target.kernel is None:
+            raise HarnessError("the kernel's file is not in the store, so its symbols are unknown")
+        return KernelSymbols(target.store.blob(target.kernel.elf))
+
+    def pause(self) -> None:
+        """Stop the guest's clock and CPUs."""
+        self._session.guest.machine.pause()
+
+    def resume(self) -> None:
+        """Let the guest run."""
+        self._session.guest.machine.resume()
+
+    def least(self, reading: Callable[[], float]) -> float:
+        """Return the least of as many readings as the effort allows."""
+        return min(reading() for _ in range(self.effort.readings))
+
+    def fresh_process(self) -> RemoteProcess:
+        """Return a process of its own for one measurement."""
+        return self.hub.spawn()
+
+
+def _storm(kind: str) -> Callable[[Bench], float]:
+    def measure(bench: Bench) -> float:
+        def reading() -> float:
+            storm = bench.process.storm(bench.effort.storm, kind, record=False)
+            if storm.error is not None:
+                raise HarnessError(f"{storm.failed} failed with {storm.error} while its cost was measured")
+            return storm.seconds / storm.count
+
+        return bench.least(reading)
+
+    return measure
+
+
+def _setsid(bench: Bench) -> float:
+    taken = []
+    for _ in range(_SETSIDS):
+        child = bench.process.fork()
+        answer = child.syscall("setsid").answer
+        taken.append((answer.after - answer.before) / 1e9)
+        child.exit()
+        bench.process.wait4(child.pid)
+    return statistics.median(taken)
+
+
+def _repeated(bench: Bench, name: str, *arguments: int | Buffer) -> float:
+    def reading() -> float:
+        # The value awaited is one that no call returns: it is made over and over for the whole time.
+        done = bench.process.repeat_until(returns(-2), name, *arguments, seconds=bench.effort.seconds)
+        return done.seconds / done.count
+
+    return bench.least(reading)
+
+
+def _kill(bench: Bench) -> float:
+    return _repeated(bench, "kill", bench.process.pid, _SIGNAL_NONE)
+
+
+def _process_table(extra: int) -> Callable[[Bench], float]:
+    def measure(bench: Bench) -> float:
+        bench.fresh_process().spawn_many(extra, paused=True)
+        # Without a buffer the table is walked and measured, and nothing is copied out.
+        length = Buffer(struct.pack("<Q", 0))
+        taken = _repeated(bench, "__sysctl", Buffer(_KERN_PROC_ALL), 3, 0, length, 0, 0)
+        bench.hub.kill_all()
+        bench.process = bench.fresh_process()
+        return taken
+
+    return measure
+
+
+def _pressed_allocation(bench: Bench) -> float:
+    """Fork while only one pid in some thousand was not given back within the last seconds."""
+    process, symbols = bench.process, bench.symbols
+    kernel = process.open("/dev/kmem", os.O_RDWR)
+    # A pointer to what procinit() allocates.
+    process.syscall("lseek", kernel, 0, symbols.symbol_address("pid_doms"), 0)
+    stamps_at = int.from_bytes(process.read(kernel, 8), "little") + _FIRST_PRESSED % _DOMAINS
+    next_pid = symbols.symbol_address("nextpid")
+
+    def reading() -> float:
+        before = process.sysctl.get_int("kern.pid_domain_skips")
+        # The clock is set to where the stamps are two seconds old, one tick before the storm; nothing waits for an
+        # answer in between, as an idle guest's clock may run far ahead.
+        wanted = (int(process.clock_gettime(0)) // 256 + 1) * 256 + _STAMP + 2
+        run = bytes([_STAMP]) * (_PRESSED_PIDS - 1) + bytes([_STAMP - 100 & 0xFF])
+        calls = [
+            *_writes(process, kernel, stamps_at, run * (_PRESSED_FORKS + 1)),
+            *_writes(process, kernel, next_pid, struct.pack("<i", _FIRST_PRESSED)),
+            process.start.syscall("clock_settime", 0, struct.pack("<qq", wanted, 0)),
+            process.start.nanosleep(_TWO_TICKS),
+        ]
+        storm = process.start.storm(_PRESSED_FORKS, "fork", record=False).result()
+        for call in calls:
+            call.result()
+        passed = (process.sysctl.get_int("kern.pid_domain_skips") - before) / storm.count
+        if not 0.9 * _PRESSED_PIDS < passed < 1.1 * _PRESSED_PIDS:
+            raise HarnessError(f"{passed:.0f} pids were passed over for each process, not {_PRESSED_PIDS}")
+        return storm.seconds / storm.count
+
+    taken = min(reading() for _ in range(min(_PRESSED_READINGS, bench.effort.readings)))
+    process.close(kernel)
+    return taken
+
+
+def _writes(process: RemoteProcess, kernel: int, address: int, data: bytes) -> Iterator[Pending[Any]]:
+    """Start the calls that store DATA at ADDRESS through the descriptor KERNEL."""
+    yield process.start.syscall("lseek", kernel, 0, address, 0)
+    for at in range(0, len(data), _CHUNK):
+        yield process.start.write(kernel, data[at : at + _CHUNK])
+
+
+WORKLOADS = (
+    Workload("fork + wait4", _storm("fork")),
+    Workload("vfork + wait4", _storm("vfork")),
+    Workload("setsid", _setsid),
+    Workload("kill(self, 0)", _kill),
+    *(Workload(f"kern.proc.all, {size} processes more", _process_table(size), True) for size in _TABLE_SIZES),
+    Workload(f"fork, {_PRESSED_PIDS} pids to pass over", _pressed_allocation, True),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One workload on two kernels: what it took on each, and the other's share of the baseline's with its interval.
+
+    Seconds per operation in the lane TIME, instructions in the lane INSTRUCTIONS.  `is_changed` says that the
+    difference is beyond the noise of this very measurement.
+    """
+
+    workload: str
+    lane: Lane
+    base: float
+    other: float
+    ratio: float
+    interval: Interval | None
+    is_changed: bool
+    confidence: float
+    base_values: tuple[float, ...] = ()
+    other_values: tuple[float, ...] = ()
+    spread: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cost as plain data."""
+        return asdict(self)
+
+
+@dataclass
+class Costs:
+    """All costs of one kernel against the baseline, and why some are missing."""
+
+    base: str
+    other: str
+    costs: list[Cost] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {
+            "base": self.base,
+            "other": self.other,
+            "costs": [cost.to_json() for cost in self.costs],
+            "missing": self.missing,
+        }
+
+
+def judge_times(workload: str, blocks: Sequence[tuple[float, float, float, float]], confidence: float) -> Cost:
+    """Judge blocks of four times in the order A B B A.
+
+    The interval is that of the median of the blocks' ratios, whatever their distribution; where there are too few
+    blocks for the confidence there is none, and no change is named.
+    """
+    # Sums, not products: a host that slows down steadily adds the same to both sides of a block.
+    logs = [math.log((b1 + b2) / (a1 + a2)) for a1, b1, b2, a2 in blocks]
+    found = median_interval(logs, confidence)
+    interval = Interval(math.exp(found.low), math.exp(found.high)) if found is not None else None
+    base = tuple(value for block in blocks for value in (block[0], block[3]))
+    other = tuple(value for block in blocks for value in (block[1], block[2]))
+    return Cost(
+        workload,
+        Lane.TIME,
+        statistics.median(base),
+        statistics.median(other),
+        math.exp(statistics.median(logs)),
+        interval,
+        interval is not None and 1.0 not in interval,
+        confidence,
+        base,
+        other,
+        _spread(base),
+    )
+
+
+def judge_instructions(workload: str, base: Sequence[float], other: Sequence[float]) -> Cost:
+    """Judge instruction counts: a change lies outside all that was seen, by more than interrupts explain."""
+    low, high = min(other) / max(base), max(other) / min(base)
+    interval = Interval(low, high)
+    middle = statistics.median(other) / statistics.median(base)
+    return Cost(
+        workload,
+        Lane.INSTRUCTIONS,
+        statistics.median(base),
+        statistics.median(other),
+        middle,
+        interval,
+        1.0 not in interval and abs(middle - 1) > _INSTRUCTION_GRAIN,
+        1.0,
+        tuple(base),
+        tuple(other),
+        max(_spread(base), _spread(other)),
+    )
+
+
+def _spread(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / statistics.median(values) if values else 0.0
+
+
+class CostCampaign:
+    """Measures BASE and OTHER on machines of SIZE."""
+
+    def __init__(self, store: Store, size: MachineSize, base: Target, other: Target, progress: Progress) -> None:
+        self._warmths = tuple(Warmth(target, store, size) for target in (base, other))
+        self._targets = (base, other)
+        self._size = size
+        self._progress = progress
+
+    def times(self, blocks: int = BLOCKS, confidence: float = CONFIDENCE) -> Costs:
+        """Return the costs in time, each workload measured in BLOCKS blocks of A B B A."""
+        costs = Costs(self._targets[0].label, self._targets[1].label)
+        taken: dict[str, list[tuple[float, float, float, float]]] = {}
+        for block in range(blocks):
+            self._progress(f"times: block {block + 1} of {blocks}")
+            with ExitStack() as machines:
+                sides = [machines.enter_context(self._bench(number)) for number in (0, 1)]
+                for side in sides:
+                    side.pause()
+                for workload in self._workloads(costs):
+                    try:
+                        taken.setdefault(workload.name, []).append(_abba(workload, sides, turned=block % 2 == 1))
+                    except (HarnessError, OSError) as error:
+                        if isinstance(error, HarnessError) and type(error) is not HarnessError:
+                            raise
+                        costs.missing[workload.name] = str(error)
+        costs.costs = [judge_times(name, values, confidence) for name, values in taken.items()]
+        return costs
+
+    def instructions(self, rounds: int = _INSTRUCTION_ROUNDS) -> Costs:
+        """Return the costs in instructions; raises HarnessError where the saved state does not run under -icount."""
+        costs = Costs(self._targets[0].label, self._targets[1].label)
+        taken: dict[str, tuple[list[float], list[float]]] = {}
+        for each in range(rounds):
+            for number in (0, 1):
+                self._progress(f"instructions: round {each + 1} of {rounds}")
+                with self._bench(number, counted=True) as bench:
+                    for workload in self._workloads(costs):
+                        try:
+                            taken.setdefault(workload.name, ([], []))[number].append(workload.measure(bench) * 1e9)
+                        except (HarnessError, OSError) as error:
+                            if isinstance(error, HarnessError) and type(error) is not HarnessError:
+                                raise
+                            costs.missing[workload.name] = str(error)
+        costs.costs = [judge_instructions(name, *values) for name, values in taken.items() if all(values)]
+        return costs
+
+    def _workloads(self, costs: Costs) -> list[Workload]:
+        has_kernel = all(isinstance(target, DragonFlyTarget) and target.kernel is not None for target in self._targets)
+        for workload in WORKLOADS:
+            if workload.needs_kernel and not has_kernel:
+                costs.missing[workload.name] = "needs a DragonFly kernel from the store"
+        return [workload for workload in WORKLOADS if workload.name not in costs.missing]
+
+    @contextmanager
+    def _bench(self, number: int, *, counted: bool = False) -> Iterator[Bench]:
+        warmth, target = self._warmths[number], self._targets[number]
+        with _resume_counted(warmth, self._size) if counted else Session.resume(warmth, self._progress) as session:
+            yield Bench(session, target, _COUNTED if counted else _TIMED)
+
+
+def _abba(workload: Workload, sides: Sequence[Bench], *, turned: bool) -> tuple[float, float, float, float]:
+    """Return the readings (A, B, B, A), taken in this order or, TURNED, as B A A B."""
+    values: tuple[list[float], list[float]] = ([], [])
+    for number in (1, 0, 0, 1) if turned else (0, 1, 1, 0):
+        sides[number].resume()
+        values[number].append(workload.measure(sides[number]))
+        sides[number].pause()
+    (first, last), (second, third) = values
+    return first, second, third, last
+
+
+class _CountedWarmth(Warmth):
+    """The warm state of another Warmth, resumed on a machine that counts instructions."""
+
+    def __init__(self, warmth: Warmth, snapshot: Snapshot) -> None:
+        self._of = warmth
+        self._saved = snapshot
+
+    def guest(self) -> Any:
+        """Return a guest whose machine runs under -icount."""
+        guest = self._of.guest()
+        described = guest.machine.description
+        guest.machine.description = replace(described, accelerator=Accelerator.TCG, extra=(*described.extra, *_ICOUNT))
+        return guest
+
+    def snapshot(self, progress: Progress = lambda _: None) -> Snapshot:
+        """Return the state that was saved in plain mode."""
+        del progress
+        return self._saved
+
+
+def _resume_counted(warmth: Warmth, size: MachineSize) -> Session:
+    if size.cpus != 1:
+        raise HarnessError("instructions are counted on machines with one CPU only (--cpus 1)")
+    counted = _CountedWarmth(warmth, warmth.snapshot())
+    return Session._from_snapshot(counted, counted.snapshot())

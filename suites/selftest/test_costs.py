@@ -1,0 +1,107 @@
+"""Costs: a change is named when it is beyond noise, and only then; plots and tables are plain and complete."""
+
+from __future__ import annotations
+
+import random
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from harness.campaigns.certainty import Interval
+from harness.campaigns.compare import Comparison, Contender
+from harness.campaigns.costs import BLOCKS, CONFIDENCE, Costs, judge_instructions, judge_times
+from harness.report.comparison import to_markdown, write_plots
+from harness.report.plots import Bar, ratio_plot, scatter_plot
+
+Blocks = list[tuple[float, float, float, float]]
+
+
+def blocks(ratio: float, *, noise: float = 0.1, drift: float = 0.0, count: int = BLOCKS, seed: int = 1) -> Blocks:
+    """Return A B B A times around 1 ms and RATIO ms, with the host getting slower by DRIFT from reading to reading."""
+    source = random.Random(seed)  # noqa: S311
+    made = []
+    for _ in range(count):
+        readings = []
+        for position, factor in enumerate((1.0, ratio, ratio, 1.0)):
+            readings.append(1e-3 * factor * (1 + drift * position) * source.lognormvariate(0, noise))
+        made.append((readings[0], readings[1], readings[2], readings[3]))
+    return made
+
+
+def test_a_clear_change_is_named_with_its_size() -> None:
+    cost = judge_times("fork", blocks(1.5), CONFIDENCE)
+    assert cost.is_changed
+    assert cost.ratio == pytest.approx(1.5, rel=0.1)
+    assert cost.interval is not None
+    assert 1.5 in cost.interval
+    assert len(cost.base_values) == len(cost.other_values) == 2 * BLOCKS
+
+
+def test_equal_kernels_are_hardly_ever_told_apart() -> None:
+    named = sum(judge_times("fork", blocks(1.0, noise=0.3, seed=seed), CONFIDENCE).is_changed for seed in range(400))
+    assert named <= 10  # 1% of 400, and room for luck
+
+
+def test_a_host_that_slows_down_is_not_taken_for_a_slower_kernel() -> None:
+    assert not judge_times("fork", blocks(1.0, noise=0.001, drift=0.2), CONFIDENCE).is_changed
+    one_sided = [(1.0, 1.2, 1.4, 1.0)] * BLOCKS
+    assert judge_times("fork", one_sided, CONFIDENCE).is_changed
+
+
+def test_too_few_blocks_name_nothing() -> None:
+    cost = judge_times("fork", blocks(3.0, count=BLOCKS - 1), CONFIDENCE)
+    assert (cost.interval, cost.is_changed) == (None, False)
+    assert judge_times("fork", blocks(3.0, count=BLOCKS), CONFIDENCE).is_changed
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "is_changed"),
+    [
+        ([3073, 3073, 3073], [3073, 3073, 3073], False),
+        ([3073, 3073, 3073], [3200, 3200, 3200], True),
+        ([50000, 50300, 50100], [50200, 50600, 50400], False),
+        ([50000, 50001, 50000], [50020, 50021, 50020], False),
+        ([50000, 50001, 50000], [49000, 49010, 49000], True),
+    ],
+)
+def test_instruction_counts_differ_when_they_do_not_overlap(
+    base: list[float], other: list[float], *, is_changed: bool
+) -> None:
+    cost = judge_instructions("setsid", base, other)
+    assert cost.is_changed is is_changed
+    assert isinstance(cost.interval, Interval)
+    assert cost.ratio in cost.interval
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    costs = Costs("stock", "patched", [judge_times("fork <1>", blocks(1.5), 0.99), judge_instructions("k", [1], [1])])
+    costs.missing["setsid"] = "no reason"
+    contenders = (Contender("stock", "s", ()), Contender("patched", "p", ()))
+    return Comparison(contenders, ((), ()), (), costs=[costs.to_json()])
+
+
+def test_costs_are_in_the_markdown_and_in_plots(comparison: Comparison, tmp_path: Path) -> None:
+    markdown = to_markdown(comparison)
+    assert "| fork <1> | time |" in markdown
+    assert "SLOWER" in markdown
+    files = write_plots(comparison, tmp_path / "plots")
+    assert [file.name for file in files] == ["costs-patched-time.svg", "costs-patched-instructions.svg"]
+    for file in files:
+        ElementTree.fromstring(file.read_text())  # noqa: S314  (our own)
+
+
+def test_plots_are_well_formed_self_contained_and_within_their_frame() -> None:
+    bars = [Bar('a & "b"', 1.3, 1.2, 1.4, True), Bar("c", 0.99, 0.9, 1.1, False)]
+    text = ratio_plot("<title>", bars)
+    root = ElementTree.fromstring(text)  # noqa: S314
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+    width = float(root.attrib["width"])
+    circles = [element for element in root.iter() if element.tag.endswith("circle")]
+    assert [circle.attrib["class"] for circle in circles] == ["slower", "alike"]
+    assert all(0 <= float(circle.attrib["cx"]) <= width for circle in circles)
+    assert float(circles[0].attrib["cx"]) > float(circles[1].attrib["cx"])
+    points = ElementTree.fromstring(scatter_plot("t", [("a", [1.0, 2.0]), ("b", [2.0])], "µs"))  # noqa: S314
+    assert sum(element.tag.endswith("circle") for element in points.iter()) == 3
+    ElementTree.fromstring(scatter_plot("t", [("a", [])], "s"))  # noqa: S314
