@@ -377,7 +377,6 @@ def test_setpgid_is_refused(init: Process, make_scene: Callable[[Process], Scene
 
 
 @pytest.mark.kern_proc("inferior")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("generation", [1, 2])
 def test_setpgid_is_refused_for_a_descendant_that_has_run_a_program(init: RemoteProcess, generation: int) -> None:
     """EACCES after exec: it may have relied on its group since (kern_prot.c: sys_setpgid, P_EXEC)."""
@@ -391,7 +390,6 @@ def test_setpgid_is_refused_for_a_descendant_that_has_run_a_program(init: Remote
 
 
 @pytest.mark.kern_proc("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_process_that_has_run_a_program_may_still_move_itself(init: RemoteProcess) -> None:
     """EACCES is for others only (kern_prot.c: sys_setpgid)."""
     child = init.fork()
@@ -401,7 +399,6 @@ def test_a_process_that_has_run_a_program_may_still_move_itself(init: RemoteProc
 
 
 @pytest.mark.kern_proc("inferior")
-@pytest.mark.needs_kernel
 def test_the_session_is_looked_at_before_the_program(init: RemoteProcess) -> None:
     """EPERM, not EACCES, where both apply (kern_prot.c: sys_setpgid)."""
     child = init.fork()
@@ -865,6 +862,43 @@ def test_killpg_reaches_those_members_the_caller_may_signal(init: Process) -> No
     caller.setuid(SOMEBODY)
     caller.killpg(root.pid, SIGUSR1)
     assert [logged(member) for member in (root, mine, other)] == [[], [SIGUSR1], []]
+
+
+@pytest.mark.kern_proc("pfind", "pgfind")
+@pytest.mark.parametrize(
+    ("sender", "target", "allowed"),
+    [
+        ((1, 1, 1), (1, 1, 1), True),
+        ((1, 2, 2), (1, 3, 3), True),  # the real ids are the same
+        ((1, 2, 2), (2, 3, 3), True),  # effective, real
+        ((1, 2, 2), (3, 1, 1), True),  # real, effective
+        ((1, 2, 2), (3, 2, 3), True),  # the effective ids are the same
+        ((1, 1, 1), (2, 3, 3), False),
+        ((1, 1, 1), (2, 2, 1), False),  # saved ids do not matter, neither the target's ...
+        ((1, 1, 2), (2, 2, 2), False),  # ... nor the sender's
+        ((1, 0, 0), (2, 2, 2), True),  # root by effective id
+        ((0, 1, 0), (2, 2, 2), False),  # root by real id only
+        ((1, 1, 1), (0, 0, 0), False),
+        ((0, 1, 0), (0, 0, 0), True),
+    ],
+)
+def test_a_shared_user_id_permits_signals(
+    init: Process, sender: tuple[int, int, int], target: tuple[int, int, int], allowed: bool
+) -> None:
+    """Real or effective on either side will do (kern_prot.c: p_trespass).  Ids are real, effective, saved."""
+    processes = init.fork(), hearing(init.fork())
+    processes[1].setpgid(0, 0)
+    for process, ids in zip(processes, (sender, target), strict=True):
+        process.setresuid(*(SOMEBODY + number if number else 0 for number in ids))
+    if allowed:
+        processes[0].kill(processes[1].pid, SIGUSR1)
+        processes[0].killpg(processes[1].pid, 0)
+    else:
+        with fails(EPERM):
+            processes[0].kill(processes[1].pid, SIGUSR1)
+        with fails(ESRCH):
+            processes[0].killpg(processes[1].pid, 0)
+    assert logged(processes[1]) == [SIGUSR1] * allowed
 
 
 @pytest.mark.kern_proc("pgfind")

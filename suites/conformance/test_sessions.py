@@ -90,7 +90,6 @@ def test_setsid_ends_a_group_that_was_the_callers_alone(init: Process) -> None:
 
 
 @pytest.mark.kern_proc("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_program_just_run_may_make_a_session(init: RemoteProcess) -> None:
     """Having run a program does not matter (kern_prot.c: sys_setsid)."""
     child = init.fork()
@@ -345,7 +344,6 @@ def test_sessions_of_one_hash_chain_do_not_get_into_each_others_way(init: Proces
 
 
 @pytest.mark.kern_proc("proc_makepid", "pgrel", "sess_rele", "proc_remove_zombie")
-@pytest.mark.needs_kernel
 @pytest.mark.slow_clock(12)
 def test_no_id_is_given_away_while_a_process_a_group_or_a_session_bears_it(init: RemoteProcess) -> None:
     """Ten seconds after its reap an id would be free, but for those who still use it (kern_proc.c: proc_makepid).

@@ -97,7 +97,6 @@ def test_a_deadly_signal_is_reported_by_its_number(init: Process, signal: Signal
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")
-@pytest.mark.needs_kernel
 def test_a_signal_that_would_dump_core_is_reported_without_core_if_none_may_be_written(init: RemoteProcess) -> None:
     """RLIMIT_CORE 0 (kern_sig.c: sigexit, coredump)."""
     child = init.fork()
@@ -895,7 +894,6 @@ def test_children_that_exit_during_a_vfork_are_waited_for_after_it(init: Process
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 def test_a_vforked_child_that_runs_a_program_lets_its_parent_go(init: RemoteProcess) -> None:
     """The parent waits for it as usual from then on (kern_exec.c: P_PPWAIT)."""
     parent = init.fork()
@@ -907,7 +905,6 @@ def test_a_vforked_child_that_runs_a_program_lets_its_parent_go(init: RemoteProc
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 def test_a_vforked_child_is_not_stopped_before_it_runs_a_program(init: RemoteProcess) -> None:
     """Its parent could not continue it (kern_sig.c: lwpsignal, issignal)."""
     parent = init.fork()

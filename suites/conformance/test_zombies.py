@@ -300,7 +300,6 @@ def test_many_zombies_are_all_kept_and_all_reaped(init: Process) -> None:
 
 
 @pytest.mark.kern_proc("proc_remove_zombie", "sysctl_kern_proc")
-@pytest.mark.needs_kernel
 def test_hundreds_of_zombies_fill_and_leave_the_tables(init: RemoteProcess) -> None:
     """Many of them in the same hash chains (kern_proc.c: proc_remove_zombie)."""
     with random_pids(init, 5000):
@@ -673,7 +672,6 @@ def test_the_wish_for_no_zombies_is_inherited_by_fork(init: Process, refuse: Cal
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("refuse", [_ignore, _no_child_wait], ids=["SIGCHLD ignored", "SA_NOCLDWAIT"])
 def test_the_wish_for_no_zombies_ends_when_a_program_is_run(
     init: RemoteProcess, refuse: Callable[[Process], None]
