@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.campaigns.certainty import Interval, chance_of_fewer, is_sure, rate_interval, runs_until_sure
+from harness.campaigns.finding import Finding
 
 _HEADLINE = re.compile(
     r"^(panic: [^\n]*|Fatal (?:double fault|trap \d+: [^\n]*)|SECONDARY PANIC[^\n]*"
@@ -58,7 +59,9 @@ class Tally:
     def add(self, result: Mapping[str, Any]) -> None:
         """Count one result of a run's record."""
         outcome = result["outcome"]
-        if outcome == "skipped":
+        finding = Finding(result["verdict"]) if result.get("verdict") else None
+        # A machine or a harness that failed says nothing about the kernel, whatever pytest calls it.
+        if outcome == "skipped" or (outcome == "failed" and finding is not None and not finding.against_kernel):
             self.skipped += 1
             return
         self.runs += 1
@@ -85,7 +88,7 @@ def fingerprint(result: Mapping[str, Any]) -> str | None:
     None where the result shows no panic.
     """
     if known := result.get("fingerprint"):
-        return str(known)
+        return f"hang: {known}" if result.get("verdict") == Finding.HANG else str(known)
     console = result.get("console", "")
     found = _HEADLINE.search(console)
     if found is None:

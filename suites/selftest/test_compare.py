@@ -213,6 +213,17 @@ class TestVerdicts:
         assert tallies["t"].pair == (1, 1)
         assert (tallies["u"].runs, tallies["u"].skipped) == (0, 1)
 
+    @pytest.mark.parametrize(
+        ("verdict", "pair"),
+        [("failed", (1, 1)), ("panic", (1, 1)), ("hang", (1, 1)), ("guest lost", (0, 0)), ("harness error", (0, 0))],
+    )
+    def test_only_what_speaks_against_the_kernel_counts(self, verdict: str, pair: tuple[int, int]) -> None:
+        about = {**result("t", "failed"), "verdict": verdict, "fingerprint": "f<g" if pair[0] else ""}
+        one = tally([{"results": [about]}])["t"]
+        assert one.pair == pair
+        if verdict == "hang":
+            assert one.panics == Counter({"hang: f<g": 1})
+
 
 STOCK, PATCHED, THIRD = (Contender(name, name, ()) for name in ("stock", "patched", "third"))
 
