@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
-from harness.campaigns.record import RunRecord, TestResult
+from harness.campaigns.evidence import Evidence, add_options, with_evidence
+from harness.campaigns.finding import Finding, start_finding
+from harness.campaigns.record import RunRecord, TestResult, keep
 from harness.campaigns.rig import Rig
 from harness.campaigns.suite import DEFAULT_SUITE
 from harness.config import share
@@ -64,13 +66,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
     group.addoption("--learn-control", action="store_true", help="write the list of what the control guest fails")
     group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
+    add_options(group)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register markers and the campaign."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    config.pluginmanager.register(Campaign(config), "dfly-harness-campaign")
+    campaign = Campaign(config)
+    config.pluginmanager.register(campaign, "dfly-harness-campaign")
+    config.pluginmanager.register(Evidence(config, campaign), "dfly-harness-evidence")
 
 
 def _campaign(config: pytest.Config) -> Campaign:
@@ -132,6 +137,16 @@ class Campaign:
         kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
         return (kernel.osreldate or 0) if kernel is not None else 0
 
+    @property
+    def present_rig(self) -> Rig | None:
+        """The rig, once a test has needed it."""
+        return self._rig
+
+    @property
+    def written(self) -> Path | None:
+        """Where the record was written, once it was."""
+        return self._written
+
     def rig(self) -> Rig:
         """Return the rig with a guest that is well; what prevents that ends the session with exit status 3."""
         if self._broken:
@@ -149,7 +164,8 @@ class Campaign:
                 self._rig.ready()
         except HarnessError as error:
             self.close()
-            self._broken = str(error)
+            finding = start_finding(error)
+            self._broken = str(error) if finding is Finding.HARNESS_ERROR else f"{finding}: {error}"
             if hasattr(self._config, "workeroutput"):  # only the controller may end the session
                 pytest.fail(self._broken, pytrace=False)
             pytest.exit(self._broken, returncode=error.exit_code)
@@ -233,12 +249,10 @@ class Campaign:
             self._failures[name_of_test(report.nodeid)] = failure_text(report)
         if report.when == "call" or report.outcome != "passed":
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
-            console = "\n".join(text for title, text in report.sections if "console" in title or "panic" in title)
             functions = tuple(str(value) for name, value in report.user_properties if name == "function")
             reason = "" if report.passed else getattr(report, "wasxfail", "") or str(report.longrepr)
-            self._results.append(
-                TestResult(report.nodeid, outcome, round(report.duration, 3), reason, console, functions)
-            )
+            result = TestResult(report.nodeid, outcome, round(report.duration, 3), reason, functions=functions)
+            keep(self._results, with_evidence(result, report))
 
     def _about_target(self) -> dict[str, Any] | None:
         """Return what this process knows of its target, in plain data that travels between xdist's processes."""
@@ -271,6 +285,9 @@ class Campaign:
             self._config.workeroutput |= {"target": about, "broken": self._broken}
         elif about is not None:
             self._abouts.append(about)
+        if self._broken and not self._abouts and self._target is not None and not hasattr(self._config, "workeroutput"):
+            # That it did not come up is a result, too.
+            self._abouts.append({"target": self.label, "is_dragonfly": self._target.is_dragonfly, "starts": 0})
         if self._learning and not hasattr(self._config, "workeroutput"):
             passed = [name_of_test(result.test) for result in self._results if result.outcome == "passed"]
             self._unknown = learn(share() / DEFAULT_SUITE, self._failures, passed)
@@ -279,8 +296,9 @@ class Campaign:
             record = RunRecord(
                 **{**self._abouts[0], "starts": starts},
                 workers=len(self._abouts),
+                trouble=self._broken,
                 seconds=round(time.monotonic() - self._started, 2),
-                exit_status=int(exitstatus),
+                exit_status=int(session.exitstatus),
                 results=self._results,
             )
             self._written = record.write(self.store, self._config.getoption("--json"))
@@ -374,12 +392,9 @@ def osreldate(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def init(request: pytest.FixtureRequest, record_property: Any) -> Iterator[Process]:
+def init(request: pytest.FixtureRequest) -> Iterator[Process]:
     """Give a fresh process, leader of its own session; it and all its descendants are killed afterwards."""
     campaign = _campaign(request.config)
-    for marker in request.node.iter_markers("kern_proc"):
-        for function in marker.args:
-            record_property("function", function)
     if campaign.variant is not None:
         yield make_oracle(campaign.variant or None).spawn()
         return

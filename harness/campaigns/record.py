@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test: its outcome in pytest's words, seconds, why it failed, and what the console said meanwhile."""
+    """One test: its outcome in pytest's words, seconds, why it failed, and what the console said meanwhile.
+
+    `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
+    `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed.
+    """
 
     __test__ = False
 
@@ -25,11 +29,24 @@ class TestResult:
     reason: str = ""
     console: str = ""
     functions: tuple[str, ...] = ()
+    verdict: str = ""
+    fingerprint: str = ""
+    behaviour: str = ""
+    worker: str = ""
+    calls: tuple[str, ...] = ()
+
+
+def keep(results: list[TestResult], result: TestResult) -> None:
+    """Add RESULT to RESULTS; a test that failed while it was tidied up after has one result, not two."""
+    if results and results[-1].test == result.test and results[-1].outcome == "passed" != result.outcome:
+        passed = results.pop()
+        result = replace(result, seconds=round(passed.seconds + result.seconds, 3))
+    results.append(result)
 
 
 @dataclass
 class RunRecord:
-    """One suite on one target."""
+    """One suite on one target; `trouble` is what ended it early, such as a kernel that does not boot."""
 
     target: str
     is_dragonfly: bool
@@ -40,6 +57,7 @@ class RunRecord:
     starts: int = 0
     workers: int = 1
     exit_status: int = 0
+    trouble: str = ""
     results: list[TestResult] = field(default_factory=list)
     format: int = FORMAT
 

@@ -53,13 +53,19 @@ class Rig:
         return self.ready(progress).spawn()
 
     def clean(self) -> None:
-        """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots."""
+        """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots.
+
+        Raises KernelPanicError when the kernel died of it: that is the doing of the test that ends.
+        """
         if self._session is None:
             return
         try:
             self._session.hub.kill_all()
         except HarnessError:
+            panic = self.diagnose()
             self.discard()
+            if panic is not None:
+                raise panic from None
 
     def diagnose(self) -> KernelPanicError | None:
         """Tell whether the guest's kernel has panicked."""

@@ -32,6 +32,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
     parser.add_argument("--json", metavar="FILE", help="write the run's record to FILE")
+    parser.add_argument("--html", metavar="FILE", help="write the run's report to FILE: one page, no network needed")
+    parser.add_argument(
+        "--invariants", action="store_true", help="look after each test whether the process table is sound"
+    )
+    parser.add_argument(
+        "--hold", action="store_true", help="pause the machine of a test that failed and say how to get at it"
+    )
+    parser.add_argument("--dump-memory", metavar="FOLDER", help="keep the memory of a kernel that died, as ELF cores")
     add_source_options(parser)
     parser.set_defaults(action=_run, takes_rest=True)
 
@@ -53,9 +61,11 @@ def _run(options: argparse.Namespace) -> int:
     arguments = suite_arguments(choice, size, options.paths)
     arguments += ["-k", options.expression] if options.expression is not None else []
     arguments += ["-n", options.workers] if options.workers else []
-    arguments += ["--json", options.json] if options.json else []
+    for option in ("json", "html", "dump_memory"):
+        arguments += [f"--{option.replace('_', '-')}", value] if (value := getattr(options, option)) else []
     arguments += [flag for flag, wanted in (
-        ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first)
+        ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first),
+        ("--invariants", options.invariants), ("--hold", options.hold),
     ) if wanted]  # fmt: skip
     status = pytest.main([*arguments, *options.rest])
     return _exit_status(int(status))

@@ -8,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
-from harness.processes.vocabulary import ProcessGone, ProcessStopped
+from harness.processes.vocabulary import GuestError, ProcessGone, ProcessStopped
 from harness.processes.wire import (
     CONTROL_ID,
     HUB_ID,
@@ -34,6 +34,8 @@ T = TypeVar("T")
 DEADLINE = 30.0  # s a call may take unless told otherwise
 WATCH_INTERVAL = 0.2  # s between looks at the guest's health while something is awaited
 STOP_SUSPECTED_AFTER = 0.3  # s without an answer before a process is suspected to be stopped
+JOURNAL = 120  # calls remembered for the report of a failure
+_SHOWN = 160  # characters of an answer
 OUTSTANDING = 200_000  # bytes of unanswered requests per process; the hub keeps somewhat more for a busy process
 
 
@@ -167,6 +169,10 @@ class Endpoint:
         )
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 class Pending(Generic[T]):
     """A call under way."""
 
@@ -208,6 +214,19 @@ class Pending(Generic[T]):
             return self._call.on_gone()
         raise ProcessGone(str(self._endpoint), self._call.text)
 
+    def __str__(self) -> str:
+        """Return the call and its answer as a line for people, whatever has become of it."""
+        if not self.done:
+            answer = "(under way)"
+        else:
+            try:
+                answer = _shortened(repr(self.outcome()))
+            except GuestError as error:
+                answer = error.name
+            except Exception as error:  # an answer that cannot be decoded, too, is shown
+                answer = _shortened(f"{type(error).__name__}: {error}")
+        return f"{self._endpoint}: {self._call.text} = {answer}"
+
     @property
     def call(self) -> Call[T]:
         """What was asked for."""
@@ -239,6 +258,7 @@ class Connection:
         self.kinfo_size = 0
         self.undriven: set[int] = set()  # pids of processes that run another program now
         self.observation: Observation = Blind()  # until the hub object knows better
+        self.journal: deque[Pending[Any]] = deque(maxlen=JOURNAL)  # the last calls of driven processes
         self.hub_endpoint = Endpoint(HUB_ID)
         self._endpoints[HUB_ID] = self.hub_endpoint
         self._reader = threading.Thread(target=self._read, name="hub-reader", daemon=True)
@@ -342,6 +362,8 @@ class Connection:
             pending = Pending(self, endpoint, call, endpoint.sequence, size)
             endpoint.pending.append(pending)  # type: ignore[arg-type]  # Pending[T] into a queue of anything
             endpoint.outstanding += size
+            if endpoint is not self.hub_endpoint:
+                self.journal.append(pending)
         self._write(encode_frames(endpoint.id, encode_request(pending.sequence, call.operation, call.payload)))
         return pending
 

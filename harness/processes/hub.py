@@ -66,6 +66,14 @@ class Hub:
         self._connection.wait(lambda: child.hello or child.gone, f"{process} to start", self.deadline)
         return process
 
+    def journal(self) -> list[str]:
+        """Return the last calls of driven processes with their answers, oldest first, a line each."""
+        return [str(pending) for pending in list(self._connection.journal)]
+
+    def clear_journal(self) -> None:
+        """Let the journal begin anew: a test starts."""
+        self._connection.journal.clear()
+
     def kill_all(self) -> None:
         """End every process made through this hub and reap the hub's children: the clean-up between tests."""
         endpoints = self._connection.live_endpoints()

@@ -288,6 +288,7 @@ class Session:
             guest.resume(snapshot.state, snapshot.identity)
             hub = _connect_hub(guest, snapshot.token)
             _freshen(hub)
+            hub.clear_journal()  # these calls were no test's
         except BaseException:
             guest.stop()
             raise

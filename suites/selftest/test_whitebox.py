@@ -77,7 +77,7 @@ PROCESSES, GROUPS, SESSIONS, HEADS, TERMINAL = 0x1000, 0x2000, 0x3000, 0x4000, 0
 
 
 class World:
-    """A small, sound process table: swapper (0), init (1), a leader (6) with a child (7) in its group, and a zombie (9)."""
+    """A sound process table: swapper (0), init (1), a leader (6) with a child (7) in its group, and a zombie (9)."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(0x6000)

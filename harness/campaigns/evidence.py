@@ -1,0 +1,280 @@
+"""What a verdict rests on: a pytest plugin that says of each test what it came to, and keeps what shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from harness.campaigns.finding import Diagnosis, Finding, exit_code, finding_of, skip_finding
+from harness.campaigns.record import TestResult
+from harness.campaigns.rig import Rig
+from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import Guest, GuestHangError, KernelPanicError
+from harness.guests.whitebox import Whitebox
+from harness.machine.qemu import qemu_version
+from harness.processes.vocabulary import ProcessGone, ProcessStopped
+from harness.report.html import write_run
+from harness.report.summary import run_markdown
+
+_CALLS = "system calls"
+_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """Add the options about evidence."""
+    group.addoption("--html", type=Path, metavar="FILE", help="write the run's report to FILE, one page of HTML")
+    group.addoption(
+        "--invariants", action="store_true", help="after each test, look whether the process table is sound"
+    )
+    group.addoption("--dump-memory", type=Path, metavar="FOLDER", help="keep the memory of a kernel that died, as ELF")
+    group.addoption("--hold", "--pdb-guest", action="store_true", help="pause the machine of a test that failed")
+
+
+def with_evidence(result: TestResult, report: pytest.TestReport) -> TestResult:
+    """Return RESULT with what Evidence put into the report of its test."""
+    known = {name: str(value) for name, value in report.user_properties}
+    texts = [(title, text) for title, text in report.sections if not title.startswith("Captured ")]
+    return replace(
+        result,
+        verdict=known.get("verdict", ""),
+        fingerprint=known.get("fingerprint", ""),
+        behaviour=known.get("behaviour", ""),
+        worker=known.get("worker", ""),
+        console="\n\n".join(f"==== {title}\n{text}" for title, text in texts if title != _CALLS),
+        calls=tuple(line for title, text in texts if title == _CALLS for line in text.splitlines()),
+    )
+
+
+class Subject(Protocol):
+    """The campaign, as far as evidence needs it."""
+
+    @property
+    def label(self) -> str:
+        """The target by name."""
+
+    @property
+    def present_rig(self) -> Rig | None:
+        """The rig, once there is one."""
+
+    @property
+    def written(self) -> Path | None:
+        """Where the record was written."""
+
+
+def behaviour(item: pytest.Item) -> str:
+    """Return what a test holds the kernel to: its docstring's first paragraph, else its name as a sentence."""
+    text = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip().partition("\n\n")[0]
+    if text:
+        return " ".join(text.split())
+    return item.name.partition("[")[0].removeprefix("test_").replace("_", " ").capitalize()
+
+
+def diagnose(rig: Rig | None, error: BaseException) -> Diagnosis:
+    """Return what ERROR, raised in a test, says about the kernel; looks at the guest where that is in doubt."""
+    death: HarnessError | None = rig.diagnose() if rig is not None else None
+    doubtful = isinstance(error, (DeadlineError, GuestLostError)) and not isinstance(
+        error, (ProcessGone, ProcessStopped, KernelPanicError, GuestHangError)
+    )
+    if death is None and doubtful and rig is not None and rig.guest is not None:
+        try:
+            rig.guest.probe()
+        except HarnessError as found:
+            death = found
+    judged = death if death is not None else error
+    finding = finding_of(judged)
+    if isinstance(judged, (KernelPanicError, GuestHangError)):
+        title = "kernel panic" if isinstance(judged, KernelPanicError) else "guest hangs"
+        return Diagnosis(finding, title, judged.evidence, judged.fingerprint)
+    if death is not None:
+        return Diagnosis(finding, "guest lost", str(death))
+    return Diagnosis(finding)
+
+
+class Evidence:
+    """Adds a verdict to each test's report, as properties that reach JUnit and the record."""
+
+    def __init__(self, config: pytest.Config, subject: Subject) -> None:
+        self._config = config
+        self._subject = subject
+        self._findings: list[Finding] = []
+        self._page: Path | None = None
+
+    @property
+    def _rig(self) -> Rig | None:
+        return self._subject.present_rig
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begin a new journal of calls."""
+        del item
+        if self._rig is not None and self._rig.guest is not None:
+            self._rig.ready().clear_journal()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Say what the test came to."""
+        report = yield
+        if not {"init", "rig", "guest", "hub", "fresh_guest"} & set(getattr(item, "fixturenames", ())):
+            return report
+        about = self._about(item)  # while there is a machine to tell about
+        diagnosis = self._judge(item, call, report)
+        if diagnosis is None:
+            return report
+        about |= {"verdict": diagnosis.finding.value, "fingerprint": diagnosis.fingerprint}
+        # A test has one verdict: its last phase's.
+        kept = [(name, value) for name, value in item.user_properties if name not in about and name != "function"]
+        functions = {str(name): None for marker in item.iter_markers("kern_proc") for name in marker.args}
+        kept += [("function", name) for name in functions]
+        item.user_properties[:] = [*kept, *((name, value) for name, value in about.items() if value)]
+        report.user_properties = list(item.user_properties)
+        return report
+
+    def _judge(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Diagnosis | None:
+        if report.skipped:
+            reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            return Diagnosis(skip_finding(reason, is_defect=item.get_closest_marker("defect") is not None))
+        if report.passed:
+            if report.when != "call":
+                return None
+            broken = self._process_table() if self._config.getoption("--invariants") else ""
+            if not broken:
+                return Diagnosis(Finding.PASSED)
+            report.outcome = "failed"
+            report.longrepr = f"the test passed, but left the kernel's process table unsound:\n{broken}"
+            return self._keep(item, report, Diagnosis(Finding.FAILED, "process table", broken))
+        if call.excinfo is None:  # made a failure by another plugin
+            return self._keep(item, report, Diagnosis(Finding.FAILED))
+        diagnosis = diagnose(self._rig, call.excinfo.value)
+        if diagnosis.finding is Finding.FAILED and (broken := self._process_table()):
+            report.sections.append(("process table", broken))
+        return self._keep(item, report, diagnosis)
+
+    def _process_table(self) -> str:
+        guest = self._rig.guest if self._rig is not None else None
+        if guest is None:
+            return ""
+        try:
+            return "\n".join(Whitebox(guest).violations())
+        except UsageError:  # not a kernel one can look into
+            if self._config.getoption("--invariants") and isinstance(guest.target, DragonFlyTarget):
+                raise
+            return ""
+        except HarnessError as error:
+            return f"(could not be read: {error})"
+
+    def _keep(self, item: pytest.Item, report: pytest.TestReport, diagnosis: Diagnosis) -> Diagnosis:
+        rig = self._rig
+        titles = {title for title, _ in report.sections}
+        if diagnosis.text and diagnosis.title not in titles:
+            report.sections.append((diagnosis.title, diagnosis.text))
+        if rig is None or rig.guest is None:
+            return diagnosis
+        with contextlib.suppress(HarnessError):
+            if journal := rig.ready().journal():
+                report.sections.append((_CALLS, "\n".join(journal)))
+        folder: Path | None = self._config.getoption("--dump-memory")
+        if folder is not None and diagnosis.finding in {Finding.PANIC, Finding.HANG}:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"{_NAME.sub('-', item.nodeid.rpartition('/')[2])}.core"
+            try:
+                rig.guest.machine.dump_memory(file)
+                report.sections.append(("memory", f"kept in {file}"))
+            except HarnessError as error:
+                report.sections.append(("memory", f"could not be kept: {error}"))
+        if self._config.getoption("--hold"):
+            self._hold(rig.guest, report)
+        if diagnosis.finding in {Finding.PANIC, Finding.HANG, Finding.GUEST_LOST}:
+            rig.discard()  # the next test resumes; nothing more is to be had from this one
+        return diagnosis
+
+    def _hold(self, guest: Guest, report: pytest.TestReport) -> None:
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+        with quiet, contextlib.suppress(HarnessError, EOFError):
+            guest.machine.pause()
+            for line in held(guest, report.nodeid):
+                print(line, file=sys.stderr, flush=True)  # noqa: T201  (a dialogue)
+            while (answer := input("r: let it run, p: pause it, Enter: go on with the tests > ").strip()) != "":
+                if answer == "r":
+                    guest.machine.resume()
+                elif answer == "p":
+                    guest.machine.pause()
+            guest.machine.resume()
+
+    def _about(self, item: pytest.Item) -> dict[str, str]:
+        rig = self._rig
+        about = {"behaviour": behaviour(item), "worker": os.environ.get("PYTEST_XDIST_WORKER", "")}
+        if rig is None:
+            return about | {"target": self._subject.label}
+        target = rig.target
+        if isinstance(target, DragonFlyTarget):
+            kernel = target.kernel
+            about |= {"kernel": f"{kernel.name} {kernel.version}" if kernel is not None else "installed"}
+            about |= {"image": target.image.name}
+        else:
+            about |= {"kernel": target.label}
+        if rig.guest is not None:
+            about |= {"qemu": qemu_version(), "lane": rig.guest.accelerator.value}
+        return about
+
+    # The run as a whole
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember all verdicts, also those of workers."""
+        if report.when == "call" or report.outcome != "passed":
+            verdict = dict(report.user_properties).get("verdict")
+            if verdict is not None:
+                self._findings.append(Finding(str(verdict)))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """End with status 3 where tests failed but nothing speaks against the kernel."""
+        if exitstatus == pytest.ExitCode.TESTS_FAILED and len(self._findings) >= session.testsfailed:
+            failed = [finding for finding in self._findings if finding.outcome == "failed"]
+            if failed and exit_code(failed) is ExitCode.HARNESS_FAILED:
+                session.exitstatus = int(ExitCode.HARNESS_FAILED)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Write the report pages, and say where they are."""
+        record = self._subject.written
+        if hasattr(self._config, "workeroutput") or record is None:
+            return
+        page: Path | None = self._config.getoption("--html")
+        if page is not None:
+            write_run(record, page)
+            terminalreporter.line(f"report: {page}")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a") as file:
+                file.write(run_markdown(record))
+
+
+def held(guest: Guest, test: str) -> Iterator[str]:
+    """Yield how to get at the paused machine of a failed test."""
+    yield f"\nThe machine of {test} is paused."
+    access = guest.target.access()
+    with contextlib.suppress(HarnessError):
+        port = guest.machine.host_port(22)
+        yield (
+            f"  shell    (r first) ssh -p {port} -i {shlex.quote(str(access.key))} -o StrictHostKeyChecking=no"
+            f" -o UserKnownHostsFile=/dev/null {access.user}@127.0.0.1"
+        )
+    yield f"  console  tail -f {shlex.quote(str(guest.console.log))}"
+    target = guest.target
+    kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
+    symbols = ""
+    if isinstance(target, DragonFlyTarget) and kernel is not None:
+        symbols = f" {shlex.quote(str(target.store.blob(kernel.debug or kernel.elf)))}"
+    yield f"  gdb      gdb{symbols} -ex {shlex.quote(f'target remote {guest.machine.gdb_socket}')}"

@@ -1,0 +1,198 @@
+"""A run's record as one HTML page: what it is about and how it went, then each test in words with its evidence."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.report.page import facts, folded, page, preformatted
+
+# Verdict: mark that needs no colour, style, and where it stands in a summary.
+_KINDS = {
+    "panic": ("✖ panic", "bad"),
+    "hang": ("✖ hang", "bad"),
+    "failed": ("✖ failed", "bad"),
+    "guest lost": ("! guest lost", "odd"),
+    "boot failure": ("! boot failure", "odd"),
+    "build failure": ("! build failure", "odd"),
+    "harness error": ("! harness error", "odd"),
+    "passed": ("✔ passed", "good"),
+    "known defect": ("- known defect", "faint"),
+    "not applicable": ("- not applicable", "faint"),
+}
+AGAINST = ("panic", "hang", "failed")
+_QUIET = {"passed", "known defect", "not applicable"}
+_SLOWEST = 12
+_WIDTH, _BAR, _LABEL = 640, 18, 330
+
+
+def load_record(file: Path) -> dict[str, Any]:
+    """Read a run's record; raises UsageError when FILE is none."""
+    try:
+        record = json.loads(file.read_text())
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    except ValueError:
+        raise UsageError(f"{file} is no record of a run (not JSON)") from None
+    if not isinstance(record, dict) or not isinstance(record.get("results"), list) or "target" not in record:
+        raise UsageError(f"{file} is no record of a run: give what `dfly-harness run --json FILE` wrote")
+    return record
+
+
+def verdict_of(result: Mapping[str, Any]) -> str:
+    """Return a result's verdict, also of records made before there were any."""
+    if verdict := str(result.get("verdict", "")):
+        return verdict
+    return {"passed": "passed", "skipped": "not applicable", "xfailed": "not applicable"}.get(
+        str(result.get("outcome")), "failed"
+    )
+
+
+def counts(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many tests came to each verdict, the worst first."""
+    counted = Counter(verdict_of(result) for result in record["results"])
+    return {verdict: counted[verdict] for verdict in _KINDS if counted[verdict]}
+
+
+def conclusion(record: Mapping[str, Any]) -> str:
+    """Return the run in one sentence."""
+    counted = counts(record)
+    against = sum(counted.get(verdict, 0) for verdict in AGAINST)
+    judged = against + counted.get("passed", 0)
+    troubled = sum(count for verdict, count in counted.items() if verdict not in {*AGAINST, *_QUIET})
+    trouble = f" {troubled} could not be judged: the harness, the host or the boot failed." if troubled else ""
+    if against:
+        return f"{against} of {judged} tests speak against this kernel.{trouble}"
+    return f"Nothing in {judged} tests speaks against this kernel.{trouble}"
+
+
+def write_run(record: Path, out: Path) -> None:
+    """Write the page of the record in file RECORD to OUT; raises UsageError when RECORD is none."""
+    out.write_text(run_page(load_record(record)), encoding="utf-8")
+
+
+def run_page(record: Mapping[str, Any]) -> str:
+    """Return the HTML page of a run's record."""
+    return page(f"dfly-harness: {record['target']}", _body(record))
+
+
+def _body(record: Mapping[str, Any]) -> Iterator[str]:
+    results: Sequence[Mapping[str, Any]] = record["results"]
+    yield f"<h1>{escape(str(record['target']))}</h1>"
+    if not record.get("is_dragonfly", False):
+        yield '<p class="banner">These results say nothing about DragonFly.</p>'
+    if trouble := str(record.get("trouble", "")):
+        yield f'<div class="banner">The run ended early.{preformatted(trouble)}</div>'
+    yield f"<p><strong>{escape(conclusion(record))}</strong></p>"
+    tiles = "".join(
+        f'<li class="{_KINDS[verdict][1]}"><b>{count}</b>{escape(_KINDS[verdict][0])}</li>'
+        for verdict, count in counts(record).items()
+    )
+    yield f'<ul class="tiles">{tiles}</ul>'
+    yield facts(
+        [
+            ("kernel", str(record.get("identity", ""))),
+            ("began", str(record.get("started", ""))),
+            ("took", f"{record.get('seconds', 0):.1f} s on {record.get('workers', 1)} machine(s) side by side"),
+            ("machines used", str(record.get("starts", ""))),
+            ("exit status", str(record.get("exit_status", ""))),
+        ]
+    )
+    yield folded("QEMU's command line", str(record.get("machine", "")))
+    yield from _causes(results)
+    loud = [result for result in results if verdict_of(result) not in _QUIET]
+    if loud:
+        yield "<h2>What went wrong</h2>"
+        order = list(_KINDS)
+        for result in sorted(loud, key=lambda result: order.index(verdict_of(result))):
+            yield _test(result, is_open=True)
+    yield from _functions(results)
+    yield "<h2>Where the time went</h2>"
+    yield _slowest(results)
+    yield "<h2>All tests</h2>"
+    by_file: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_file.setdefault(str(result["test"]).partition("::")[0], []).append(result)
+    for file, tests in sorted(by_file.items()):
+        yield f"<h3>{escape(file.rpartition('/')[2])}</h3>"
+        for result in tests:
+            yield _test(result)
+
+
+def _causes(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    causes = Counter(str(result["fingerprint"]) for result in results if result.get("fingerprint"))
+    if causes:
+        yield "<h2>Causes of panics and hangs</h2><table><tr><th>fingerprint</th><th>times</th></tr>"
+        for cause, count in causes.most_common():
+            yield f"<tr><td><code>{escape(cause)}</code></td><td>{count}</td></tr>"
+        yield "</table>"
+
+
+def _test(result: Mapping[str, Any], *, is_open: bool = False) -> str:
+    verdict = verdict_of(result)
+    mark, style = _KINDS.get(verdict, (verdict, "odd"))
+    test = str(result["test"])
+    name = test.partition("::")[2] or test
+    behaviour = str(result.get("behaviour", "")) or name.removeprefix("test_").replace("_", " ")
+    functions = ", ".join(result.get("functions", ()))
+    dead = bool(result.get("fingerprint"))
+    why = [
+        folded("Why", str(result.get("reason", "")), is_open=is_open and not dead),
+        folded("Evidence and console", str(result.get("console", "")), is_open=is_open),
+    ]
+    parts = [
+        f"<details{' open' if is_open else ''}><summary><span class='time'>{result.get('seconds', 0):.2f} s</span>"
+        f"<span class='mark {style}'>{escape(mark)}</span>{escape(behaviour)}</summary>",
+        facts(
+            [
+                ("test", test),
+                ("functions", functions),
+                ("cause", str(result.get("fingerprint", ""))),
+                ("worker", str(result.get("worker", ""))),
+            ]
+        ),
+        # What a kernel says when it dies tells more than where the test stood just then.
+        *(reversed(why) if dead else why),
+        folded("System calls made and answered, the last ones", "\n".join(result.get("calls", ()))),
+        "</details>",
+    ]
+    return "".join(parts)
+
+
+def _functions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    table: dict[str, Counter[str]] = {}
+    for result in results:
+        for function in result.get("functions", ()):
+            table.setdefault(str(function), Counter())[verdict_of(result)] += 1
+    if not table:
+        return
+    yield "<h2>Functions of kern_proc.c</h2><table><tr><th>function</th><th>tests</th><th>verdicts</th></tr>"
+    for function, counted in sorted(table.items()):
+        shown = ", ".join(f"{counted[verdict]} {verdict}" for verdict in _KINDS if counted[verdict])
+        yield f"<tr><td><code>{escape(function)}</code></td><td>{counted.total()}</td><td>{escape(shown)}</td></tr>"
+    yield "</table>"
+
+
+def _slowest(results: Sequence[Mapping[str, Any]]) -> str:
+    slow = sorted(results, key=lambda result: -float(result.get("seconds", 0)))[:_SLOWEST]
+    most = max([0.001, *(float(result.get("seconds", 0)) for result in slow)])
+    height = len(slow) * (_BAR + 4) + 4
+    label = f"The {len(slow)} slowest tests, in seconds"
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-label="{label}">']
+    for number, result in enumerate(slow):
+        y = number * (_BAR + 4) + 4
+        seconds = float(result.get("seconds", 0))
+        name = str(result["test"]).rpartition("::")[2]
+        short = name if len(name) <= 52 else f"{name[:51]}…"
+        width = max(1.0, seconds / most * (_WIDTH - _LABEL - 70))
+        parts.append(
+            f'<text x="0" y="{y + 13}"><title>{escape(name)}</title>{escape(short)}</text>'
+            f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="currentColor" opacity=".45"/>'
+            f'<text x="{_LABEL + width + 6:.1f}" y="{y + 13}">{seconds:.2f} s</text>'
+        )
+    return "".join([*parts, "</svg>"])

@@ -1,0 +1,72 @@
+"""The frame of every HTML report: one file, no network, no script, readable on a phone, on paper and without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1c2128;--paper:#fff;--faint:#57606a;--line:#d0d7de;--box:#f6f8fa;
+--good:#1a7f37;--bad:#cf222e;--odd:#9a6700}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--faint:#9198a1;--line:#3d444d;--box:#151b23;
+--good:#3fb950;--bad:#ff7b72;--odd:#d29922}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:62rem;padding:1rem;background:var(--paper);color:var(--ink);
+font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.4rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid
+var(--line)}h3{font-size:1rem;margin:1rem 0 .3rem}
+p{margin:.4rem 0}.faint{color:var(--faint);font-size:.9rem}
+.banner{border:3px solid var(--bad);padding:.6rem;font-weight:bold;margin:.6rem 0}
+.good{color:var(--good)}.bad{color:var(--bad)}.odd{color:var(--odd)}
+.tiles{display:flex;flex-wrap:wrap;gap:.5rem;margin:.8rem 0;padding:0;list-style:none}
+.tiles li{border:1px solid var(--line);border-radius:.4rem;padding:.3rem .7rem;min-width:5.5rem}
+.tiles b{display:block;font-size:1.5rem;line-height:1.2}
+details{border:1px solid var(--line);border-radius:.4rem;margin:.35rem 0;padding:.15rem .6rem}
+details[open]{padding-bottom:.6rem}summary{cursor:pointer;padding:.25rem 0}
+summary .mark{display:inline-block;min-width:7.5rem;font-weight:bold;margin-right:.4rem}
+summary .time{color:var(--faint);font-size:.85rem;float:right;margin-left:.5rem}
+details details{border:0;padding:0;margin:.2rem 0}
+pre{background:var(--box);border-radius:.4rem;padding:.6rem;overflow-x:auto;font:13px/1.4 ui-monospace,monospace;
+margin:.3rem 0;white-space:pre;max-height:32rem;overflow-y:auto}
+code{font-family:ui-monospace,monospace;font-size:.9em}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem .8rem;margin:.5rem 0}dt{color:var(--faint)}dd{margin:0}
+svg{max-width:100%;height:auto}svg text{fill:currentColor;font:12px system-ui,sans-serif}
+table{border-collapse:collapse;display:block;overflow-x:auto}td,th{border:1px solid var(--line);padding:.2rem .5rem;
+text-align:left;vertical-align:top}th{white-space:nowrap}
+@media(max-width:30rem){body{padding:.6rem;font-size:15px}summary .time{float:none;display:block}dl{display:block}
+dd{margin-bottom:.4rem}}
+@media print{details{break-inside:avoid}pre{max-height:none;white-space:pre-wrap}}
+"""
+
+
+def page(title: str, body: Iterable[str]) -> str:
+    """Return a whole HTML document."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def preformatted(text: str) -> str:
+    """Return TEXT as it is, in fixed width; what a browser could not show is made visible."""
+    shown = "".join(
+        character if character in "\n\t" or character.isprintable() else f"\\x{ord(character):02x}"
+        for character in text
+    )
+    return f"<pre>{escape(shown)}</pre>"
+
+
+def folded(title: str, text: str, *, is_open: bool = False) -> str:
+    """Return a titled block that opens at a touch, or nothing where there is no TEXT."""
+    if not text.strip():
+        return ""
+    return f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{preformatted(text)}</details>"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return a list of names and values; empty values are left out."""
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs if value)
+    return f"<dl>{shown}</dl>"

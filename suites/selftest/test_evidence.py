@@ -1,0 +1,208 @@
+"""Each verdict is provoked, and reaches record, JUnit, exit status and report page."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.campaigns.finding import Finding, exit_code, finding_of, skip_finding, start_finding
+from harness.campaigns.record import TestResult, keep
+from harness.config import share
+from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
+from harness.guests.crash import CrashReport
+from harness.guests.guest import GuestHangError, KernelPanicError
+from harness.kernels.build import BuildFailedError
+from harness.processes.vocabulary import GuestError, ProcessGone
+
+PANIC = KernelPanicError(CrashReport("panic: x"))
+HANG = GuestHangError(CrashReport("nothing moves"))
+
+
+@pytest.mark.parametrize(
+    ("error", "finding"),
+    [
+        (AssertionError("no"), Finding.FAILED),
+        (GuestError("setsid()", "EPERM"), Finding.FAILED),
+        (DeadlineError("wait4() in process 4", 30), Finding.FAILED),
+        (ProcessGone("process 4", "getpid()"), Finding.FAILED),
+        (PANIC, Finding.PANIC),
+        (HANG, Finding.HANG),
+        (GuestLostError("QEMU was killed by signal 9"), Finding.GUEST_LOST),
+        (BuildFailedError("x.c:1: error", Path("log")), Finding.BUILD_FAILURE),
+        (HarnessError("no gcc"), Finding.HARNESS_ERROR),
+    ],
+)
+def test_errors_in_a_test_have_their_verdicts(error: BaseException, finding: Finding) -> None:
+    assert finding_of(error) is finding
+
+
+@pytest.mark.parametrize(
+    ("error", "finding"),
+    [
+        (PANIC, Finding.BOOT_FAILURE),
+        (DeadlineError("SSH to answer", 180), Finding.BOOT_FAILURE),
+        (GuestLostError("QEMU ended with status 1"), Finding.BOOT_FAILURE),
+        (BuildFailedError("x.c:1: error", Path("log")), Finding.BUILD_FAILURE),
+        (UsageError("no such kernel"), Finding.HARNESS_ERROR),
+        (HarnessError("no QEMU"), Finding.HARNESS_ERROR),
+    ],
+)
+def test_errors_on_the_way_up_are_no_evidence_of_a_test(error: HarnessError, finding: Finding) -> None:
+    assert start_finding(error) is finding
+
+
+def test_only_three_verdicts_speak_against_a_kernel() -> None:
+    assert {finding for finding in Finding if finding.against_kernel} == {Finding.FAILED, Finding.PANIC, Finding.HANG}
+
+
+def test_what_was_left_out_has_a_verdict() -> None:
+    assert skip_finding("known defect of the kernel; --defects runs it", is_defect=True) is Finding.KNOWN_DEFECT
+    assert skip_finding("not applicable to 400704: later", is_defect=True) is Finding.NOT_APPLICABLE
+    assert skip_finding("needs a real kernel", is_defect=False) is Finding.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("findings", "code"),
+    [
+        ([], ExitCode.PASSED),
+        ([Finding.PASSED, Finding.KNOWN_DEFECT, Finding.NOT_APPLICABLE], ExitCode.PASSED),
+        ([Finding.PASSED, Finding.GUEST_LOST], ExitCode.HARNESS_FAILED),
+        ([Finding.BOOT_FAILURE], ExitCode.HARNESS_FAILED),
+        ([Finding.GUEST_LOST, Finding.PANIC], ExitCode.TEST_FAILED),
+        ([Finding.HANG], ExitCode.TEST_FAILED),
+        ([Finding.BUILD_FAILURE], ExitCode.TEST_FAILED),
+    ],
+)
+def test_the_exit_status_follows_from_the_verdicts(findings: list[Finding], code: ExitCode) -> None:
+    assert exit_code(findings) is code
+
+
+def test_a_test_that_fails_while_tidied_up_after_counts_once() -> None:
+    results: list[TestResult] = []
+    keep(results, TestResult("a", "passed", 1.0, verdict="passed"))
+    keep(results, TestResult("a", "failed", 0.5, verdict="panic"))
+    keep(results, TestResult("b", "passed", 1.0))
+    assert [(result.test, result.outcome, result.seconds) for result in results] == [
+        ("a", "failed", 1.5),
+        ("b", "passed", 1.0),
+    ]
+
+
+def run_tests(folder: Path, code: str, *arguments: str) -> tuple[int, str, dict[str, Any]]:
+    """Run CODE as a test file on the control guest; return exit status, output and record."""
+    (folder / "test_inner.py").write_text(code)
+    record = folder / "record.json"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
+    argv += ["-p", "harness.campaigns.plugin", "--control", "--json", str(record), *arguments]
+    environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=share(), check=False)
+    return done.returncode, done.stdout + done.stderr, json.loads(record.read_text()) if record.exists() else {}
+
+
+def verdicts(record: dict[str, Any]) -> dict[str, str]:
+    return {result["test"].rpartition("::")[2]: result["verdict"] for result in record["results"]}
+
+
+MIXED = """
+import os, signal
+import pytest
+
+@pytest.mark.kern_proc("sys_fork")
+def test_good(init):
+    '''A child is born.
+
+    More words.
+    '''
+    assert init.fork().pid > 0
+
+def test_bad(init):
+    child = init.fork()
+    assert child.getpgid(0) == -5
+
+@pytest.mark.defect(reason="known")
+def test_known(init):
+    assert False
+
+def test_skipped(init):
+    pytest.skip("not here")
+
+def test_panic(init, guest):
+    guest.ssh.run("echo c > /proc/sysrq-trigger", deadline=20)
+    init.getpid()
+
+def test_panic_while_tidied_up(init, guest):
+    init.fork()
+    guest.ssh.run("(sleep 0.3; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &")
+    guest.console.expect(["Kernel panic - not syncing"], awaited="the panic", deadline=20)
+
+def test_hang(init, guest, hub):
+    hub.deadline = 2
+    guest.machine.pause()
+    init.getpid()
+
+def test_lost(init, guest):
+    os.kill(guest.machine.pid, signal.SIGKILL)
+    init.getpid()
+
+def test_good_again(init):
+    assert init.getpid() == init.pid
+"""
+
+
+@pytest.mark.on_vm
+def test_each_verdict_is_given_and_the_next_test_has_a_machine(tmp_path: Path) -> None:
+    junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
+    status, output, record = run_tests(tmp_path, MIXED, f"--junitxml={junit}", "--html", str(page))
+    assert verdicts(record) == {
+        "test_good": "passed",
+        "test_bad": "failed",
+        "test_known": "known defect",
+        "test_skipped": "not applicable",
+        "test_panic": "panic",
+        "test_panic_while_tidied_up": "panic",
+        "test_hang": "hang",
+        "test_lost": "guest lost",
+        "test_good_again": "passed",
+    }, output
+    assert status == 1
+    by_name = {result["test"].rpartition("::")[2]: result for result in record["results"]}
+    assert "sysrq triggered crash" in by_name["test_panic"]["console"].lower()
+    assert by_name["test_panic"]["fingerprint"] == by_name["test_panic_while_tidied_up"]["fingerprint"] != ""
+    assert "the machine itself stands still" in by_name["test_hang"]["console"]
+    assert by_name["test_good"]["behaviour"] == "A child is born."
+    assert by_name["test_good"]["functions"] == ["sys_fork"]
+    assert by_name["test_bad"]["calls"][-1].endswith("getpgid(0) = " + by_name["test_bad"]["calls"][-1].split()[-1])
+    assert any(": fork() = " in call for call in by_name["test_bad"]["calls"])
+    cases = {case.get("name"): case for case in ET.parse(junit).iter("testcase")}  # noqa: S314  (our own)
+    properties = {prop.get("name"): prop.get("value") for prop in cases["test_panic"].iter("property")}
+    assert properties["verdict"] == "panic"
+    assert properties["kernel"].startswith("CONTROL, NOT DRAGONFLY") if properties["kernel"] else False
+    assert properties["lane"]
+    assert properties["qemu"]
+    assert "A child is born." in page.read_text()
+    assert "These results say nothing about DragonFly" in page.read_text()
+    assert "| panic | 2 |" in (tmp_path / "summary.md").read_text()
+
+
+ONLY_LOST = """
+import os, signal
+
+def test_lost(init, guest):
+    os.kill(guest.machine.pid, signal.SIGKILL)
+    init.getpid()
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_machine_that_was_killed_is_no_failure_of_the_kernel(tmp_path: Path, workers: str) -> None:
+    status, output, record = run_tests(tmp_path, ONLY_LOST, "-n", workers)
+    assert verdicts(record) == {"test_lost": "guest lost"}, output
+    assert status == ExitCode.HARNESS_FAILED == record["exit_status"]
