@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.processes import RemoteProcess
+from harness.processes import RemoteProcess, Resource
+
+from ._help import eventually
 
 _DEADLINE = 60.0  # s
 
@@ -15,11 +17,28 @@ def born(parent: RemoteProcess, count: int) -> tuple[int, ...]:
     return storm.pids
 
 
+def allow_many(parent: RemoteProcess, count: int = 900) -> None:
+    """Let PARENT, which is root, have COUNT processes: since 5.0 root is limited like everybody else (kern_fork.c)."""
+    before = parent.sysctl.read("kern.maxprocperuid", 4)
+    parent.sysctl.set_int("kern.maxprocperuid", count)
+    try:
+        parent.setrlimit(Resource.RLIMIT_NPROC, count)
+    finally:
+        parent.sysctl.write("kern.maxprocperuid", before)
+
+
 def parked(parent: RemoteProcess, count: int = 1, *, sessions: bool = False) -> list[int]:
     """Make COUNT children that stay as they are until killed; return their pids."""
     return parent.start.spawn_many(count, paused=True, sessions=sessions).result(_DEADLINE)
 
 
 def zombies(parent: RemoteProcess, count: int) -> list[int]:
-    """Make COUNT children that exit at once and are not reaped; return their pids."""
-    return parent.start.spawn_many(count).result(_DEADLINE)
+    """Make COUNT children that exit and are not reaped; return their pids when all of them are zombies."""
+    pids = parent.start.spawn_many(count).result(_DEADLINE)
+
+    def dead() -> bool:
+        table = parent.sysctl.kern_proc_all()
+        return all(table[pid].is_zombie for pid in pids)
+
+    eventually(dead, "the children to be zombies")
+    return pids

@@ -181,7 +181,10 @@ class PidAllocator:
         return child
 
     def one_in_each_chain(self, parent: RemoteProcess, *, sessions: bool = False) -> list[int]:
-        """Return the pids of children that stay as they are: with each remainder modulo CHAINS at least one."""
+        """Return the pids of children that stay as they are: with each remainder modulo CHAINS at least one.
+
+        PARENT must be allowed to have so many (allow_many()).
+        """
         count = CHAINS + 16  # whoever else forks in the guest may take a few
         self.rest_range(self.spare, 2 * count)
         self.next_pid = self.spare

@@ -17,6 +17,7 @@ from harness.processes import GuestError, Pending, RemoteProcess, Repeat, WaitRe
 from harness.processes.wire import Buffer
 
 from ._help import bury, eventually, has_stopped
+from ._mounts import procfs
 from ._sysctl import ALL, ARGS, CWD, PGRP, PID, proc_mib
 
 pytestmark = pytest.mark.needs_kernel
@@ -41,19 +42,6 @@ def is_zombie(observer: RemoteProcess, pid: int) -> bool:
     """Tell whether PID is a zombie."""
     table = observer.sysctl.kern_proc_all()
     return pid in table and table[pid].is_zombie
-
-
-@contextmanager
-def procfs(process: RemoteProcess) -> Iterator[str]:
-    """Mount procfs and return where."""
-    path = f"/tmp/procfs-{process.pid}"  # noqa: S108  (in the guest)
-    process.mkdir(path)
-    process.syscall("mount", "procfs", path, 0, 0)
-    try:
-        yield path
-    finally:
-        process.syscall("unmount", path, 0x00080000)  # MNT_FORCE
-        process.rmdir(path)
 
 
 def hold(holder: RemoteProcess, target: RemoteProcess, mounted: str, events: int) -> Pending[bytes]:

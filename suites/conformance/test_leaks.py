@@ -13,10 +13,12 @@ import pytest
 from harness.processes import GuestError, RemoteProcess, fails_with
 from harness.processes.wire import Buffer
 
-from ._children import parked
+from ._children import allow_many, parked
 from ._help import NO_SUCH_ID, bury, eventually
 from ._kernel import Kernel
+from ._mounts import null_mount, procfs
 from ._sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
+from .test_sysctl_kern_proc import run
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
@@ -110,6 +112,7 @@ def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel:
 def test_sessions_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
     """Each with a group and a process of its own (kern_proc.c: sess_rele)."""
     parent, each = init.fork(), 500
+    allow_many(parent)
 
     def pattern() -> int:
         level = kernel.allocations("M_SESSION")
@@ -187,3 +190,28 @@ def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: Kerne
         return repeatedly(init, mib, room=1 << 18) + repeatedly(init, mib, room=3)
 
     expect_no_growth(kernel, pattern)
+
+
+@kern_proc("sysctl_kern_proc_cwd")
+def test_asking_for_a_directory_keeps_no_reference_to_it(init: RemoteProcess) -> None:
+    """Its file system can be unmounted once the process has left it (kern_proc.c: cache_drop)."""
+    with procfs(init) as path:
+        child = init.fork()
+        child.chdir(path)
+        for _ in range(5):
+            assert init.sysctl.kern_proc_cwd(child.pid) == path
+        child.chdir("/")
+        init.syscall("unmount", path, 0)
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+def test_asking_for_a_program_keeps_no_reference_to_it(init: RemoteProcess) -> None:
+    """Its file system can be unmounted once the process is gone (kern_proc.c: cache_drop)."""
+    with null_mount(init, "/bin") as path:
+        child = init.fork()
+        run(init, child, f"{path}/sleep", "sleep", "1000")
+        for _ in range(5):
+            assert init.sysctl.kern_proc_pathname(child.pid) == f"{path}/sleep"
+        init.kill(child.pid, SIGKILL)
+        assert init.wait4(child.pid).signal == SIGKILL
+        init.syscall("unmount", path, 0)

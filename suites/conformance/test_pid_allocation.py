@@ -16,7 +16,7 @@ import pytest
 
 from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
-from ._children import born, parked, zombies
+from ._children import allow_many, born, parked, zombies
 from ._help import SOMEBODY, bury, eventually, random_pids
 from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
@@ -398,6 +398,7 @@ def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> No
 @kern_proc("pfind", "pgfind", "zpfind", "proc_makepid")
 def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
+    allow_many(init)
     living = allocator.one_in_each_chain(init, sessions=True)
     eventually(lambda: all_lead_sessions(init, living), "all of them to have called setsid()")
     calls = [(pid, init.start.getsid(pid), init.start.killpg(pid, 0)) for pid in living]

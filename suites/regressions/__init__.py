@@ -1,0 +1,1 @@
+"""What was wrong once, or still is: one test per historical fix and per known defect."""

@@ -1,0 +1,245 @@
+"""What kern_proc.c and its callers still do wrong: each test states what ought to be, and fails where the defect is.
+
+Left out of ordinary runs; `--defects` runs them.  The first one kills kernels that have the defect.
+"""
+
+from __future__ import annotations
+
+import struct
+from errno import EPERM, ESRCH
+from signal import SIGCHLD, SIGCONT, SIGSTOP
+
+import pytest
+from conformance._children import parked
+from conformance._help import (
+    NO_SUCH_ID,
+    SOMEBODY,
+    SOMEBODY_ELSE,
+    await_continued,
+    await_stopped,
+    bury,
+    eventually,
+    random_pids,
+)
+from conformance._kernel import CHAINS, DELAY, PidAllocator
+from conformance._sysctl import ARGS, CWD, PATHNAME, proc_mib, setting
+from conformance.test_shared_pages_and_threads import shared_page
+
+from harness.processes import (
+    WCONTINUED,
+    WEXITED,
+    WNOHANG,
+    WUNTRACED,
+    Handler,
+    IdType,
+    RemoteProcess,
+    WaitResult,
+    fails,
+    fails_with,
+)
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+defect = pytest.mark.defect
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@defect(since=300701, reason="kern.proc.pathname uses p_fd of a process that has already given it up, and panics")
+def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemoteProcess) -> None:
+    """The path, or ESRCH; as an ordinary user, too (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
+    reader = init.fork()
+    reader.setuid(SOMEBODY)
+    for _ in range(40):
+        child = init.fork()
+        child.touch_memory(64 << 20)
+        name = struct.pack("<4i", *proc_mib(PATHNAME, child.pid))
+        length = struct.pack("<Q", 1024)
+        room = reader.touch_memory(4096)
+        polling = reader.start.repeat_until(fails_with("ESRCH"), "__sysctl", name, 4, room, length, 0, 0, seconds=20.0)
+        child.exit()
+        assert polling.result(60.0).met
+        init.wait4(child.pid)
+
+
+@kern_proc("proc_makepid")
+@defect(since=400704, reason="the inner loop steps to another pid without looking at that one's own delay")
+def test_evading_a_number_in_use_does_not_bypass_the_delay(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """A pid is a domain of its own now; the next of its hash chain may just have been reaped (proc_makepid)."""
+    living = allocator.child_with(allocator.spare)
+    allocator.rest_range(allocator.spare, 1000)
+    reaped = allocator.child_with(allocator.spare + CHAINS)
+    bury(init, reaped)
+    assert allocator.ask_for(living.pid) != reaped.pid
+
+
+@kern_proc("proc_makepid")
+@defect(since=400704, reason="the inner loop steps to another pid without looking at that one's own delay")
+def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemoteProcess) -> None:
+    """The same seen from outside: a hundred processes, random pids and a storm (kern_proc.c: proc_makepid)."""
+    with random_pids(init, 100):
+        parked(init, 100)
+        storm = init.storm(800, seconds=DELAY - 2.0)
+    reaped: dict[int, float] = {}
+    for one in storm.records:
+        assert one.forked - reaped.get(one.pid, -60.0) >= DELAY, f"pid {one.pid} came back"
+        reaped[one.pid] = one.reaped
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@defect(since=300701, reason="kern.proc.pathname looks at no prison")
+def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None:
+    """As for kern.proc.pid: whoever is outside does not exist (kern_proc.c: PRISON_CHECK)."""
+    jailed = init.fork()
+    jailed.jail("/")
+    with fails(ESRCH):
+        jailed.sysctl.kern_proc_pathname(init.pid)
+
+
+@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@defect(since=200000, reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison")
+@pytest.mark.parametrize("node", [ARGS, CWD])
+def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: RemoteProcess, node: int) -> None:
+    """Open to all users is not open to all jails (kern_proc.c: ps_argsopen, p_trespass)."""
+    jailed = init.fork()
+    jailed.jail("/")
+    assert jailed.sysctl.read(proc_mib(node, init.pid)) == b""
+
+
+@kern_proc("sysctl_kern_proc")
+@defect(since=200000, reason="kern.proc.pid does not look at security.ps_showallprocs")
+def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProcess) -> None:
+    """With ps_showallprocs=0 the table leaves it out (kern_proc.c: sysctl_kern_proc)."""
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with setting(init, "security.ps_showallprocs", 0):
+        assert init.pid not in user.sysctl.kern_proc_all()
+        assert user.sysctl.kern_proc_pid(init.pid) == []
+
+
+@kern_proc("inferior")
+@defect(since=200000, reason="inferior() returns 0 without releasing the process it has climbed to, the swapper")
+def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteProcess) -> None:
+    """Each setpgid() of one who is no descendant adds one to the swapper's p_lock, for good (kern_proc.c: inferior)."""
+    (before,) = init.sysctl.kern_proc_pid(0)
+    one, other = init.fork(), init.fork()
+    for _ in range(5):
+        with fails(ESRCH):
+            one.setpgid(other.pid, 0)
+    (after,) = init.sysctl.kern_proc_pid(0)
+    assert after.lock == before.lock
+
+
+@kern_proc("pholdzomb")
+@defect(since=200000, reason="wait4(WNOHANG) without a result copies out what is on the kernel's stack")
+def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProcess) -> None:
+    """Status and usage are untouched, or zero (kern_exit.c: sys_wait4)."""
+    child = init.fork()
+    for _ in range(10):
+        init.sysctl.kern_proc_pid(child.pid)
+        result = init.wait4(child.pid, WNOHANG)
+        assert result.pid == 0
+        assert result.raw_status in (0, WaitResult.STATUS_SENTINEL)
+        assert set(vars(result.rusage).values()) <= {0}
+
+
+@kern_proc("proc_move_allproc_zombie")
+@defect(since=400101, reason="the children of a reaper that ignores SIGCHLD are given to the reaper: to itself")
+def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> None:
+    """As everybody else who ignores it (kern_exit.c: exit1, proc_reparent)."""
+    init.procctl_reaper_acquire()
+    init.sigaction(SIGCHLD, Handler.IGNORE)
+    child = init.fork()
+    child.exit()
+    with fails("ECHILD"):
+        init.wait4(child.pid, WNOHANG)
+
+
+@kern_proc("zpfind")
+@defect(since=200000, reason="kill() finds a zombie without asking who its owner is")
+def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess) -> None:
+    """EPERM before and after its exit (kern_sig.c: kern_kill)."""
+    victim, user = init.fork(), init.fork()
+    victim.setuid(SOMEBODY_ELSE)
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.kill(victim.pid, 0)
+    victim.exit()
+    with fails(EPERM):
+        user.kill(victim.pid, 0)
+
+
+@kern_proc("pgfind")
+@defect(since=200000, reason="killpg() does not tell a group one may not signal from one that does not exist")
+def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: RemoteProcess) -> None:
+    """EPERM if it exists, ESRCH if not, says POSIX (kern_sig.c: dokillpg)."""
+    leader, user = init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    user.setuid(SOMEBODY)
+    with fails(ESRCH):
+        user.killpg(NO_SUCH_ID, 0)
+    with fails(EPERM):
+        user.killpg(leader.pid, 0)
+
+
+@kern_proc("pfind")
+@defect(since=200000, reason="no SIGCHLD is sent when a stopped child goes on")
+def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
+    """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
+    child = init.fork()
+    init.sigaction(SIGCHLD, Handler.LOG)
+    init.kill(child.pid, SIGSTOP)
+    await_stopped(init, child)
+    init.await_signal(SIGCHLD)
+    init.signals()
+    init.kill(child.pid, SIGCONT)
+    await_continued(init, child)
+    assert [record.signal for record in init.signals()] == [SIGCHLD]
+
+
+@kern_proc("sysctl_kern_proc_args")
+@defect(since=200000, until=500709, reason="a title that is too long is dropped and success reported")
+def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
+    """Whoever sets one ought to know that it was not kept (kern_proc.c: sysctl_kern_proc_args)."""
+    title = b"t" * 300
+    try:
+        init.sysctl.set_kern_proc_args(init.pid, title)
+    except OSError:
+        return
+    assert init.sysctl.read(proc_mib(ARGS, init.pid)).rstrip(b"\0") == title
+
+
+@kern_proc("proc_usermap", "sysctl_kern_proc_args")
+@defect(since=400000, reason="execve() leaves the title in the shared page")
+def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess) -> None:
+    """Args shows the new program's, not what the old one called itself (kern_exec.c, kern_proc.c: proc_usermap)."""
+    child = init.fork()
+    shared_page(child).set_title(b"the old program\0")
+    child.execve("/bin/sleep", ["sleep", "1000"])
+    eventually(lambda: init.sysctl.kern_proc_pid(child.pid)[0].comm == "sleep", "the program to run")
+    assert init.sysctl.kern_proc_args(child.pid) == [b"sleep", b"1000"]
+
+
+@kern_proc("pholdzomb")
+@defect(since=500317, reason="wait6(P_JAILID) takes any child that is in no jail")
+@pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
+def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess) -> None:
+    """Only those of that jail (kern_exit.c: kern_wait, P_JAILID)."""
+    child = init.fork()
+    child.exit()
+    with fails("ECHILD"):
+        init.wait6(IdType.P_JAILID, 77, WEXITED | WNOHANG)
+
+
+@kern_proc("pholdzomb")
+@defect(since=500317, reason="siginfo of wait6() names no process when a child has stopped or continued")
+@pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
+def test_the_report_of_a_stop_names_the_child(init: RemoteProcess) -> None:
+    """si_pid, as for an exit (kern_exit.c: kern_wait)."""
+    child = init.fork()
+    init.kill(child.pid, SIGSTOP)
+    stopped = init.wait6(IdType.P_PID, child.pid, WUNTRACED | WEXITED)
+    init.kill(child.pid, SIGCONT)
+    continued = init.wait6(IdType.P_PID, child.pid, WCONTINUED | WEXITED)
+    assert stopped.siginfo is not None
+    assert continued.siginfo is not None
+    assert (stopped.siginfo.pid, continued.siginfo.pid) == (child.pid, child.pid)
