@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.report.page import facts, folded, page, preformatted
+from harness.report.page import facts, folded, page, preformatted, shown
 
 # Verdict: mark that needs no colour, style, and where it stands in a summary.
 _KINDS = {
@@ -83,14 +82,14 @@ def run_page(record: Mapping[str, Any]) -> str:
 
 def _body(record: Mapping[str, Any]) -> Iterator[str]:
     results: Sequence[Mapping[str, Any]] = record["results"]
-    yield f"<h1>{escape(str(record['target']))}</h1>"
+    yield f"<h1>{shown(str(record['target']))}</h1>"
     if not record.get("is_dragonfly", False):
         yield '<p class="banner">These results say nothing about DragonFly.</p>'
     if trouble := str(record.get("trouble", "")):
         yield f'<div class="banner">The run ended early.{preformatted(trouble)}</div>'
-    yield f"<p><strong>{escape(conclusion(record))}</strong></p>"
+    yield f"<p><strong>{shown(conclusion(record))}</strong></p>"
     tiles = "".join(
-        f'<li class="{_KINDS[verdict][1]}"><b>{count}</b>{escape(_KINDS[verdict][0])}</li>'
+        f'<li class="{_KINDS[verdict][1]}"><b>{count}</b>{shown(_KINDS[verdict][0])}</li>'
         for verdict, count in counts(record).items()
     )
     yield f'<ul class="tiles">{tiles}</ul>'
@@ -119,7 +118,7 @@ def _body(record: Mapping[str, Any]) -> Iterator[str]:
     for result in results:
         by_file.setdefault(str(result["test"]).partition("::")[0], []).append(result)
     for file, tests in sorted(by_file.items()):
-        yield f"<h3>{escape(file.rpartition('/')[2])}</h3>"
+        yield f"<h3>{shown(file.rpartition('/')[2])}</h3>"
         for result in tests:
             yield _test(result)
 
@@ -129,7 +128,7 @@ def _causes(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if causes:
         yield "<h2>Causes of panics and hangs</h2><table><tr><th>fingerprint</th><th>times</th></tr>"
         for cause, count in causes.most_common():
-            yield f"<tr><td><code>{escape(cause)}</code></td><td>{count}</td></tr>"
+            yield f"<tr><td><code>{shown(cause)}</code></td><td>{count}</td></tr>"
         yield "</table>"
 
 
@@ -147,7 +146,7 @@ def _test(result: Mapping[str, Any], *, is_open: bool = False) -> str:
     ]
     parts = [
         f"<details{' open' if is_open else ''}><summary><span class='time'>{result.get('seconds', 0):.2f} s</span>"
-        f"<span class='mark {style}'>{escape(mark)}</span>{escape(behaviour)}</summary>",
+        f"<span class='mark {style}'>{shown(mark)}</span>{shown(behaviour)}</summary>",
         facts(
             [
                 ("test", test),
@@ -173,8 +172,8 @@ def _functions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield "<h2>Functions of kern_proc.c</h2><table><tr><th>function</th><th>tests</th><th>verdicts</th></tr>"
     for function, counted in sorted(table.items()):
-        shown = ", ".join(f"{counted[verdict]} {verdict}" for verdict in _KINDS if counted[verdict])
-        yield f"<tr><td><code>{escape(function)}</code></td><td>{counted.total()}</td><td>{escape(shown)}</td></tr>"
+        verdicts = ", ".join(f"{counted[verdict]} {verdict}" for verdict in _KINDS if counted[verdict])
+        yield f"<tr><td><code>{shown(function)}</code></td><td>{counted.total()}</td><td>{shown(verdicts)}</td></tr>"
     yield "</table>"
 
 
@@ -191,7 +190,7 @@ def _slowest(results: Sequence[Mapping[str, Any]]) -> str:
         short = name if len(name) <= 52 else f"{name[:51]}…"
         width = max(1.0, seconds / most * (_WIDTH - _LABEL - 70))
         parts.append(
-            f'<text x="0" y="{y + 13}"><title>{escape(name)}</title>{escape(short)}</text>'
+            f'<text x="0" y="{y + 13}"><title>{shown(name)}</title>{shown(short)}</text>'
             f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="currentColor" opacity=".45"/>'
             f'<text x="{_LABEL + width + 6:.1f}" y="{y + 13}">{seconds:.2f} s</text>'
         )

@@ -39,34 +39,40 @@ dd{margin-bottom:.4rem}}
 """
 
 
+def shown(text: str) -> str:
+    """Return TEXT for a page: markup escaped, and what a browser could not show made visible."""
+    return escape(
+        "".join(
+            character if character in "\n\t" or character.isprintable() else f"\\x{ord(character):02x}"
+            for character in text
+        )
+    )
+
+
 def page(title: str, body: Iterable[str]) -> str:
     """Return a whole HTML document."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{shown(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )
 
 
 def preformatted(text: str) -> str:
-    """Return TEXT as it is, in fixed width; what a browser could not show is made visible."""
-    shown = "".join(
-        character if character in "\n\t" or character.isprintable() else f"\\x{ord(character):02x}"
-        for character in text
-    )
-    return f"<pre>{escape(shown)}</pre>"
+    """Return TEXT as it is, in fixed width."""
+    return f"<pre>{shown(text)}</pre>"
 
 
 def folded(title: str, text: str, *, is_open: bool = False) -> str:
     """Return a titled block that opens at a touch, or nothing where there is no TEXT."""
     if not text.strip():
         return ""
-    return f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{preformatted(text)}</details>"
+    return f"<details{' open' if is_open else ''}><summary>{shown(title)}</summary>{preformatted(text)}</details>"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
     """Return a list of names and values; empty values are left out."""
-    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs if value)
-    return f"<dl>{shown}</dl>"
+    rows = "".join(f"<dt>{shown(name)}</dt><dd>{shown(value)}</dd>" for name, value in pairs if value)
+    return f"<dl>{rows}</dl>"

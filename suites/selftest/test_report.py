@@ -1,0 +1,152 @@
+"""A run's page: what it says, that nothing in a record can break it, and that a real browser shows it on a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.report.html import conclusion, counts, load_record, run_page
+from harness.report.summary import run_markdown
+
+EVIL = "<script>document.title='owned'</script>&\"'|`\x00\x1b[31m\n" + "x" * 500
+
+
+def result(test: str, verdict: str, **more: Any) -> dict[str, Any]:
+    outcome = {"passed": "passed", "known defect": "skipped", "not applicable": "skipped"}.get(verdict, "failed")
+    return {"test": f"suite/test_a.py::{test}", "outcome": outcome, "verdict": verdict, "seconds": 0.5, **more}
+
+
+def record(*results: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"target": "DragonFly: kernel k", "is_dragonfly": True, "results": list(results), "seconds": 3.0, **more}
+
+
+MIXED = record(
+    result("test_good", "passed", behaviour="A child is born.", functions=["proc_makepid"], seconds=9.25),
+    result("test_bad", "failed", reason="assert 1 == 2", calls=["process 7: fork() = <process 8>"]),
+    result("test_dead", "panic", fingerprint="cache_fullpath<sysctl_root<abc", console="Fatal trap 12"),
+    result("test_lost", "guest lost", reason="QEMU was killed"),
+    result("test_later", "not applicable"),
+)
+
+
+def test_the_summary_comes_first_and_counts_only_what_was_judged() -> None:
+    assert conclusion(MIXED).startswith("2 of 3 tests speak against this kernel. 1 could not be judged")
+    assert list(counts(MIXED)) == ["panic", "failed", "guest lost", "passed", "not applicable"]
+    page = run_page(MIXED)
+    assert page.index("2 of 3 tests") < page.index("What went wrong") < page.index("All tests")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["A child is born.", "proc_makepid", "process 7: fork() = &lt;process 8&gt;", "Fatal trap 12", "assert 1 == 2"],
+)
+def test_a_page_tells_of_each_test(words: str) -> None:
+    assert words in run_page(MIXED)
+
+
+def test_a_run_without_failures_says_so() -> None:
+    good = record(result("test_good", "passed"))
+    assert conclusion(good) == "Nothing in 1 tests speaks against this kernel."
+    assert "What went wrong" not in run_page(good)
+
+
+def test_results_of_the_control_guest_are_marked() -> None:
+    control = record(result("test_good", "passed"), is_dragonfly=False)
+    assert "These results say nothing about DragonFly" in run_page(control)
+    assert "These results say nothing about DragonFly" not in run_page(MIXED)
+
+
+def test_records_made_before_there_were_verdicts_are_read() -> None:
+    old = {"test": "t.py::test_x", "outcome": "xfailed", "seconds": 1}
+    assert counts(record(old, {**old, "outcome": "failed"})) == {"failed": 1, "not applicable": 1}
+
+
+def test_the_page_needs_no_network_and_no_script() -> None:
+    page = run_page(MIXED)
+    assert not re.search(r"<script|<link|<img|@import|url\(|\bsrc=", page)
+
+
+def test_what_a_guest_says_cannot_break_the_page() -> None:
+    page = run_page(record(result(EVIL, "failed", reason=EVIL, console=EVIL, behaviour=EVIL, fingerprint=EVIL)))
+    assert "<script" not in page
+    assert "\x00" not in page
+
+
+def test_markdown_for_a_ci_step(tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(MIXED))
+    text = run_markdown(file)
+    assert "| panic | 1 |" in text
+    assert "| `test_a.py::test_dead` | panic | cache_fullpath&lt;sysctl_root&lt;abc |" in text
+    file.write_text(json.dumps(record(result("t", "failed", reason=EVIL))))
+    assert "<script" not in run_markdown(file)
+
+
+def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = tmp_path / "record.json", tmp_path / "page.html"
+    file.write_text(json.dumps(MIXED))
+    assert main(["report", str(file), "--html", str(page)]) == 0
+    assert "A child is born." in page.read_text()
+    assert main(["report", str(file)]) == 0
+    assert "| panic | 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"results": 3, "target": ""}', None])
+def test_what_is_no_record_is_refused_in_words(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "record.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["report", str(file)]) == 2
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# The page in a frame as wide as a phone; the frame's own measurements end in the title.
+FRAME = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
+<iframe id="f" style="border:0;width:{width}px;height:800px"></iframe>
+<pre id="out"></pre><script>
+const frame = document.getElementById("f");
+frame.onload = () => {{
+  const inner = frame.contentDocument, root = inner.documentElement;
+  const clipped = [...inner.querySelectorAll("summary,dd,h1,h2,p,li")].filter(e => e.getBoundingClientRect().right > {width} + 1);
+  document.getElementById("out").textContent = JSON.stringify({{
+    wide: root.scrollWidth, title: inner.title, open: inner.querySelectorAll("details[open]").length,
+    svg: inner.querySelectorAll("svg rect").length, clipped: clipped.length,
+    size: parseFloat(getComputedStyle(inner.body).fontSize)}});
+}};
+frame.srcdoc = {page};
+</script>"""  # noqa: E501
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this host (Debian: apt-get install chromium)")
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
+    long = result("test_long", "failed", behaviour="word " * 80, reason="y" * 3000, console=EVIL, fingerprint="f<" * 80)
+    content = json.dumps(run_page(record(*MIXED["results"], long))).replace("</", "<\\/")
+    outer = tmp_path / "frame.html"
+    outer.write_text(FRAME.format(width=width, page=content), encoding="utf-8")
+    argv = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    argv += ["--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom", outer.as_uri()]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    found = re.search(r'<pre id="out">(\{.*?\})</pre>', done.stdout)
+    assert found, done.stderr[-2000:]
+    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert seen["wide"] <= width, seen
+    assert seen["clipped"] == 0, seen
+    assert seen["title"] == "dfly-harness: DragonFly: kernel k"
+    assert seen["open"] >= 4
+    assert seen["svg"] == 6
+    assert seen["size"] >= 15
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(MIXED))
+    assert load_record(file) == MIXED
