@@ -31,13 +31,14 @@ def _rows(comparison: Comparison) -> list[TestComparison]:
     def rank(test: TestComparison) -> int:
         return min(_ORDER.index(each.verdict) if each.verdict in _ORDER else len(_ORDER) for each in test.judgements)
 
-    # Not run anywhere, such as a test of another era, is no news.
-    told = [
-        test
-        for test in comparison.tests
-        if any(each.verdict is not Verdict.SAME or each.note for each in test.judgements)
-        and any(tally.runs for tally in test.tallies)
-    ]
+    # Not run anywhere, such as a test of another era, is no news; nor is that a kernel which did not boot ran no test.
+    compared = [not comparison.prevented(number) for number in range(len(comparison.contenders))]
+
+    def is_news(test: TestComparison) -> bool:
+        judged = [each for each, ran in zip(test.judgements, compared[1:], strict=True) if ran and compared[0]]
+        return any(each.verdict is not Verdict.SAME or each.note for each in judged)
+
+    told = [test for test in comparison.tests if is_news(test) and any(tally.runs for tally in test.tallies)]
     return sorted(told, key=rank)
 
 
@@ -187,7 +188,7 @@ def to_markdown(comparison: Comparison) -> str:
                 if said := explain(judgement, test.tallies[0], other, comparison.confidence):
                     remarks.append(f"{name}: {said}" if len(names) > 2 else said)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, "<br>".join(remarks)]) + " |")
-    else:
+    elif comparison.tests:
         lines += ["", "No test tells them apart."]
     for costs in comparison.costs:
         lines += ["", f"#### Costs of {costs['other']} against {costs['base']}", ""]

@@ -284,6 +284,11 @@ class TestComparisons:
         assert "test_differs" in shown
         assert "test_alike" not in shown
 
+    def test_a_kernel_that_does_not_boot_is_one_line_not_a_table(self) -> None:
+        markdown = to_markdown(self.compare(runs("passed"), [Run(None, "the guest's kernel panicked: panic: no")]))
+        assert "patched: NOT COMPARED: the guest's kernel panicked: panic: no" in markdown
+        assert "test_a" not in markdown
+
     @pytest.mark.parametrize(
         ("share_", "text"), [(0.0, "0%"), (1.0, "100%"), (0.5, "50%"), (0.999, "99.9%"), (0.0004, "0.04%")]
     )
