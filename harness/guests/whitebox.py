@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
@@ -108,6 +109,12 @@ class ProcessTable:
         return tuple(process.integer("p_pid") for _, process in self.processes)
 
 
+@lru_cache(maxsize=4)
+def _description(kernel: Path, debug: Path) -> tuple[KernelSymbols, dict[str, Layout]]:
+    """Read both files; they are named by their content, and reading them takes seconds."""
+    return KernelSymbols(kernel), DebugInformation(debug).layouts(_UNIT, _STRUCTURES)
+
+
 class Whitebox:
     """The process table of a guest whose kernel's debug file is in the store."""
 
@@ -121,8 +128,9 @@ class Whitebox:
                 f"kernel {target.kernel.name} has no debug file: import it with --debug kernel.debug to look into it"
             )
         self._machine = guest.machine
-        self._symbols = KernelSymbols(target.store.blob(target.kernel.elf))
-        self._layouts = DebugInformation(target.store.blob(target.kernel.debug)).layouts(_UNIT, _STRUCTURES)
+        self._symbols, self._layouts = _description(
+            target.store.blob(target.kernel.elf), target.store.blob(target.kernel.debug)
+        )
 
     @contextmanager
     def frozen(self) -> Iterator[ProcessTable]:

@@ -1,0 +1,125 @@
+"""On a real DragonFly kernel, where the store has one: panics imitated and true, a hang, the process table."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.errors import DeadlineError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize
+from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
+from harness.guests.whitebox import Whitebox
+from harness.machine.elf import KernelSymbols
+from harness.machine.gdbstub import GdbStub
+from harness.processes.session import Session, Warmth
+from harness.store import Store
+
+pytestmark = [
+    pytest.mark.on_vm,
+    pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store"),
+]
+
+
+@pytest.fixture
+def target() -> DragonFlyTarget:
+    target = resolve_target(TargetChoice(), Store())
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None:
+        pytest.skip("the kernel is not in the store")
+    return target
+
+
+@pytest.fixture
+def session(target: DragonFlyTarget) -> Iterator[Session]:
+    with Session.resume(Warmth(target, Store(), MachineSize(cpus=2))) as session:
+        yield session
+
+
+def patch(session: Session, address: int, data: bytes) -> None:
+    with GdbStub(session.guest.machine.gdb_socket) as stub:
+        stub.write(address, data)
+
+
+def symbols(session: Session) -> KernelSymbols:
+    target = session.guest.target
+    assert isinstance(target, DragonFlyTarget)
+    assert target.kernel is not None
+    return KernelSymbols(target.store.blob(target.kernel.elf))
+
+
+IMITATIONS = (
+    "panic: assertion failed\\ncpuid = 0\\n",
+    "Fatal trap 12: page fault while in kernel mode\\ncpuid = 0\\n",
+    "Stopped at      exit1+0x1: nop\\ndb> ",
+)
+
+
+def test_a_perfect_imitation_of_a_panic_on_the_console_is_none(session: Session) -> None:
+    guest = session.guest
+    for text in IMITATIONS:
+        said = guest.console.position
+        guest.ssh.run(f"printf '\\n{text}' > /dev/console")
+        assert guest.console.await_more(said, 10)
+        guest.check()
+    assert session.hub.spawn().getpid() > 0
+
+
+def test_a_kernel_that_really_traps_is_questioned_within_seconds(session: Session) -> None:
+    guest = session.guest
+    patch(session, symbols(session)["sys_getpgid"].address, b"\x0f\x0b")  # ud2: no such instruction
+    began = time.monotonic()
+    with pytest.raises(KernelPanicError) as caught:
+        session.hub.spawn().getpgid(0)
+    seconds = time.monotonic() - began
+    report = caught.value.report
+    answers = dict(report.sections)
+    assert report.frames[0].function == "sys_getpgid"
+    assert report.fingerprint.startswith("sys_getpgid<syscall2")
+    assert "rip" in answers["show registers"]
+    assert "curthread" in answers["ps"]
+    assert "CURCPU" in answers["ps"]  # its last line, three pages on
+    assert "--More--" not in answers["ps"]
+    assert "pgid 1," in answers["show pgrpdump"]
+    assert "CPU 0: " in answers["CPUs"]
+    assert "CPU 1: " in answers["CPUs"]
+    assert report.seconds < 5, report.seconds
+    assert seconds < 15, seconds
+    with pytest.raises(KernelPanicError):
+        guest.check()
+
+
+def test_a_kernel_that_goes_round_in_circles_hangs_and_is_found_at_the_place(session: Session) -> None:
+    guest = session.guest
+    guest.probe()
+    patch(session, symbols(session)["syscall2"].address, b"\xeb\xfe")  # jump to itself
+    session.hub.deadline = 1
+    with pytest.raises((DeadlineError, GuestHangError)):
+        session.hub.spawn()
+    with pytest.raises(GuestHangError, match="SSH does not answer") as caught:
+        guest.probe(3)
+    assert caught.value.report.frames[0].function == "syscall2"
+    assert "still ticks" in str(caught.value)
+
+
+def test_the_process_table_is_sound_and_damage_is_seen(session: Session) -> None:
+    target = session.guest.target
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None or target.kernel.debug is None:
+        pytest.skip("the kernel's debug file is not in the store (kernel import --debug)")
+    init = session.hub.spawn()
+    child = init.fork()
+    child.setsid()
+    box = Whitebox(session.guest)
+    assert box.violations() == []
+    with box.frozen() as table:
+        assert {init.pid, child.pid, 0, 1} <= set(table.pids)
+        by_pid = {process.integer("p_pid"): process for _, process in table.processes}
+        hold = by_pid[child.pid].place("p_lock")
+    patch(session, hold, struct.pack("<i", 1))
+    assert box.violations() == [f"process {child.pid} (executor) is held 1 times by nobody (p_lock)"]
+    patch(session, hold, struct.pack("<i", 0))
+    assert box.violations() == []
