@@ -47,6 +47,7 @@ def return_to_user(k: Kernel, proc: Proc) -> None:
 def _postsig(k: Kernel, proc: Proc, signal: int) -> None:
     """postsig(): make the handler of SIGNAL the next thing to run."""
     signals.take(proc, signal)
+    proc.handled += 1
     disposition = proc.sigacts.of(signal)
     if k.rules.resets_handler(disposition.flags):
         dispositions = {**proc.sigacts.dispositions, signal: replace(disposition, action="default")}

@@ -145,6 +145,7 @@ class Proc:
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
     stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode
     frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run
+    handled: int = 0  # signals delivered to handlers (ru_nsignals)
     waits_for_vfork: Proc | None = None  # blocked until this child has exited or run a program
     log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
     logged: int = 0  # deliveries to the logging handler so far

@@ -7,6 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from harness.errors import DeadlineError
 from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, wait
+from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
 from harness.oracle.model import Disposition, Errno, Proc
@@ -210,17 +211,21 @@ class OracleProcess:
 
     def reexec(self) -> None:
         """Run the driven program again by execve(): a new program image, driven as before."""
+        begun = False
 
-        def execve(k: Kernel, proc: Proc) -> None:
-            lifecycle.exec_program(k, proc, proc.path, [proc.path.encode(), b"attach"])
+        def reexec(k: Kernel, proc: Proc) -> None:
+            nonlocal begun
+            if not begun:
+                lifecycle.exec_program(k, proc, proc.path, [proc.path.encode(), b"attach"])
+                begun = True
+                k.scheduler.run_ahead(proc)  # a signal that could not act before acts before the program's first step
+            if proc.stat is ProcStat.SSTOP:
+                raise WouldBlock(restarts=True)
+            if not proc.is_zombie:
+                watch_unknown_calls(k, proc)
+                proc.log, proc.logged = [], 0
 
-        def begin(k: Kernel, proc: Proc) -> None:
-            watch_unknown_calls(k, proc)
-            proc.log, proc.logged = [], 0
-
-        # Two calls, because a signal that could not act before acts between them.
-        self._submit("execve(executor)", execve)
-        self.execute("execve(executor)", begin)
+        self.execute("execve(executor)", reexec)
 
     def execve(
         self, path: str, argv: Sequence[str | bytes] | None = None, env: Mapping[str, str] | None = None

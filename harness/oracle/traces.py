@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
 from harness.processes.vocabulary import Handler, RforkFlag, SigFlag, SigHow
 
 MAX_PROCESSES = 12
@@ -162,6 +165,10 @@ def _kill(world: Situation, who: int, step: Step) -> Deed | None:
     return Deed("kill", (_process(world, step.a), SIGNALS[step.b % len(SIGNALS)]))
 
 
+def _send(signal: str) -> Chooser:
+    return lambda world, _who, step: Deed("kill", (_process(world, step.a), signal))
+
+
 def _killpg(world: Situation, who: int, step: Step) -> Deed | None:
     whom = _process_or(world, step.a, 0, *((-1,) if world.is_nobody(who) else ()))
     whom = Ref(whom.index, negative=True) if isinstance(whom, Ref) else whom
@@ -225,11 +232,14 @@ OPERATIONS: Mapping[str, Chooser] = {
     "reexec": _plain("reexec"),
     "wait4": _wait4,
     "setpgid": _setpgid,
+    "own_group": lambda _world, _who, _step: Deed("setpgid", (0, 0)),
     "setsid": _plain("setsid", "pid"),
     "getpgid": _about("getpgid", "pid"),
     "getsid": _about("getsid", "pid"),
     "getppid": _plain("getppid", "pid"),
     "kill": _kill,
+    "stop": _send("SIGSTOP"),
+    "continue": _send("SIGCONT"),
     "killpg": _killpg,
     "sigaction": _sigaction,
     "sigprocmask": _sigprocmask,
@@ -244,4 +254,21 @@ OPERATIONS: Mapping[str, Chooser] = {
     "query": _query,
 }
 #: How often each operation comes.
-WEIGHTS: Mapping[str, int] = {"fork": 5, "exit": 4, "wait4": 6, "setpgid": 6, "kill": 7, "killpg": 3, "sigaction": 4}
+WEIGHTS: Mapping[str, int] = {
+    "fork": 5,
+    "exit": 4,
+    "wait4": 6,
+    "setpgid": 6,
+    "kill": 7,
+    "killpg": 3,
+    "sigaction": 4,
+    "own_group": 4,
+}
+
+
+def steps(*, min_size: int = 0, max_size: int = 60) -> SearchStrategy[list[Step]]:
+    """Return hypothesis' strategy for traces."""
+    operations = [name for name in OPERATIONS for _ in range(WEIGHTS.get(name, 2))]
+    number = st.integers(0, 23)
+    step = st.builds(Step, st.sampled_from(operations), st.integers(0, MAX_PROCESSES - 1), number, number, number)
+    return st.lists(step, min_size=min_size, max_size=max_size)

@@ -402,7 +402,9 @@ _ALL = (
         "first-member-decides",
         "orphanpg",
         "Only the first member of an orphaned group is looked at for being stopped.",
-        orphan_signals=lambda _self, group: ("SIGHUP", "SIGCONT") if group.members[0].stat is ProcStat.SSTOP else (),
+        orphan_signals=lambda _self, group: (
+            ("SIGHUP", "SIGCONT") if any(one.stat is ProcStat.SSTOP for one in group.members[:1]) else ()
+        ),
     ),
     # ---- kern_proc.c: sysctl -----------------------------------------------------------------------------------------
     wrong(

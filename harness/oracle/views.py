@@ -9,6 +9,7 @@ from harness.oracle.encode import RECORD_SIZE
 from harness.oracle.lifecycle import PARGS_HEADER
 from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
+from harness.processes.vocabulary import Rusage
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -134,6 +135,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
             siglist=frozenset(proc.notified),
             sigmask=proc.mask,
             comm=proc.comm,
+            ru=Rusage(nsignals=proc.handled),
         ),
         start=proc.start,
         siglist=frozenset(proc.pending),
