@@ -23,11 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import harness
 from harness.campaigns.certainty import rate_interval
 from harness.campaigns.verdicts import Judgement, Tally, Verdict, judge, tally
 from harness.config import HOME_VARIABLE
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.store import Store
 
 FORMAT = 1
@@ -273,6 +275,8 @@ class Campaign:
             status = child.wait()
             with self._lock:
                 self._children.discard(child)
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+            raise UsageError("no test matches")
         run = self._read(part, log, status)
         if run.is_kernels_fault:
             dead.add(number)

@@ -27,7 +27,7 @@ from harness.campaigns.certainty import (
 from harness.campaigns.compare import Campaign, Comparison, Contender, Plan, Run, compare_runs, digest_of_tests
 from harness.campaigns.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
 from harness.config import share
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.report.comparison import explain, percent, print_comparison, to_markdown
 from harness.store import Store
 
@@ -354,6 +354,11 @@ class TestCampaigns:
         assert "no image" in comparison.prevented(1)
         assert Campaign(store, broken).known_runs(1) == 1
         assert "NOT COMPARED" in to_markdown(comparison)
+
+    def test_a_choice_that_matches_no_test_is_a_mistake_of_the_users(self, store: Store, plan: Plan) -> None:
+        nothing = Plan(plan.contenders, (*plan.arguments, "-k", "nothing"), 0, plan.suite_digest)
+        with pytest.raises(UsageError, match="no test matches"):
+            Campaign(store, nothing).run(1, 0.95)
 
     def test_a_wrong_variant_is_told_from_the_specification_by_the_command(self, tmp_path: Path) -> None:
         argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", "compare"]
