@@ -328,3 +328,20 @@ def test_calls_that_look_up_a_process_leave_no_hold_on_it(init: RemoteProcess) -
                 caller.ptrace("PT_CONTINUE", child.pid)
     assert init.sysctl.kern_proc_pid(child.pid)[0].lock == before.lock
     bury(init, child)
+
+
+# ---- Owners of descriptors ----------------------------------------------------------------------------------------
+
+F_GETOWN, F_SETOWN = 5, 6  # sys/fcntl.h
+
+
+@kern_proc("pfind", "prele")
+def test_a_descriptor_forgets_the_process_it_would_signal_when_the_process_ends(init: RemoteProcess) -> None:
+    """F_GETOWN tells the process until it exits, and 0 afterwards (kern_exit.c: exit1, funsetownlst)."""
+    reading, _ = init.pipe()
+    child = init.fork()
+    init.fcntl(reading, F_SETOWN, child.pid)
+    assert init.fcntl(reading, F_GETOWN) == child.pid
+    child.exit()
+    assert init.fcntl(reading, F_GETOWN) == 0
+    assert init.wait4(child.pid).exit_status == 0

@@ -7,6 +7,7 @@ process group or session of that number.  The kernel keeps the low 8 bits of tha
 
 from __future__ import annotations
 
+import struct
 from contextlib import ExitStack
 from errno import EINVAL, EPERM
 from itertools import pairwise
@@ -18,11 +19,13 @@ from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
 from ._children import allow_many, born, parked, zombies
 from ._help import SOMEBODY, bury, eventually, random_pids
-from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
+from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, Kernel, PidAllocator
 from ._sysctl import oid
 
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
+
+F_SETOWN = 6  # sys/fcntl.h
 
 
 def taken(process: Process) -> set[int]:
@@ -78,6 +81,15 @@ def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) 
     (row,) = init.sysctl.kern_proc_pid(0)
     assert (row.pid, row.pgid, row.sid, row.comm) == (0, 0, 0, "swapper")
     assert 0 in init.sysctl.kern_proc_pgrp(0)
+
+
+@needs_kernel
+@kern_proc("pgrpinsertinit", "sessinsertinit", "procinsertinit")
+def test_the_swappers_process_group_and_session_are_in_the_tables(kernel: Kernel) -> None:
+    """The first hash chain of each is not empty (init_main.c: proc0_init, sys/proc.h: struct procglob)."""
+    assert kernel.word("allproc_hsize") == CHAINS
+    lists = kernel.read(kernel.address("procglob") + 32, 24)  # behind a token: processes, groups, sessions
+    assert all(struct.unpack("<3Q", lists))
 
 
 # ---- The end of the range -----------------------------------------------------------------------------------------
@@ -376,6 +388,22 @@ def test_a_free_number_moves_no_skip_counter(init: RemoteProcess, allocator: Pid
 
 @needs_kernel
 @kern_proc("proc_makepid")
+@pytest.mark.parametrize("counter", ["kern.pid_domain_skips", "kern.pid_inner_skips"])
+def test_root_may_reset_the_skip_counters_and_nobody_else(init: RemoteProcess, counter: str) -> None:
+    """Anybody may read them (kern_proc.c: SYSCTL_UINT)."""
+    before = init.sysctl.get_int(counter)
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.sysctl.set_int(counter, 7)
+    assert user.sysctl.get_int(counter) == before
+    init.sysctl.set_int(counter, 7)
+    assert init.sysctl.get_int(counter) == 7
+    init.sysctl.set_int(counter, before)
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
 def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> None:
     """No new pid is that of a process, zombie, group or session (kern_proc.c: proc_makepid)."""
     with random_pids(init, 100):
@@ -585,6 +613,25 @@ def test_a_terminals_foreground_group_keeps_its_number_without_members(
     since = allocator.time()
     init.tcsetpgrp(slave, init.pid)
     assert given_back_at(allocator, job.pid, since)
+
+
+@needs_kernel
+@kern_proc("pgrel", "pgfind")
+def test_a_descriptor_that_signals_a_group_keeps_its_number_without_members(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """F_SETOWN refers to the group until the descriptor is closed (kern_descrip.c: fsetown)."""
+    reading, _ = init.pipe()
+    leader = allocator.child_with(allocator.spare)
+    leader.setpgid(0, 0)
+    init.fcntl(reading, F_SETOWN, -leader.pid)
+    bury(init, leader)
+    allocator.rest_range(allocator.spare, 1000)
+    assert allocator.ask_for(leader.pid) != leader.pid
+    allocator.rest_range(allocator.spare, 1000)
+    since = allocator.time()
+    init.close(reading)
+    assert given_back_at(allocator, leader.pid, since)
 
 
 @needs_kernel

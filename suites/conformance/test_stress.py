@@ -26,7 +26,7 @@ from harness.processes import (
 from ._children import parked
 from ._help import bury, eventually, exists
 from ._kernel import CHAINS, Kernel
-from ._sysctl import ALL, proc_mib
+from ._sysctl import ALL, proc_mib, steady
 from .test_holds import poll, stalled
 
 pytestmark = pytest.mark.needs_kernel
@@ -45,13 +45,25 @@ def expect_order(init: RemoteProcess, kernel: Kernel) -> None:
         if row.pid > 0 and not row.is_zombie:  # to getpgid(), 0 is the caller
             with suppress(GuestError):  # it may have gone meanwhile
                 assert (init.getpgid(row.pid), init.getsid(row.pid)) == (row.pgid, row.sid)
-    heads = kernel.read(kernel.address("procglob"), kernel.size("procglob"))
-    stride = len(heads) // CHAINS
-    addresses = {row.paddr: row.pid for row in init.sysctl.kern_proc_all() if not row.is_kernel_thread}
-    for chain in range(CHAINS):
-        (first,) = struct.unpack_from("<Q", heads, chain * stride)
-        assert first == 0 or addresses.get(first, chain) % CHAINS == chain
+    chains, heads = steady(lambda: chains_of(init), lambda _: heads_of_chains(kernel))
+    assert all(head in chains.get(chain, {0}) for chain, head in enumerate(heads))
     eventually(lambda: stalled(init) == [], "whoever waits for a hold to go on")
+
+
+def chains_of(init: RemoteProcess) -> dict[int, set[int]]:
+    """Return the addresses of all processes by the hash chain they belong to."""
+    chains: dict[int, set[int]] = {}
+    for row in init.sysctl.kern_proc_all():
+        if not row.is_kernel_thread:
+            chains.setdefault(row.pid % CHAINS, set()).add(row.paddr)
+    return chains
+
+
+def heads_of_chains(kernel: Kernel) -> list[int]:
+    """Return the address of the first process in each hash chain, 0 for an empty one (sys/proc.h: struct procglob)."""
+    table = kernel.read(kernel.address("procglob"), kernel.size("procglob"))
+    stride, behind_token = len(table) // CHAINS, 32
+    return [struct.unpack_from("<Q", table, chain * stride + behind_token)[0] for chain in range(CHAINS)]
 
 
 def settle(calls: list[Pending[None]]) -> int:

@@ -946,6 +946,7 @@ def test_the_table_is_consistent_during_a_fork_storm(init: RemoteProcess) -> Non
     """No process twice, none that lives all the time missing, and none half made (kern_proc.c: sysctl_kern_proc)."""
     survivors = {init.pid, 1, *parked(init, 50)}
     stormers = [init.fork() for _ in range(2)]
+    stormers[0].touch_memory(16 << 20)  # copying it keeps its children unfinished for a while
     storms = [
         stormer.start.storm(100_000, kind, record=False, seconds=1.5)
         for stormer, kind in zip(stormers, ("fork", "vfork"), strict=True)
