@@ -345,27 +345,37 @@ def test_sessions_of_one_hash_chain_do_not_get_into_each_others_way(init: Proces
 
 @pytest.mark.kern_proc("proc_makepid", "pgrel", "sess_rele", "proc_remove_zombie")
 @pytest.mark.slow_clock(12)
-def test_no_id_is_given_away_while_a_process_a_group_or_a_session_bears_it(init: RemoteProcess) -> None:
-    """Ten seconds after its reap an id would be free, but for those who still use it (kern_proc.c: proc_makepid).
+def test_an_id_is_given_away_when_neither_process_nor_group_nor_session_bears_it(init: RemoteProcess) -> None:
+    """Ten seconds after the reap, for those that nobody uses any more (kern_proc.c: proc_makepid).
 
     Pids leap ahead first, so that the sequence runs over all of them afterwards.
     """
-    with random_pids(init, 250):
-        alive, zombie, free = (init.fork() for _ in range(3))
-        group, session, bare_session = (init.fork() for _ in range(3))
-        group_member = init.fork()
-    group.setpgid(0, 0)
-    group_member.setpgid(0, group.pid)
-    session.setsid()
-    session_member = session.fork()
-    bare_session.setsid()
-    bare_member = bare_session.fork()
-    bare_member.setpgid(0, 0)  # the group ends with the leader, the session does not
+    (start,) = born(init, 1)
+
+    def ahead() -> RemoteProcess:
+        while True:
+            child = init.fork()
+            if child.pid > start + 80:
+                return child
+
+    with random_pids(init, 300):
+        alive, zombie, group, session, bare_session = (ahead() for _ in range(5))
+        process_free, group_free, session_free = (ahead() for _ in range(3))
+    members = [init.fork(), init.fork()]
+    for leader, member in zip((group, group_free), members, strict=True):
+        leader.setpgid(0, 0)
+        member.setpgid(0, leader.pid)
+    for leader in (session, bare_session, session_free):
+        leader.setsid()
+        members.append(leader.fork())
+    members[3].setpgid(0, 0)  # the group of bare_session ends with its leader, the session does not
     zombie.exit()
-    bury(init, group, session, bare_session, free)
+    bury(init, group, session, bare_session, process_free, group_free, session_free)
+    members[1].setpgid(0, init.pid)
+    members[4].setsid()
     init.sleep(11.5)
-    last = max(one.pid for one in (alive, zombie, free, group, session, bare_session))
     (here,) = born(init, 1)
+    last = max(one.pid for one in (alive, zombie, group, session, bare_session, process_free, group_free, session_free))
     given = {here, *born(init, last - here + 10)}
     taken = {
         "a process": alive,
@@ -374,9 +384,10 @@ def test_no_id_is_given_away_while_a_process_a_group_or_a_session_bears_it(init:
         "a session": session,
         "a session without its first group": bare_session,
     }
-    assert free.pid in given  # the storm has come past here
+    free = {"a former process": process_free, "a former group": group_free, "a former session": session_free}
     assert [what for what, process in taken.items() if process.pid in given] == []
-    assert (group_member.getpgrp(), session_member.getsid(), bare_member.getsid()) == (
+    assert [what for what, process in free.items() if process.pid not in given] == []
+    assert (members[0].getpgrp(), members[2].getsid(), members[3].getsid()) == (
         group.pid,
         session.pid,
         bare_session.pid,
