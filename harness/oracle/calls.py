@@ -154,8 +154,7 @@ class Scheduler:
             if proc.stat is not ProcStat.SACTIVE or proc.waits_for_vfork is not None:
                 continue
             if call.state is State.RETURNED:
-                call.state = State.DONE
-                proc.calls.remove(call)
+                self._done(call)
                 return True
             if call.state is State.QUEUED or proc in self._woken:
                 self._woken.discard(proc)
@@ -175,6 +174,14 @@ class Scheduler:
         call.attempt()
         if not proc.is_zombie and proc.waits_for_vfork is None:
             self._return(proc)
+            # It has a processor, so its answer is out before those it has woken run.
+            if call.state is State.RETURNED and proc.stat is ProcStat.SACTIVE:
+                self._done(call)
+
+    @staticmethod
+    def _done(call: Call) -> None:
+        call.state = State.DONE
+        call.proc.calls.remove(call)
 
     def _return(self, proc: Proc) -> None:
         """Go back to user mode, out of a call that sleeps if a handler has to run."""
