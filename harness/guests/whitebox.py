@@ -24,7 +24,7 @@ from harness.machine.qemu import Machine
 
 _PAGE = 4096
 _UNIT = "kern_proc.c"
-_STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty"})
+_STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"})
 _HOLDS = 0x1FFFFFFF  # kern_proc.c: PLOCK_MASK
 _SZOMB = 4  # sys/proc.h
 _P_PPWAIT, _P_WEXIT, _P_EXEC = 0x10, 0x2000, 0x8000000
@@ -304,10 +304,24 @@ def _group(
     tty = session.pointer("s_ttyp")
     foreground = bool(tty) and Record(group.memory, layouts["tty"], tty).pointer("t_pgrp") == group.address
     references = group.integer("pg_refs")
-    wanted = len(listed) + foreground
+    owned = _owned_descriptors(group, layouts["sigio"])
+    wanted = len(listed) + foreground + owned
     if group.integer("pg_id") != 0 and references != wanted:
         terminal = " and a terminal" if foreground else ""
+        terminal += f" and {owned} descriptors" if owned else ""
         yield f"{name} counts {references} references (pg_refs), for {len(listed)} members{terminal}"
+
+
+def _owned_descriptors(group: Record, layout: Layout) -> int:
+    """Count the descriptors whose signals go to GROUP (fcntl F_SETOWN): each holds a reference."""
+    address = group.pointer("pg_sigiolst")
+    count = 0
+    while address:
+        count += 1
+        if count > _LONGEST_CHAIN:
+            raise DamagedError(f"the list of descriptors owned by process group {group.integer('pg_id')} does not end")
+        address = Record(group.memory, layout, address).pointer("sio_pgsigio")
+    return count
 
 
 def _session(session: Record, processes: dict[int, Record], groups: int) -> Iterator[str]:

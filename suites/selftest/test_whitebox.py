@@ -68,10 +68,13 @@ def test_an_address_has_a_source_line(compiled: Path) -> None:
 PROC = Layout("proc", 96, {name: 8 * number for number, name in enumerate(
     ("p_list", "_", "p_pglist", "_", "p_sibling", "_", "p_children", "p_pptr", "p_pgrp", "p_pid", "p_lock", "p_comm")
 )} | {"p_stat": 76, "p_flags": 84})  # fmt: skip
-PGRP = Layout("pgrp", 48, {"pg_list": 0, "pg_members": 16, "pg_session": 24, "pg_id": 32, "pg_refs": 36})
+PGRP = Layout(
+    "pgrp", 48, {"pg_sigiolst": 40, "pg_list": 0, "pg_members": 16, "pg_session": 24, "pg_id": 32, "pg_refs": 36}
+)
 SESSION = Layout("session", 48, {"s_list": 0, "s_count": 16, "s_leader": 24, "s_ttyp": 32, "s_sid": 40})
 TTY = Layout("tty", 16, {"t_pgrp": 8})
-LAYOUTS = {layout.name: layout for layout in (PROC, PGRP, SESSION, TTY)}
+SIGIO = Layout("sigio", 40, {"sio_pgsigio": 8})
+LAYOUTS = {layout.name: layout for layout in (PROC, PGRP, SESSION, TTY, SIGIO)}
 CHAINS = 4
 PROCESSES, GROUPS, SESSIONS, HEADS, TERMINAL = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
 
@@ -135,6 +138,9 @@ class World:
                 struct.pack_into("<Q", self.bytes, record + offset + 8, back)
                 back = record + offset
 
+    def own(self, group: int, sigio: int) -> None:
+        self.point(group, PGRP, pg_sigiolst=sigio)
+
     def read(self, address: int, size: int) -> bytes:
         if address + size > len(self.bytes):
             raise DamagedError("nothing there")
@@ -163,7 +169,7 @@ def test_a_sound_table_breaks_no_rule() -> None:
     assert World().problems() == []
 
 
-Damage = Callable[[World], None]
+Damage = Callable[[World], object]
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "chain": (lambda w: w.put(w.proc(7), PROC, p_pid=8), r"process 8 is in hash chain 3, where nobody looks for it"),
@@ -176,6 +182,8 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "other group": (lambda w: w.point(w.proc(7), PROC, p_pgrp=w.group(9)), r"process 7 .*which is in another group"),
     "references": (lambda w: w.put(w.group(9), PGRP, pg_refs=2), r"group 9 counts 2 references .* for 1 members$"),
     "terminal's": (lambda w: w.put(w.group(6), PGRP, pg_refs=2), r"group 6 counts 2 .* for 2 members and a terminal"),
+    "descriptor's": (lambda w: w.own(w.group(9), 0x5100), r"group 9 counts 1 .* for 1 members and 1 descriptors"),
+    "owners' circle": (lambda w: [w.own(at, 0x5100) for at in (w.group(9), 0x5108 - 40)], r"descriptors .* not end"),
     "session gone": (lambda w: w.point(w.group(9), PGRP, pg_session=w.session(3)), r"group 9 is in a session that"),
     "groups": (lambda w: w.put(w.session(1), SESSION, s_count=3), r"session 1 counts 3 references .* 2 process groups"),
     "leader": (lambda w: w.point(w.session(6), SESSION, s_leader=w.proc(7)), r"session 6 has process 7 as its leader"),
