@@ -301,7 +301,11 @@ class Campaign:
                 exit_status=int(session.exitstatus),
                 results=self._results,
             )
-            self._written = record.write(self.store, self._config.getoption("--json"))
+            try:
+                self._written = record.write(self.store, self._config.getoption("--json"))
+            except OSError as error:  # a full disk must not look like a finished run
+                self._broken = f"the run's record could not be written: {error}"
+                session.exitstatus = int(ExitCode.HARNESS_FAILED)
         elif self.variant is not None and not hasattr(self._config, "workeroutput"):
             self._write_oracle_record(int(exitstatus))
         self.close()

@@ -17,14 +17,6 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 
-class _TerminatedError(BaseException):
-    """SIGTERM arrived; unwinds like Ctrl-C, so that machines are stopped in order."""
-
-
-def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
-    raise _TerminatedError
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -46,7 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not getattr(options, "takes_rest", False):
         build_parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
-    previous = signal.signal(signal.SIGTERM, _on_sigterm)
+    terminated: list[int] = []
+
+    def on_sigterm(number: int, _frame: FrameType | None) -> None:
+        # Unwinds like Ctrl-C, so that machines are stopped in order; anything else pytest would hold against the test.
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, on_sigterm)
     console = make_console()
     try:
         return action(options)
@@ -54,11 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
-        console.print("dfly-harness: interrupted; all machines are stopped", style="bold", markup=False)
-        return INTERRUPTED
-    except _TerminatedError:
-        console.print("dfly-harness: terminated; all machines are stopped", style="bold", markup=False)
-        return TERMINATED
+        word = "terminated" if terminated else "interrupted"
+        console.print(f"dfly-harness: {word}; all machines are stopped", style="bold", markup=False)
+        return TERMINATED if terminated else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.HARNESS_FAILED

@@ -138,8 +138,9 @@ class World:
                 struct.pack_into("<Q", self.bytes, record + offset + 8, back)
                 back = record + offset
 
-    def own(self, group: int, sigio: int) -> None:
+    def own(self, group: int, sigio: int) -> World:
         self.point(group, PGRP, pg_sigiolst=sigio)
+        return self
 
     def read(self, address: int, size: int) -> bytes:
         if address + size > len(self.bytes):
