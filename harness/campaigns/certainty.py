@@ -66,6 +66,11 @@ def rate_interval(failures: int, runs: int, confidence: float = 0.95) -> Interva
     return Interval(low, high)
 
 
+def passes_to_bound(rate: float, confidence: float = 0.95) -> int:
+    """Return how many runs without a failure show that the failure rate is below RATE."""
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate) - 1e-9)
+
+
 def chance_of_fewer(base: tuple[int, int], other: tuple[int, int]) -> float:
     """Return how probable it is that OTHER fails as rarely as it did, or still more rarely, if both rates were equal.
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from harness.campaigns.certainty import passes_to_bound
 from harness.campaigns.compare import Comparison, TestComparison, counts
 from harness.campaigns.verdicts import Judgement, Tally, Verdict
 from harness.report.plots import Bar, ratio_plot
@@ -21,6 +22,7 @@ _STYLES = {
     Verdict.UNPROVEN: "yellow",
     Verdict.FIXED: "green",
 }
+_RARE = 0.05
 _COIN = 0.499  # less sure than a coin is not worth words
 _ORDER = (Verdict.PANICKED, Verdict.BROKEN, Verdict.FLAKY, Verdict.UNPROVEN, Verdict.FIXED, Verdict.NOT_RUN)
 
@@ -55,6 +57,10 @@ def explain(judgement: Judgement, base: Tally, other: Tally, confidence: float) 
     if judgement.verdict in {Verdict.UNPROVEN, Verdict.FIXED, Verdict.FLAKY} or 0 < other.failures < other.runs:
         high, low = other.interval(confidence).high, base.interval(confidence)
         words.append(f"failure rate at most {percent(high)}, before {percent(low.low)} to {percent(low.high)}")
+    if judgement.verdict is Verdict.FIXED and other.interval(confidence).high > _RARE:
+        # It fails less often, that is sure; a rarer race than the baseline's may be left.
+        passes = passes_to_bound(_RARE, confidence)
+        words.append(f"{passes} passes in a row would show that it fails in less than {percent(_RARE)} of the runs")
     if judgement.verdict is Verdict.UNPROVEN or (judgement.is_broken and judgement.runs_needed):
         needed = judgement.runs_needed
         words.append(

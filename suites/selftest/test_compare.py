@@ -21,6 +21,7 @@ from harness.campaigns.certainty import (
     chance_of_fewer,
     is_sure,
     median_interval,
+    passes_to_bound,
     rate_interval,
     runs_until_sure,
 )
@@ -131,6 +132,13 @@ class TestRates:
             rate = base[0] / base[1]
             assert is_sure(chance_of_fewer((int(rate * needed), needed), (0, needed)), 0.95)
             assert not is_sure(chance_of_fewer((int(rate * (needed - 1)), needed - 1), (0, needed - 1)), 0.95)
+
+    def test_how_many_passes_bound_a_rate(self) -> None:
+        assert passes_to_bound(0.05) == 59
+        assert rate_interval(0, 59).high < 0.05 < rate_interval(0, 58).high
+        said = explain(judge(counted(3, 3), counted(0, 3)), counted(3, 3), counted(0, 3), 0.95)
+        assert "failure rate at most 63%" in said
+        assert "59 passes in a row would show that it fails in less than 5% of the runs" in said
 
     def test_the_median_interval_needs_enough_values_and_covers(self) -> None:
         assert median_interval([1.0, 2.0, 3.0, 4.0], 0.95) is None
