@@ -19,7 +19,7 @@ from harness.images.keys import StoreKey, store_key
 from harness.images.manifest import Manifest
 from harness.images.media import InstallationMedium
 from harness.images.pfi import DISK_NAMES, Installation, install_script, write_cd
-from harness.install.dialogue import Deadlines, InstallDialogue, LoaderLostError
+from harness.install.dialogue import Deadlines, FalseStartError, InstallDialogue
 from harness.install.prove import BOOT_DEADLINE, Findings, Launch, Proof, launcher, prove
 from harness.install.stages import StageError, Stages
 from harness.machine.accel import best_accelerator
@@ -136,7 +136,7 @@ class _Builder:
                     InstallDialogue(running.console, running.check, self._stages, deadlines).run()
                     running.await_end(_POWER_OFF)
             except StageError as error:
-                if not isinstance(error.__cause__, LoaderLostError) or attempt == _STARTS:
+                if not isinstance(error.__cause__, FalseStartError) or attempt == _STARTS:
                     raise
                 self._stages.step(f"{error.reason}; starting the machine again")
             else:

@@ -36,8 +36,12 @@ _CHARACTER_TRIES = 6
 _DISCARD = "\x15"  # Ctrl-U: gets.c forgets the line and begins a new one
 
 
-class LoaderLostError(HarnessError):
-    """The loader booted before it could be told to use the serial console; starting the machine again helps."""
+class FalseStartError(HarnessError):
+    """The live system did not come up as it mostly does; starting the machine again helps.
+
+    The loader may boot before it could be told to use the serial console; and a live system of 2020 was seen to refuse
+    our CD (`mount_cd9660: /dev/acd1: Invalid argument`) at some starts and to take it at others, on the same machine.
+    """
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class InstallDialogue:
         self._deadlines = Deadlines() if deadlines is None else deadlines
 
     def run(self) -> None:
-        """Do it all; raises StageError, with the stage's name, and LoaderLostError for another try."""
+        """Do it all; raises StageError, with the stage's name, caused by FalseStartError where another try helps."""
         with self._stages.stage("boot loader", self._console):
             self.reach_prompt()
         with self._stages.stage("serial console", self._console):
@@ -116,7 +120,7 @@ class InstallDialogue:
             if answer == 0:
                 return
             break
-        raise LoaderLostError("the boot loader did not stop at its prompt")
+        raise FalseStartError("the boot loader did not stop at its prompt")
 
     def command(self, line: str) -> None:
         """Have the loader run LINE, which leads back to its prompt; typed again when it was not understood."""
@@ -201,12 +205,15 @@ class InstallDialogue:
         answer = self._expect(patterns, "the live system to run our CD's script", self._deadlines.script)
         if answer == 0:
             return
+        if answer == 4:
+            raise FalseStartError(
+                "the live system came up without running our script: its rc.d/pfi did not find our CD"
+            )
         self._give_up(
             {
                 1: "the live kernel found no root file system on the CD",
                 2: "the live kernel panicked",
                 3: "the live system did not come up and asks for a single user shell",
-                4: "the live system came up without running our script: its rc.d/pfi did not find our CD",
             }[answer]
         )
 

@@ -33,6 +33,11 @@ set_directive PasswordAuthentication no
 set_directive ChallengeResponseAuthentication no
 set_directive PermitEmptyPasswords no
 set_directive UseDNS no
+# Nor on the console: whatever password the maker left, it opens nothing any more.
+accounts=/etc/master.passwd
+awk -F: -v OFS=: 'NF == 10 && !/^#/ { $2 = "*" } { print }' $accounts >$accounts.new || die "cannot edit $accounts"
+chmod 600 $accounts.new
+pwd_mkdb -p $accounts.new || die "the passwords cannot be taken away"
 # Commands that come over SSH are written for a Bourne shell.
 case $(awk -F: '$1 == "root" { print $NF }' /etc/passwd) in
 */sh) ;;

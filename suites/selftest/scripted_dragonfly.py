@@ -124,7 +124,7 @@ class Live:
 
     def play(self) -> None:
         """Run until the machine ends; a machine that hangs keeps its line open."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # select() calls a closed line a bad value
             try:
                 self._run()
             except _Ended:
@@ -452,8 +452,12 @@ class ScriptedLaunch:
                     self._install(description)
                 thread = threading.Thread(target=Live(far, script).play, daemon=True)
                 thread.start()
-                yield ScriptedRunning(console, 0, lambda: not thread.is_alive())
-                near.shutdown(socket.SHUT_RDWR)
+                try:
+                    yield ScriptedRunning(console, 0, lambda: not thread.is_alive())
+                finally:
+                    with contextlib.suppress(OSError):  # the play may have hung up first
+                        near.shutdown(socket.SHUT_RDWR)
+                    thread.join(5)
             else:
                 script = self._installed.pop(0) if len(self._installed) > 1 else self._installed[0]
                 system = Installed(far, script, self._keys)

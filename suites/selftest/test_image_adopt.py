@@ -154,6 +154,16 @@ class TestScript:
     def test_it_is_good_shell(self) -> None:
         subprocess.run(["sh", "-n", str(ADOPT)], check=True)
 
+    def test_the_passwords_of_all_accounts_are_taken_away(self, tmp_path: Path) -> None:
+        accounts = tmp_path / "master.passwd"
+        accounts.write_text("# $Id$\nroot:$1$ab$cd:0:0::0:0:Charlie &:/root:/bin/sh\nalice::9:9::0:0:A:/:/bin/sh\n")
+        text = ADOPT.read_text()
+        part = text[text.index("# Nor on the console") : text.index("# Commands that come")]
+        script = part.replace("/etc/master.passwd", str(accounts))
+        tools = 'die() { exit 1; }\npwd_mkdb() { [ "$1" = -p ] && cat "$2"; }\n'
+        done = subprocess.run(["sh", "-c", tools + script], check=True, capture_output=True, text=True)
+        assert done.stdout == ("# $Id$\nroot:*:0:0::0:0:Charlie &:/root:/bin/sh\nalice:*:9:9::0:0:A:/:/bin/sh\n")
+
     def test_directives_are_changed_where_they_stand(self, tmp_path: Path) -> None:
         config = tmp_path / "sshd_config"
         config.write_text(
@@ -161,7 +171,7 @@ class TestScript:
             "PasswordAuthentication yes\n#UseDNS yes\nSubsystem sftp internal-sftp\n"
         )
         text = ADOPT.read_text()
-        function = text[text.index("set_directive()") : text.index("# Commands that come")]
+        function = text[text.index("set_directive()") : text.index("# Nor on the console")]
         script = f"config={config}\ndie() {{ echo $*; exit 1; }}\n{function}"
         subprocess.run(["sh", "-c", script], check=True)
         assert config.read_text().splitlines() == [

@@ -188,6 +188,11 @@ class TestWhatWorks:
         assert len(launch.descriptions) == 3
         assert any("starting the machine again" in step for step in bench.said)
 
+    def test_a_machine_whose_live_system_overlooked_our_cd_is_started_again(self, bench: Bench) -> None:
+        _, launch = bench.build([Script(fail="no pfi"), Script(fail="no pfi"), Script()])
+        assert len(launch.descriptions) == 4
+        assert sum("did not find our CD; starting the machine again" in step for step in bench.said) == 2
+
     def test_a_machine_that_cannot_switch_itself_off_is_given_its_key(self, bench: Bench) -> None:
         with pytest.raises(HarnessError, match="not a disk image"):  # this play installs nothing
             bench.build(Script(fail="halted"))
