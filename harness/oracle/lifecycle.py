@@ -14,7 +14,6 @@ from harness.processes.kinfo import ProcFlag, ProcStat
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
-PARGS_HEADER = 8  # bytes of struct pargs in front of the arguments
 FORK_FAILURE = 0.5  # s that a refused fork() sleeps
 
 
@@ -82,8 +81,7 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
     proc.comm = path.rpartition("/")[2][:16]
     proc.path = path
     vector = b"".join(arg + b"\0" for arg in args)
-    fits = len(vector) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]
-    proc.args = vector if fits else b""
+    proc.args = vector if k.rules.keeps_title(k, vector) else b""
     proc.flags |= k.rules.exec_marks()
     release_vfork_parent(k, proc)
     if proc.cred.uid == proc.cred.ruid and proc.cred.gid == proc.cred.rgid:

@@ -96,7 +96,7 @@ def _kern_proc(k: Kernel, viewer: Proc, rest: tuple[int, ...], reads: bool, new:
         raise Errno("ENOTDIR")  # a leaf, unlike its twin for threads
     if new is not None and kind != "args":
         raise Errno("EPERM")
-    if len(arguments) != k.rules.sysctl_arguments(kind):
+    if not k.rules.accepts_arguments(kind, len(arguments)):
         raise Errno("EINVAL")
     if kind in STRINGS:
         return _string(k, viewer, kind, arguments[0], reads, new)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
 HASH_SIZE = 256  # ALLPROC_HSIZE
+PARGS_HEADER = 8  # bytes of struct pargs in front of the arguments
 
 WNOHANG, WUNTRACED, WCONTINUED, WLINUXCLONE = (
     DRAGONFLY.wait_options[option]
@@ -254,9 +255,9 @@ class Rules:
         """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0."""
         return query == "all" and bool(k.variables["security.ps_showallthreads"])
 
-    def sysctl_arguments(self, kind: str) -> int:
+    def accepts_arguments(self, kind: str, count: int) -> bool:
         """sysctl_kern_proc*(): how many components follow the node; any other number is EINVAL."""
-        return 0 if kind == "all" else 1
+        return count == (0 if kind == "all" else 1)
 
     def size_slop(self) -> int:
         """sysctl_kern_proc(): a size query of a table adds room for processes born meanwhile."""
@@ -265,6 +266,18 @@ class Rules:
     def shows_args(self, k: Kernel, viewer: Credentials, proc: Proc) -> bool:
         """kern.ps_argsopen=0 hides arguments and directory of what one may not touch."""
         return bool(k.variables["kern.ps_argsopen"]) or not self.trespasses(viewer, proc.cred)
+
+    def keeps_title(self, k: Kernel, title: bytes) -> bool:
+        """sysctl_kern_proc_args(): a title that does not fit the limit is dropped without a word."""
+        return len(title) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]
+
+    def cwd_shown(self, viewer: Proc, proc: Proc) -> str:
+        """sysctl_kern_proc_cwd(): the directory of the process asked about."""
+        return proc.cwd
+
+    def pathname_self(self) -> int:
+        """sysctl_kern_proc_pathname(): the pid that stands for the caller."""
+        return -1
 
     def may_set_args(self, viewer: Proc, proc: Proc) -> bool:
         """sysctl_kern_proc_args(): nobody, not even root, sets the title of another process."""

@@ -492,6 +492,36 @@ _ALL = (
         may_set_args=constant(True),
     ),
     wrong(
+        "titles-without-limit",
+        "sysctl_kern_proc_args",
+        "Titles and arguments of any length are kept.",
+        keeps_title=constant(True),
+    ),
+    wrong(
+        "directory-of-the-reader",
+        "sysctl_kern_proc_cwd",
+        "kern.proc.cwd tells the directory of whoever asks.",
+        cwd_shown=lambda _self, viewer, _proc: viewer.cwd,
+    ),
+    wrong(
+        "pathname-without-self",
+        "sysctl_kern_proc_pathname",
+        "kern.proc.pathname.-1 is nobody instead of the caller.",
+        pathname_self=constant(-2),
+    ),
+    wrong(
+        "size-without-slop",
+        "sysctl_kern_proc",
+        "A size query announces what there is, and no room for processes born meanwhile.",
+        size_slop=constant(0),
+    ),
+    wrong(
+        "surplus-arguments-ignored",
+        "sysctl_kern_proc",
+        "Components of the name behind the first argument are ignored.",
+        accepts_arguments=lambda _self, kind, count: count == 0 if kind == "all" else count >= 1,
+    ),
+    wrong(
         "pathname-of-nobody",
         "sysctl_kern_proc_pathname",
         "The path of a pid nobody has is empty instead of an error.",

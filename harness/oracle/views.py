@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.oracle.encode import RECORD_SIZE
-from harness.oracle.lifecycle import PARGS_HEADER
 from harness.oracle.model import Errno, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import Rusage
@@ -80,19 +79,19 @@ def set_kern_proc_args(k: Kernel, viewer: Proc, pid: int, title: bytes) -> None:
         return
     if not k.rules.may_set_args(viewer, proc):
         raise Errno("EPERM")
-    if len(title) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]:
+    if k.rules.keeps_title(k, title):
         proc.args = title
 
 
 def kern_proc_cwd(k: Kernel, viewer: Proc, pid: int) -> str:
     """kern.proc.cwd (sysctl_kern_proc_cwd())."""
     proc = k.rules.pfind(k, pid)
-    return proc.cwd if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else ""
+    return k.rules.cwd_shown(viewer, proc) if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else ""
 
 
 def kern_proc_pathname(k: Kernel, viewer: Proc, pid: int) -> str:
     """kern.proc.pathname (sysctl_kern_proc_pathname()): -1 is oneself; no permission is asked for."""
-    proc = viewer if pid == -1 else k.rules.pfind(k, pid)
+    proc = viewer if pid == k.rules.pathname_self() else k.rules.pfind(k, pid)
     if proc is None:
         if error := k.rules.pathname_of_nobody():
             raise Errno(error)
