@@ -84,7 +84,7 @@ def _type(send: Callable[[bytes], object], ended: Callable[[], bool]) -> None:
 
 
 def _shell(options: argparse.Namespace) -> int:
-    command = " ".join(options.shell_command)
+    command = " ".join(options.shell_command).removeprefix("-- ")
     if not command and not sys.stdin.isatty():
         raise UsageError("a login shell needs a terminal; in a script give a COMMAND")
     with _booted(options) as guest:
