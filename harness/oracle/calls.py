@@ -14,7 +14,7 @@ from harness.oracle import delivery, lifecycle, signals
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.clock import SYSTEM_CALL
 from harness.oracle.model import Errno, Proc
-from harness.processes.kinfo import ProcStat
+from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import SigFlag
 
 if TYPE_CHECKING:
@@ -109,10 +109,17 @@ class Scheduler:
         self._woken.add(proc)
 
     def run_ahead(self, proc: Proc) -> None:
-        """Let PROC return to user mode in the middle of another process's system call."""
+        """Let PROC return to user mode in the middle of a system call."""
         current = self._k.current
         self._notified.pop(proc, None)
         self._in(proc, lambda: self._return(proc))
+        self._k.current = current
+
+    def run_others(self) -> None:
+        """The present process sleeps in the middle of a system call: all who have signals to look at do so."""
+        current = self._k.current
+        while self._deliver_one():
+            pass
         self._k.current = current
 
     def exited(self, proc: Proc) -> None:
@@ -131,7 +138,7 @@ class Scheduler:
     def _deliver_one(self) -> bool:
         for proc in list(self._notified):
             del self._notified[proc]
-            if not proc.is_zombie and proc.waits_for_vfork is None:
+            if not proc.flags & ProcFlag.P_WEXIT and proc.waits_for_vfork is None:
                 self._in(proc, lambda proc=proc: self._return(proc))  # type: ignore[misc]
                 return True
         return False

@@ -64,15 +64,15 @@ def adopt(k: Kernel, parent: Proc, child: Proc) -> None:
     parent.children.insert(k.rules.child_goes_to(parent.children, child), child)
 
 
-def release_vfork_parent(k: Kernel, child: Proc) -> Proc | None:
-    """exit1(), kern_execve(): the parent of a vforked child may go on; return it if it had been waiting."""
+def release_vfork_parent(k: Kernel, child: Proc) -> bool:
+    """exit1(), kern_execve(): the parent of a vforked child may go on; tell whether it had been waiting."""
     child.flags &= ~ProcFlag.P_PPWAIT
     parent = child.parent
     if parent is None or parent.waits_for_vfork is not child:
-        return None
+        return False
     parent.waits_for_vfork = None
     k.scheduler.notify(parent)
-    return parent
+    return True
 
 
 def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:
@@ -101,10 +101,10 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
         proc.session.leader = None
     if rules.exit_counts():
         jobs.fixjobc(k, proc, proc.group, entering=False)
-    if (waiting := release_vfork_parent(k, proc)) is not None:
-        # It held its child, which therefore cannot become a zombie before the parent has run: what the parent does
-        # about signals that came meanwhile, dying for example, it does now.
-        k.scheduler.run_ahead(waiting)
+    if release_vfork_parent(k, proc):
+        # The parent held its child, which therefore cannot become a zombie before the parent has run: what it and
+        # others do about signals that came meanwhile, dying for example, they do now.
+        k.scheduler.run_others()
     _proc_move_allproc_zombie(k, proc)
     reaper = reapers.exit_reaper(proc)
     if proc.children:

@@ -16,6 +16,7 @@ from harness.oracle import make_oracle
 from harness.oracle.lockstep import DisagreementError, GuestWorld, Lockstep
 from harness.oracle.traces import Step, load_trace, save_trace, steps
 from harness.processes import Hub
+from harness.store import Store
 
 pytestmark = [
     pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind"),
@@ -95,12 +96,13 @@ def generate(player: Player, start: int, keep: Path) -> None:
     agree()
 
 
-def test_the_kernel_does_what_the_oracle_says(kernel: Hub, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_the_kernel_does_what_the_oracle_says(kernel: Hub, request: pytest.FixtureRequest) -> None:
     """Whatever the calls and their order."""
     player = Player(kernel)
+    folder = Store().folder("results")
     start: int = request.config.getoption("trace_seed", 0)
     while player.calls < request.config.getoption("calls", 2000):
-        keep = tmp_path / f"disagreement-{start}.json"
+        keep = folder / f"lockstep-{start}.json"
         try:
             generate(player, start, keep)
         except DisagreementError as error:
