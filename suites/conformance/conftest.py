@@ -34,3 +34,10 @@ def allocator(request: pytest.FixtureRequest, kernel: Kernel, init: RemoteProces
         yield allocator
         with suppress(HarnessError, GuestError):
             allocator.restore()
+
+
+@pytest.fixture
+def several_reapers(guest: Guest, osreldate: int) -> None:
+    """Leave out what lets several threads wait for children at once, where that is known to panic the kernel."""
+    if guest.size.cpus > 1 and 0 < osreldate < 500900:
+        pytest.skip("not applicable: on several CPUs, threads that wait at the same time panic it (f071b5e0ac, 2020)")

@@ -248,6 +248,7 @@ def outcome(wait: Pending[WaitResult]) -> str:
         return error.name
 
 
+@pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb")
 def test_two_threads_that_wait_for_one_child_share_nothing(init: RemoteProcess) -> None:
     """One of them reaps it, the other is told that there is no such child (kern_exit.c: kern_wait)."""
@@ -260,6 +261,7 @@ def test_two_threads_that_wait_for_one_child_share_nothing(init: RemoteProcess) 
     assert stalled(init) == []
 
 
+@pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb")
 def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess) -> None:
     """Whoever finds the zombie taken looks for another one (kern_proc.c: pholdzomb)."""

@@ -185,6 +185,7 @@ def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
     )
 
 
+@pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
 def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Kernel) -> None:
     """4 threads reap 400 children while others signal them and read the table (kern_exit.c: kern_wait)."""

@@ -1,13 +1,14 @@
 """What kern_proc.c and its callers still do wrong: each test states what ought to be, and fails where the defect is.
 
-Left out of ordinary runs; `--defects` runs them.  The first one kills kernels that have the defect.
+Left out of ordinary runs; `--defects` runs them.  The first two kill kernels that have the defect, the second one on
+several CPUs only (`--cpus 2`).
 """
 
 from __future__ import annotations
 
 import struct
 from errno import EPERM, ESRCH
-from signal import SIGCHLD, SIGCONT, SIGSTOP
+from signal import SIGCHLD, SIGCONT, SIGKILL, SIGSTOP
 
 import pytest
 from conformance._children import parked
@@ -22,7 +23,8 @@ from conformance._help import (
     random_pids,
 )
 from conformance._kernel import CHAINS, DELAY, PidAllocator
-from conformance._sysctl import ARGS, CWD, PATHNAME, proc_mib, setting
+from conformance._sysctl import ALL, ARGS, CWD, PATHNAME, proc_mib, setting
+from conformance.test_holds import poll
 from conformance.test_shared_pages_and_threads import shared_page
 
 from harness.processes import (
@@ -59,6 +61,24 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
         child.exit()
         assert polling.result(60.0).met
         init.wait4(child.pid)
+
+
+@kern_proc("pholdzomb", "prelezomb")
+@defect(since=300104, until=500900, reason="a reaper gives up its own hold before the zombie is off the list: panic")
+def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> None:
+    """Whoever meets a zombie that is being reaped waits; shows on several CPUs (kern_exit.c: kern_wait, pholdzomb)."""
+    reaping, reader = init.fork(), init.fork()
+    threads = [reaping.thread() for _ in range(4)]
+    poll(reader, proc_mib(ALL), 60.0)
+    for _ in range(6):
+        children = parked(reaping, 100)
+        reapers = [
+            thread.start.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=60.0) for thread in threads
+        ]
+        for pid in children:
+            init.start.kill(pid, SIGKILL)
+        assert all(reaper.result(90.0).met for reaper in reapers)
+    init.kill(reader.pid, SIGKILL)
 
 
 @kern_proc("proc_makepid")
