@@ -172,8 +172,10 @@ def test_a_machine_killed_from_outside_is_noticed(store: Store) -> None:
     assert leftovers(store) == []
 
 
+# A job in the background of a shell script is born with Ctrl-C ignored.
 _PROGRAM = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
 from pathlib import Path
 from harness.machine.description import MachineDescription
