@@ -1,0 +1,1 @@
+"""Kernel and oracle make the same calls."""
