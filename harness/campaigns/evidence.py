@@ -20,7 +20,6 @@ from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError
-from harness.guests.whitebox import Whitebox
 from harness.machine.qemu import qemu_version
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
 from harness.report.html import write_run
@@ -166,7 +165,7 @@ class Evidence:
         if guest is None:
             return ""
         try:
-            found = Whitebox(guest).violations()
+            found = guest.kernel.violations()
             # What an earlier test on this machine broke is not held against this one.
             machine, known = self._unsound
             known = known if machine is guest else frozenset()

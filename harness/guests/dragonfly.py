@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from harness.errors import HarnessError, UsageError
 from harness.guests.crash import CrashReport
@@ -16,19 +17,21 @@ from harness.guests.guest import Guest, MachineSize, Target
 from harness.guests.hang import observe
 from harness.guests.processors import describe, processors
 from harness.guests.ssh import SshAccess
+from harness.guests.whitebox import Whitebox
 from harness.images.base import BaseImage, disk_of
 from harness.kernels.artefact import Kernel
 from harness.machine.debuginfo import DebugInformation, FunctionTable
 from harness.machine.description import Accelerator, Disk, MachineDescription
 from harness.machine.directboot import BootFlags, direct_boot, minimum_memory
-from harness.machine.elf import KernelIdentity, KernelSymbols, identify_kernel
-from harness.machine.gdbstub import GdbStub
+from harness.machine.elf import KernelIdentity, identify_kernel
+from harness.machine.qemu import Machine
 from harness.store import Store
 
 # Between the first line of a panic and the moment when its variables show it.
 _DEATH_DEADLINE = 3.0
 _POLL = 0.02
 _BREAKS, _BREAK_DEADLINE = 3, 1.5
+_BREAK_SWITCH = "break_to_debugger"
 # One of them is set in a kernel that has panicked or is in its debugger (kern_shutdown.c, ddb/db_trap.c).
 _SIGNS_OF_DEATH = ("panicstr", "db_active")
 
@@ -182,16 +185,23 @@ class DragonFlyTarget(Target):
                 f"the kernel in memory is not the file {wanted.path}: the versions agree but the code differs"
             )
 
+    def look_into(self, machine: Machine) -> Whitebox:
+        """Return the kernel as it runs on MACHINE; raises UsageError when its file is not in the store."""
+        if self.kernel is None:
+            raise UsageError("the image's installed kernel is not in the store, so its symbols are unknown")
+        debug = self.store.blob(self.kernel.debug) if self.kernel.debug is not None else None
+        return Whitebox(machine, self.store.blob(self.kernel.elf), debug)
+
     def confirms_panic(self, guest: Guest) -> bool:
         """Look into the kernel's memory, where its symbols are known: is it in the debugger or has it panicked."""
         if self.kernel is None:
             return True
         try:
-            symbols = KernelSymbols(self.store.blob(self.kernel.elf))
-            signs = [found for name in _SIGNS_OF_DEATH if (found := symbols.find(name)) is not None]
+            kernel = guest.kernel
+            signs = [name for name in _SIGNS_OF_DEATH if kernel.has(name)]
             end = time.monotonic() + _DEATH_DEADLINE
             while signs:
-                if any(any(guest.machine.read_physical(sign.physical_address, 4)) for sign in signs):
+                if any(kernel.word(sign) for sign in signs):
                     return True
                 if time.monotonic() > end:
                     return False
@@ -218,26 +228,18 @@ class DragonFlyTarget(Target):
     def collect_hang(self, guest: Guest) -> CrashReport:
         """Look at clock and CPUs, then break into DDB over the serial line and ask it who waits for what."""
         began = time.monotonic()
-        symbols = KernelSymbols(self.store.blob(self.kernel.elf)) if self.kernel is not None else None
-        ticks = symbols.find("ticks") if symbols is not None else None
-
-        def clock() -> int:
-            assert ticks is not None
-            return int.from_bytes(guest.machine.read_physical(ticks.physical_address, 4), "little")
-
-        kernel, frames, texts = observe(guest.machine, self._functions(), clock if ticks is not None else None)
+        clock = partial(guest.kernel.word, "ticks") if self.kernel is not None else None
+        kernel, frames, texts = observe(guest.machine, self._functions(), clock)
         answers = [("console", "\n".join(guest.console.tail())), *texts]
         with contextlib.suppress(HarnessError):
-            answers += self._break_in(guest, symbols)
+            answers += self._break_in(guest)
         report = CrashReport(kernel, frames, tuple(answers))
         return replace(report, seconds=round(time.monotonic() - began, 3))
 
-    @staticmethod
-    def _break_in(guest: Guest, symbols: KernelSymbols | None) -> list[tuple[str, str]]:
+    def _break_in(self, guest: Guest) -> list[tuple[str, str]]:
         # A BREAK on the line enters DDB where this is set; GENERIC leaves it at 0 (tty_cons.c).
-        if symbols is not None and (switch := symbols.find("break_to_debugger")) is not None:
-            with GdbStub(guest.machine.gdb_socket) as stub:
-                stub.write(switch.address, (1).to_bytes(4, "little"))
+        if self.kernel is not None and guest.kernel.has(_BREAK_SWITCH):
+            guest.kernel.write(guest.kernel.address(_BREAK_SWITCH), (1).to_bytes(4, "little"))
         start = guest.console.position
         # The first input after a resume may be taken for noise: its interrupt edge was before the saved moment.
         for _ in range(_BREAKS):

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, GuestLostError
+from harness.errors import DeadlineError, GuestLostError, UsageError
 from harness.guests.console import Console
 from harness.guests.crash import CrashReport
 from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, observe
 from harness.guests.ssh import SshAccess, SshConnection
+from harness.guests.whitebox import Whitebox
 from harness.machine.accel import best_accelerator
 from harness.machine.description import Accelerator, MachineDescription
 from harness.machine.qemu import Machine, MachineState, find_qemu
@@ -97,6 +98,11 @@ class Target(ABC):
 
         Raises HarnessError when it is not the kernel that was asked for.
         """
+
+    def look_into(self, machine: Machine) -> Whitebox:
+        """Return the kernel as it runs on MACHINE; raises UsageError for one that cannot be looked into."""
+        del machine
+        raise UsageError("this target has no DragonFly kernel to look into")
 
     def confirms_panic(self, guest: Guest) -> bool:
         """Tell whether the kernel is really dead: any program can print a panic's first line on the console."""
@@ -198,6 +204,11 @@ class Guest:
             self._connect(SSH_DEADLINE)
         assert self._ssh is not None
         return self._ssh
+
+    @property
+    def kernel(self) -> Whitebox:
+        """The running kernel from outside; raises UsageError where it cannot be looked into."""
+        return self.target.look_into(self.machine)
 
     def check(self) -> None:
         """Raise KernelPanicError if the kernel has died, GuestLostError if the machine has gone; else return."""

@@ -12,9 +12,6 @@ from harness.errors import DeadlineError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
-from harness.guests.whitebox import Whitebox
-from harness.machine.elf import KernelSymbols
-from harness.machine.gdbstub import GdbStub
 from harness.processes.session import Session, Warmth
 from harness.store import Store
 
@@ -39,16 +36,9 @@ def session(target: DragonFlyTarget) -> Iterator[Session]:
         yield session
 
 
-def patch(session: Session, address: int, data: bytes) -> None:
-    with GdbStub(session.guest.machine.gdb_socket) as stub:
-        stub.write(address, data)
-
-
-def symbols(session: Session) -> KernelSymbols:
-    target = session.guest.target
-    assert isinstance(target, DragonFlyTarget)
-    assert target.kernel is not None
-    return KernelSymbols(target.store.blob(target.kernel.elf))
+def patch(session: Session, function: str, code: bytes) -> None:
+    kernel = session.guest.kernel
+    kernel.write(kernel.address(function), code)
 
 
 IMITATIONS = (
@@ -70,7 +60,7 @@ def test_a_perfect_imitation_of_a_panic_on_the_console_is_none(session: Session)
 
 def test_a_kernel_that_really_traps_is_questioned_within_seconds(session: Session) -> None:
     guest = session.guest
-    patch(session, symbols(session)["sys_getpgid"].address, b"\x0f\x0b")  # ud2: no such instruction
+    patch(session, "sys_getpgid", b"\x0f\x0b")  # ud2: no such instruction
     began = time.monotonic()
     with pytest.raises(KernelPanicError) as caught:
         session.hub.spawn().getpgid(0)
@@ -95,7 +85,7 @@ def test_a_kernel_that_really_traps_is_questioned_within_seconds(session: Sessio
 def test_a_kernel_that_goes_round_in_circles_hangs_and_is_found_at_the_place(session: Session) -> None:
     guest = session.guest
     guest.probe()
-    patch(session, symbols(session)["syscall2"].address, b"\xeb\xfe")  # jump to itself
+    patch(session, "syscall2", b"\xeb\xfe")  # jump to itself
     session.hub.deadline = 1
     with pytest.raises((DeadlineError, GuestHangError)):
         session.hub.spawn()
@@ -113,13 +103,13 @@ def test_the_process_table_is_sound_and_damage_is_seen(session: Session) -> None
     init = session.hub.spawn()
     child = init.fork()
     child.setsid()
-    box = Whitebox(session.guest)
+    box = session.guest.kernel
     assert box.violations() == []
     with box.frozen() as table:
         assert {init.pid, child.pid, 0, 1} <= set(table.pids)
         by_pid = {process.integer("p_pid"): process for _, process in table.processes}
         hold = by_pid[child.pid].place("p_lock")
-    patch(session, hold, struct.pack("<i", 1))
+    box.write(hold, struct.pack("<i", 1))
     assert box.violations() == [f"process {child.pid} (executor) is held 1 times by nobody (p_lock)"]
-    patch(session, hold, struct.pack("<i", 0))
+    box.write(hold, struct.pack("<i", 0))
     assert box.violations() == []

@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from harness.errors import UsageError
-from harness.guests.whitebox import DamagedError, KernelMemory, ProcessTable, Record, check_table, walk
+from harness.guests.invariants import check_table
+from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
 from harness.machine.debuginfo import DebugInformation, Layout
 
 SOURCE = """\

@@ -1,0 +1,113 @@
+"""Structures in the memory of a paused machine, laid out as the kernel's debug file says."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.errors import HarnessError
+from harness.machine.debuginfo import Layout
+from harness.machine.qemu import Machine
+
+LONGEST_CHAIN = 100_000  # a longer list is taken for a circle
+_PAGE = 4096
+
+
+class DamagedError(HarnessError):
+    """The kernel's memory contradicts itself so much that it cannot be walked: a list does not end, a link is bad."""
+
+
+class KernelMemory:
+    """The memory of a paused machine, as its kernel sees it; a page is fetched once."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._pages: dict[int, bytes] = {}
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes at the kernel's virtual ADDRESS; raises DamagedError where nothing is mapped."""
+        data = b""
+        while size > 0:
+            base = address & -_PAGE
+            part = self._page(base)[address - base : address - base + size]
+            data += part
+            address += len(part)
+            size -= len(part)
+        return data
+
+    def _page(self, base: int) -> bytes:
+        if base not in self._pages:
+            try:
+                self._pages[base] = self._machine.read_virtual(base, _PAGE)
+            except HarnessError as error:
+                raise DamagedError(f"a link leads to {base:#x}, where the kernel has no memory ({error})") from error
+        return self._pages[base]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A structure in the kernel's memory."""
+
+    memory: KernelMemory
+    layout: Layout
+    address: int
+
+    def place(self, member: str) -> int:
+        """Return the address of MEMBER."""
+        return self.address + self.layout.offset(member)
+
+    def word(self, member: str, size: int = 4, *, at: int = 0) -> int:
+        """Return SIZE bytes as an unsigned number, AT bytes into MEMBER."""
+        where = self.address + self.layout.offset(member) + at
+        return int.from_bytes(self.memory.read(where, size), "little")
+
+    def integer(self, member: str) -> int:
+        """Return an int."""
+        data = self.memory.read(self.address + self.layout.offset(member), 4)
+        return int(struct.unpack("<i", data)[0])
+
+    def pointer(self, member: str, *, at: int = 0) -> int:
+        """Return an address."""
+        return self.word(member, 8, at=at)
+
+    def text(self, member: str, size: int) -> str:
+        """Return a string of at most SIZE bytes."""
+        data = self.memory.read(self.address + self.layout.offset(member), size)
+        return data.partition(b"\0")[0].decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class ProcessTable:
+    """procglob[] at one moment: its processes, groups and sessions, each with the number of the chain it is in."""
+
+    processes: tuple[tuple[int, Record], ...]
+    groups: tuple[tuple[int, Record], ...]
+    sessions: tuple[tuple[int, Record], ...]
+    chains: int
+
+    @cached_property
+    def pids(self) -> tuple[int, ...]:
+        """The processes' ids."""
+        return tuple(process.integer("p_pid") for _, process in self.processes)
+
+
+def walk(memory: KernelMemory, layout: Layout, head: int, link: str) -> Iterator[Record]:
+    """Yield the structures of the LIST whose head is at HEAD; raises DamagedError if it is none."""
+    seen: set[int] = set()
+    address = int.from_bytes(memory.read(head, 8), "little")
+    back = head
+    while address:
+        if address in seen or len(seen) > LONGEST_CHAIN:
+            raise DamagedError(f"the list of struct {layout.name} at {head:#x} runs in a circle")
+        seen.add(address)
+        record = Record(memory, layout, address)
+        previous = record.pointer(link, at=8)
+        if previous != back:
+            raise DamagedError(
+                f"struct {layout.name} at {address:#x}: its back link {link}.le_prev is {previous:#x}, not {back:#x}"
+            )
+        yield record
+        back = address + layout.offset(link)
+        address = record.pointer(link)
