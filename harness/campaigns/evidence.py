@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,11 @@ from harness.report.html import write_run
 from harness.report.summary import run_markdown
 
 _CALLS = "system calls"
+_DECLARED = "process table: known defects"
+_MARKER = (
+    "leaves_unsound(pattern, reason): a known defect of the kernel: the test passes but leaves the process table"
+    " unsound, in words that match PATTERN (--invariants)"
+)
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -105,7 +111,9 @@ class Evidence:
     def __init__(self, config: pytest.Config, subject: Subject) -> None:
         self._config = config
         self._subject = subject
+        config.addinivalue_line("markers", _MARKER)
         self._findings: list[Finding] = []
+        self._declared: Counter[str] = Counter()
         self._unsound: tuple[Guest | None, frozenset[str]] = (None, frozenset())
 
     @property
@@ -147,7 +155,7 @@ class Evidence:
         if report.passed:
             if report.when != "call":
                 return None
-            broken = self._process_table() if self._config.getoption("--invariants") else ""
+            broken = self._process_table(item, report) if self._config.getoption("--invariants") else ""
             if not broken:
                 return Diagnosis(Finding.PASSED)
             report.outcome = "failed"
@@ -156,11 +164,12 @@ class Evidence:
         if call.excinfo is None:  # made a failure by another plugin
             return self._keep(item, report, Diagnosis(Finding.FAILED))
         diagnosis = diagnose(self._rig, call.excinfo.value)
-        if diagnosis.finding is Finding.FAILED and (broken := self._process_table()):
+        if diagnosis.finding is Finding.FAILED and (broken := self._process_table(item, report)):
             report.sections.append(("process table", broken))
         return self._keep(item, report, diagnosis)
 
-    def _process_table(self) -> str:
+    def _process_table(self, item: pytest.Item, report: pytest.TestReport) -> str:
+        """Return what the test broke, in words; what it is known to break is a section of its REPORT instead."""
         guest = self._rig.guest if self._rig is not None else None
         if guest is None:
             return ""
@@ -170,7 +179,16 @@ class Evidence:
             machine, known = self._unsound
             known = known if machine is guest else frozenset()
             self._unsound = guest, known | frozenset(found)
-            return "\n".join(text for text in found if text not in known)
+            new = [text for text in found if text not in known]
+            declared = {
+                text: str(marker.kwargs["reason"])
+                for marker in item.iter_markers("leaves_unsound")
+                for text in new
+                if re.search(marker.args[0], text)
+            }
+            if declared:
+                report.sections.append((_DECLARED, "\n".join(f"{text}: {why}" for text, why in declared.items())))
+            return "\n".join(text for text in new if text not in declared)
         except UsageError:  # not a kernel one can look into
             if self._config.getoption("--invariants") and isinstance(guest.target, DragonFlyTarget):
                 raise
@@ -237,6 +255,9 @@ class Evidence:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember all verdicts, also those of workers."""
+        for title, text in report.sections:
+            if title == _DECLARED:
+                self._declared.update({line.partition(": ")[2] for line in text.splitlines()})
         if report.when == "call" or report.outcome != "passed":
             verdict = dict(report.user_properties).get("verdict")
             if verdict is not None:
@@ -253,6 +274,8 @@ class Evidence:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Write the report pages, and say where they are."""
+        for why, count in self._declared.items():
+            terminalreporter.line(f"known defect: {count} tests left the process table unsound: {why}")
         record = self._subject.written
         if hasattr(self._config, "workeroutput") or record is None:
             return

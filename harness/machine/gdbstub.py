@@ -10,6 +10,7 @@ from typing import Self
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 
 _DEADLINE = 5.0
+_PACKET = 1024  # bytes of memory per request; QEMU takes packets of up to 4096 characters
 
 
 class GdbStub:
@@ -53,8 +54,10 @@ class GdbStub:
 
     def write(self, address: int, data: bytes) -> None:
         """Store DATA at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
-        if (answer := self._packet(f"M{address:x},{len(data):x}:{data.hex()}")) != "OK":
-            raise HarnessError(f"the guest's memory at {address:#x} cannot be written (gdb stub: {answer!r})")
+        for at in range(0, len(data), _PACKET):
+            part, where = data[at : at + _PACKET], address + at
+            if (answer := self._packet(f"M{where:x},{len(part):x}:{part.hex()}")) != "OK":
+                raise HarnessError(f"the guest's memory at {where:#x} cannot be written (gdb stub: {answer!r})")
 
     def read(self, address: int, size: int) -> bytes:
         """Return SIZE bytes at the virtual ADDRESS; raises HarnessError where nothing is mapped."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from signal import SIGSTOP, SIGUSR1, Signals
 
+import pytest
+
 from harness.errors import DeadlineError
 from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat
 from harness.processes.vocabulary import SignalName
@@ -18,6 +20,12 @@ NO_SUCH_ID = 999_998
 SOMEBODY, SOMEBODY_ELSE = 61_001, 61_002
 
 HASH_SIZE = 256  # ALLPROC_HSIZE: the tables of processes, groups and sessions have so many chains
+
+#: Marks tests in which somebody is refused a setpgid() of a process that does not descend from him.
+keeps_the_swapper = pytest.mark.leaves_unsound(
+    r"^process 0 \(swapper\) is held \d+ times by nobody",
+    reason="inferior() returns 0 without releasing the process it has climbed to, the swapper",
+)
 
 
 def eventually(condition: Callable[[], bool], awaited: str, seconds: float = 20.0) -> None:

@@ -1,23 +1,17 @@
-"""White box: variables of the running kernel through /dev/kmem.
+"""White box: the pid allocator of the running kernel, read and set from outside.
 
 With `nextpid` set, the next fork asks for one chosen pid; with one entry of `pid_doms[]` set, that pid counts as reaped
-however long ago.  What takes a million forks and minutes from outside takes two system calls.
+however long ago.  What takes a million forks and minutes otherwise takes two writes.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import pytest
-
-from harness.errors import HarnessError
-from harness.guests.dragonfly import DragonFlyTarget
-from harness.guests.guest import Guest
-from harness.machine.elf import KernelSymbols
+from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, RemoteProcess
 
 from ._children import born, parked
@@ -29,91 +23,11 @@ DOMAINS = PID_MAX // 256 * 256  # PIDSEL_DOMAINS: one per pid but for the last f
 DELAY = 10  # s, PIDDOM_DELAY
 CHAINS = 256  # ALLPROC_HSIZE
 
-_SEEK_SET = 0
-
-
-class Kernel:
-    """The running kernel's memory, as root sees it.
-
-    Nothing happens before the first look; a target without a kernel file or without symbols is then skipped.
-    """
-
-    def __init__(self, process: RemoteProcess, guest: Guest) -> None:
-        self._process = process
-        self._guest = guest
-
-    @cached_property
-    def _symbols(self) -> KernelSymbols:
-        target = self._guest.target
-        if not isinstance(target, DragonFlyTarget):
-            raise HarnessError("this target has no DragonFly kernel to look into")
-        if target.kernel is None:
-            pytest.skip("not applicable: the image's installed kernel is not in the store, so its symbols are unknown")
-        return KernelSymbols(target.store.blob(target.kernel.elf))
-
-    @cached_property
-    def _fd(self) -> int:
-        return self._process.open("/dev/kmem", os.O_RDWR)
-
-    def address(self, name: str) -> int:
-        """Return where the variable NAME is."""
-        return self._symbols.symbol_address(name)
-
-    def has(self, name: str) -> bool:
-        """Tell whether this kernel has a variable NAME."""
-        return name in self._symbols
-
-    def size(self, name: str) -> int:
-        """Return how many bytes the variable NAME has."""
-        return self._symbols[name].size
-
-    def read(self, address: int, size: int) -> bytes:
-        """Return SIZE bytes of kernel memory."""
-        self._seek(address)
-        return self._process.read(self._fd, size)
-
-    def write(self, address: int, data: bytes) -> None:
-        """Change kernel memory."""
-        self._seek(address)
-        self._process.write(self._fd, data)
-
-    def _seek(self, address: int) -> None:
-        self._process.syscall("lseek", self._fd, 0, address, _SEEK_SET)
-
-    def word(self, name_or_address: str | int, size: int = 4) -> int:
-        """Return an unsigned variable of SIZE bytes."""
-        where = self.address(name_or_address) if isinstance(name_or_address, str) else name_or_address
-        return int.from_bytes(self.read(where, size), "little")
-
-    def seen_by(self, process: RemoteProcess) -> Kernel:
-        """Return the same kernel, looked at by another process."""
-        return Kernel(process, self._guest)
-
-    def copy_out(self, address: int, size: int, to: int) -> None:
-        """Copy kernel memory to the address TO of the process itself, without sending it to the host."""
-        self._seek(address)
-        self._process.syscall("read", self._fd, to, size)
-
-    def copy_in(self, address: int, size: int, source: int) -> None:
-        """Copy the process's own memory at SOURCE to the kernel."""
-        self._seek(address)
-        self._process.syscall("write", self._fd, source, size)
-
-    def allocations(self, kind: str) -> int:
-        """Return how many pieces of memory of a malloc type (`M_PROC`) are in use (sys/malloc.h: malloc_type)."""
-        base = self.address(kind)
-        cpus = self._process.sysctl.get_int("hw.ncpu")
-        # Until 5.8 one slot of 64 bytes per possible CPU is part of the structure, later a pointer leads to them.
-        slots = base + 64 if self.size(kind) > 1024 else self.word(base + 56, 8)
-        data = self.read(slots, 64 * cpus)
-        counts = [int(struct.unpack_from("<Q", data, 64 * cpu + 8)[0]) for cpu in range(cpus)]
-        return sum(counts) & (1 << 64) - 1  # freed on another CPU: a single slot may be negative
-
 
 class PidAllocator:
     """The state of proc_makepid(): the next candidate, and when each pid was last given back."""
 
-    def __init__(self, kernel: Kernel, process: RemoteProcess, spare: int) -> None:
+    def __init__(self, kernel: Whitebox, process: RemoteProcess, spare: int) -> None:
         self.kernel = kernel
         self.spare = spare  # the first of 1000 pids no other test uses
         self._process = process
@@ -193,8 +107,8 @@ class PidAllocator:
         return pids
 
     def watched_by(self, process: RemoteProcess) -> PidAllocator:
-        """Return the same allocator, looked at by another process; it restores nothing by itself."""
-        return PidAllocator(self.kernel.seen_by(process), process, self.spare)
+        """Return the same allocator, its system calls made by another process; it restores nothing by itself."""
+        return PidAllocator(self.kernel, process, self.spare)
 
     def skips(self) -> tuple[int, int]:
         """Return kern.pid_domain_skips and kern.pid_inner_skips."""
@@ -225,13 +139,11 @@ class PidAllocator:
 
     @contextmanager
     def all_given_back_just_now(self) -> Iterator[None]:
-        """Let every pid count as given back two or three seconds ago, and the clock be at some such second."""
-        kept, touched = self._process.touch_memory(DOMAINS), self._process.touch_memory(DOMAINS)
-        self.kernel.copy_out(self._stamps, DOMAINS, kept)
-        # Touched memory holds zeros but for a 1 at the start of each page: stamps of seconds 0 and 1.
+        """Let every pid count as given back three seconds ago, and the clock be at some such second."""
+        kept = self.stamps(0, DOMAINS)
         with self.clock_stepped((3 - self.time()) % 256):
-            self.kernel.copy_in(self._stamps, DOMAINS, touched)
+            self.kernel.write(self._stamps, bytes(DOMAINS))
             try:
                 yield
             finally:
-                self.kernel.copy_in(self._stamps, DOMAINS, kept)
+                self.kernel.write(self._stamps, kept)

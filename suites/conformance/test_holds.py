@@ -16,7 +16,7 @@ import pytest
 from harness.processes import GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
 
-from ._help import bury, eventually, has_stopped
+from ._help import bury, eventually, has_stopped, keeps_the_swapper
 from ._mounts import procfs
 from ._sysctl import ALL, ARGS, CWD, PGRP, PID, proc_mib
 
@@ -309,6 +309,7 @@ def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
 
 
 @kern_proc("phold", "prele", "pfind", "pgfind", "inferior")
+@keeps_the_swapper
 def test_calls_that_look_up_a_process_leave_no_hold_on_it(init: RemoteProcess) -> None:
     """Whether they succeed or not (kern_proc.c: pfind, PRELE)."""
     child, user = init.fork(), init.fork()

@@ -10,12 +10,12 @@ from signal import SIGKILL
 
 import pytest
 
+from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, fails_with
 from harness.processes.wire import Buffer
 
 from ._children import allow_many, parked
 from ._help import NO_SUCH_ID, bury, eventually
-from ._kernel import Kernel
 from ._mounts import null_mount, procfs
 from ._sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
 from .test_sysctl_kern_proc import run
@@ -30,7 +30,7 @@ CYCLES = 10_000
 SLACK = 40
 
 
-def expect_no_growth(kernel: Kernel, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
+def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
     """Run PATTERN, which returns how many cycles it made, and compare; threads are disposed of a little later."""
 
     def in_use() -> dict[str, int]:
@@ -61,13 +61,13 @@ def repeatedly(process: RemoteProcess, mib: tuple[int, ...], new: bytes | None =
 
 @kern_proc("proc_remove_zombie", "proc_userunmap", "leavepgrp")
 @pytest.mark.parametrize("kind", ["fork", "vfork"])
-def test_processes_are_freed(init: RemoteProcess, kernel: Kernel, kind: str) -> None:
+def test_processes_are_freed(init: RemoteProcess, kernel: Whitebox, kind: str) -> None:
     """Fork, exit, wait (kern_exit.c: kern_wait)."""
     expect_no_growth(kernel, lambda: init.storm(CYCLES, kind, record=False, seconds=120.0).count)
 
 
 @kern_proc("pgrel", "enterpgrp", "pgref", "sess_rele")
-def test_process_groups_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+def test_process_groups_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """A group of one's own, and back (kern_proc.c: pgrel)."""
     child = init.fork()
 
@@ -81,7 +81,7 @@ def test_process_groups_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
 
 
 @kern_proc("pgrel", "enterpgrp", "pgfind", "pgref")
-def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel: Kernel) -> None:
+def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel: Whitebox) -> None:
     """The group found is released on every way out of setpgid() (kern_prot.c: sys_setpgid, enterpgrp)."""
 
     def pattern() -> int:
@@ -109,7 +109,7 @@ def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel:
 
 
 @kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp", "leavepgrp")
-def test_sessions_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+def test_sessions_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """Each with a group and a process of its own (kern_proc.c: sess_rele)."""
     parent, each = init.fork(), 500
     allow_many(parent)
@@ -128,7 +128,7 @@ def test_sessions_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
 
 
 @kern_proc("lwpuserret")
-def test_threads_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+def test_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """Those that end by themselves and those that their process ends (kern_exit.c: lwp_exit, reaplwps)."""
 
     def pattern() -> int:
@@ -144,7 +144,7 @@ def test_threads_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
 
 
 @kern_proc("proc_usermap", "proc_userunmap")
-def test_shared_pages_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+def test_shared_pages_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """With the process, at the latest (kern_proc.c: proc_userunmap)."""
 
     def pattern() -> int:
@@ -163,7 +163,7 @@ def test_shared_pages_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
 
 
 @kern_proc("sysctl_kern_proc_args")
-def test_titles_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
+def test_titles_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """The old one when a new one is set, the last one with the process (kern_proc.c: sysctl_kern_proc_args)."""
 
     def pattern() -> int:
@@ -181,7 +181,7 @@ def test_titles_are_freed(init: RemoteProcess, kernel: Kernel) -> None:
 
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize("node", [(ALL,), (PID, 0), (PGRP, 0), (ARGS, 0), (CWD, 0), (PATHNAME, 0), (PATHNAME, -1)])
-def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: Kernel, node: tuple[int, ...]) -> None:
+def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: Whitebox, node: tuple[int, ...]) -> None:
     """Whichever node is read, and whether or not the answer fits (kern_proc.c)."""
     mib = proc_mib(*(init.pid if part == 0 and place else part for place, part in enumerate(node)))
     assert len(node) == 1 or mib[-1] in (init.pid, -1)

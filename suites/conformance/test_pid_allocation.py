@@ -15,11 +15,12 @@ from signal import SIGKILL, SIGTTOU
 
 import pytest
 
+from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
 from ._children import allow_many, born, parked, zombies
 from ._help import SOMEBODY, bury, eventually, random_pids
-from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, Kernel, PidAllocator
+from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
 
 needs_kernel = pytest.mark.needs_kernel
@@ -85,7 +86,7 @@ def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) 
 
 @needs_kernel
 @kern_proc("pgrpinsertinit", "sessinsertinit", "procinsertinit")
-def test_the_swappers_process_group_and_session_are_in_the_tables(kernel: Kernel) -> None:
+def test_the_swappers_process_group_and_session_are_in_the_tables(kernel: Whitebox) -> None:
     """The first hash chain of each is not empty (init_main.c: proc0_init, sys/proc.h: struct procglob)."""
     assert kernel.word("allproc_hsize") == CHAINS
     lists = kernel.read(kernel.address("procglob") + 32, 24)  # behind a token: processes, groups, sessions

@@ -27,6 +27,7 @@ from ._help import (
     has_stopped,
     hearing,
     jobc,
+    keeps_the_swapper,
     logged,
     random_pids,
     row,
@@ -365,6 +366,7 @@ def _child_to_a_group_of_another_session(init: Process) -> Scene:
         for make_scene in scenes
     ],
 )
+@keeps_the_swapper
 def test_setpgid_is_refused(init: Process, make_scene: Callable[[Process], Scene], error: int) -> None:
     """The errors of setpgid() (kern_prot.c: sys_setpgid), and that a refusal holds on to nobody."""
     scene = make_scene(init)

@@ -14,6 +14,7 @@ from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
 
 import pytest
 
+from harness.guests.whitebox import Whitebox
 from harness.processes import (
     GuestError,
     Handler,
@@ -25,7 +26,7 @@ from harness.processes import (
 
 from ._children import parked
 from ._help import bury, eventually, exists
-from ._kernel import CHAINS, Kernel
+from ._kernel import CHAINS
 from ._sysctl import ALL, proc_mib, steady
 from .test_holds import poll, stalled
 
@@ -37,7 +38,7 @@ SLACK = 4
 KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC")
 
 
-def expect_order(init: RemoteProcess, kernel: Kernel) -> None:
+def expect_order(init: RemoteProcess, kernel: Whitebox) -> None:
     """Look for traces of an accident: duplicates, contradictions between views, broken chains, eternal waiting."""
     table = init.sysctl.kern_proc_all()
     assert len(set(table.pids)) == len(table.pids)
@@ -59,7 +60,7 @@ def chains_of(init: RemoteProcess) -> dict[int, set[int]]:
     return chains
 
 
-def heads_of_chains(kernel: Kernel) -> list[int]:
+def heads_of_chains(kernel: Whitebox) -> list[int]:
     """Return the address of the first process in each hash chain, 0 for an empty one (sys/proc.h: struct procglob)."""
     table = kernel.read(kernel.address("procglob"), kernel.size("procglob"))
     stride, behind_token = len(table) // CHAINS, 32
@@ -80,7 +81,9 @@ def settle(calls: list[Pending[None]]) -> int:
 
 @kern_proc("proc_makepid", "proc_add_allproc", "proc_remove_zombie")
 @pytest.mark.parametrize("kinds", [("fork", "fork", "fork"), ("vfork", "vfork", "fork")])
-def test_parallel_storms_share_the_pids_without_a_clash(init: RemoteProcess, kernel: Kernel, kinds: list[str]) -> None:
+def test_parallel_storms_share_the_pids_without_a_clash(
+    init: RemoteProcess, kernel: Whitebox, kinds: list[str]
+) -> None:
     """3 x 700 children, no pid twice: each is refused for ten seconds after its first use (kern_proc.c)."""
     stormers = [init.fork() for _ in kinds]
     storms = [one.start.storm(700, kind, seconds=8.0) for one, kind in zip(stormers, kinds, strict=True)]
@@ -94,7 +97,7 @@ def test_parallel_storms_share_the_pids_without_a_clash(init: RemoteProcess, ker
 
 
 @kern_proc("enterpgrp", "leavepgrp", "fixjobc", "pgfind", "pgrel", "sysctl_kern_proc")
-def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel: Kernel) -> None:
+def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel: Whitebox) -> None:
     """6 processes, 1,500 moves and 600 group signals against two scans and a storm (kern_proc.c: enterpgrp, pgrel)."""
     leaders, movers = [init.fork() for _ in range(2)], [init.fork() for _ in range(4)]
     before = {kind: kernel.allocations(kind) for kind in KINDS}
@@ -130,7 +133,7 @@ def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel
 
 
 @kern_proc("fixjobc", "orphanpg", "proc_move_allproc_zombie", "proc_remove_zombie", "leavepgrp")
-def test_whole_families_end_at_the_same_time(init: RemoteProcess, kernel: Kernel) -> None:
+def test_whole_families_end_at_the_same_time(init: RemoteProcess, kernel: Whitebox) -> None:
     """40 families of three generations, in two groups, some stopped: all are reaped (kern_exit.c: exit1)."""
     chance = random.Random(1)  # noqa: S311  (reproducible on purpose)
     init.sigaction(SIGHUP, Handler.IGNORE)  # its group will be orphaned with a stopped member now and then
@@ -163,7 +166,7 @@ def end_a_family(init: RemoteProcess, chance: random.Random) -> None:
 
 @kern_proc("enterpgrp", "sess_rele", "pgrel", "inferior")
 def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
-    init: RemoteProcess, kernel: Kernel
+    init: RemoteProcess, kernel: Whitebox
 ) -> None:
     """60 children that call setsid(), are moved, stopped, continued and killed at once (kern_proc.c: enterpgrp)."""
     level = max(kernel.allocations("M_SESSION"), kernel.allocations("M_PGRP")) + SLACK
@@ -187,7 +190,7 @@ def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
 
 @pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
-def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Kernel) -> None:
+def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Whitebox) -> None:
     """4 threads reap 400 children while others signal them and read the table (kern_exit.c: kern_wait)."""
     reaping = init.fork()
     threads = [reaping.thread() for _ in range(4)]
