@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -19,6 +20,8 @@ from harness.processes import RemoteProcess
 from harness.processes.session import Session, Warmth
 from harness.store import Store
 
+#: A short test, so that a run of it has the cost of getting to the first test and little else.
+FIRST_TEST = "test_setsid_makes_a_session_and_a_group_named_after_the_caller"
 CALLS = 200
 PIPELINED = 20
 STORM = 3000
@@ -113,13 +116,16 @@ def run_bench(
     size: MachineSize,
     *,
     rounds: int,
+    again: Sequence[str] = (),
     suite: Sequence[str] = (),
     workers: int = 1,
     progress: Progress = lambda _: None,
 ) -> BenchResult:
     """Measure everything ROUNDS times, cold boots and resumes in turn.
 
-    SUITE, if given, is what to hand to pytest; it runs once for each number of workers up to WORKERS.
+    AGAIN, if given, are options of `run` that lead to the same target; how long they take to its first test is
+    measured with everything in the store already.  SUITE, if given, is what to hand to pytest; it runs once for each
+    number of workers up to WORKERS.
 
     Raises what booting and resuming raise, and HarnessError when the suite does not pass: a time says nothing then.
     """
@@ -146,6 +152,11 @@ def run_bench(
                 with readings.seconds("SSH handshake with a resumed guest"):
                     _ = session.guest.ssh.host_key
                 readings.add("fork + exit + wait", "1/s", process.storm(STORM).rate)
+    if again:
+        progress("the same run again, to its first test")
+        seconds_to_first_test(again)  # whatever is kept from run to run is there afterwards
+        for _ in range(rounds):
+            readings.add("the same run again: Enter to the first test", "s", seconds_to_first_test(again))
     if suite:
         for count in range(1, workers + 1):
             progress(f"the suite with {count} worker{'s' if count > 1 else ''}")
@@ -160,6 +171,24 @@ def run_bench(
         one, most = (readings.median(f"suite, {count} worker(s)") for count in (1, workers))
         ratios.append(Ratio(f"suite with 1 worker / with {workers}", one / most))
     return BenchResult(target.label, identity, accelerator, readings.measurements(), tuple(ratios))
+
+
+def seconds_to_first_test(options: Sequence[str]) -> float:
+    """Return how many seconds after its start `dfly-harness run OPTIONS` begins the first test's own work.
+
+    By then sources are read, patches applied, tests collected, and a guest of the target is resumed and connected.
+    Raises HarnessError when the run fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "record.json"
+        argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", "run", *options]
+        entered = time.time()
+        done = subprocess.run(
+            [*argv, "-k", FIRST_TEST, "--json", str(file)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise HarnessError(f"the run fails, so its time says nothing: {_last_line(done.stderr or done.stdout)}")
+        return datetime.fromisoformat(json.loads(file.read_text())["first_test"]).timestamp() - entered
 
 
 def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ class Campaign:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._started = time.monotonic()
+        self._began = datetime.now(UTC)
+        self._first_call = 0.0  # seconds since 1970
         self._target: Target | None = None
         self._rig: Rig | None = None
         self._console_mark = 0
@@ -247,6 +250,8 @@ class Campaign:
         """Collect results for the record."""
         if self._learning and report.failed:
             self._failures[name_of_test(report.nodeid)] = failure_text(report)
+        if report.when == "call":
+            self._first_call = min(self._first_call or report.start, report.start)
         if report.when == "call" or report.outcome != "passed":
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
             functions = tuple(str(value) for name, value in report.user_properties if name == "function")
@@ -296,6 +301,8 @@ class Campaign:
             record = RunRecord(
                 **{**self._abouts[0], "starts": starts},
                 workers=len(self._abouts),
+                started=self._began.isoformat(timespec="seconds"),
+                first_test=_moment(self._first_call),
                 trouble=self._broken,
                 seconds=round(time.monotonic() - self._started, 2),
                 exit_status=int(session.exitstatus),
@@ -349,6 +356,10 @@ class Campaign:
 def in_era(osreldate: int, era: Mapping[str, Any]) -> bool:
     """Tell whether a kernel's __DragonFly_version lies in [since, until)."""
     return bool(era.get("since", 0) <= osreldate < era.get("until", 1 << 62))
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds") if seconds else ""
 
 
 def _waiting(item: pytest.Item) -> float:

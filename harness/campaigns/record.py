@@ -46,13 +46,17 @@ def keep(results: list[TestResult], result: TestResult) -> None:
 
 @dataclass
 class RunRecord:
-    """One suite on one target; `trouble` is what ended it early, such as a kernel that does not boot."""
+    """One suite on one target; `trouble` is what ended it early, such as a kernel that does not boot.
+
+    `first_test` is the time at which the first test began its work: its guest was there already.
+    """
 
     target: str
     is_dragonfly: bool
     identity: str = ""
     machine: str = ""
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    first_test: str = ""
     seconds: float = 0.0
     starts: int = 0
     workers: int = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,8 @@ from rich.table import Table
 
 from harness.campaigns.bench import BenchResult, run_bench
 from harness.campaigns.suite import suite_arguments
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, target_arguments
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import resolve_target
 from harness.report.terminal import progress_display
@@ -22,7 +24,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_command(
         commands,
         "bench",
-        "Measure boot, resume, calls, forks and the suite; medians, spread and ratios.",
+        "Measure boot, resume, calls, forks, the way to the first test, and the suite; medians, spread and ratios.",
         "dfly-harness bench --rounds 5 --suite --workers 2",
     )
     add_target_options(parser)
@@ -30,6 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--suite", action="store_true", help="also time the conformance suite")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="time it with 1 to N workers (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
+    add_source_options(parser)
     parser.set_defaults(action=_bench)
 
 
@@ -37,6 +40,10 @@ def _bench(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.workers < 1:
         raise UsageError("--rounds and --workers count from 1")
     store, choice, size = Store(), chosen_target(options), chosen_size(options)
+    again = target_arguments(options)
+    if wants_source(options):
+        choice = replace(choice, kernel=kernel_from_source(options, store).name)
+        again += source_arguments(options)
     with progress_display("bench") as progress:
         target = resolve_target(choice, store, progress)
         result = run_bench(
@@ -44,6 +51,7 @@ def _bench(options: argparse.Namespace) -> int:
             store,
             size,
             rounds=options.rounds,
+            again=again,
             suite=suite_arguments(choice, size) if options.suite else (),
             workers=options.workers,
             progress=progress,

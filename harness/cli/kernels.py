@@ -108,6 +108,21 @@ def wants_source(options: argparse.Namespace) -> bool:
     return bool(options.source or options.rev or options.patch or options.build_command)
 
 
+def source_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the options of add_source_options() as another command line takes them."""
+    named = {
+        "source": options.source,
+        "rev": options.rev,
+        "config": options.config,
+        "command": options.build_command,
+        "builder-image": options.builder_image,
+        "builder-kernel": options.builder_kernel,
+    }
+    given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    given += [f"--patch={file}" for file in options.patch]
+    return [*given, "--with-modules"] if options.with_modules else given
+
+
 def _builder(options: argparse.Namespace, store: Store) -> Builder:
     if options.build_command:
         return CommandBuilder(options.build_command)

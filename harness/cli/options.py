@@ -56,6 +56,14 @@ def chosen_target(options: argparse.Namespace) -> TargetChoice:
     return TargetChoice(options.image, options.kernel, options.control, environment)
 
 
+def target_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the options of add_target_options() as another command line takes them."""
+    given = [f"--memory={options.memory}", f"--cpus={options.cpus}", f"--ssh-port={options.ssh_port}"]
+    given += [f"--kenv={setting}" for setting in options.kenv]
+    given += [f"--{name}={value}" for name in ("image", "kernel") if (value := getattr(options, name)) is not None]
+    return [*given, "--control"] if options.control else given
+
+
 def chosen_size(options: argparse.Namespace) -> MachineSize:
     """Return what the options say about the machine; raises UsageError for sizes that cannot be."""
     if options.memory < 128 or options.cpus < 1:

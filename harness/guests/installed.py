@@ -7,7 +7,6 @@ new kernel has answered over SSH and was verified; otherwise that disk is droppe
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from harness.store import Store
 
 _COPY_DEADLINE = 600.0
 _POWER_OFF_DEADLINE = 120.0
-_POLL = 0.1
 
 
 class InstallFailedError(HarnessError):
@@ -201,8 +199,7 @@ class Installation:
 def _power_off(guest: Guest) -> None:
     with contextlib.suppress(GuestLostError):  # it may go down before it can say so
         guest.ssh.run("shutdown -p now")
-    end = time.monotonic() + _POWER_OFF_DEADLINE
-    while guest.machine.pid is not None:
-        if time.monotonic() > end:
-            raise DeadlineError("the guest to power off", _POWER_OFF_DEADLINE, guest.console.tail())
-        time.sleep(_POLL)
+    try:
+        guest.machine.await_end(_POWER_OFF_DEADLINE)
+    except DeadlineError:
+        raise DeadlineError("the guest to power off", _POWER_OFF_DEADLINE, guest.console.tail()) from None

@@ -116,7 +116,19 @@ class TestInstaller:
 class FakeMachine:
     """A machine that is off as soon as it was told."""
 
-    pid = None
+    def __init__(self, shell: LocalShell) -> None:
+        self._shell = shell
+
+    def await_end(self, deadline: float) -> None:
+        if "shutdown -p now" not in self._shell.log.read_text():
+            raise DeadlineError("the machine to switch itself off", deadline)
+
+
+class FakeConsole:
+    """What a guest said."""
+
+    def tail(self) -> tuple[str, ...]:
+        return ("Uptime: 1m",)
 
 
 class FakeGuest:
@@ -125,7 +137,8 @@ class FakeGuest:
     def __init__(self, target: InstalledTarget, shell: LocalShell, outcome: HarnessError | None) -> None:
         self.target = target
         self.ssh = shell
-        self.machine = FakeMachine()
+        self.machine = FakeMachine(shell)
+        self.console = FakeConsole()
         self.identity = "DragonFly old"
         self._outcome = outcome
 
@@ -171,6 +184,18 @@ class TestInstallation:
             return Installation(store, image, kernel, MachineSize(), start=start)
 
         return make, started
+
+    def test_a_guest_that_does_not_power_off_makes_no_image(
+        self,
+        store: Store,
+        shell: LocalShell,
+        installation: tuple[Callable[[HarnessError | None], Installation], list[InstalledTarget]],
+    ) -> None:
+        make, _ = installation
+        (shell.folder / "bin/shutdown").write_text("#!/bin/sh\nexit 1\n")
+        with pytest.raises(DeadlineError, match=r"the guest to power off(.|\n)*Uptime: 1m"):
+            make(None).make("base+new")
+        assert [image.name for image in store.all(BaseImage)] == ["base"]
 
     def test_a_kernel_that_comes_up_makes_an_image_booted_by_its_loader(
         self,
