@@ -113,6 +113,7 @@ class DragonFlyTarget(Target):
 
     abi = "dragonfly"
     is_dragonfly = True
+    started = "login: "
     # A line of its own, and not just any program's output: the kernel goes on with its CPU, or is in the debugger.
     panic = re.compile(
         r"^(?:panic: [^\n]*(?=\n(?:[^\n]*\n){0,3}?cpuid = )|Fatal (?:double fault|trap \d+: [^\n]*)"

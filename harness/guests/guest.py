@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, ob
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.guests.whitebox import Whitebox
 from harness.machine.accel import best_accelerator
-from harness.machine.description import Accelerator, MachineDescription
+from harness.machine.description import Accelerator, Lane, MachineDescription
 from harness.machine.qemu import Machine, MachineState, find_qemu
 from harness.store import Store
 
@@ -27,6 +28,7 @@ Progress = Callable[[str], None]
 
 BOOT_DEADLINE = 180.0
 SSH_DEADLINE = 30.0
+_REST_DEADLINE = 15.0
 
 
 class KernelPanicError(GuestLostError):
@@ -68,6 +70,8 @@ class Target(ABC):
     is_dragonfly: bool
     #: Matches the first line of a dying kernel's last words.
     panic: re.Pattern[str]
+    #: Matches what the console says when everything has been started.
+    started: str
 
     @property
     @abstractmethod
@@ -121,15 +125,24 @@ class Target(ABC):
 
 
 class Guest:
-    """A booted target.  A context manager: leaving it stops the machine."""
+    """A booted target.  A context manager: leaving it stops the machine.
+
+    `accelerator` None stands for the fastest one that works on this host.
+    """
 
     def __init__(
-        self, target: Target, store: Store, size: MachineSize | None = None, *, guest_ports: tuple[int, ...] = ()
+        self,
+        target: Target,
+        store: Store,
+        size: MachineSize | None = None,
+        *,
+        guest_ports: tuple[int, ...] = (),
+        accelerator: Accelerator | None = None,
     ) -> None:
         self.target = target
         self.size = MachineSize() if size is None else size
         self._store = store
-        self.accelerator = best_accelerator(find_qemu(), store.cache)
+        self.accelerator = best_accelerator(find_qemu(), store.cache) if accelerator is None else accelerator
         self._take_machine(replace(target.machine(self.size, self.accelerator), guest_ports=guest_ports))
 
     def _take_machine(self, description: MachineDescription) -> None:
@@ -141,11 +154,16 @@ class Guest:
         self._innocent = 0  # up to here the console holds no panic, only what looks like one
         self.identity = ""
 
-    def another(self) -> Guest:
-        """Return a guest of the same target on the same kind of machine, not started."""
+    def another(self, lane: Lane = Lane.WALL_CLOCK) -> Guest:
+        """Return a guest of the same target on the same kind of machine, its time passing as LANE says, not started."""
         twin = copy(self)  # finding out accelerator and description again would cost as much as resuming
-        twin._take_machine(self.machine.description)
+        twin._take_machine(replace(self.machine.description, lane=lane))
         return twin
+
+    @property
+    def lane(self) -> Lane:
+        """How its time passes."""
+        return self.machine.description.lane
 
     def boot(self, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE) -> None:
         """Start the machine and return when the right kernel answers over SSH.
@@ -161,6 +179,8 @@ class Guest:
             self._connect(deadline)
             progress("comparing the running kernel with the one asked for")
             self.identity = self.target.verify(self)
+            progress("waiting for the end of the boot")
+            self._await_rest()
         except BaseException:
             self.stop()
             raise
@@ -177,6 +197,14 @@ class Guest:
         except BaseException:
             self.stop()
             raise
+
+    def _await_rest(self) -> None:
+        # SSH answers while other daemons and the gettys are still to come: their pids would get in the way of tests.
+        # An image without a getty on the serial line has had its time when the deadline is over.
+        with contextlib.suppress(DeadlineError):
+            self.console.expect(
+                [self.target.started], awaited="the login prompt", deadline=_REST_DEADLINE, watch=self.check
+            )
 
     def _connect(self, deadline: float) -> None:
         connection = SshConnection(self.machine.host_port(22), self.target.access())

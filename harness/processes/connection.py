@@ -239,11 +239,17 @@ class Pending(Generic[T]):
 
 
 class Connection:
-    """Dispatches what comes from the hub to whoever waits for it.  Safe to use from several threads."""
+    """Dispatches what comes from the hub to whoever waits for it.  Safe to use from several threads.
 
-    def __init__(self, transport: Transport, watch: Callable[[], None] | None) -> None:
+    With `paced`, the hub is told whenever the host awaits something: only then may the guest be idle.
+    """
+
+    def __init__(self, transport: Transport, watch: Callable[[], None] | None, *, paced: bool = False) -> None:
         self._transport = transport
         self._watch = watch
+        self._paced = paced
+        self._frames = 0  # received and dispatched
+        self._awaited = -1  # frames the hub knows we have had
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._endpoints: dict[int, Endpoint] = {}
@@ -294,6 +300,7 @@ class Connection:
             elif (endpoint := self._endpoints.get(process)) is not None:
                 for answer in endpoint.decoder.feed(content):
                     self._settle(endpoint, answer)
+            self._frames += 1
             self._changed.notify_all()
 
     def _settle(self, endpoint: Endpoint, answer: Answer) -> None:
@@ -367,6 +374,30 @@ class Connection:
         self._write(encode_frames(endpoint.id, encode_request(pending.sequence, call.operation, call.payload)))
         return pending
 
+    def _tell_that_we_wait(self, condition: Callable[[], bool]) -> None:
+        """Let the guest be idle, which makes its clock leap, until it has something to say."""
+        while True:
+            with self._changed:
+                frames = self._frames
+                if condition() or self._lost is not None or self._awaited == frames:
+                    return
+                self._awaited = frames
+            # Not under the lock: the hub may be writing to us and not reading, as long as nobody dispatches.
+            self._write(encode_order(OrderKind.AWAIT, frames))
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether frames have come that the hub does not know we have had, where that matters to it."""
+        return self._paced and self._awaited != self._frames
+
+    def _tell_that_we_gave_up(self) -> None:
+        """Undo _tell_that_we_wait(): nothing has come, but the host thinks again."""
+        if self._paced:
+            with self._changed:
+                self._awaited = -1
+                never = self._frames - 1
+            self._write(encode_order(OrderKind.AWAIT, never))
+
     def let_go(self, endpoint: Endpoint) -> None:
         """Tell the hub to end a process's stream; the process then ends by itself."""
         self._write(encode_order(OrderKind.CLOSE, endpoint.id))
@@ -402,18 +433,24 @@ class Connection:
         """
         began = time.monotonic()
         while True:
+            if self._paced:
+                self._tell_that_we_wait(condition)
             with self._changed:
                 passed = time.monotonic() - began
                 step = min(WATCH_INTERVAL, max(timeout - passed, 0.0))
-                if self._changed.wait_for(lambda: condition() or self._lost is not None, step) and condition():
+                self._changed.wait_for(lambda: condition() or self._lost is not None or self._has_news, step)
+                if condition():
                     return
                 lost = self._lost
+                if lost is None and self._has_news and passed < timeout:
+                    continue
             if self._watch is not None and not self._closing:
                 self._watch()
             if lost is not None:
                 raise self._loss(awaited)
             passed = time.monotonic() - began
             if passed >= timeout:
+                self._tell_that_we_gave_up()
                 raise DeadlineError(awaited, timeout)
             if meanwhile is not None:
                 meanwhile(passed)

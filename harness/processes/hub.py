@@ -25,12 +25,15 @@ class Hub:
     """The program `executor hub` at the other end of a transport.  A context manager: leaving it ends all processes.
 
     `watch` is called about every 0.2 s while somebody waits, and may raise: the guest panicked.
-    `deadline` is the time in seconds a call may take unless told otherwise.
+    `deadline` is the time in seconds a call may take unless told otherwise.  `paced` is for a guest that skips idle
+    time: the hub keeps it from being idle except while the host awaits something, so that no time passes unasked.
     """
 
-    def __init__(self, transport: Transport, abi: Abi, *, watch: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, transport: Transport, abi: Abi, *, watch: Callable[[], None] | None = None, paced: bool = False
+    ) -> None:
         self.abi = abi
-        self._connection = Connection(transport, watch)
+        self._connection = Connection(transport, watch, paced=paced)
         #: The hub itself as a process, for looking at others from outside.  It must not make a call that blocks.
         self.observer = RemoteProcess(self._connection, abi, self._connection.hub_endpoint)
         self._connection.observation = observe_from(self.observer)

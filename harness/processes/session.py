@@ -18,6 +18,7 @@ from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.guest import Guest, MachineSize, Progress, Target
+from harness.machine.description import Accelerator, Lane
 from harness.machine.qemu import MachineState, qemu_version
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import build_executor
@@ -33,6 +34,7 @@ _CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
 _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
+_FORMAT = "2"  # of the warm state: what it was saved as, and when
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
 
@@ -99,7 +101,8 @@ def _connect_hub(guest: Guest, token: str) -> Hub:
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line.settimeout(None)
             line.sendall(token.encode())
-            return Hub(SocketTransport(line), ABIS[guest.target.abi], watch=guest.check)
+            paced = guest.lane is Lane.TIME_WARPED
+            return Hub(SocketTransport(line), ABIS[guest.target.abi], watch=guest.check, paced=paced)
         except (OSError, GuestLostError):
             if time.monotonic() > end:
                 raise DeadlineError("the executor to answer", _CONNECT_DEADLINE, guest.console.tail()) from None
@@ -152,29 +155,33 @@ class Snapshot:
 class Warmth:
     """The warm state of one target on one size of machine, made when first needed.
 
-    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.
+    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.  Both lanes
+    resume from the same state, which is made in wall-clock time; the time-warped one needs TCG and has a single CPU, so
+    where the other is a different machine, it has a state of its own.
     """
 
-    def __init__(self, target: Target, store: Store, size: MachineSize) -> None:
+    def __init__(self, target: Target, store: Store, size: MachineSize, lane: Lane = Lane.WALL_CLOCK) -> None:
         self._target = target
         self._store = store
-        self._size = size
+        self._size = size if lane is Lane.WALL_CLOCK else replace(size, cpus=1)
+        self.lane = lane
         self._present: Snapshot | None = None
 
     @cached_property
     def _template(self) -> Guest:
-        return Guest(self._target, self._store, self._size, guest_ports=(HUB_PORT,))
+        accelerator = None if self.lane is Lane.WALL_CLOCK else Accelerator.TCG
+        return Guest(self._target, self._store, self._size, guest_ports=(HUB_PORT,), accelerator=accelerator)
 
     def guest(self) -> Guest:
-        """Return a guest to resume or boot; it is not started."""
-        return self._template.another()
+        """Return a guest to resume; it is not started."""
+        return self._template.another(self.lane)
 
     @cached_property
     def key(self) -> str:
         """Identifies the warm state."""
         guest = self._template
         executor = build_executor(ABIS[self._target.abi], self._store.cache)
-        parts = (self._target.key, guest.machine.description.command_line(), executor.name, qemu_version())
+        parts = (_FORMAT, self._target.key, guest.machine.description.command_line(), executor.name, qemu_version())
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> Snapshot | None:
@@ -213,7 +220,7 @@ class Warmth:
     def _make(self, key: str, progress: Progress) -> Snapshot:
         token = secrets.token_hex(16)
         started = time.monotonic()
-        with self._store.scratch("snapshot") as folder, self.guest() as guest:
+        with self._store.scratch("snapshot") as folder, self._template.another() as guest:
             guest.boot(progress)
             _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()

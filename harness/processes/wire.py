@@ -42,9 +42,14 @@ class EventKind(IntEnum):
 
 
 class OrderKind(IntEnum):
-    """What the hub is told apart from requests."""
+    """What the hub is told apart from requests.
+
+    CLOSE names a process whose stream ends.  AWAIT carries, modulo 2**32, how many frames the host has had: it has
+    nothing to think about until there are more.
+    """
 
     CLOSE = 1
+    AWAIT = 2
 
 
 class Operation(IntEnum):
@@ -117,9 +122,9 @@ def encode_frames(process: int, data: bytes) -> bytes:
     )
 
 
-def encode_order(kind: OrderKind, process: int) -> bytes:
-    """Encode an order to the hub, frame included."""
-    return encode_frames(CONTROL_ID, _ORDER.pack(kind, process))
+def encode_order(kind: OrderKind, value: int) -> bytes:
+    """Encode an order to the hub, frame included; VALUE is a process id or a number of frames."""
+    return encode_frames(CONTROL_ID, _ORDER.pack(kind, value & 0xFFFFFFFF))
 
 
 def encode_request(sequence: int, operation: Operation, payload: bytes) -> bytes:

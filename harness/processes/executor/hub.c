@@ -44,6 +44,17 @@ struct tables {
 static struct tables *tables;
 static u32 count, input_length;
 static i32 listening;
+
+/*
+ * Where idle time is skipped, the guest must not be idle while the host thinks: the clock would run away from it.  So
+ * once the host has said for the first time that it awaits something, the hub spins unless the host has had all frames
+ * there are and awaits more.  One PAUSE is one instruction to a clock that counts them, but costs QEMU microseconds: it
+ * nearly stops the clock.
+ */
+enum { PAUSES = 512 };
+
+static u32 frames_sent, frames_host_has;
+static int paced;
 static struct driven *self;
 
 /* The hub's own request, as far as it has come. */
@@ -86,6 +97,7 @@ static void send_frame(u32 id, const void *data, u32 length)
 {
 	struct frame frame = { length, id };
 
+	frames_sent++;
 	memcpy(tables->output, &frame, sizeof(frame));
 	if (data != tables->output + sizeof(frame))
 		memcpy(tables->output + sizeof(frame), data, length);
@@ -286,6 +298,11 @@ static void take_frame(u32 id, const u8 *data, u32 length)
 		if (length != sizeof(order))
 			return;
 		memcpy(order, data, sizeof(order));
+		if (order[0] == ORDER_AWAIT) {
+			paced = 1;
+			frames_host_has = order[1];
+			return;
+		}
 		connection = find(order[1]);
 		if (order[0] == ORDER_CLOSE && connection) /* it will end, and its end be read */
 			OS2(NR_SHUTDOWN, connection->fd, 1);
@@ -418,7 +435,10 @@ NORETURN void hub(void *driven)
 	send_event(EVENT_READY, CONTROL_ID, (i32)OS1(NR_GETPID, 0), 0);
 	for (;;) {
 		u32 known = count;
+		int must_spin = paced && frames_host_has != frames_sent;
 
+		for (u32 i = 0; must_spin && i < PAUSES; i++)
+			__asm__ volatile("pause");
 		tables->polled[0] = (struct pollfd){ hub_input, POLLIN, 0 };
 		tables->polled[1] = (struct pollfd){ listening, POLLIN, 0 };
 		for (u32 i = 0; i < known; i++) {
@@ -426,7 +446,7 @@ NORETURN void hub(void *driven)
 
 			tables->polled[2 + i] = (struct pollfd){ tables->connections[i].fd, events, 0 };
 		}
-		if (OS3(NR_POLL, tables->polled, known + 2, -1) < 0)
+		if (OS3(NR_POLL, tables->polled, known + 2, must_spin ? 0 : -1) < 0)
 			continue;
 		/* From the last to the first: dropping one moves the last one, which is done, into its place. */
 		for (u32 i = known; i-- > 0;) {
