@@ -174,12 +174,11 @@ class Evidence:
         if guest is None:
             return ""
         try:
-            found = guest.kernel.violations()
             # What an earlier test on this machine broke is not held against this one.
             machine, known = self._unsound
             known = known if machine is guest else frozenset()
-            self._unsound = guest, known | frozenset(found)
-            new = [text for text in found if text not in known]
+            new = guest.kernel.violations(known)
+            self._unsound = guest, known | frozenset(new)
             declared = {
                 text: str(marker.kwargs["reason"])
                 for marker in item.iter_markers("leaves_unsound")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -150,13 +150,13 @@ class Whitebox:
         except DamagedError as error:
             return [str(error)]
 
-    def violations(self, looks: int = 5, pause: float = 0.2) -> list[str]:
-        """Return what does not hold in the process table, in words; an empty list where all is well.
+    def violations(self, known: Collection[str] = (), *, looks: int = 5, pause: float = 0.2) -> list[str]:
+        """Return what does not hold in the process table and is not KNOWN, in words; nothing where all is well.
 
         A process on its way in or out breaks rules for a moment.  So only what is still the case after LOOKS looks,
         PAUSE seconds apart, counts.
         """
-        lasting = self.look()
+        lasting = [text for text in self.look() if text not in known]
         for _ in range(looks - 1):
             if not lasting:
                 break
