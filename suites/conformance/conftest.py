@@ -11,6 +11,8 @@ from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest
 from harness.guests.whitebox import Whitebox
+from harness.oracle import OracleProcess
+from harness.oracle.whitebox import OracleAllocator
 from harness.processes import GuestError, RemoteProcess
 
 from ._help import random_pids
@@ -27,12 +29,18 @@ def kernel(guest: Guest) -> Whitebox:
 
 
 @pytest.fixture
-def allocator(request: pytest.FixtureRequest, kernel: Whitebox, init: RemoteProcess) -> Iterator[PidAllocator]:
+def allocator(
+    request: pytest.FixtureRequest, init: RemoteProcess | OracleProcess
+) -> Iterator[PidAllocator | OracleAllocator]:
     """Return the pid allocator; afterwards pids go on from where they were."""
     # A thousand pids for each test, far above those the guest gets to by itself: what one test leaves is out of the
     # next one's way.
     place = request.session.items.index(request.node) % 700
-    allocator = PidAllocator(kernel, init, 200_000 + 1000 * place)
+    spare = 200_000 + 1000 * place
+    if isinstance(init, OracleProcess):
+        yield OracleAllocator(init, spare)
+        return
+    allocator = PidAllocator(request.getfixturevalue("kernel"), init, spare)
     with ExitStack() as undone_later:
         with suppress(GuestError):  # the control guest has no such variable, and the test will say so
             undone_later.enter_context(random_pids(init, 0))

@@ -1041,7 +1041,6 @@ def _child_in_chain(allocator: PidAllocator, chain: int) -> RemoteProcess:
 
 
 @pytest.mark.kern_proc("allproc_scan")
-@pytest.mark.needs_kernel
 @EDGES
 def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(
     init: RemoteProcess, allocator: PidAllocator, chain: int
@@ -1056,7 +1055,6 @@ def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(
 
 
 @pytest.mark.kern_proc("sysctl_kern_proc", "pfind", "pgfind", "enterpgrp", "zpfind", "proc_remove_zombie")
-@pytest.mark.needs_kernel
 @EDGES
 def test_the_first_and_the_last_hash_chain_are_as_good_as_any(
     init: RemoteProcess, allocator: PidAllocator, chain: int

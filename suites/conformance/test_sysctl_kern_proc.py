@@ -43,7 +43,6 @@ def record_size(process: RemoteProcess) -> int:
 # ---- The nodes ----------------------------------------------------------------------------------------------------
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(
     ("name", "number"),
@@ -54,7 +53,6 @@ def test_each_node_has_its_number(init: RemoteProcess, name: str, number: int) -
     assert oid(init, f"kern.proc.{name}") == proc_mib(number)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("number", [3, 3 | LWP, ARGS | LWP, CWD | LWP, PATHNAME | LWP, 99])
 def test_other_numbers_are_no_nodes(init: RemoteProcess, number: int) -> None:
@@ -63,7 +61,6 @@ def test_other_numbers_are_no_nodes(init: RemoteProcess, number: int) -> None:
         init.sysctl.raw(proc_mib(number, init.pid), 4096)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(("name", "number"), WITH_ARGUMENT)
 def test_a_node_with_an_argument_needs_it(init: RemoteProcess, name: str, number: int) -> None:
@@ -72,7 +69,6 @@ def test_a_node_with_an_argument_needs_it(init: RemoteProcess, name: str, number
         init.sysctl.raw(proc_mib(number), 4096)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(("name", "number"), [node for node in WITH_ARGUMENT if node[0] != "args"])
 def test_a_node_with_an_argument_takes_only_one(init: RemoteProcess, name: str, number: int) -> None:
@@ -81,7 +77,6 @@ def test_a_node_with_an_argument_takes_only_one(init: RemoteProcess, name: str, 
         init.sysctl.raw(proc_mib(number, init.pid, init.pid), 4096)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 @pytest.mark.eras(until=500709, reason="a second component names a thread since 5.8")
 def test_args_takes_only_a_pid(init: RemoteProcess) -> None:
@@ -90,7 +85,6 @@ def test_args_takes_only_a_pid(init: RemoteProcess) -> None:
         init.sysctl.raw(proc_mib(ARGS, init.pid, 0), 4096)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize(("node", "error"), [((), EISDIR), ((ALL, 0), ENOTDIR), ((ALL | LWP, 0), EINVAL)])
 def test_the_whole_table_takes_no_argument(init: RemoteProcess, node: tuple[int, ...], error: int) -> None:
@@ -99,7 +93,6 @@ def test_the_whole_table_takes_no_argument(init: RemoteProcess, node: tuple[int,
         init.sysctl.raw(proc_mib(*node), 1 << 20)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize("name", [*TABLES, *(f"{name}_lwp" for name in TABLES), "cwd", "pathname"])
 def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) -> None:
@@ -112,7 +105,6 @@ def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) 
 # ---- Lengths ------------------------------------------------------------------------------------------------------
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_out_proc")
 @pytest.mark.parametrize("lwp", [0, LWP])
 @pytest.mark.parametrize("table", ["all", "pgrp", "uid", "ruid"])
@@ -125,7 +117,6 @@ def test_asked_for_its_size_a_table_adds_room_for_five_more(init: RemoteProcess,
     assert size == length + 5 * record_size(init)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [0, LWP])
 @pytest.mark.parametrize("table", ["pgrp", "tty", "uid", "ruid"])
@@ -136,7 +127,6 @@ def test_asked_for_its_size_an_empty_table_says_five(init: RemoteProcess, table:
     assert init.sysctl.read(mib) == b""
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "pfind")
 @pytest.mark.parametrize("lwp", [0, LWP])
 def test_the_size_of_one_process_is_exact(init: RemoteProcess, lwp: int) -> None:
@@ -146,7 +136,6 @@ def test_the_size_of_one_process_is_exact(init: RemoteProcess, lwp: int) -> None
     assert init.sysctl.size(proc_mib(PID | lwp, NO_SUCH_ID)) == 0
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 def test_only_pathname_tells_how_long_its_answer_would_be(init: RemoteProcess) -> None:
     """The others look at the process only when there is room for an answer (kern_proc.c: req->oldptr)."""
@@ -367,7 +356,6 @@ def test_the_terminal_filter_lists_whose_controlling_terminal_it_is(init: Remote
     assert init.sysctl.kern_proc_tty(other_row.tdev, lwp=lwp).pids == [another.pid]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_processes_without_a_terminal_are_listed_by_no_terminal(init: RemoteProcess, lwp: bool) -> None:
@@ -384,7 +372,6 @@ def test_a_filter_that_fits_nobody_lists_nothing(init: Process, by: str, value: 
     assert list(FILTERS[by][0](init, value, True)) == []
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 def test_processes_of_every_hash_chain_are_listed(init: RemoteProcess, allocator: PidAllocator) -> None:
     """By the whole table and by each filter (kern_proc.c: ALLPROC_HSIZE)."""
@@ -452,7 +439,6 @@ def test_the_thread_table_agrees_with_the_thread_counts(init: RemoteProcess) -> 
     assert counts == {pid: len(threads.rows_of(pid)) for pid in counts}
 
 
-@needs_kernel
 @kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_kernel_threads_are_in_the_whole_table(init: RemoteProcess, lwp: bool) -> None:
@@ -464,7 +450,6 @@ def test_kernel_threads_are_in_the_whole_table(init: RemoteProcess, lwp: bool) -
     assert len({row.ktaddr for row in threads}) == len(threads)
 
 
-@needs_kernel
 @kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
 def test_the_kernel_threads_of_all_cpus_are_listed(init: RemoteProcess) -> None:
     """Each CPU's queue is visited; its idle thread shows as SIDL (kern_proc.c: sysctl_kern_proc)."""
@@ -488,7 +473,6 @@ def test_threads_of_processes_are_not_among_the_kernel_threads(init: RemoteProce
     assert not {row.comm for row in init.sysctl.kern_proc_all().kernel_threads} & {"executor"}
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_kernel_threads_are_in_no_filtered_table(init: RemoteProcess, lwp: bool) -> None:
@@ -498,7 +482,6 @@ def test_kernel_threads_are_in_no_filtered_table(init: RemoteProcess, lwp: bool)
     assert init.sysctl.kern_proc_pid(-1, lwp=lwp) == []
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 @pytest.mark.parametrize("uid", [0, SOMEBODY])
@@ -516,7 +499,6 @@ def test_kernel_threads_can_be_hidden(init: RemoteProcess, uid: int, lwp: bool) 
 # ---- Who sees whom ------------------------------------------------------------------------------------------------
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("name", ["security.ps_showallprocs", "security.ps_showallthreads"])
 def test_by_default_everything_is_shown_and_only_root_can_change_that(init: RemoteProcess, name: str) -> None:
@@ -529,7 +511,6 @@ def test_by_default_everything_is_shown_and_only_root_can_change_that(init: Remo
     assert init.sysctl.get_int(name) == 1
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 def test_any_user_sees_all_processes(init: RemoteProcess) -> None:
     """Unless the administrator decided otherwise (kern_proc.c: ps_showallprocs)."""
@@ -540,7 +521,6 @@ def test_any_user_sees_all_processes(init: RemoteProcess) -> None:
     assert user.sysctl.kern_proc_all().kernel_threads
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 @pytest.mark.parametrize("by", ["all", *FILTERS])
@@ -563,7 +543,6 @@ def test_processes_of_others_can_be_hidden(init: RemoteProcess, by: str, lwp: bo
                 assert set(query(user, value, lwp).pids) == expected
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 def test_kernel_threads_are_shown_while_processes_of_others_are_hidden(init: RemoteProcess) -> None:
     """The two switches are independent (kern_proc.c: ps_showallprocs, ps_showallthreads)."""
@@ -631,7 +610,6 @@ def run(observer: RemoteProcess, process: RemoteProcess, program: str, *argv: st
     eventually(lambda: raw_args(observer, process.pid) == expected, f"{process.pid} to run {program}")
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_args_are_those_the_program_was_started_with(init: RemoteProcess) -> None:
     """Each ended by a null byte (kern_exec.c: p_args)."""
@@ -640,7 +618,6 @@ def test_args_are_those_the_program_was_started_with(init: RemoteProcess) -> Non
     assert init.sysctl.kern_proc_args(child.pid) == [b"any name", b"1000"]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_args_beyond_the_limit_are_not_kept(init: RemoteProcess) -> None:
     """All of them or none, 8 bytes of header included in kern.ps_arg_cache_limit (kern_exec.c: p_args)."""
@@ -651,14 +628,12 @@ def test_args_beyond_the_limit_are_not_kept(init: RemoteProcess) -> None:
     eventually(lambda: raw_args(init, surplus.pid) == b"", "its args to be dropped")
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_a_child_begins_with_its_parents_args(init: RemoteProcess) -> None:
     """fork() shares them (kern_fork.c: p_args)."""
     assert raw_args(init, init.fork().pid) == raw_args(init, init.pid) != b""
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_a_process_gives_itself_a_title(init: RemoteProcess) -> None:
     """Writing to its own args replaces them for every reader (kern_proc.c: sysctl_kern_proc_args)."""
@@ -668,7 +643,6 @@ def test_a_process_gives_itself_a_title(init: RemoteProcess) -> None:
         assert reader.sysctl.kern_proc_args(child.pid) == [b"a title of two words"]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 @BEFORE_TITLES_IN_UPMAP
 def test_a_title_is_kept_byte_for_byte(init: RemoteProcess) -> None:
@@ -678,7 +652,6 @@ def test_a_title_is_kept_byte_for_byte(init: RemoteProcess) -> None:
         assert raw_args(init, init.pid) == title
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_writing_returns_the_old_args_if_asked_for(init: RemoteProcess) -> None:
     """One call reads and then sets (kern_proc.c: sysctl_kern_proc_args)."""
@@ -687,7 +660,6 @@ def test_writing_returns_the_old_args_if_asked_for(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_args(init.pid)[0] == b"new"
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_an_ordinary_user_may_set_his_title(init: RemoteProcess) -> None:
     """No privilege is needed for one's own (kern_proc.c: CTLFLAG_ANYBODY)."""
@@ -697,7 +669,6 @@ def test_an_ordinary_user_may_set_his_title(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_args(user.pid) == [b"mine"]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 @pytest.mark.parametrize("whose", ["child", "parent"])
 def test_nobody_sets_the_title_of_another(init: RemoteProcess, whose: str) -> None:
@@ -710,7 +681,6 @@ def test_nobody_sets_the_title_of_another(init: RemoteProcess, whose: str) -> No
     assert raw_args(init, other.pid) == before
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_a_childs_title_is_not_its_parents(init: RemoteProcess) -> None:
     """Setting replaces the shared args for the one process only (kern_proc.c: sysctl_kern_proc_args)."""
@@ -722,7 +692,6 @@ def test_a_childs_title_is_not_its_parents(init: RemoteProcess) -> None:
     assert (raw_args(init, init.pid), init.sysctl.kern_proc_args(other.pid)) == (before, [b"two"])
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_another_program_has_no_title_yet(init: RemoteProcess) -> None:
     """execve() sets its own args (kern_exec.c)."""
@@ -732,7 +701,6 @@ def test_another_program_has_no_title_yet(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_args(child.pid) == [b"sleep", b"1000"]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 @BEFORE_TITLES_IN_UPMAP
 @pytest.mark.parametrize(("limit", "longest"), [(256, 248), (100, 92), (1000, 992)])
@@ -756,7 +724,6 @@ def test_a_title_that_cannot_be_read_is_not_set(init: RemoteProcess) -> None:
     assert raw_args(init, init.pid) == before
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "pfind")
 def test_nobody_and_zombies_have_neither_args_nor_a_directory(init: RemoteProcess) -> None:
     """Nothing is returned, and no error (kern_proc.c: sysctl_kern_proc_args, sysctl_kern_proc_cwd)."""
@@ -766,14 +733,12 @@ def test_nobody_and_zombies_have_neither_args_nor_a_directory(init: RemoteProces
         assert (raw_args(init, pid), init.sysctl.kern_proc_cwd(pid)) == (b"", "")
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args")
 def test_setting_the_title_of_nobody_does_nothing(init: RemoteProcess) -> None:
     """No error either (kern_proc.c: sysctl_kern_proc_args)."""
     init.sysctl.set_kern_proc_args(NO_SUCH_ID, b"nobody\0")
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
 @pytest.mark.parametrize("is_open", [0, 1])
 @pytest.mark.parametrize(
@@ -826,7 +791,6 @@ def folder(process: RemoteProcess) -> Iterator[str]:
         process.rmdir(path)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_cwd")
 def test_cwd_ends_with_a_null_byte_and_nothing_else(init: RemoteProcess) -> None:
     """Its length is that of the string (kern_proc.c: sysctl_kern_proc_cwd)."""
@@ -878,7 +842,6 @@ def test_a_directory_outside_the_processs_root_has_no_name(init: RemoteProcess) 
 # ---- Program ------------------------------------------------------------------------------------------------------
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_pathname")
 def test_pathname_of_minus_one_is_the_callers_own(init: RemoteProcess) -> None:
     """Short for its own pid (kern_proc.c: sysctl_kern_proc_pathname)."""
@@ -888,7 +851,6 @@ def test_pathname_of_minus_one_is_the_callers_own(init: RemoteProcess) -> None:
     assert (init.sysctl.kern_proc_pathname(init.pid), child.sysctl.kern_proc_pathname(-1)) == (own, own)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_pathname")
 def test_pathname_is_the_program_a_process_runs(init: RemoteProcess) -> None:
     """Its full path after execve(), for anybody (kern_proc.c: sysctl_kern_proc_pathname)."""
@@ -912,7 +874,6 @@ def test_pathname_is_the_files_own_even_if_it_was_started_by_a_link(init: Remote
     assert found == "/bin/sleep"
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc_pathname", "pfind")
 def test_pathname_of_nobody_or_a_zombie_is_refused(init: RemoteProcess) -> None:
     """ESRCH, unlike args and cwd (kern_proc.c: sysctl_kern_proc_pathname)."""
@@ -963,7 +924,6 @@ def test_the_table_is_consistent_during_a_fork_storm(init: RemoteProcess) -> Non
     assert scans > 2
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname", "prele")
 def test_looking_at_a_process_leaves_no_hold_on_it(init: RemoteProcess) -> None:
     """Whatever was asked, successfully or not, the hold count is back and the process can be reaped (kern_proc.c)."""

@@ -716,7 +716,6 @@ def test_a_wait_under_way_ends_when_a_child_stops_and_when_it_continues(init: Re
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 def test_a_wait_for_one_child_sleeps_on_when_another_exits(init: RemoteProcess) -> None:
     """It is woken, looks, and sleeps again (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -732,7 +731,6 @@ def test_a_wait_for_one_child_sleeps_on_when_another_exits(init: RemoteProcess) 
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 def test_a_wait_sleeps_on_when_a_child_stops_that_it_did_not_ask_about(init: RemoteProcess) -> None:
     """Neither stop nor continuation ends it (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -749,7 +747,6 @@ def test_a_wait_sleeps_on_when_a_child_stops_that_it_did_not_ask_about(init: Rem
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("restart", [False, True], ids=["not restarted", "SA_RESTART"])
 def test_a_handler_interrupts_a_wait_unless_it_restarts_it(init: RemoteProcess, restart: bool) -> None:
     """EINTR, or on it goes (kern_exit.c: kern_wait sleeps with PCATCH)."""
@@ -773,7 +770,6 @@ def test_a_handler_interrupts_a_wait_unless_it_restarts_it(init: RemoteProcess, 
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-@pytest.mark.needs_kernel
 def test_a_parent_stopped_while_it_waits_goes_on_waiting_when_continued(init: RemoteProcess) -> None:
     """The stop is no end of the wait (kern_exit.c: kern_wait)."""
     parent = init.fork()
