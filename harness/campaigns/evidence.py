@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,8 @@ from typing import Any, Protocol
 import pytest
 
 from harness.campaigns.finding import Diagnosis, Finding, exit_code, finding_of, skip_finding
+from harness.campaigns.hold import hold
+from harness.campaigns.live import terminal_of_ones_own
 from harness.campaigns.record import TestResult
 from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
@@ -55,6 +56,7 @@ def with_evidence(result: TestResult, report: pytest.TestReport) -> TestResult:
         fingerprint=known.get("fingerprint", ""),
         behaviour=known.get("behaviour", ""),
         worker=known.get("worker", ""),
+        lane=known.get("lane", ""),
         console="\n\n".join(f"==== {title}\n{text}" for title, text in texts if title != _CALLS),
         calls=tuple(line for title, text in texts if title == _CALLS for line in text.splitlines()),
     )
@@ -112,6 +114,8 @@ class Evidence:
         self._config = config
         self._subject = subject
         config.addinivalue_line("markers", _MARKER)
+        if config.getoption("--hold"):
+            _demand_person(config)
         self._findings: list[Finding] = []
         self._declared: Counter[str] = Counter()
         self._unsound: tuple[Guest | None, frozenset[str]] = (None, frozenset())
@@ -215,24 +219,11 @@ class Evidence:
             except HarnessError as error:
                 report.sections.append(("memory", f"could not be kept: {error}"))
         if self._config.getoption("--hold"):
-            self._hold(rig.guest, report)
+            with terminal_of_ones_own(self._config), contextlib.suppress(HarnessError):
+                hold(rig.guest, report.nodeid)
         if diagnosis.finding in {Finding.PANIC, Finding.HANG, Finding.GUEST_LOST}:
             rig.discard()  # the next test resumes; nothing more is to be had from this one
         return diagnosis
-
-    def _hold(self, guest: Guest, report: pytest.TestReport) -> None:
-        capture = self._config.pluginmanager.get_plugin("capturemanager")
-        quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
-        with quiet, contextlib.suppress(HarnessError, EOFError):
-            guest.machine.pause()
-            for line in held(guest, report.nodeid):
-                print(line, file=sys.stderr, flush=True)  # noqa: T201  (a dialogue)
-            while (answer := input("r: let it run, p: pause it, Enter: go on with the tests > ").strip()) != "":
-                if answer == "r":
-                    guest.machine.resume()
-                elif answer == "p":
-                    guest.machine.pause()
-            guest.machine.resume()
 
     def _about(self, item: pytest.Item) -> dict[str, str]:
         rig = self._rig
@@ -247,7 +238,8 @@ class Evidence:
         else:
             about |= {"kernel": target.label}
         if rig.guest is not None:
-            about |= {"qemu": qemu_version(), "lane": rig.guest.accelerator.value}
+            about |= {"qemu": qemu_version(), "accelerator": rig.guest.accelerator.value}
+            about |= {"lane": rig.guest.lane.value}
         return about
 
     # The run as a whole
@@ -287,20 +279,9 @@ class Evidence:
                 file.write(run_markdown(record))
 
 
-def held(guest: Guest, test: str) -> Iterator[str]:
-    """Yield how to get at the paused machine of a failed test."""
-    yield f"\nThe machine of {test} is paused."
-    access = guest.target.access()
-    with contextlib.suppress(HarnessError):
-        port = guest.machine.host_port(22)
-        yield (
-            f"  shell    (r first) ssh -p {port} -i {shlex.quote(str(access.key))} -o StrictHostKeyChecking=no"
-            f" -o UserKnownHostsFile=/dev/null {access.user}@127.0.0.1"
-        )
-    yield f"  console  tail -f {shlex.quote(str(guest.console.log))}"
-    target = guest.target
-    kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
-    symbols = ""
-    if isinstance(target, DragonFlyTarget) and kernel is not None:
-        symbols = f" {shlex.quote(str(target.store.blob(kernel.debug or kernel.elf)))}"
-    yield f"  gdb      gdb{symbols} -ex {shlex.quote(f'target remote {guest.machine.gdb_socket}')}"
+def _demand_person(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("--hold talks with you about one machine: leave out -n")
+    with terminal_of_ones_own(config):
+        if not sys.stdin.isatty():
+            raise pytest.UsageError("--hold waits for somebody at a terminal, and there is none")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.campaigns import live
 from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
 from harness.campaigns.evidence import Evidence, add_options, with_evidence
 from harness.campaigns.finding import Finding, start_finding
@@ -22,11 +23,12 @@ from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
+from harness.machine.description import Lane
 from harness.oracle import make_oracle
 from harness.processes import Hub
 from harness.processes.api import Process
+from harness.processes.lanes import LaneVerdict, probe_time_warp
 from harness.processes.session import Session
-from harness.report.terminal import progress_display
 from harness.store import Store
 
 #: __DragonFly_version of the revision the oracle specifies.
@@ -64,10 +66,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--cpus", type=int, default=1, metavar="N", help="CPUs of a machine")
     group.addoption("--ssh-port", type=int, default=0, metavar="PORT", help="port on 127.0.0.1 (default: any free one)")
     group.addoption("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
+    group.addoption(
+        "--lane",
+        choices=("auto", "wall", "warped"),
+        default="auto",
+        help="time-warped lane, where waiting is free: for tests of time (auto, where it works), all, or no tests",
+    )
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
     group.addoption("--learn-control", action="store_true", help="write the list of what the control guest fails")
     group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
     add_options(group)
+    live.add_options(group)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     campaign = Campaign(config)
     config.pluginmanager.register(campaign, "dfly-harness-campaign")
+    live.register(config, campaign)
     config.pluginmanager.register(Evidence(config, campaign), "dfly-harness-evidence")
 
 
@@ -95,6 +105,8 @@ class Campaign:
         self._first_call = 0.0  # seconds since 1970
         self._target: Target | None = None
         self._rig: Rig | None = None
+        self._about_time = False  # the present test is
+        self._warp: LaneVerdict | None = None
         self._console_mark = 0
         self._results: list[TestResult] = []
         self._abouts: list[dict[str, Any]] = []
@@ -160,10 +172,12 @@ class Campaign:
             if self._rig is None:
                 option = self._config.getoption
                 size = MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"))
-                with quiet, progress_display("guest") as progress:
+                with quiet, live.starting_display(self._config) as progress:
                     self._rig = Rig(self.target(progress), self.store, size, cold=option("--cold"))
+                    self._rig.enter(self._lane(self._rig, size, progress))
                     self._rig.ready(progress)
             else:
+                self._rig.enter(self._lane(self._rig, self._rig.size, lambda _: None))
                 self._rig.ready()
         except HarnessError as error:
             self.close()
@@ -173,6 +187,19 @@ class Campaign:
                 pytest.fail(self._broken, pytrace=False)
             pytest.exit(self._broken, returncode=error.exit_code)
         return self._rig
+
+    def _lane(self, rig: Rig, size: MachineSize, progress: Progress) -> Lane:
+        """Return where the present test runs."""
+        choice = self._config.getoption("--lane")
+        if choice == "wall" or (choice == "auto" and not self._about_time):
+            return Lane.WALL_CLOCK
+        if self._config.getoption("--cold"):  # the lane has no power-on: kernels do not boot in it
+            return Lane.WALL_CLOCK
+        if self._warp is None:
+            self._warp = probe_time_warp(rig.target, self.store, size, progress)
+            if choice == "warped" and not self._warp.usable:
+                raise UsageError(str(self._warp))
+        return self._warp.lane if self._warp.usable else Lane.WALL_CLOCK
 
     def close(self) -> None:
         """Stop the machine."""
@@ -212,8 +239,9 @@ class Campaign:
             return [f"target: {self.label}"]
         return []
 
-    def pytest_runtest_setup(self) -> None:
-        """Remember where the console is."""
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Remember where the console is, and whether the test is about time."""
+        self._about_time = item.get_closest_marker("slow_clock") is not None
         guest = self._rig.guest if self._rig is not None else None
         self._console_mark = guest.console.position if guest is not None else 0
 
@@ -270,6 +298,8 @@ class Campaign:
             "identity": guest.identity if guest is not None else "",
             "machine": guest.machine.description.command_line() if guest is not None else "",
             "starts": self._rig.starts,
+            "failed_resumes": self._rig.failures,
+            "warp": str(self._warp or ""),
         }
 
     @pytest.hookimpl(optionalhook=True)
@@ -297,9 +327,10 @@ class Campaign:
             passed = [name_of_test(result.test) for result in self._results if result.outcome == "passed"]
             self._unknown = learn(share() / DEFAULT_SUITE, self._failures, passed)
         if self._abouts:
-            starts = sum(about["starts"] for about in self._abouts)
+            sums = {name: sum(about.get(name, 0) for about in self._abouts) for name in ("starts", "failed_resumes")}
+            warp = next((about["warp"] for about in self._abouts if about.get("warp")), "")
             record = RunRecord(
-                **{**self._abouts[0], "starts": starts},
+                **{**self._abouts[0], **sums, "warp": warp},
                 workers=len(self._abouts),
                 started=self._began.isoformat(timespec="seconds"),
                 first_test=_moment(self._first_call),

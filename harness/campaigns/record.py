@@ -18,7 +18,8 @@ class TestResult:
     """One test: its outcome in pytest's words, seconds, why it failed, and what the console said meanwhile.
 
     `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
-    `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed.
+    `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed,
+    `lane` is how time passed for it (harness.machine.description.Lane).
     """
 
     __test__ = False
@@ -33,6 +34,7 @@ class TestResult:
     fingerprint: str = ""
     behaviour: str = ""
     worker: str = ""
+    lane: str = ""
     calls: tuple[str, ...] = ()
 
 
@@ -48,6 +50,9 @@ def keep(results: list[TestResult], result: TestResult) -> None:
 class RunRecord:
     """One suite on one target; `trouble` is what ended it early, such as a kernel that does not boot.
 
+    `starts` counts machines, `failed_resumes` those that did not come out of the warm state at the first try;
+    `warp` says whether tests of time ran in the time-warped lane, and how fast or why not.
+
     `first_test` is the time at which the first test began its work: its guest was there already.
     """
 
@@ -59,6 +64,8 @@ class RunRecord:
     first_test: str = ""
     seconds: float = 0.0
     starts: int = 0
+    failed_resumes: int = 0
+    warp: str = ""
     workers: int = 1
     exit_status: int = 0
     trouble: str = ""

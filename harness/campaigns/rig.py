@@ -7,6 +7,7 @@ from typing import Self
 
 from harness.errors import HarnessError
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
+from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
 from harness.processes.session import Session, Warmth
 from harness.store import Store
@@ -15,7 +16,8 @@ from harness.store import Store
 class Rig:
     """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
-    `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed.
+    `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
+    one did not resume; `lane` is where sessions are.
     """
 
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
@@ -23,8 +25,9 @@ class Rig:
         self.starts = 0
         self._cold = cold
         self._store = store
-        self._size = size
-        self._warmth = Warmth(target, store, size)
+        self.size = size
+        self.lane = Lane.WALL_CLOCK
+        self._warmths = {self.lane: Warmth(target, store, size)}
         self._session: Session | None = None
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
@@ -40,8 +43,21 @@ class Rig:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
         if self._cold:
-            return Session.boot(self.target, self._store, self._size, progress)
-        return Session.resume(self._warmth, progress)
+            return Session.boot(self.target, self._store, self.size, progress)
+        return Session.resume(self._warmths[self.lane], progress)
+
+    def enter(self, lane: Lane) -> None:
+        """Let sessions be in LANE from now on; one in another lane ends."""
+        if lane is not self.lane:
+            self.discard()
+            self.lane = lane
+            if lane not in self._warmths:
+                self._warmths[lane] = Warmth(self.target, self._store, self.size, lane)
+
+    @property
+    def failures(self) -> int:
+        """How often a warm state did not resume."""
+        return sum(warmth.failures for warmth in self._warmths.values())
 
     @property
     def guest(self) -> Guest | None:

@@ -52,6 +52,10 @@ class GuestHangError(GuestLostError):
         super().__init__(f"the guest hangs: {report.headline}")
 
 
+def _nothing() -> None:
+    """Do it."""
+
+
 @dataclass(frozen=True)
 class MachineSize:
     """What a guest is given: MiB of memory, CPUs, and the SSH port wished for (0: any free one)."""
@@ -152,6 +156,8 @@ class Guest:
         self._panic: KernelPanicError | None = None
         self._hang: GuestHangError | None = None
         self._innocent = 0  # up to here the console holds no panic, only what looks like one
+        #: Called before the guest is spoken to by SSH: in the time-warped lane the hub holds its clock.
+        self.before_ssh: Callable[[], None] = _nothing
         self.identity = ""
 
     def another(self, lane: Lane = Lane.WALL_CLOCK) -> Guest:
@@ -228,6 +234,7 @@ class Guest:
     @property
     def ssh(self) -> SshConnection:
         """The SSH connection, made when first used; raises DeadlineError or HarnessError when it cannot be made."""
+        self.before_ssh()
         if self._ssh is None:
             self._connect(SSH_DEADLINE)
         assert self._ssh is not None
@@ -259,6 +266,7 @@ class Guest:
         self.check()
         if self._hang is not None:
             raise self._hang
+        self.before_ssh()
         if answers_ssh(self.machine.host_port(22), deadline):
             return
         self.check()  # it may have died of the probe

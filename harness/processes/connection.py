@@ -398,6 +398,12 @@ class Connection:
                 never = self._frames - 1
             self._write(encode_order(OrderKind.AWAIT, never))
 
+    def stop_pacing(self) -> None:
+        """Let the guest be idle whenever it likes, from now on."""
+        if self._paced:
+            self._paced = False
+            self._write(encode_order(OrderKind.FREE, 0))
+
     def let_go(self, endpoint: Endpoint) -> None:
         """Tell the hub to end a process's stream; the process then ends by itself."""
         self._write(encode_order(OrderKind.CLOSE, endpoint.id))

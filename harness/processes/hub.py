@@ -77,6 +77,11 @@ class Hub:
         """Let the journal begin anew: a test starts."""
         self._connection.journal.clear()
 
+    def stop_pacing(self) -> None:
+        """Let the clock of a paced guest go as it likes: somebody else is about to speak to the guest."""
+        with contextlib.suppress(HarnessError):  # one that cannot be told any more holds nothing up either
+            self._connection.stop_pacing()
+
     def kill_all(self) -> None:
         """End every process made through this hub and reap the hub's children: the clean-up between tests."""
         endpoints = self._connection.live_endpoints()

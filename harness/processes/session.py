@@ -165,6 +165,8 @@ class Warmth:
         self._store = store
         self._size = size if lane is Lane.WALL_CLOCK else replace(size, cpus=1)
         self.lane = lane
+        #: How often a resume failed.
+        self.failures = 0
         self._present: Snapshot | None = None
 
     @cached_property
@@ -261,6 +263,7 @@ class Session:
     def __init__(self, guest: Guest, hub: Hub) -> None:
         self.guest = guest
         self.hub = hub
+        guest.before_ssh = hub.stop_pacing
 
     @classmethod
     def boot(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
@@ -277,15 +280,26 @@ class Session:
     def resume(cls, warmth: Warmth, progress: Progress = lambda _: None) -> Self:
         """Return a pristine session from a target's warm state, which is made first if there is none.
 
-        A warm state that cannot be resumed is thrown away and made again, once.
+        A resume that fails is tried once more, and counted in WARMTH.failures; a warm state that fails twice is thrown
+        away and made again, once.
         """
         snapshot = warmth.snapshot(progress)
+        for words in ("it is tried again", "the target is booted again"):
+            try:
+                return cls._from_snapshot(warmth, snapshot)
+            except (HarnessError, struct.error) as error:
+                warmth.failures += 1
+                progress(f"the warm state does not resume ({error}); {words}")
+        warmth.forget(snapshot)
+        return cls._from_snapshot(warmth, warmth.snapshot(progress))
+
+    @classmethod
+    def resume_once(cls, warmth: Warmth) -> Self:
+        """Return a pristine session from a target's warm state; raises HarnessError when it does not resume."""
         try:
-            return cls._from_snapshot(warmth, snapshot)
-        except (HarnessError, struct.error) as error:
-            progress(f"the warm state does not resume ({error}); booting again")
-            warmth.forget(snapshot)
-            return cls._from_snapshot(warmth, warmth.snapshot(progress))
+            return cls._from_snapshot(warmth, warmth.snapshot())
+        except struct.error as error:
+            raise HarnessError(f"the warm state does not resume: {error}") from error
 
     @classmethod
     def _from_snapshot(cls, warmth: Warmth, snapshot: Snapshot) -> Self:

@@ -45,11 +45,12 @@ class OrderKind(IntEnum):
     """What the hub is told apart from requests.
 
     CLOSE names a process whose stream ends.  AWAIT carries, modulo 2**32, how many frames the host has had: it has
-    nothing to think about until there are more.
+    nothing to think about until there are more.  FREE ends what the first AWAIT began.
     """
 
     CLOSE = 1
     AWAIT = 2
+    FREE = 3
 
 
 class Operation(IntEnum):

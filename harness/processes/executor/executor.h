@@ -49,7 +49,7 @@ struct frame {
 
 /* Control frames carry one of these. */
 enum event_kind { EVENT_READY = 1, EVENT_HELLO = 2, EVENT_GONE = 3 };
-enum order_kind { ORDER_CLOSE = 1, ORDER_AWAIT = 2 };
+enum order_kind { ORDER_CLOSE = 1, ORDER_AWAIT = 2, ORDER_FREE = 3 };
 
 struct event {
 	u32 kind;

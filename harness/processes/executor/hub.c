@@ -303,6 +303,8 @@ static void take_frame(u32 id, const u8 *data, u32 length)
 			frames_host_has = order[1];
 			return;
 		}
+		if (order[0] == ORDER_FREE)
+			paced = 0;
 		connection = find(order[1]);
 		if (order[0] == ORDER_CLOSE && connection) /* it will end, and its end be read */
 			OS2(NR_SHUTDOWN, connection->fd, 1);

@@ -1,0 +1,82 @@
+"""Which lanes a target runs in: found out by running it, not by looking at versions."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+from filelock import FileLock
+
+from harness.errors import HarnessError
+from harness.guests.guest import MachineSize, Progress, Target
+from harness.machine.description import Lane
+from harness.processes.session import Session, Warmth
+from harness.processes.vocabulary import Clock
+from harness.store import Store
+
+SLEEP = 10.0  # s the guest is asked to sleep
+_LATE = 5.0  # s it may sleep longer: while it waits for its disk its time goes on
+_WORTH_IT = 2.0  # times faster than the clock on the wall, at least
+_THOUGHT = 0.1  # s of the host's
+_HASTE = 20.0  # times faster than the host's its clock may go then
+
+
+@dataclass(frozen=True)
+class LaneVerdict:
+    """Whether LANE works for a target, in words why; `warp` is how many times faster than here its idle time passes."""
+
+    lane: Lane
+    usable: bool
+    reason: str
+    warp: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.lane.value}: {self.reason}"
+
+
+def probe_time_warp(
+    target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None
+) -> LaneVerdict:
+    """Say whether TARGET's warm state works where idle time is skipped; the target is booted if it has none.
+
+    The verdict is kept for as long as image, kernel, executor and QEMU stay the same.  Raises what making the warm
+    state raises.
+    """
+    warmth = Warmth(target, store, size, Lane.TIME_WARPED)
+    warmth.snapshot(progress)
+    file = store.cache / f"lane-{warmth.key}.json"
+    with FileLock(file.with_suffix(".lock")):  # workers that start together probe once
+        try:
+            known = json.loads(file.read_text())
+            return LaneVerdict(Lane(known["lane"]), bool(known["usable"]), str(known["reason"]), float(known["warp"]))
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+            pass
+        progress("probing the time-warped lane")
+        verdict = _probe(warmth)
+        file.write_text(json.dumps(asdict(verdict)) + "\n")
+    return verdict
+
+
+def _probe(warmth: Warmth) -> LaneVerdict:
+    verdict = LaneVerdict(Lane.TIME_WARPED, usable=False, reason="")
+    try:
+        with Session.resume_once(warmth) as session:
+            sleeper = session.hub.spawn()
+            asleep, here = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC), time.monotonic()
+            sleeper.sleep(SLEEP)
+            here = time.monotonic() - here
+            awake = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC)
+            slept = awake - asleep
+            time.sleep(_THOUGHT)  # no event is awaited: that nothing happens meanwhile is what is looked for
+            thought = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC) - awake
+    except HarnessError as error:
+        return replace(verdict, reason=f"does not work with this QEMU and this kernel: {error}")
+    if not SLEEP <= slept <= SLEEP + _LATE:
+        return replace(verdict, reason=f"its clock goes wrong: it slept {slept:.1f} s instead of {SLEEP:g}")
+    if thought > _THOUGHT * _HASTE:
+        return replace(verdict, reason=f"its clock does not wait for the host: {thought:.1f} s passed in {_THOUGHT} s")
+    warp = slept / here
+    if warp < _WORTH_IT:
+        return replace(verdict, warp=warp, reason=f"no gain: sleeping {SLEEP:g} s takes {here:.1f} s")
+    return replace(verdict, usable=True, warp=warp, reason=f"sleeping {SLEEP:g} s takes {here:.2f} s")
