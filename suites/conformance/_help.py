@@ -102,6 +102,21 @@ def logged(process: Process) -> list[SignalName]:
     return [record.signal for record in process.signals()]
 
 
+def expect_signals(process: Process, *signals: SignalName) -> None:
+    """Wait until PROCESS's handlers have logged SIGNALS and nothing else, in that order.
+
+    Who stops is seen as stopped an instant before its parent is told (kern_synch.c: tstop).
+    """
+    heard: list[SignalName] = []
+
+    def all_came() -> bool:
+        heard.extend(logged(process))
+        return len(heard) >= len(signals)
+
+    eventually(all_came, f"process {process.pid} to hear {len(signals)} signals")
+    assert heard == list(signals)
+
+
 def bury(parent: Process, *children: Process) -> None:
     """Let each of CHILDREN exit and reap it: whoever still holds one of them in the kernel is noticed."""
     for child in children:
