@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import select
-import shutil
 import sys
-import termios
-import threading
-import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
+from harness.guests.attach import attach_console, attach_shell
 from harness.guests.guest import Guest
 from harness.guests.targets import resolve_target
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
 _DAY = 86400.0
-_QUIT = b"\x1d"  # Ctrl-], as in telnet(1)
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,29 +54,6 @@ def _booted(options: argparse.Namespace) -> Iterator[Guest]:
         yield guest
 
 
-@contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
-    if not sys.stdin.isatty():
-        raise UsageError("this needs a terminal; in a script give a COMMAND")
-    saved = termios.tcgetattr(sys.stdin)
-    try:
-        tty.setraw(sys.stdin)
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
-
-
-def _type(send: Callable[[bytes], object], ended: Callable[[], bool]) -> None:
-    """Hand the keyboard to SEND until Ctrl-] or ENDED."""
-    while not ended():
-        if not select.select([sys.stdin], [], [], 0.1)[0]:
-            continue
-        typed = os.read(sys.stdin.fileno(), 1024)
-        if not typed or _QUIT in typed:
-            return
-        send(typed)
-
-
 def _shell(options: argparse.Namespace) -> int:
     command = " ".join(options.shell_command).removeprefix("-- ")
     if not command and not sys.stdin.isatty():
@@ -93,17 +64,7 @@ def _shell(options: argparse.Namespace) -> int:
             sys.stdout.write(done.output)
             sys.stderr.write(done.errors)
             return done.status
-        channel = guest.ssh.shell_channel()
-        columns, rows = shutil.get_terminal_size()
-        channel.resize_pty(columns, rows)
-
-        def show() -> None:
-            while data := channel.recv(65536):
-                os.write(sys.stdout.fileno(), data)
-
-        with _raw_terminal():
-            threading.Thread(target=show, daemon=True).start()
-            _type(channel.sendall, lambda: channel.closed or channel.exit_status_ready())
+        attach_shell(guest.ssh)
     return ExitCode.PASSED
 
 
@@ -111,19 +72,6 @@ def _console(options: argparse.Namespace) -> int:
     if not sys.stdin.isatty():
         raise UsageError("the console needs a terminal; in a script use: dfly-harness shell COMMAND")
     with _booted(options) as guest:
-        console = guest.console
         make_console().print("attached; Ctrl-] leaves and stops the machine", markup=False)
-        os.write(sys.stdout.fileno(), console.text().encode())
-
-        def show(position: int) -> None:
-            while console.await_more(position, 3600.0):
-                new = console.text(position)
-                if not new:
-                    return
-                position += len(new)
-                os.write(sys.stdout.fileno(), new.encode())
-
-        with _raw_terminal():
-            threading.Thread(target=show, args=(console.position,), daemon=True).start()
-            _type(lambda typed: console.send(typed.decode("latin-1")), lambda: console.closed)
+        attach_console(guest.console, 0)
     return ExitCode.PASSED

@@ -37,7 +37,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--invariants", action="store_true", help="look after each test whether the process table is sound"
     )
     parser.add_argument(
-        "--hold", action="store_true", help="pause the machine of a test that failed and say how to get at it"
+        "--hold",
+        "--pdb-guest",
+        action="store_true",
+        help="pause the machine of a test that failed and say how to get at it",
     )
     parser.add_argument("--dump-memory", metavar="FOLDER", help="keep the memory of a kernel that died, as ELF cores")
     add_source_options(parser)
@@ -67,7 +70,7 @@ def _run(options: argparse.Namespace) -> int:
         ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first),
         ("--invariants", options.invariants), ("--hold", options.hold),
     ) if wanted]  # fmt: skip
-    status = pytest.main([*arguments, *options.rest])
+    status = pytest.main([*arguments, "--live", *options.rest])
     return _exit_status(int(status))
 
 

@@ -1,0 +1,217 @@
+"""A pytest plugin that shows a run while it goes on: a compact view on a terminal, plain lines in a log (`--live`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Protocol
+
+import pytest
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from harness.guests.guest import Progress
+from harness.report.live import Board
+from harness.report.terminal import progress_display
+
+_PLUGIN = "dfly-harness-live"
+_LOG_EVERY = 10.0  # seconds between two lines on how far a run is
+_PER_SECOND = 4  # how often the view is drawn
+_SHOWN = 8  # lines on what went wrong
+# Sections of a report by how they are shortened: where the beginning tells most, and where the end does.
+_FROM_TOP, _FROM_END = ("kernel panic", "guest hangs", "guest lost", "process table"), ("console during the test",)
+
+
+class Subject(Protocol):
+    """The campaign, as far as the view needs it."""
+
+    @property
+    def label(self) -> str:
+        """The target by name."""
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """Add the option that replaces pytest's dots."""
+    group.addoption(
+        "--live", action="store_true", help="show workers, current tests and trouble instead of one dot for each test"
+    )
+
+
+def register(config: pytest.Config, subject: Subject) -> None:
+    """Show this run, if that is asked for and nothing else wants the terminal."""
+    option = config.getoption
+    others = option("verbose") > 0 or option("capture") == "no" or option("usepdb")
+    if option("--live") and not others and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(LiveRun(config, subject), _PLUGIN)
+
+
+@contextlib.contextmanager
+def starting_display(config: pytest.Config) -> Iterator[Progress]:
+    """Show how a guest starts: in the view where there is one, else as progress_display() does."""
+    live = config.pluginmanager.get_plugin(_PLUGIN)
+    if isinstance(live, LiveRun) and live.on_terminal:
+        with live.steps("guest") as progress:
+            yield progress
+    elif hasattr(config, "workerinput") and config.getoption("--live") and sys.stderr.isatty():
+        yield lambda _: None  # the controller draws on this terminal
+    else:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        with progress_display(f"guest {worker}".rstrip()) as progress:
+            yield progress
+
+
+@contextlib.contextmanager
+def terminal_of_ones_own(config: pytest.Config) -> Iterator[None]:
+    """Have the terminal, standard input included, to oneself inside the block."""
+    live = config.pluginmanager.get_plugin(_PLUGIN)
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    with live.hidden() if isinstance(live, LiveRun) else contextlib.nullcontext():
+        if capture is not None:
+            capture.suspend(in_=True)
+        try:
+            yield
+        finally:
+            if capture is not None:
+                capture.resume()
+                capture.suspend()  # between two phases of a test, standard input alone is captured
+
+
+class LiveRun:
+    """The view of one run; the one of pytest-xdist's controller where there are workers."""
+
+    def __init__(self, config: pytest.Config, subject: Subject) -> None:
+        self._config = config
+        self._subject = subject
+        self._board = Board()
+        # pytest gives tests another file as standard output, under the same number.
+        self._console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w"), highlight=False)
+        self._live: Live | None = None
+        self._running = False
+        self._logged = time.monotonic()
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether there is a terminal to draw on; without one there are lines."""
+        return self._console.is_terminal
+
+    @contextlib.contextmanager
+    def steps(self, title: str) -> Iterator[Progress]:
+        """Show the steps of something that takes long."""
+
+        def show(step: str) -> None:
+            self._board.step = f"{title}: {step}"
+
+        try:
+            yield show
+        finally:
+            self._board.step = ""
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Leave the terminal to somebody else inside the block."""
+        shown = self._live is not None
+        self._stop()
+        yield
+        if shown:
+            self._start()
+
+    def _start(self) -> None:
+        if self.on_terminal and self._live is None and self._running:
+            self._live = Live(self._board, console=self._console, refresh_per_second=_PER_SECOND, transient=True)
+            self._live.start()
+
+    def _stop(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    # pytest
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self) -> None:
+        """Take over from pytest's own display."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.showfspath = False
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Know how many tests there are."""
+        self._board.total = self._board.total or len(session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Know how many tests there are, from a worker."""
+        self._board.total = len(ids)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Show the view as long as tests are run."""
+        self._running = True
+        try:
+            return (yield)
+        finally:
+            self._running = False
+            self._stop()
+            if not self.on_terminal:
+                self._log(self._board.line())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(self) -> Generator[None, tuple[str, Any, Any], tuple[str, Any, Any]]:
+        """Keep pytest from writing a letter for each test, while the view is there."""
+        category, letter, word = yield
+        return (category, "", "") if self._running else (category, letter, word)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Show that a test begins."""
+        self._board.title = self._subject.label
+        self._board.begins(nodeid)
+        self._start()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count, and say at once what went wrong."""
+        test = str(report.nodeid)
+        self._board.belongs_to(test, getattr(report, "worker_id", ""))
+        verdict = str(dict(report.user_properties).get("verdict", "")) or report.outcome
+        if report.when == "call" or not report.passed:
+            self._board.judged(test, verdict)
+        if report.failed:
+            self._tell(report, verdict)
+        elif not self.on_terminal and time.monotonic() - self._logged > _LOG_EVERY:
+            self._log(self._board.line())
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Forget a test that is over."""
+        self._board.ends(nodeid)
+
+    def _tell(self, report: pytest.TestReport, verdict: str) -> None:
+        worker = getattr(report, "worker_id", "")
+        head = " ".join(part for part in (verdict.upper(), worker, str(report.nodeid)) if part)
+        lines = [f"    {line}" for line in trouble(report)]
+        if self.on_terminal:
+            self._console.print(Text(head, style="bold red"), soft_wrap=True)
+            for line in lines:
+                self._console.print(Text(line), soft_wrap=True)
+        else:
+            self._log("\n".join([head, *lines]))
+
+    def _log(self, text: str) -> None:
+        self._logged = time.monotonic()
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and text:
+            reporter.write_line(text)
+            reporter.flush()
+
+
+def trouble(report: pytest.TestReport) -> list[str]:
+    """Return the few lines that tell most about a failed test: pytest's, then the kernel's or the console's."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = (str(crash.message) if crash is not None else str(report.longrepr)).splitlines()[:2]
+    for title, text in report.sections:
+        said = [line.rstrip() for line in text.splitlines() if line.strip()]
+        shown = said[:_SHOWN] if title in _FROM_TOP else said[-_SHOWN:] if title in _FROM_END else []
+        lines += [f"| {line}" for line in shown]
+    return lines

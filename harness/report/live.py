@@ -1,0 +1,109 @@
+"""A run while it goes on: who runs what and how it went so far, as a few lines of a terminal or one line of a log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.html import AGAINST
+
+_ROWS = 16
+_BAR = 30
+_QUIET = {"passed", "known defect", "not applicable"}
+
+
+@dataclass
+class _Running:
+    """A test under way; the worker is known from its first report on."""
+
+    since: float
+    worker: str = ""
+
+
+class Board:
+    """The state of a run about TITLE, fed with what is reported; rich can show it.  CLOCK gives seconds."""
+
+    def __init__(self, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.title = title
+        self.total = 0
+        self.step = ""
+        self._clock = clock
+        self._began = clock()
+        self._running: dict[str, _Running] = {}
+        self._verdicts: dict[str, str] = {}
+
+    def begins(self, test: str) -> None:
+        """TEST was given to somebody."""
+        self._running[test] = _Running(self._clock())
+
+    def belongs_to(self, test: str, worker: str) -> None:
+        """TEST turns out to be run by WORKER."""
+        if test in self._running:
+            self._running[test].worker = worker
+
+    def judged(self, test: str, verdict: str) -> None:
+        """TEST came to VERDICT; a later one replaces it."""
+        self._verdicts[test] = verdict
+
+    def ends(self, test: str) -> None:
+        """TEST is over, its tidying up included."""
+        self._running.pop(test, None)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many tests came to each verdict."""
+        return Counter(self._verdicts.values())
+
+    @property
+    def seconds(self) -> float:
+        """How long the run takes by now."""
+        return self._clock() - self._began
+
+    def line(self) -> str:
+        """Return the state in one line, for a log."""
+        parts = [f"{len(self._verdicts)} of {self.total} tests in {self.seconds:.0f} s", self._counted()]
+        under_way = [f"{worker or 'now'}: {test} ({seconds:.0f} s)" for worker, test, seconds in self._rows()]
+        return "; ".join(part for part in (*parts, *under_way) if part)
+
+    def _counted(self) -> str:
+        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts.most_common())
+
+    def _rows(self) -> Iterator[tuple[str, str, float]]:
+        now = self._clock()
+        # Workers begin the next test before the last one's end is known: the oldest rows are the ones to look at.
+        for test, running in sorted(self._running.items(), key=lambda entry: (entry[1].worker, entry[1].since)):
+            yield running.worker, test.rpartition("/")[2], now - running.since
+
+    def __rich__(self) -> RenderableType:
+        """Return the board for a terminal: as high as there are workers, and two lines."""
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(1, self.total), completed=len(self._verdicts), width=_BAR)
+        minutes, seconds = divmod(int(self.seconds), 60)
+        head.add_row(f"{len(self._verdicts)}/{self.total}", bar, f"{minutes}:{seconds:02d}", self._tiles())
+        table = Table.grid(padding=(0, 1))
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(justify="right", no_wrap=True)
+        rows = list(self._rows())
+        for worker, test, taken in rows[:_ROWS]:
+            table.add_row(worker, Text(test), f"{taken:.0f} s")
+        if len(rows) > _ROWS:
+            table.add_row("", f"and {len(rows) - _ROWS} more", "")
+        if self.step:
+            table.add_row("", Text(self.step, style="dim"), "")
+        title = Text(self.title, style="bold", no_wrap=True, overflow="ellipsis")
+        return Group(title, head, table) if self.title else Group(head, table)
+
+    def _tiles(self) -> Text:
+        text = Text()
+        for verdict, count in self.counts.most_common():
+            style = "bold red" if verdict in AGAINST else "green" if verdict == "passed" else ""
+            text.append(f"{count} {verdict}  ", style or ("" if verdict in _QUIET else "yellow"))
+        return text
