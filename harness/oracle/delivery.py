@@ -49,7 +49,7 @@ def _postsig(k: Kernel, proc: Proc, signal: int) -> None:
     signals.take(proc, signal)
     proc.handled += 1
     disposition = proc.sigacts.of(signal)
-    if k.rules.resets_handler(disposition.flags):
+    if SigFlag.SA_RESETHAND in disposition.flags:
         dispositions = {**proc.sigacts.dispositions, signal: replace(disposition, action="default")}
         ignored = proc.sigacts.ignored | ({signal} & IGNORED_AT_BIRTH)
         proc.sigacts = replace(proc.sigacts, dispositions=dispositions, ignored=ignored)

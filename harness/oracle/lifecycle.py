@@ -42,7 +42,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     child.comm, child.args, child.path, child.cwd = parent.comm, parent.args, parent.path, parent.cwd
     child.xstat = parent.xstat
     child.limits = parent.limits
-    child.mask = k.rules.inherits_mask(parent.mask)
+    child.mask = parent.mask
     child.flags = P_MAYBETHREADED | (parent.flags & ProcFlag.P_SUGID)
     child.acflag = AFORK
     if vfork:

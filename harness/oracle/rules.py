@@ -367,10 +367,6 @@ class Rules:
         """fork1(), proc_reparent(): position in the parent's list of children: the youngest comes first."""
         return 0
 
-    def inherits_mask(self, mask: frozenset[int]) -> frozenset[int]:
-        """lwp_fork(): the signal mask is inherited."""
-        return mask
-
     def inherits_sigacts(self, sigacts: SigActs) -> SigActs:
         """fork1(): dispositions are inherited."""
         return sigacts
@@ -495,7 +491,3 @@ class Rules:
     def handler_mask(self, signal: int, mask: frozenset[int], flags: SigFlag) -> frozenset[int]:
         """postsig(): what is blocked while a handler runs: its mask and, without SA_NODEFER, its own signal."""
         return mask if SigFlag.SA_NODEFER in flags else mask | {signal}
-
-    def resets_handler(self, flags: SigFlag) -> bool:
-        """postsig(): SA_RESETHAND makes a handler work once."""
-        return SigFlag.SA_RESETHAND in flags

@@ -622,12 +622,6 @@ _ALL = (
         fork_keeps_pgrp=lambda _self, k, parent: k.groups.get(parent.session.sid, parent.group),
     ),
     wrong(
-        "mask-not-inherited",
-        "kern_fork.c: lwp_fork",
-        "A child begins with no signal blocked.",
-        inherits_mask=lambda *_: frozenset(),
-    ),
-    wrong(
         "vfork-does-not-block",
         "kern_fork.c: start_forked_proc",
         "The parent goes on while a vforked child still uses its memory.",
@@ -810,12 +804,6 @@ _ALL = (
         "kern_fork.c: fork1",
         "A child begins with the default action for every signal.",
         inherits_sigacts=lambda _self, sigacts: SigActs(ignored=sigacts.ignored),
-    ),
-    wrong(
-        "handlers-work-for-ever",
-        "kern_sig.c: postsig",
-        "SA_RESETHAND has no effect.",
-        resets_handler=constant(False),
     ),
 )
 

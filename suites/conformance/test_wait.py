@@ -890,6 +890,20 @@ def test_the_parent_is_marked_in_its_vforked_child(init: Process) -> None:
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
+def test_a_parent_does_nothing_while_its_vforked_child_lives(init: Process) -> None:
+    """The child uses its memory (kern_fork.c: start_forked_proc; kern_exit.c: exit1)."""
+    parent = init.fork()
+    child = parent.vfork()
+    pending = parent.start.getppid()
+    for _ in range(20):
+        assert child.getppid() == parent.pid
+    assert not pending.done
+    child.exit()
+    assert pending.result() == init.pid
+    parent.wait4(child.pid)
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie")
 def test_children_that_exit_during_a_vfork_are_waited_for_after_it(init: Process) -> None:
     """They become zombies meanwhile (kern_exit.c: exit1)."""
     parent = init.fork()
