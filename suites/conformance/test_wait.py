@@ -890,7 +890,7 @@ def test_the_parent_is_marked_in_its_vforked_child(init: Process) -> None:
 
 
 @pytest.mark.kern_proc("proc_move_allproc_zombie")
-def test_a_parent_does_nothing_while_its_vforked_child_lives(init: Process) -> None:
+def test_a_parent_does_nothing_while_its_vforked_child_lives(init: RemoteProcess) -> None:
     """The child uses its memory (kern_fork.c: start_forked_proc; kern_exit.c: exit1)."""
     parent = init.fork()
     child = parent.vfork()
