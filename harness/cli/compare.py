@@ -20,6 +20,7 @@ from harness.errors import HarnessError, UsageError
 from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.report.comparison import print_comparison, to_markdown, write_plots
+from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
@@ -61,6 +62,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write plots of the costs (SVG) to FOLDER")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison's record to FILE")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write one page, with plots of the costs, to FILE")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write a table for a pull request to FILE")
     parser.set_defaults(action=_compare)
 
@@ -136,6 +138,8 @@ def _compare(options: argparse.Namespace) -> int:
         write_plots(comparison, options.plots)
     if options.markdown is not None:
         options.markdown.write_text(to_markdown(comparison))
+    if options.html is not None:
+        options.html.write_text(comparison_page(comparison), encoding="utf-8")
     output = Console(highlight=False)
     print_comparison(comparison, output if output.is_terminal else Console(highlight=False, width=_FILE_WIDTH))
     console.print(f"record: {record}", markup=False, soft_wrap=True)

@@ -73,10 +73,16 @@ class BuildDriver:
         try:
             self._bring_sources(job)
             self._make(job)
-            return self._fetch(job)
-        finally:
-            # What is not written back is lost with the machine; an object tree half written is worse than none.
-            self._must(f"sync; umount {self._root}", "write back the builder disk", deadline=_MKFS_DEADLINE)
+            built = self._fetch(job)
+        except FailedBuild:
+            self._write_back()
+            raise
+        self._write_back()
+        return built
+
+    def _write_back(self) -> None:
+        """Make the builder disk whole; where a build does not end in order, nobody keeps it."""
+        self._must(f"sync; umount {self._root}", "write back the builder disk", deadline=_MKFS_DEADLINE)
 
     def _must(self, command: str, purpose: str, *, deadline: float = 60.0) -> str:
         done = self._shell.run(command, deadline=deadline)
@@ -115,7 +121,7 @@ class BuildDriver:
         changed: dict[str, bool] | None = None
         with contextlib.suppress(GitError):
             changed = job.source.changed_since(present) if present else None
-        archive = job.folder / "sources.tar"
+        archive = job.folder / "sources.tar.gz"
         if changed is None:
             job.progress("bringing the sources to the builder")
             job.source.archive(archive)
@@ -133,17 +139,17 @@ class BuildDriver:
         if paths:
             job.source.archive(archive, paths)
         else:
-            with tarfile.open(archive, "w"):
+            with tarfile.open(archive, "w:gz"):
                 pass
 
     def _unpack(self, archive: Path, gone: list[str]) -> None:
         root = self._root
-        self._shell.upload(archive, f"{root}/sources.tar")
+        self._shell.upload(archive, f"{root}/sources.tar.gz")
         self._shell.upload("".join(f"{path}\0" for path in gone).encode(), f"{root}/gone")
-        # -m: make(1) compares the guest's own times.
+        # Compressed: an emulated machine unpacks faster than it decrypts.  -m: make(1) compares the guest's own times.
         self._must(
-            f"mkdir -p {root}/src && cd {root}/src && tar -xmpf ../sources.tar && xargs -0 rm -f < ../gone"
-            f" && rm -f ../sources.tar ../gone",
+            f"mkdir -p {root}/src && cd {root}/src && tar -xmpf ../sources.tar.gz && xargs -0 rm -f < ../gone"
+            f" && rm -f ../sources.tar.gz ../gone",
             "unpack the sources",
             deadline=_FILE_DEADLINE,
         )

@@ -103,14 +103,6 @@ class KernelInstaller:
             "install the kernel",
         )
 
-    def put_back(self) -> None:
-        """Make kernel.old/ the kernel again."""
-        self._must(
-            f"cd {self._boot} && test -f kernel.old/kernel && chflags -R noschg kernel && rm -rf kernel"
-            " && mv kernel.old kernel && chflags schg kernel/kernel && sync",
-            "put the old kernel back",
-        )
-
 
 StartGuest = Callable[[InstalledTarget], AbstractContextManager[Guest]]
 

@@ -189,8 +189,8 @@ class SourceTree:
                 ) from None
 
     def archive(self, file: Path, paths: Sequence[str] = ()) -> None:
-        """Write the files, or only those at PATHS, to FILE as a tar archive."""
-        self.sources.git("archive", "--format=tar", f"--output={file.absolute()}", self.tree, *paths,
+        """Write the files, or only those at PATHS, to FILE as a tar archive, compressed by gzip."""
+        self.sources.git("archive", "--format=tar.gz", "-1", f"--output={file.absolute()}", self.tree, *paths,
                          objects=self.objects)  # fmt: skip
 
     def with_tree(self, tree: str, patch: str) -> SourceTree:

@@ -27,7 +27,7 @@ _COIN = 0.499  # less sure than a coin is not worth words
 _ORDER = (Verdict.PANICKED, Verdict.BROKEN, Verdict.FLAKY, Verdict.UNPROVEN, Verdict.FIXED, Verdict.NOT_RUN)
 
 
-def _rows(comparison: Comparison) -> list[TestComparison]:
+def news(comparison: Comparison) -> list[TestComparison]:
     """Return the tests that are worth a line, worst first."""
 
     def rank(test: TestComparison) -> int:
@@ -97,7 +97,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     names = [contender.name for contender in comparison.contenders]
     for number, name in enumerate(names):
         console.print(f"{name}: {comparison.label(number)}", markup=False, soft_wrap=True)
-    rows = _rows(comparison)
+    rows = news(comparison)
     if rows:
         table = Table(pad_edge=False)
         table.add_column("test", overflow="fold", ratio=3)
@@ -119,14 +119,15 @@ def _print_costs(costs: Mapping[str, Any], console: Console) -> None:
     )
     for heading in ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", ""):
         table.add_column(escape(heading))
-    for row in _cost_rows(costs):
+    for row in cost_rows(costs):
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
     for workload, why in costs["missing"].items():
         console.print(f"{workload}: not measured: {why}", markup=False, soft_wrap=True)
 
 
-def _cost_rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
+def cost_rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield one row of text per workload of COSTS: name, lane, both figures, ratio, interval, verdict."""
     for cost in costs["costs"]:
         timed = cost["lane"] == "time"
         shown = [f"{value * 1e6:.1f} µs" if timed else f"{value:.0f}" for value in (cost["base"], cost["other"])]
@@ -137,27 +138,33 @@ def _cost_rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [cost["workload"], cost["lane"], *shown, f"{cost['ratio']:.3f}", between, verdict]
 
 
+def plots(costs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each lane of COSTS in which something was measured, with its plot (SVG)."""
+    for lane in ("time", "instructions"):
+        bars = [
+            Bar(
+                cost["workload"],
+                cost["ratio"],
+                cost["interval"]["low"] if cost["interval"] else cost["ratio"],
+                cost["interval"]["high"] if cost["interval"] else cost["ratio"],
+                cost["is_changed"],
+            )
+            for cost in costs["costs"]
+            if cost["lane"] == lane
+        ]
+        if bars:
+            yield lane, ratio_plot(f"{costs['other']} / {costs['base']}: {lane} (1 = the same)", bars)
+
+
 def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     """Write one SVG per kernel and lane into FOLDER and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for costs in comparison.costs:
-        for lane in ("time", "instructions"):
-            bars = [
-                Bar(
-                    cost["workload"],
-                    cost["ratio"],
-                    cost["interval"]["low"] if cost["interval"] else cost["ratio"],
-                    cost["interval"]["high"] if cost["interval"] else cost["ratio"],
-                    cost["is_changed"],
-                )
-                for cost in costs["costs"]
-                if cost["lane"] == lane
-            ]
-            if bars:
-                file = folder / f"costs-{costs['other']}-{lane}.svg"
-                file.write_text(ratio_plot(f"{costs['other']} / {costs['base']}: {lane} (1 = the same)", bars))
-                files.append(file)
+        for lane, drawing in plots(costs):
+            file = folder / f"costs-{costs['other']}-{lane}.svg"
+            file.write_text(drawing)
+            files.append(file)
     return files
 
 
@@ -182,7 +189,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines += [f"* **{name}**: {comparison.label(number)}" for number, name in enumerate(names)]
     lines += ["", f"{runs} run{'s' * (runs != 1)} of each, confidence {percent(comparison.confidence)}.", ""]
     lines += [f"* {line}" for line in compared]
-    rows = _rows(comparison)
+    rows = news(comparison)
     if rows:
         lines += ["", f"| test | {' | '.join(names)} | |", "|---" * (len(names) + 2) + "|"]
         for test in rows:
@@ -199,5 +206,6 @@ def to_markdown(comparison: Comparison) -> str:
     for costs in comparison.costs:
         lines += ["", f"#### Costs of {costs['other']} against {costs['base']}", ""]
         lines += [f"| workload | lane | {costs['base']} | {costs['other']} | ratio | interval | |", "|---" * 7 + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in _cost_rows(costs)]
+        lines += ["| " + " | ".join(row) + " |" for row in cost_rows(costs)]
+        lines += [f"* {workload}: not measured: {why}" for workload, why in costs["missing"].items()]
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -26,10 +26,12 @@ from harness.campaigns.certainty import (
     runs_until_sure,
 )
 from harness.campaigns.compare import Campaign, Comparison, Contender, Plan, Run, compare_runs, digest_of_tests
+from harness.campaigns.costs import judge_times
 from harness.campaigns.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
 from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.report.comparison import explain, percent, print_comparison, to_markdown
+from harness.report.comparison_page import comparison_page
 from harness.store import Store
 
 PATHNAME_PANIC = """
@@ -83,6 +85,7 @@ class TestRates:
         assert rate_interval(0, 298).high > 0.01 > rate_interval(0, 299).high
         assert rate_interval(0, 0) == Interval(0.0, 1.0)
 
+    @settings(deadline=None)
     @given(st.integers(1, 60), st.integers(0, 60), st.floats(0.5, 0.999))
     def test_intervals_hold_the_seen_rate_and_mirror(self, count: int, failures: int, confidence: float) -> None:
         failures = min(failures, count)
@@ -103,6 +106,7 @@ class TestRates:
         # One-sided ends: each tail alone stays below the whole.
         assert missed <= 0.1 + 0.05 + 1e-9
 
+    @settings(deadline=None)
     @given(st.integers(1, 12), st.integers(1, 12), st.data())
     def test_the_chance_of_luck_is_what_counting_all_cases_gives(self, first: int, second: int, data: Any) -> None:
         base, other = data.draw(st.integers(0, first)), data.draw(st.integers(0, second))
@@ -192,6 +196,7 @@ class TestVerdicts:
         assert "50 repeats would settle it at 95%" in said
         assert "failure rate at most 26%" in said
 
+    @settings(deadline=None)
     @given(st.integers(0, 12), st.integers(1, 12), st.integers(0, 12), st.integers(1, 12))
     def test_nothing_that_fails_less_often_is_broken(self, a: int, n: int, b: int, m: int) -> None:
         base, other = counted(min(a, n), n), counted(min(b, m), m)
@@ -291,6 +296,20 @@ class TestComparisons:
         shown = console.export_text()
         assert "test_differs" in shown
         assert "test_alike" not in shown
+
+    def test_one_page_has_verdicts_causes_of_panics_and_costs_with_a_plot(self) -> None:
+        comparison = self.compare(runs("passed"), runs("panic"))
+        timed = judge_times("setsid", [(1e-6, 3e-6, 3e-6, 1e-6)] * 8, 0.99)
+        comparison.costs = [{"base": "stock", "other": "<new>", "costs": [timed.to_json()], "missing": {"kill": "no"}}]
+        shown = comparison_page(comparison)
+        assert '<strong class="bad">Something is broken.</strong>' in shown
+        assert '<strong class="bad">panicked</strong>: panics' in shown
+        assert "<code>Fatal trap 12: page fault while in kernel mode in cache_fullpath" in shown
+        assert "<svg" in shown
+        assert "3.000" in shown
+        assert "SLOWER" in shown
+        assert "kill: not measured: no" in shown
+        assert "<new>" not in shown
 
     def test_a_kernel_that_does_not_boot_is_one_line_not_a_table(self) -> None:
         markdown = to_markdown(self.compare(runs("passed"), [Run(None, "the guest's kernel panicked: panic: no")]))

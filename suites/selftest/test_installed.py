@@ -92,14 +92,6 @@ class TestInstaller:
         assert content["kernel/a.ko"] == "new"
         assert content["kernel.old/gone.ko"] == "old"
 
-    def test_the_old_kernel_can_be_put_back(self, shell: LocalShell, tmp_path: Path) -> None:
-        (tmp_path / "new").write_text("new")
-        self.installer(shell).install(tmp_path / "new")
-        self.installer(shell).put_back()
-        content = self.content(shell)
-        assert content["kernel/kernel"] == "old"
-        assert not any(name.startswith("kernel.old") for name in content)
-
     def test_a_guest_without_an_installed_kernel(self, shell: LocalShell, tmp_path: Path) -> None:
         subprocess.run(["rm", "-r", str(shell.folder / "boot/kernel")], check=True)
         with pytest.raises(HarnessError, match="find the kernel its loader boots"):

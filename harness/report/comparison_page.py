@@ -1,0 +1,102 @@
+"""A comparison as one HTML page: verdicts, what supports them, causes of panics, and costs with their plots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.campaigns.compare import Comparison, TestComparison
+from harness.campaigns.verdicts import Verdict
+from harness.errors import ExitCode
+from harness.report.comparison import cost_rows, explain, news, percent, plots, summary
+from harness.report.page import facts, folded, page, shown
+
+_STYLES = {
+    Verdict.BROKEN: "bad",
+    Verdict.PANICKED: "bad",
+    Verdict.FLAKY: "odd",
+    Verdict.UNPROVEN: "odd",
+    Verdict.FIXED: "good",
+}
+_CONCLUSIONS = {
+    ExitCode.PASSED: ("good", "Nothing is broken."),
+    ExitCode.TEST_FAILED: ("bad", "Something is broken."),
+}
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the HTML page of COMPARISON: one file that needs no network."""
+    names = " / ".join(contender.name for contender in comparison.contenders)
+    return page(f"dfly-harness compare: {names}", _body(comparison, names))
+
+
+def _body(comparison: Comparison, names: str) -> Iterator[str]:
+    yield f"<h1>{shown(names)}</h1>"
+    style, conclusion = _CONCLUSIONS.get(comparison.exit_code, ("bad", "The comparison is not complete."))
+    yield f'<p><strong class="{style}">{conclusion}</strong></p>'
+    yield from (f"<p>{shown(line)}</p>" for line in summary(comparison))
+    yield facts(
+        [
+            *((contender.name, comparison.label(number)) for number, contender in enumerate(comparison.contenders)),
+            ("suite", comparison.suite),
+            ("runs of each", str(len(comparison.runs[0]))),
+            ("seed of the first run", str(comparison.seed)),
+            ("confidence", percent(comparison.confidence)),
+            ("finished", comparison.finished),
+        ]
+    )
+    told = news(comparison)
+    if told:
+        yield "<h2>Tests that tell them apart</h2>"
+        yield from _table(comparison, told)
+    elif comparison.tests:
+        yield "<p>No test tells them apart.</p>"
+    yield from _causes(comparison)
+    for costs in comparison.costs:
+        yield from _costs(costs)
+    others = [f"{test.test}: {test.tallies[0]}" for test in comparison.tests if test not in told]
+    yield folded(f"{len(others)} other tests, and how they went on {comparison.contenders[0].name}", "\n".join(others))
+
+
+def _table(comparison: Comparison, told: list[TestComparison]) -> Iterator[str]:
+    headings = "".join(f"<th>{shown(contender.name)}</th>" for contender in comparison.contenders)
+    yield f"<table><tr><th>test</th>{headings}<th>what that says</th></tr>"
+    for test in told:
+        base = test.tallies[0]
+        cells = [f"<td><code>{shown(test.test)}</code></td><td>{base}</td>"]
+        remarks = []
+        for contender, other, judgement in zip(
+            comparison.contenders[1:], test.tallies[1:], test.judgements, strict=True
+        ):
+            style = _STYLES.get(judgement.verdict, "")
+            cells.append(f'<td><strong class="{style}">{judgement.verdict}</strong>: {other}</td>')
+            if said := explain(judgement, base, other, comparison.confidence):
+                remarks.append(shown(f"{contender.name}: {said}"))
+        yield f"<tr>{''.join(cells)}<td>{'<br>'.join(remarks)}</td></tr>"
+    yield "</table>"
+
+
+def _causes(comparison: Comparison) -> Iterator[str]:
+    """Yield which panic happened how often on which kernel: the same test may die of several causes."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for test in comparison.tests:
+        for contender, one in zip(comparison.contenders, test.tallies, strict=True):
+            for fingerprint, times in one.panics.items():
+                counted[fingerprint, contender.name] += times
+    if counted:
+        yield "<h2>Causes of panics and hangs</h2><table><tr><th>fingerprint</th><th>kernel</th><th>times</th></tr>"
+        for (fingerprint, name), times in counted.most_common():
+            yield f"<tr><td><code>{shown(fingerprint)}</code></td><td>{shown(name)}</td><td>{times}</td></tr>"
+        yield "</table>"
+
+
+def _costs(costs: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h2>Costs of {shown(costs['other'])} against {shown(costs['base'])}</h2>"
+    yield from (drawing for _, drawing in plots(costs))
+    headings = ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", "")
+    yield f"<table><tr>{''.join(f'<th>{shown(heading)}</th>' for heading in headings)}</tr>"
+    for row in cost_rows(costs):
+        yield f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in row)}</tr>"
+    yield "</table>"
+    yield from (f"<p>{shown(workload)}: not measured: {shown(why)}</p>" for workload, why in costs["missing"].items())
