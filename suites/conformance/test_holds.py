@@ -13,6 +13,8 @@ from signal import SIGKILL, SIGSTOP
 
 import pytest
 
+from harness.errors import UsageError
+from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
 
@@ -275,6 +277,80 @@ def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess
     with fails("ECHILD"):
         init.wait4(-1)
     assert stalled(init) == []
+
+
+@contextmanager
+def held_zombie(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[None]:
+    """Hold zombie PID of INIT inside the block, as a reader would that takes his time: no reaper gets past reap3.
+
+    The one who lets go wakes who waits for that.
+    """
+    try:
+        with kernel.frozen() as table:
+            (holds,) = (process.place("p_lock") for _, process in table.processes if process.integer("p_pid") == pid)
+    except UsageError as error:
+        pytest.skip(f"not applicable: {error}")
+
+    def add(count: int) -> None:
+        kernel.write(holds, struct.pack("<I", kernel.word(holds) + count))
+
+    add(1)
+    try:
+        yield
+    finally:
+        add(-1)
+        init.kill(pid, 0)
+
+
+@kern_proc("zpfind", "sysctl_out_proc", "sysctl_kern_proc", "pstall", "prele", "proc_remove_zombie")
+def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: RemoteProcess, kernel: Whitebox) -> None:
+    """Without threads, but still listed, once, and to be signalled (kern_exit.c: kern_wait; kern_proc.c: pstall)."""
+    zombie, reaper = init.fork(), init.thread()
+    zombie.exit(7)
+    with held_zombie(init, kernel, zombie.pid):
+        wait = reaper.start.wait4(zombie.pid)
+        eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
+        for lwp in (False, True):
+            assert init.sysctl.kern_proc_all(lwp=lwp).pids.count(zombie.pid) == 1
+        init.kill(zombie.pid, 0)
+        assert not wait.done
+    assert wait.result(20.0).exit_status == 7
+    assert zombie.pid not in init.sysctl.kern_proc_all()
+
+
+@pytest.mark.eras(until=500_710, reason="a child being reaped is passed over since February 2020")
+@pytest.mark.usefixtures("several_reapers")
+@kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
+@pytest.mark.parametrize("latecomers", [1, 3])
+def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
+    init: RemoteProcess, kernel: Whitebox, latecomers: int
+) -> None:
+    """One reaper at a time; the others look again when it is done (kern_proc.c: pholdzomb, prelezomb)."""
+    zombie = init.fork()
+    first, *others = [init.thread() for _ in range(1 + latecomers)]
+    zombie.exit(7)
+    with held_zombie(init, kernel, zombie.pid):
+        waits = [first.start.wait4(zombie.pid)]
+        eventually(lambda: (init.pid, "reap3") in stalled(init), "the first to wait for the holder")
+        waits += [other.start.wait4(zombie.pid) for other in others]
+        waiting = [(init.pid, "phldz")] * latecomers + [(init.pid, "reap3")]
+        eventually(lambda: sorted(stalled(init)) == waiting, "the others to wait for the first")
+    assert [outcome(wait) for wait in waits] == ["exited with status 7"] + ["ECHILD"] * latecomers
+    assert stalled(init) == []
+
+
+@pytest.mark.eras(since=500_900, reason="before 2020 whoever found a child being reaped waited for its reaper")
+@kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
+def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel: Whitebox) -> None:
+    """Other threads pass it over while its reaper waits (kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""
+    zombie, reaper = init.fork(), init.thread()
+    zombie.exit(7)
+    with held_zombie(init, kernel, zombie.pid):
+        wait = reaper.start.wait4(zombie.pid)
+        eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
+        with fails("ECHILD"):
+            init.wait4(zombie.pid)
+    assert outcome(wait) == "exited with status 7"
 
 
 @kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")

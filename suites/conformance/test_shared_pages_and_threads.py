@@ -339,6 +339,24 @@ def test_execve_leaves_one_thread(init: RemoteProcess) -> None:
     assert (row.nthreads, row.lwp.tid) == (1, child.gettid())
 
 
+AXSIG = 0x10  # sys/acct.h: killed by a signal
+
+
+@kern_proc("lwpuserret")
+@pytest.mark.parametrize("ended_by", ["exit", "execve"])
+def test_threads_that_have_to_end_are_not_killed(init: RemoteProcess, ended_by: str) -> None:
+    """They exit before the signal that hurries them is heeded: the accounting shows none (kern_proc.c: lwpuserret)."""
+    child = init.fork()
+    keep_busy(child.thread())
+    keep_asleep(child.thread())
+    if ended_by == "exit":
+        child.exit(5)
+        assert init.sysctl.kern_proc_all()[child.pid].acflag & AXSIG == 0
+    else:
+        child.reexec()
+        assert init.sysctl.kern_proc_pid(child.pid)[0].acflag & AXSIG == 0
+
+
 @kern_proc("lwpuserret")
 def test_threads_that_exit_at_the_same_time_leave_nothing_behind(init: RemoteProcess) -> None:
     """The process is reaped with all of them (kern_exit.c: lwp_exit, reaplwps)."""
