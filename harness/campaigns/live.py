@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.guests.guest import Progress
+from harness.report.html import verdict_of
 from harness.report.live import Board
 from harness.report.terminal import progress_display
 
@@ -175,7 +176,7 @@ class LiveRun:
         """Count, and say at once what went wrong."""
         test = str(report.nodeid)
         self._board.belongs_to(test, getattr(report, "worker_id", ""))
-        verdict = str(dict(report.user_properties).get("verdict", "")) or report.outcome
+        verdict = verdict_of({"verdict": dict(report.user_properties).get("verdict", ""), "outcome": report.outcome})
         if report.when == "call" or not report.passed:
             self._board.judged(test, verdict)
         if report.failed:

@@ -24,6 +24,8 @@ _KINDS = {
     "known defect": ("- known defect", "faint"),
     "not applicable": ("- not applicable", "faint"),
 }
+#: All verdicts, the worst first.
+VERDICTS = tuple(_KINDS)
 AGAINST = ("panic", "hang", "failed")
 _QUIET = {"passed", "known defect", "not applicable"}
 _SLOWEST = 12

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.html import AGAINST
+from harness.report.html import AGAINST, VERDICTS
 
 _ROWS = 16
 _BAR = 30
@@ -49,7 +49,7 @@ class Board:
             self._running[test].worker = worker
 
     def judged(self, test: str, verdict: str) -> None:
-        """TEST came to VERDICT; a later one replaces it."""
+        """TEST came to VERDICT, one of VERDICTS; a later one replaces it."""
         self._verdicts[test] = verdict
 
     def ends(self, test: str) -> None:
@@ -57,9 +57,9 @@ class Board:
         self._running.pop(test, None)
 
     @property
-    def counts(self) -> Counter[str]:
-        """How many tests came to each verdict."""
-        return Counter(self._verdicts.values())
+    def counts(self) -> list[tuple[str, int]]:
+        """How many tests came to each verdict, the worst first."""
+        return sorted(Counter(self._verdicts.values()).items(), key=lambda entry: VERDICTS.index(entry[0]))
 
     @property
     def seconds(self) -> float:
@@ -73,7 +73,7 @@ class Board:
         return "; ".join(part for part in (*parts, *under_way) if part)
 
     def _counted(self) -> str:
-        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts.most_common())
+        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts)
 
     def _rows(self) -> Iterator[tuple[str, str, float]]:
         now = self._clock()
@@ -103,7 +103,7 @@ class Board:
 
     def _tiles(self) -> Text:
         text = Text()
-        for verdict, count in self.counts.most_common():
+        for verdict, count in self.counts:
             style = "bold red" if verdict in AGAINST else "green" if verdict == "passed" else ""
             text.append(f"{count} {verdict}  ", style or ("" if verdict in _QUIET else "yellow"))
         return text
