@@ -6,42 +6,24 @@ that was interrupted goes on where it was, and one that needs more repeats only 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import harness
 from harness.campaigns.certainty import rate_interval
+from harness.campaigns.runs import Run, SuiteRunner
 from harness.campaigns.verdicts import Judgement, Tally, Verdict, judge, tally
-from harness.config import HOME_VARIABLE
-from harness.errors import ExitCode, HarnessError, UsageError
+from harness.errors import ExitCode, HarnessError
 from harness.store import Store
 
 FORMAT = 1
 CONFIDENCE = 0.95
-_STOP_DEADLINE = 30.0
-_SAID = re.compile(
-    r"^(?:dfly-harness: |.*pytest: error: |ERROR: (?!usage)|!+ (?:_pytest\.outcomes\.)?Exit: )(.*?)(?: !+)?$",
-    re.MULTILINE,
-)
-# A kernel that dies on the way up is at fault itself; anything else that prevents a run is not its doing.
-_KERNEL_AT_FAULT = ("panicked",)
-
 Progress = Callable[[str], None]
 
 
@@ -69,20 +51,6 @@ class Plan:
         parts: list[Any] = [FORMAT, harness.__version__, self.seed, self.suite_digest, self.arguments]
         parts += [(contender.name, contender.key, contender.options) for contender in self.contenders]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the suite: its record, or why there is none."""
-
-    record: Mapping[str, Any] | None
-    said: str = ""
-    status: int = 0
-
-    @property
-    def is_kernels_fault(self) -> bool:
-        """Whether the kernel itself prevented the run."""
-        return self.record is None and any(word in self.said for word in _KERNEL_AT_FAULT)
 
 
 @dataclass(frozen=True)
@@ -197,8 +165,7 @@ class Campaign:
         self._jobs = jobs
         self._store = store
         self.folder = store.folder("results", f"compare-{plan.key}")
-        self._children: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
+        self._runner = SuiteRunner(store)
         self._ended = False
         if fresh:
             for file in self.folder.glob("run-*"):
@@ -237,7 +204,8 @@ class Campaign:
                     name = plan.contenders[place[1]].name
                     progress(f"{len(runs)} of {repeat * len(plan.contenders)} runs; {name}: {_summary(runs[place])}")
             except BaseException:
-                self._stop()
+                self._ended = True
+                self._runner.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
         ordered = [[runs[each, number] for each in range(repeat)] for number in range(len(plan.contenders))]
@@ -257,57 +225,15 @@ class Campaign:
         repeat, number = place
         if self._ended or number in dead:
             return Run(None, "the kernel panicked on the way up" if number in dead else "interrupted")
-        seed = self._plan.seed + repeat
         part = self._file(repeat, number).with_suffix(".part")
-        log = self._file(repeat, number).with_suffix(".log")
-        argv = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}",
-            *self._plan.arguments, *self._plan.contenders[number].options, "--json", str(part),
-        ]  # fmt: skip
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "DFLY_HARNESS_SEED": str(seed)}
-        environment[HOME_VARIABLE] = str(self._store.home)
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
-            )
-            with self._lock:
-                self._children.add(child)
-            status = child.wait()
-            with self._lock:
-                self._children.discard(child)
-        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-            raise UsageError("no test matches")
-        run = self._read(part, log, status)
+        run = self._runner.run(
+            [*self._plan.arguments, *self._plan.contenders[number].options], self._plan.seed + repeat, part
+        )
         if run.is_kernels_fault:
             dead.add(number)
         elif run.record is not None and not self._ended:
             part.replace(self._file(repeat, number))
         return run
-
-    @staticmethod
-    def _read(part: Path, log: Path, status: int) -> Run:
-        said = _SAID.findall(log.read_text(errors="replace"))
-        if status in {0, 1} and part.exists():
-            return Run(json.loads(part.read_text()), status=status)
-        part.unlink(missing_ok=True)
-        if said:
-            return Run(None, said[-1], status)
-        last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-        return Run(None, last or f"pytest ended with status {status}", status)
-
-    def _stop(self) -> None:
-        self._ended = True
-        with self._lock:
-            children = list(self._children)
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(signal.SIGINT)
-        end = time.monotonic() + _STOP_DEADLINE
-        for child in children:
-            try:
-                child.wait(max(0.1, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
 
 
 def _summary(run: Run) -> str:

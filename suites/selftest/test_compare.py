@@ -25,8 +25,9 @@ from harness.campaigns.certainty import (
     rate_interval,
     runs_until_sure,
 )
-from harness.campaigns.compare import Campaign, Comparison, Contender, Plan, Run, compare_runs, digest_of_tests
+from harness.campaigns.compare import Campaign, Comparison, Contender, Plan, compare_runs, digest_of_tests
 from harness.campaigns.costs import judge_times
+from harness.campaigns.runs import Run
 from harness.campaigns.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
 from harness.config import share
 from harness.errors import ExitCode, UsageError

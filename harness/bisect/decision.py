@@ -1,0 +1,359 @@
+"""The decision core: what the observations say about each commit, and which experiment tells most for its price.
+
+Each commit may be the culprit, and the culprit fails at a rate nobody knows.  Both are weighed together: a table of
+belief over (culprit, rates) is multiplied by the chance of each observation.  A bad run speaks against every commit
+that the tested one does not inherit; a good one speaks against the inherited ones as strongly as the failure is
+frequent.  An untestable commit says nothing about the culprit; it is only not tried again, and its neighbours later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.bisect.history import History
+from harness.bisect.rates import Rates, Vector
+from harness.errors import UsageError
+
+#: Experiments are planned together up to this number: their joint outcomes are all weighed, and there are 2 ** N.
+MOST_AT_ONCE = 8
+# What is claimed leaves half as much room again for error as the table of rates does: the real rate is not in it.
+_MODEL_DOUBT = 1.5
+_NOTHING = 1e-9  # bits; what floats leave of no information
+_SHORTEST_STRETCH = 2.0
+_LEAST_TESTABLE = 1e-3
+
+
+class Outcome(StrEnum):
+    """What a run of one commit's kernel came to."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNTESTABLE = "untestable"
+
+
+class Trouble(StrEnum):
+    """Why a commit is untestable."""
+
+    BUILD = "does not build"
+    BOOT = "does not boot"
+    NOT_APPLICABLE = "test cannot run there"
+    OTHER_FAILURE = "fails otherwise"
+    INFRASTRUCTURE = "harness or host failed"
+    TOLD = "skipped by the user"
+
+    @property
+    def attempts(self) -> int:
+        """How often it may happen before the commit is given up: what has to do with luck gets a second chance."""
+        return 2 if self in {Trouble.BOOT, Trouble.OTHER_FAILURE, Trouble.INFRASTRUCTURE} else 1
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An experiment: its commit, the bits it is expected to tell beyond those before it, its cost in seconds.
+
+    `chance_bad` is the chance that it turns out bad, `testable` that it turns out anything.
+    """
+
+    commit: str
+    bits: float
+    seconds: float
+    chance_bad: float
+    testable: float = 1.0
+
+    @property
+    def rate(self) -> float:
+        """Expected bits per second."""
+        return self.bits * self.testable / self.seconds
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The most probable commits that nothing testable tells apart, oldest first, with what may be claimed of them."""
+
+    commits: tuple[str, ...]
+    probability: float
+
+
+class ContradictionError(UsageError):
+    """What was observed cannot be, whichever commit is the culprit: good, bad or a commit was named wrongly."""
+
+
+class Knowledge:
+    """What is known about HISTORY's culprit after some observations.
+
+    BELIEF is what is thought of the commits before, in any unit (default: all alike).
+    """
+
+    def __init__(self, history: History, rates: Rates, belief: Sequence[float] | None = None) -> None:
+        if not len(history):
+            raise UsageError("there is no commit between good and bad")
+        self.history = history
+        self._rates = rates
+        given = np.ones(len(history)) if belief is None else np.asarray(belief, dtype=np.float64)
+        self._belief = (given / given.sum())[:, None] * (rates.belief / rates.belief.sum())[None, :]
+        # The chance of each outcome without the culprit, and with it.
+        self._chance = {
+            Outcome.BAD: (rates.without, rates.with_culprit),
+            Outcome.GOOD: (1 - rates.without, 1 - rates.with_culprit),
+        }
+        self.runs: dict[str, dict[Outcome, int]] = {}
+        self._troubles: dict[str, dict[Trouble, int]] = {}
+        self._untestable = np.zeros(len(history), dtype=np.bool_)
+        self._labels: NDArray[np.int64] | None = None
+
+    # Learning
+
+    def observe(self, commit: str, outcome: Outcome, trouble: Trouble | None = None) -> None:
+        """Take in one run of COMMIT's kernel; an untestable one says what the TROUBLE was."""
+        number = self.history.number[commit]
+        counts = self.runs.setdefault(commit, dict.fromkeys(Outcome, 0))
+        counts[outcome] += 1
+        if outcome is Outcome.UNTESTABLE:
+            trouble = trouble or Trouble.INFRASTRUCTURE
+            troubles = self._troubles.setdefault(commit, {})
+            troubles[trouble] = troubles.get(trouble, 0) + 1
+            if troubles[trouble] >= trouble.attempts and not self._untestable[number]:
+                self._untestable[number] = True
+                self._labels = None
+            return
+        without, inherited = self._chance[outcome]
+        self._weigh(np.where(self.history.inherits[number][:, None], inherited[None, :], without[None, :]))
+
+    def observe_bad_end(self) -> None:
+        """Take in that a kernel with all commits was seen bad once: that says something about the rate only."""
+        self._weigh(self._chance[Outcome.BAD][1][None, :])
+
+    def learn_alike(self, one: str, other: str | None) -> None:
+        """Take in that two commits make the same kernel, OTHER None being the good end.
+
+        Whatever lies between them is not the culprit, and a run of one is a run of the other.
+        """
+        inherits = self.history.inherits
+        base = inherits[self.history.number[other]] if other is not None else np.zeros(len(self.history), np.bool_)
+        between = inherits[self.history.number[one]] != base
+        self._weigh(np.where(between, 0.0, 1.0)[:, None])
+
+    def _weigh(self, chance: NDArray[np.float64]) -> None:
+        belief = self._belief * chance
+        total = belief.sum()
+        if total <= 0:
+            raise ContradictionError("no commit explains what was observed: is the good end good, and the bad end bad?")
+        self._belief = belief / total
+
+    # What is known
+
+    @property
+    def posterior(self) -> dict[str, float]:
+        """The probability of each commit, parents before children."""
+        return dict(zip(self.history.commits, self._belief.sum(axis=1).tolist(), strict=True))
+
+    @property
+    def untestable(self) -> tuple[str, ...]:
+        """The commits that are not tried again, parents before children."""
+        return tuple(self.history.commits[number] for number in np.flatnonzero(self._untestable))
+
+    @property
+    def stretches(self) -> list[tuple[str, ...]]:
+        """The untestable commits in runs of neighbours."""
+        found: list[list[str]] = []
+        for commit in self.untestable:
+            parents = self.history.parents[commit]
+            if found and found[-1][-1] in parents:
+                found[-1].append(commit)
+            else:
+                found.append([commit])
+        return [tuple(stretch) for stretch in found]
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether all that was seen agrees with a failure that always happens."""
+        return bool(self._belief[:, 0].sum() > 0)
+
+    @property
+    def failure_rate(self) -> float:
+        """The expected share of bad runs where the culprit is in."""
+        return float(self._belief.sum(axis=0) @ self._rates.with_culprit)
+
+    def bits(self) -> float:
+        """Return what is still unknown about the culprit, in bits."""
+        return float(-_plogp(self._belief.sum(axis=1)).sum())
+
+    def chance_of_goods(self, runs: int) -> float:
+        """Return the chance that RUNS runs with the culprit are all good, with what is known of the rate."""
+        return float(self._belief.sum(axis=0) @ (1 - self._rates.with_culprit) ** runs)
+
+    def chance_of_bads(self, runs: int) -> float:
+        """Return the chance that RUNS runs without the culprit are all bad."""
+        return float(self._belief.sum(axis=0) @ self._rates.without**runs)
+
+    def conclude(self) -> Conclusion:
+        """Return what is most probable now; commits that are impossible by themselves are left out."""
+        marginal, labels = self._belief.sum(axis=1), self._alike()
+        sums = np.bincount(labels, marginal)
+        best = int(sums.argmax())
+        commits = tuple(self.history.commits[number] for number in np.flatnonzero((labels == best) & (marginal > 0)))
+        return Conclusion(commits, _claim(float(sums[best])))
+
+    def is_decided(self, confidence: float) -> bool:
+        """Tell whether commits that nothing testable tells apart are the culprit with CONFIDENCE."""
+        return self.conclude().probability >= confidence
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether a failure that always happens has one such group left, as far as is known."""
+        return int(np.count_nonzero(np.bincount(self._alike(), self._belief[:, 0]))) == 1
+
+    def group_sizes(self) -> list[int]:
+        """Return the sizes of the groups of commits that nothing testable tells apart."""
+        return [int(size) for size in np.bincount(self._alike())]
+
+    def _alike(self) -> NDArray[np.int64]:
+        """Return for each commit the number of its group."""
+        if self._labels is None:
+            tested = ~self._untestable | self._seen()
+            columns = np.packbits(self.history.inherits[tested], axis=0).T
+            groups: dict[bytes, int] = {}
+            self._labels = np.array([groups.setdefault(column.tobytes(), len(groups)) for column in columns])
+        return self._labels
+
+    def _seen(self) -> NDArray[np.bool_]:
+        """Return which commits could be tested at least once."""
+        return self.history.among(
+            commit for commit, counts in self.runs.items() if counts[Outcome.GOOD] or counts[Outcome.BAD]
+        )
+
+    # What comes next
+
+    def choose(self, seconds: Sequence[float], count: int = 1, pending: Iterable[str] = ()) -> list[Proposal]:
+        """Return up to COUNT experiments that together, and with those PENDING, tell most for their price.
+
+        SECONDS is what a run of each commit costs now.  As long as every observation agrees with a failure that always
+        happens, and that leaves more than one commit, only this case is looked at: it then takes no more experiments
+        than git bisect.  An empty list means that no experiment tells anything.
+        """
+        table = self._belief
+        certain = np.zeros_like(table)
+        certain[:, 0] = table[:, 0]
+        under_way = list(pending)
+        for looked_at in (certain, table):
+            if (total := looked_at.sum()) > 0:
+                found = self._choose(looked_at / total, np.asarray(seconds, dtype=np.float64), count, under_way)
+                if found:
+                    return found
+        return []
+
+    def _choose(self, table: NDArray[np.float64], seconds: Vector, count: int, pending: list[str]) -> list[Proposal]:
+        inherits, number = self.history.inherits, self.history.number
+        outcomes = [table]
+        for commit in pending[:MOST_AT_ONCE]:
+            outcomes = self._split(outcomes, inherits[number[commit]])
+        testable = self._testability()
+        known = self._told(outcomes)
+        proposals: list[Proposal] = []
+        for _ in range(min(count, MOST_AT_ONCE - min(len(pending), MOST_AT_ONCE))):
+            bits, bad = self._gains(outcomes)
+            bits = bits - known
+            score = np.where(self._untestable, 0.0, bits * testable / seconds)
+            best = int(score.argmax())
+            if bits[best] <= _NOTHING or score[best] <= 0:
+                break
+            proposals.append(
+                Proposal(
+                    self.history.commits[best],
+                    float(bits[best]),
+                    float(seconds[best]),
+                    float(bad[best]),
+                    float(testable[best]),
+                )
+            )
+            outcomes = self._split(outcomes, inherits[best])
+            known += float(bits[best])
+        return proposals
+
+    def _split(self, outcomes: list[NDArray[np.float64]], inherits: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+        chance = np.where(inherits[:, None], self._rates.with_culprit[None, :], self._rates.without[None, :])
+        return [part for table in outcomes for part in (table * chance, table * (1 - chance))]
+
+    @staticmethod
+    def _told(outcomes: list[NDArray[np.float64]]) -> float:
+        """Return the bits that the joint OUTCOMES tell about the culprit."""
+        by_culprit = np.array([table.sum(axis=1) for table in outcomes])
+        prior = by_culprit.sum(axis=0)
+        return float(-_plogp(by_culprit.sum(axis=1)).sum() + _plogp(by_culprit).sum() - _plogp(prior).sum())
+
+    def _gains(self, outcomes: list[NDArray[np.float64]]) -> tuple[Vector, Vector]:
+        """Return for each commit what OUTCOMES and a run of it tell about the culprit, and the chance of its being bad.
+
+        The run's outcome depends on the culprit only by whether it is inherited: each sum over culprits is a product
+        with the history's matrix.
+        """
+        weights = self.history.weights
+        size = len(self.history)
+        entropy, rest, bad = np.zeros(size), np.zeros(size), np.zeros(size)
+        prior = np.zeros(size)
+        for table in outcomes:
+            mass = table.sum(axis=1)
+            prior += mass
+            inherited, without = table @ self._rates.with_culprit, table @ self._rates.without
+            chance = without.sum() + weights @ (inherited - without)
+            np.clip(chance, 0.0, mass.sum(), out=chance)
+            bad += chance
+            entropy -= _plogp(chance) + _plogp(mass.sum() - chance)
+            by_inherited = _plogp(inherited) + _plogp(np.maximum(mass - inherited, 0))
+            by_without = _plogp(without) + _plogp(np.maximum(mass - without, 0))
+            rest += by_without.sum() + weights @ (by_inherited - by_without)
+        return entropy + rest - _plogp(prior).sum(), bad
+
+    def _testability(self) -> Vector:
+        """Return the chance that each commit can be tested: what lies next to an untestable stretch is likely in it."""
+        size = len(self.history)
+        chance = np.ones(size)
+        if not self._untestable.any():
+            return chance
+        seen = self._seen()
+        known, places = np.flatnonzero(seen), np.arange(size)
+        for first, last in self._gaps(seen):
+            width = max(_SHORTEST_STRETCH, float(last - first + 1))
+            # Not beyond the next commit that could be tested: there the stretch has ended.
+            low, high = known[known < first].max(initial=-1), known[known > last].min(initial=size)
+            reach = (places > low) & (places < high) & ~seen
+            distance = np.where(places < first, first - places, np.maximum(places - last, 0)).astype(np.float64)
+            chance = np.where(reach, np.minimum(chance, distance / (distance + width)), chance)
+        return np.maximum(chance, _LEAST_TESTABLE)
+
+    def _gaps(self, seen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Return first and last of the untestable commits between which none could be tested."""
+        gaps: list[tuple[int, int]] = []
+        for number in np.flatnonzero(self._untestable).tolist():
+            if gaps and not seen[gaps[-1][1] : number].any():
+                gaps[-1] = (gaps[-1][0], number)
+            else:
+                gaps.append((number, number))
+        return gaps
+
+
+def _claim(probability: float) -> float:
+    return max(0.0, 1 - _MODEL_DOUBT * (1 - min(1.0, probability)))
+
+
+def _plogp(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Return p log2 p, which is 0 for 0."""
+    array = np.asarray(values, dtype=np.float64)
+    return array * np.log2(np.where(array > 0, array, 1.0))
+
+
+def channel_capacity(rate: float) -> float:
+    """Return the bits per run, at most, where a run shows a failure that is there with probability RATE.
+
+    That is the capacity of the Z channel: failures are seen or missed, never made up.
+    """
+    if rate >= 1:
+        return 1.0
+    missed = 1 - rate
+    return math.log2(1 + rate * missed ** (missed / rate))

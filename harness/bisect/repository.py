@@ -1,0 +1,197 @@
+"""The git side: which commits are in question, what they contain, and what undoing one would give."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.bisect.history import History
+from harness.errors import HarnessError, UsageError
+from harness.kernels.source import GitError, SourceStore, SourceTree
+from harness.store import Store
+
+_PARAM_H = "sys/sys/param.h"
+_FILES_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit as people know it."""
+
+    hash: str
+    author: str
+    date: str
+    subject: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The commits in question: HISTORY, and the pairs that make the same kernel (None stands for the good end)."""
+
+    good: tuple[str, ...]
+    bad: str
+    history: History
+    alike: tuple[tuple[str, str | None], ...]
+
+
+class Repository:
+    """The user's git repository at FOLDER; it is only read.
+
+    PATHS limit the commits in question, as in git bisect; NEEDS are the paths that a kernel is built from: commits that
+    leave these alone make the same kernel, and only these are given to the builder.  Without NEEDS that is everything.
+    """
+
+    def __init__(self, folder: Path, store: Store, paths: Sequence[str] = (), needs: Sequence[str] = ()) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no git repository")
+        self.folder = folder
+        self.paths = tuple(paths)
+        self.needs = tuple(needs)
+        self._sources = SourceStore(store)
+        try:
+            self._objects = (folder / self._git("rev-parse", "--git-path", "objects").strip()).resolve()
+        except GitError as error:
+            first = error.said.strip().partition("\n")[0]
+            raise UsageError(f"{folder} is no git repository: {first}") from None
+
+    def _git(self, *arguments: str, given: str | None = None) -> str:
+        # Which repositories may be read is the user's setting: git's own environment applies.
+        argv = ["git", "-C", str(self.folder), "-c", "core.quotePath=false", *arguments]
+        try:
+            done = subprocess.run(argv, capture_output=True, check=False, input=given.encode() if given else None)
+        except FileNotFoundError:
+            raise HarnessError("git is not installed: dfly-harness doctor --fix installs it") from None
+        if done.returncode != 0:
+            raise GitError(arguments[0], done.stderr.decode(errors="replace"))
+        return done.stdout.decode(errors="replace")
+
+    def resolve(self, revision: str) -> str:
+        """Return the hash of the commit REVISION; raises UsageError when there is none."""
+        try:
+            return self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
+        except GitError:
+            raise UsageError(f"{self.folder} has no revision {revision!r}") from None
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Tell whether OLD is NEW or an ancestor of it."""
+        try:
+            self._git("merge-base", "--is-ancestor", old, new)
+        except GitError as error:
+            if error.said.strip():
+                raise
+            return False
+        return True
+
+    def range(self, good: Iterable[str], bad: str) -> Range:
+        """Return the commits that are in BAD and in none of GOOD; raises UsageError when there are none."""
+        goods, end = tuple(self.resolve(each) for each in good), self.resolve(bad)
+        for each in goods:
+            if not self.is_ancestor(each, end):
+                raise UsageError(
+                    f"{each[:12]} (good) is no ancestor of {end[:12]} (bad): bisecting needs a line between them"
+                )
+        listed = self._git(
+            "rev-list", "--topo-order", "--reverse", "--parents", end, "--not", *goods, "--", *self.paths
+        ).splitlines()
+        if not listed:
+            of = f" that touches {', '.join(self.paths)}" if self.paths else ""
+            raise UsageError(f"there is no commit{of} between {goods[0][:12]} and {end[:12]}")
+        parents = {words[0]: words[1:] for words in (line.split() for line in listed)}
+        history = History(list(parents), parents)
+        return Range(goods, end, history, self._alike(history, goods) if self.needs else ())
+
+    def _alike(self, history: History, good: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
+        """Return the pairs of commit and parent in which nothing differs that a kernel is built from."""
+        wanted = [*history.commits, *good]
+        digests = self._digests(wanted)
+        found: list[tuple[str, str | None]] = []
+        for commit in history.commits:
+            near = history.parents[commit]
+            if len(near) == 1 and digests[near[0]] == digests[commit]:
+                found.append((commit, near[0]))
+            elif not near and any(digests[each] == digests[commit] for each in good):
+                found.append((commit, None))
+        return tuple(found)
+
+    def _digests(self, commits: Sequence[str]) -> dict[str, str]:
+        """Return for each commit a digest of what a kernel is built from."""
+        asked = "".join(f"{commit}:{path}\n" for commit in commits for path in self.needs)
+        answers = iter(self._git("cat-file", "--batch-check=%(objectname)", given=asked).splitlines())
+        return {
+            commit: hashlib.sha256(
+                # A path that is missing is answered with its own name.
+                "\n".join(a if len(a := next(answers)) in {40, 64} else "-" for _ in self.needs).encode()
+            ).hexdigest()
+            for commit in commits
+        }
+
+    # Contents
+
+    def tree(self, commit: str) -> SourceTree:
+        """Return what the kernel of COMMIT is built from."""
+        return self._source(self._git("rev-parse", "--verify", f"{commit}^{{tree}}").strip(), commit)
+
+    def _source(self, tree: str, commit: str, what: str = "") -> SourceTree:
+        origin = f"{self.folder.resolve()} at {commit[:12]}{what}"
+        objects = (self._objects,)
+        if self.needs:
+            with self._sources.store.scratch("index") as folder:
+                index = folder / "index"
+                for path in self.needs:
+                    entry = self._sources.git("ls-tree", "-z", tree, "--", path, objects=objects).decode()
+                    if not entry:
+                        continue
+                    about, name = entry.rstrip("\0").split("\t", 1)
+                    mode, kind, digest = about.split()
+                    if kind == "tree":
+                        self._sources.git("read-tree", f"--prefix={name}/", digest, index=index, objects=objects)
+                    else:
+                        given = f"{mode},{digest},{name}"
+                        self._sources.git("update-index", "--add", "--cacheinfo", given, index=index, objects=objects)
+                tree = self._sources.git("write-tree", "--missing-ok", index=index, objects=objects).decode().strip()
+        return SourceTree(self._sources, tree, origin, objects=objects)
+
+    def reverted(self, culprit: str, tip: str) -> SourceTree | None:
+        """Return TIP without what CULPRIT changed, or None where that does not revert cleanly.
+
+        As `git revert` does it, in the store's own repository: nothing of the user's is touched.
+        """
+        parents = self._git("rev-list", "--parents", "-1", culprit).split()[1:]
+        if len(parents) != 1:
+            return None  # undoing a merge needs to know which side to keep
+        git, objects = self._sources.git, (self._objects,)
+        with self._sources.store.scratch("revert") as folder:
+            index = folder / "index"
+            tree = self._git("rev-parse", "--verify", f"{tip}^{{tree}}").strip()
+            try:
+                patch = git("diff-tree", "-p", "--binary", "--full-index", culprit, parents[0], objects=objects)
+                git("read-tree", tree, index=index, objects=objects)
+                git(
+                    "apply", "--3way", "--cached", "--whitespace=nowarn", "-", index=index, objects=objects, given=patch
+                )
+                undone = git("write-tree", "--missing-ok", index=index, objects=objects).decode().strip()
+            except GitError:
+                return None
+        return self._source(undone, tip, f" without {culprit[:12]}")
+
+    def osreldate(self, commit: str) -> int:
+        """Return __DragonFly_version of COMMIT, 0 where it has none."""
+        try:
+            text = self._git("cat-file", "blob", f"{commit}:{_PARAM_H}")
+        except GitError:
+            return 0
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) >= 3 and words[:2] == ["#define", "__DragonFly_version"]:
+                return int(words[2]) if words[2].isdigit() else 0
+        return 0
+
+    def about(self, commit: str) -> Commit:
+        """Return author, date, subject and files of COMMIT."""
+        author, date, subject = self._git("show", "-s", "--format=%an%x00%as%x00%s", commit).rstrip("\n").split("\0")
+        names = self._git("diff-tree", "-r", "--root", "--no-commit-id", "--name-only", "-m", "--first-parent", commit)
+        return Commit(commit, author, date, subject, tuple(dict.fromkeys(names.splitlines()))[:_FILES_SHOWN])
