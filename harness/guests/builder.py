@@ -22,7 +22,7 @@ from harness.guests.guest import Guest, MachineSize
 from harness.guests.ssh import Completed
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, pack_modules
-from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, first_error
+from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, require_room, source_error
 from harness.kernels.source import GitError
 from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
 from harness.machine.qemu import qemu_img
@@ -161,13 +161,15 @@ class BuildDriver:
             job.progress("building what has changed")
             if self._run_make(job, "quickkernel") == 0:
                 return
-            if first_error(job.log.read_text(errors="replace")) is not None:
+            require_room(job.log)
+            if source_error(job.log.read_text(errors="replace")) is not None:
                 raise FailedBuild(1, "quickkernel failed")
         # Without a compiler's word against the sources it may be the object tree that is at fault.
         job.progress("building the kernel from scratch")
         self._must(f"rm -f {complete}", "prepare the build")
         status = self._run_make(job, "nativekernel")
         if status != 0:
+            require_room(job.log)
             raise FailedBuild(status, f"nativekernel ended with status {status}")
         self._must(f"touch {complete}", "finish the build")
 

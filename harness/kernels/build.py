@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -30,17 +31,30 @@ _FORMAT = 1
 
 Progress = Callable[[str], None]
 
-# What compilers, linkers and make(1) say first when they give up.
-_ERRORS = tuple(
+# What compilers, linkers and config(8) say of sources that are wrong.
+_SOURCE_ERRORS = tuple(
     re.compile(pattern)
     for pattern in (
         r"^\S+?:\d+(?::\d+)?: (?:fatal )?error: .+",
         r"^\S+?:\d+(?::\d+)?: .*(?:undeclared|undefined|No such file).*",
         r"^.*: undefined reference to .+",
         r"^(?:\S*/)?(?:ld|collect2|cc1|as)\b\S*: .+",
-        r"^(?:config|make|bmake|gmake)(?:\[\d+\])?: (?!\"|Entering|Leaving|stopped).+",
-        r"^\S.*: (?:not found|No such file or directory|No space left on device)$",
+        r"^config(?:\[\d+\])?: .+",
     )
+)
+# What make(1) and shells say when they give up, which may be the fault of objects that are out of date.
+_OTHER_ERRORS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"^(?:make|bmake|gmake)(?:\[\d+\])?: (?!\"|Entering|Leaving|stopped).+",
+        r"^\S.*: (?:not found|No such file or directory)$",
+    )
+)
+# make(1) about a command that failed: what that said itself is the line before.
+_GAVE_UP = re.compile(r"^\*\*\* (?:\[[^]]+\] )?(?:Error code|Signal) \d+.*")
+# That a disk is full, or takes nothing any more, says nothing about the sources.
+_NO_ROOM = re.compile(
+    r"^.*(?:No space left on device|[Ff]ile ?system (?:is )?full|Input/output error).*$", re.MULTILINE
 )
 
 
@@ -133,14 +147,35 @@ class Builder(Protocol):
         """Build; raises FailedBuild when the sources are at fault, HarnessError when anything else is."""
 
 
-def first_error(log: str) -> str | None:
-    """Return the line of a build log that says what went wrong first, or None."""
+def _first_match(log: str, patterns: tuple[re.Pattern[str], ...]) -> str | None:
     for line in log.splitlines():
         # A test for a compiler's feature may fail on purpose; an error that make(1) ignored is none.
-        if any(pattern.match(line) for pattern in _ERRORS) and "(ignored)" not in line:
+        if any(pattern.match(line) for pattern in patterns) and "(ignored)" not in line:
             # Where the scratch copy was does not matter; the path below the top of the sources does.
             return re.sub(r"^\S*?/(?=sys/)", "", line.strip())
     return None
+
+
+def source_error(log: str) -> str | None:
+    """Return the first line of a build log in which a compiler, linker or config(8) blames the sources, or None."""
+    return _first_match(log, _SOURCE_ERRORS)
+
+
+def first_error(log: str) -> str | None:
+    """Return the line of a build log that says what went wrong first, or None."""
+    if (found := _first_match(log, (*_SOURCE_ERRORS, *_OTHER_ERRORS))) is not None:
+        return found
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for said, line in pairwise(lines):
+        if _GAVE_UP.match(line) and "(ignored)" not in line:
+            return f"{said} ({line})"
+    return None
+
+
+def require_room(log: Path) -> None:
+    """Raise HarnessError when LOG, of a build that failed, tells of a full or failing disk: that is no fault of it."""
+    if (found := _NO_ROOM.search(log.read_text(errors="replace"))) is not None:
+        raise HarnessError(f"the build could not write its files: {found[0].strip()}")
 
 
 def _last_line(log: str) -> str:
@@ -182,6 +217,7 @@ class CommandBuilder:
         job.progress("building")
         status = self._run(command, job)
         if status != 0:
+            require_room(job.log)
             raise FailedBuild(status, f"the build command ended with status {status}")
         if not output.is_file():
             raise FailedBuild(0, "the build command ended with status 0 and made no {output}")

@@ -29,7 +29,9 @@ case "$*" in *nativekernel*) kind=nativekernel;; *quickkernel*) kind=quickkernel
 for word; do case $word in KERNCONF=*) config=${{word#KERNCONF=}};; esac; done
 objects=$MAKEOBJDIRPREFIX$PWD/sys/$config
 if test $kind = nativekernel; then rm -rf $objects; mkdir -p $objects; else test -d $objects || exit 9; fi
-test -f {log}.stale -a $kind = quickkernel && exit 4
+if test -f {log}.stale -a $kind = quickkernel; then
+    echo "make: don't know how to make /build/src/sys/sys/gone.h. Stop"; exit 2
+fi
 find sys -name '*.c' -newer $objects/kernel.stripped >> {log} 2>/dev/null
 gcc -c -o /dev/null {kern_proc} || exit 2
 case "$*" in *NO_MODULES*) ;; *) mkdir -p $objects/m/zlib; echo ko > $objects/m/zlib/zlib.ko;; esac
@@ -178,6 +180,38 @@ def test_an_incremental_failure_without_a_reason_is_tried_from_scratch(
     shell.log.with_suffix(".log.stale").touch()
     build_kernel(store, patched(store, tree, DELAY_3), builder)
     assert shell.targets == ["nativekernel", "quickkernel", "nativekernel"]
+
+
+def test_a_full_builder_disk_is_no_fault_of_the_sources(store: Store, tree: Path, shell: LocalShell) -> None:
+    make = shell.folder / "bin/make"
+    working = make.read_text()
+    make.write_text("#!/bin/sh\necho 'cc1: error: writing a.o: No space left on device'\nexit 1\n")
+    builder = DrivenBuilder(shell)
+    with pytest.raises(HarnessError, match=r"could not write its files: cc1: .*No space left on device") as told:
+        build_kernel(store, open_source(store, tree), builder)
+    assert not isinstance(told.value, BuildFailedError)
+    assert store.all(Build) == []
+    make.write_text(working)
+    build_kernel(store, open_source(store, tree), builder)  # without --retry
+
+
+def test_a_guest_that_goes_away_in_mid_build_leaves_nothing_behind(store: Store, tree: Path, shell: LocalShell) -> None:
+    builder = DrivenBuilder(shell)
+    build_kernel(store, open_source(store, tree), builder)
+    run = shell.run
+    calls: list[str] = []
+
+    def lost(command: str, *, deadline: float = 60.0) -> Completed:
+        calls.append(command)
+        if "quickkernel" in command:
+            raise GuestLostError("the guest's kernel panicked: panic: out of mbufs")
+        return run(command, deadline=deadline)
+
+    shell.run = lost  # type: ignore[method-assign]
+    with pytest.raises(GuestLostError, match="out of mbufs"):
+        build_kernel(store, patched(store, tree, DELAY_3), builder)
+    assert len(store.all(Build)) == 1
+    assert "quickkernel" in calls[-1]  # nobody waits for a disk that is given up
 
 
 def test_an_interrupted_transfer_begins_anew(store: Store, tree: Path, shell: LocalShell) -> None:

@@ -460,6 +460,9 @@ class TestBuilding:
          "kern_proc.c:(.text+0x5): undefined reference to `g'"),
         ("make: don't know how to make nativekernel. Stop\n", "make: don't know how to make nativekernel. Stop"),
         ("make[2]: Entering directory x\nconfig: unknown option FOO\n", "config: unknown option FOO"),
+        ("--- a.no ---\ncollect: nothing to do\n*** [a.no] Error code 97\n\nmake[1]: stopped in /obj\n.CURDIR='/obj'\n",
+         "collect: nothing to do (*** [a.no] Error code 97)"),
+        ("rm: x: no\n*** Error code 1 (ignored)\n", None),
         ("warning: error handling\na.c:1: warning: unused\n", None),
     ],
 )  # fmt: skip
