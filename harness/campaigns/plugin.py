@@ -73,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="time-warped lane, where waiting is free: for tests of time (auto, where it works), all, or no tests",
     )
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
+    group.addoption("--any-era", action="store_true", help="also run what the target's era did not promise yet")
     group.addoption("--learn-control", action="store_true", help="write the list of what the control guest fails")
     group.addoption("--json", type=Path, metavar="FILE", help="write the run's record to FILE")
     add_options(group)
@@ -220,13 +221,14 @@ class Campaign:
         on_oracle = self.variant is not None
         osreldate = self.osreldate
         defects = self._config.getoption("--defects")
+        any_era = self._config.getoption("--any-era")
         for item in items:
             if on_oracle and item.get_closest_marker("needs_kernel"):
                 item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
             if item.get_closest_marker("defect") and not defects:
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
             era = item.get_closest_marker("eras")
-            if era is not None and osreldate and not in_era(osreldate, era.kwargs):
+            if era is not None and osreldate and not any_era and not in_era(osreldate, era.kwargs):
                 reason = era.kwargs.get("reason", "")
                 item.add_marker(pytest.mark.skip(reason=f"not applicable to {osreldate}: {reason or era.kwargs}"))
         items.sort(key=_waiting, reverse=True)
