@@ -200,7 +200,12 @@ class BuildDriver:
         if not name:
             raise FailedBuild(0, f"make ended with status 0, and there is no kernel in {objects}")
         kernel.write_bytes(self._shell.download(f"{objects}/{name}"))
-        return Built(kernel, modules=self._fetch_modules(objects, job.folder) if self._modules else None)
+        debug: Path | None = None
+        if name != "kernel.debug" and self._shell.run(f"test -f {objects}/kernel.debug").status == 0:
+            job.progress("fetching its debug information")
+            debug = job.folder / "kernel.debug"
+            debug.write_bytes(self._shell.download(f"{objects}/kernel.debug"))
+        return Built(kernel, debug, self._fetch_modules(objects, job.folder) if self._modules else None)
 
     def _fetch_modules(self, objects: str, folder: Path) -> Path | None:
         packed = f"{self._root}/modules.tar"

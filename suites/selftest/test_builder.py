@@ -36,6 +36,7 @@ find sys -name '*.c' -newer $objects/kernel.stripped >> {log} 2>/dev/null
 gcc -c -o /dev/null {kern_proc} || exit 2
 case "$*" in *NO_MODULES*) ;; *) mkdir -p $objects/m/zlib; echo ko > $objects/m/zlib/zlib.ko;; esac
 cp {kernel} $objects/kernel.stripped
+test -f {log}.debug && cp {kernel} $objects/kernel.debug || true
 """
 _TOOLS = {
     "newfs": 'echo "newfs $*" >> {log}; touch {device}',
@@ -232,6 +233,14 @@ def test_an_interrupted_transfer_begins_anew(store: Store, tree: Path, shell: Lo
     build_kernel(store, patched(store, tree, DELAY_3), builder)
     assert shell.targets == ["nativekernel", "nativekernel"]
     assert not (shell.disk / "src/sys/kern/left over.c").exists()
+
+
+def test_debug_information_is_fetched_where_the_configuration_asks_for_it(
+    store: Store, tree: Path, shell: LocalShell
+) -> None:
+    assert build_kernel(store, open_source(store, tree), DrivenBuilder(shell)).debug is None
+    shell.log.with_suffix(".log.debug").touch()
+    assert build_kernel(store, patched(store, tree, DELAY_3), DrivenBuilder(shell)).debug is not None
 
 
 def test_modules_are_built_when_asked_for(store: Store, tree: Path, shell: LocalShell) -> None:
