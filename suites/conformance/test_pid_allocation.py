@@ -402,7 +402,7 @@ def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> No
         assert in_use.isdisjoint(born(init, 600))
 
 
-@kern_proc("pfind", "pgfind", "zpfind", "proc_makepid")
+@kern_proc("pfind", "pgfind", "zpfind", "proc_makepid", "phold", "prele")
 def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
     allow_many(init)
@@ -417,6 +417,18 @@ def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator:
     eventually(lambda: all_zombies(init, living), "all of them to be zombies")
     for found in [init.start.kill(pid, 0) for pid in living]:
         found.result()
+
+
+@kern_proc("pfindn", "enterpgrp", "pgrel")
+def test_children_of_every_hash_chain_are_given_groups_of_their_own(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """The founder of a group is looked up once more by its pid (kern_proc.c: enterpgrp, pfindn)."""
+    allow_many(init)
+    children = allocator.one_in_each_chain(init)
+    for moved in [init.start.setpgid(pid, pid) for pid in children]:
+        moved.result()
+    assert [init.sysctl.kern_proc_all()[pid].pgid for pid in (children[0], children[-1])] == [children[0], children[-1]]
 
 
 def all_lead_sessions(observer: Process, pids: list[int]) -> bool:

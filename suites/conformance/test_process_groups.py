@@ -31,6 +31,7 @@ from ._help import (
     logged,
     random_pids,
     row,
+    stop,
 )
 from ._kernel import CHAINS, PidAllocator
 
@@ -69,6 +70,15 @@ def test_a_parent_gives_its_child_a_group_of_its_own(init: Process) -> None:
     child = init.fork()
     init.setpgid(child.pid, 0)
     assert (child.getpgrp(), init.getpgid(child.pid), init.getpgrp()) == (child.pid, child.pid, init.pid)
+
+
+@pytest.mark.kern_proc("enterpgrp", "pfindn")
+def test_a_parent_gives_a_stopped_child_a_group_of_its_own(init: Process) -> None:
+    """It is found, stopped or not (kern_proc.c: enterpgrp, pfindn)."""
+    child = init.fork()
+    stop(init, child)
+    init.setpgid(child.pid, 0)
+    assert (init.getpgid(child.pid), init.sysctl.kern_proc_pgrp(child.pid).pids) == (child.pid, [child.pid])
 
 
 @pytest.mark.kern_proc("enterpgrp", "pgfind")

@@ -17,6 +17,7 @@ from ._children import allow_many, parked, zombies
 from ._help import NO_SUCH_ID, SOMEBODY, bury, eventually
 from ._kernel import PidAllocator
 from ._memory import OwnMemory
+from ._sysctl import setting
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
@@ -337,6 +338,24 @@ def test_execve_leaves_one_thread(init: RemoteProcess) -> None:
     child.reexec()
     (row,) = init.sysctl.kern_proc_pid(child.pid, lwp=True)
     assert (row.nthreads, row.lwp.tid) == (1, child.gettid())
+
+
+@kern_proc("lwpuserret")
+def test_a_process_that_opens_a_file_too_many_frees_others_on_its_way_out_of_the_kernel(init: RemoteProcess) -> None:
+    """As many at once as it is told to; the system's own thread takes five a second (vfs_lock.c: allocvnode_gc)."""
+    folder = f"/tmp/vnodes-{init.pid}"  # noqa: S108  (in the guest)
+    init.mkdir(folder)
+    files = [f"{folder}/{number}" for number in range(120)]
+    for file in files:
+        init.close(init.open(file, os.O_CREAT | os.O_WRONLY))
+    before = init.sysctl.get_int("debug.numvnodes")
+    with setting(init, "debug.batchfreevnodes", 100), setting(init, "kern.maxvnodes", before // 2):
+        init.close(init.open(f"{folder}/last", os.O_CREAT | os.O_WRONLY))
+        after = init.sysctl.get_int("debug.numvnodes")
+    for file in [*files, f"{folder}/last"]:
+        init.unlink(file)
+    init.rmdir(folder)
+    assert after < before - 50
 
 
 AXSIG = 0x10  # sys/acct.h: killed by a signal

@@ -836,6 +836,7 @@ def _outcome(result: Callable[[], WaitResult]) -> int | str:
         return error.name
 
 
+@pytest.mark.usefixtures("several_reapers")
 @pytest.mark.kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_of_two_threads_that_wait_for_one_child_one_gets_it(init: RemoteProcess) -> None:
@@ -849,6 +850,7 @@ def test_of_two_threads_that_wait_for_one_child_one_gets_it(init: RemoteProcess)
         assert sorted(map(str, (_outcome(one.result) for one in pending))) == sorted([str(child.pid), "ECHILD"])
 
 
+@pytest.mark.usefixtures("several_reapers")
 @pytest.mark.kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_threads_that_wait_for_anybody_share_the_children(init: RemoteProcess) -> None:
