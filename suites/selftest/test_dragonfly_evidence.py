@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from harness.config import share
 from harness.errors import DeadlineError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize
@@ -93,6 +98,22 @@ def test_a_kernel_that_goes_round_in_circles_hangs_and_is_found_at_the_place(ses
         guest.probe(3)
     assert caught.value.report.frames[0].function == "syscall2"
     assert "still ticks" in str(caught.value)
+    answers = dict(caught.value.report.sections)  # a break on its console enters the debugger, after a resume, too
+    assert "curthread" in answers["ps"]
+    assert "pgid 1," in answers["show pgrpdump"]
+
+
+def test_a_kernel_that_takes_no_interrupts_has_a_clock_that_stands_still(target: DragonFlyTarget) -> None:
+    with Session.resume(Warmth(target, Store(), MachineSize())) as session:
+        patch(session, "sys_getpgid", b"\xfa\xeb\xfe")  # cli; jump to itself
+        process = session.hub.spawn()
+        session.hub.deadline = 1
+        with pytest.raises((DeadlineError, GuestHangError)):
+            process.getpgid(0)
+        with pytest.raises(GuestHangError, match="clock stands still") as caught:
+            session.guest.probe(2)
+    assert caught.value.fingerprint.startswith("sys_getpgid<")
+    assert "does not react to a break" in dict(caught.value.report.sections)["DDB"]
 
 
 def test_the_process_table_is_sound_and_damage_is_seen(session: Session) -> None:
@@ -113,3 +134,40 @@ def test_the_process_table_is_sound_and_damage_is_seen(session: Session) -> None
     assert box.violations() == [f"process {child.pid} (executor) is held 1 times by nobody (p_lock)"]
     box.write(hold, struct.pack("<i", 0))
     assert box.violations() == []
+
+
+STRANGERS = """
+import pytest
+from errno import ESRCH
+from harness.processes import fails
+
+def refuse(init):
+    one, other = init.fork(), init.fork()
+    with fails(ESRCH):
+        one.setpgid(other.pid, 0)
+
+@pytest.mark.leaves_unsound(r"^process 0 .swapper. is held", reason="the swapper is not released")
+def test_declared(init):
+    refuse(init)
+
+def test_innocent(init):
+    assert init.fork().pid > 0
+
+def test_undeclared(init):
+    refuse(init)
+"""
+
+
+def test_what_a_test_breaks_fails_it_unless_that_is_declared(target: DragonFlyTarget, tmp_path: Path) -> None:
+    if target.kernel is None or target.kernel.debug is None:
+        pytest.skip("the kernel's debug file is not in the store (kernel import --debug)")
+    (tmp_path / "test_inner.py").write_text(STRANGERS)
+    record = tmp_path / "record.json"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path), f"--rootdir={tmp_path}"]
+    argv += ["-p", "harness.campaigns.plugin", "--invariants", "--json", str(record)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=180)
+    results = json.loads(record.read_text())["results"]
+    assert [result["verdict"] for result in results] == ["passed", "passed", "failed"], done.stdout
+    assert "is held 1 times by nobody (p_lock): the swapper is not released" in results[0]["console"]
+    assert "process table unsound:\nprocess 0 (swapper) is held 2 times" in results[2]["reason"]
+    assert "known defect: 1 tests left the process table unsound: the swapper is not released" in done.stdout
