@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.bisect.history import History
 from harness.errors import HarnessError, UsageError
@@ -36,6 +35,10 @@ class Range:
     bad: str
     history: History
     alike: tuple[tuple[str, str | None], ...]
+
+
+def _entry(name: str, kind: str, digest: str) -> str:
+    return f"{'040000' if kind == 'tree' else '100644'} {kind} {digest}\t{name}"
 
 
 class Repository:
@@ -106,67 +109,91 @@ class Repository:
 
     def _alike(self, history: History, good: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
         """Return the pairs of commit and parent in which nothing differs that a kernel is built from."""
-        wanted = [*history.commits, *good]
-        digests = self._digests(wanted)
+        trees = self.trees([*history.commits, *good])
         found: list[tuple[str, str | None]] = []
         for commit in history.commits:
             near = history.parents[commit]
-            if len(near) == 1 and digests[near[0]] == digests[commit]:
+            if len(near) == 1 and trees[near[0]] == trees[commit]:
                 found.append((commit, near[0]))
-            elif not near and any(digests[each] == digests[commit] for each in good):
+            elif not near and any(trees[each] == trees[commit] for each in good):
                 found.append((commit, None))
         return tuple(found)
 
-    def _digests(self, commits: Sequence[str]) -> dict[str, str]:
-        """Return for each commit a digest of what a kernel is built from."""
-        asked = "".join(f"{commit}:{path}\n" for commit in commits for path in self.needs)
-        answers = iter(self._git("cat-file", "--batch-check=%(objectname)", given=asked).splitlines())
-        return {
-            commit: hashlib.sha256(
-                # A path that is missing is answered with its own name.
-                "\n".join(a if len(a := next(answers)) in {40, 64} else "-" for _ in self.needs).encode()
-            ).hexdigest()
-            for commit in commits
-        }
+    def parents(self, commit: str) -> tuple[str, ...]:
+        """Return the parents of COMMIT, as they are in the repository."""
+        return tuple(self._git("rev-list", "--parents", "-1", commit).split()[1:])
 
     # Contents
 
+    def trees(self, commits: Sequence[str]) -> dict[str, str]:
+        """Return for each commit the hash of the tree that its kernel is built from."""
+        return dict(zip(commits, self._reduced([f"{commit}^{{tree}}" for commit in commits]), strict=True))
+
     def tree(self, commit: str) -> SourceTree:
         """Return what the kernel of COMMIT is built from."""
-        return self._source(self._git("rev-parse", "--verify", f"{commit}^{{tree}}").strip(), commit)
+        return self.source(self.trees([commit])[commit], commit)
 
-    def _source(self, tree: str, commit: str, what: str = "") -> SourceTree:
+    def source(self, tree: str, commit: str, what: str = "") -> SourceTree:
+        """Return TREE, known from trees(), as sources of COMMIT."""
         origin = f"{self.folder.resolve()} at {commit[:12]}{what}"
-        objects = (self._objects,)
-        if self.needs:
-            with self._sources.store.scratch("index") as folder:
-                index = folder / "index"
-                for path in self.needs:
-                    entry = self._sources.git("ls-tree", "-z", tree, "--", path, objects=objects).decode()
-                    if not entry:
-                        continue
-                    about, name = entry.rstrip("\0").split("\t", 1)
-                    mode, kind, digest = about.split()
-                    if kind == "tree":
-                        self._sources.git("read-tree", f"--prefix={name}/", digest, index=index, objects=objects)
-                    else:
-                        given = f"{mode},{digest},{name}"
-                        self._sources.git("update-index", "--add", "--cacheinfo", given, index=index, objects=objects)
-                tree = self._sources.git("write-tree", "--missing-ok", index=index, objects=objects).decode().strip()
-        return SourceTree(self._sources, tree, origin, objects=objects)
+        return SourceTree(self._sources, tree, origin, objects=(self._objects,))
+
+    def _objects_named(self, names: Sequence[str]) -> list[tuple[str, str] | None]:
+        """Return kind and hash of each of the objects NAMES, None for one that is not there."""
+        given = "".join(f"{name}\n" for name in names).encode()
+        answers = self._sources.git("cat-file", "--batch-check=%(objecttype) %(objectname)", objects=(self._objects,),
+                                    given=given).decode(errors="replace").splitlines()  # fmt: skip
+        words = [answer.split() for answer in answers]
+        return [(each[0], each[1]) if each[0] in {"tree", "blob"} else None for each in words]
+
+    def _reduced(self, trees: Sequence[str]) -> list[str]:
+        """Return the hashes of TREES, each without what a kernel does not need."""
+        if not self.needs:
+            found = self._objects_named(trees)
+            if None in found:
+                raise HarnessError(f"{self.folder} lacks the tree of a commit (a shallow clone?)")
+            return [each[1] for each in found if each is not None]
+        places = [PurePosixPath(path) for path in self.needs]
+        hashes = [name.removesuffix("^{tree}") for name in trees]
+        entries = iter(self._objects_named([f"{tree}:{path}" for tree in hashes for path in places]))
+        # For each tree what is in each of its folders, the deepest being made first.
+        folders: list[dict[PurePosixPath, dict[str, tuple[str, str]]]] = []
+        for _ in trees:
+            content: dict[PurePosixPath, dict[str, tuple[str, str]]] = {PurePosixPath("."): {}}
+            for path in places:
+                if (entry := next(entries)) is not None:
+                    content.setdefault(path.parent, {})[path.name] = entry
+                    for above in path.parent.parents:
+                        content.setdefault(above, {})
+            folders.append(content)
+        for folder in sorted({each for content in folders for each in content}, key=lambda each: -len(each.parts)):
+            chosen = [content for content in folders if content.get(folder)]
+            given = "\0\0".join("\0".join(_entry(name, *entry) for name, entry in sorted(content[folder].items()))
+                                for content in chosen)  # fmt: skip
+            made = self._sources.git("mktree", "-z", "--missing", "--batch", objects=(self._objects,),
+                                     given=f"{given}\0".encode()).decode().split() if chosen else []  # fmt: skip
+            for content, digest in zip(chosen, made, strict=True):
+                if folder.parts:
+                    content.setdefault(folder.parent, {})[folder.name] = ("tree", digest)
+                else:
+                    content[folder] = {"": ("tree", digest)}
+        tops = [content[PurePosixPath(".")].get("", ("", ""))[1] for content in folders]
+        if not all(tops):
+            raise UsageError(f"there is none of {', '.join(self.needs)} in {hashes[tops.index('')][:12]}")
+        return tops
 
     def reverted(self, culprit: str, tip: str) -> SourceTree | None:
         """Return TIP without what CULPRIT changed, or None where that does not revert cleanly.
 
         As `git revert` does it, in the store's own repository: nothing of the user's is touched.
         """
-        parents = self._git("rev-list", "--parents", "-1", culprit).split()[1:]
+        parents = self.parents(culprit)
         if len(parents) != 1:
             return None  # undoing a merge needs to know which side to keep
         git, objects = self._sources.git, (self._objects,)
         with self._sources.store.scratch("revert") as folder:
             index = folder / "index"
-            tree = self._git("rev-parse", "--verify", f"{tip}^{{tree}}").strip()
+            tree = f"{tip}^{{tree}}"
             try:
                 patch = git("diff-tree", "-p", "--binary", "--full-index", culprit, parents[0], objects=objects)
                 git("read-tree", tree, index=index, objects=objects)
@@ -176,7 +203,7 @@ class Repository:
                 undone = git("write-tree", "--missing-ok", index=index, objects=objects).decode().strip()
             except GitError:
                 return None
-        return self._source(undone, tip, f" without {culprit[:12]}")
+        return self.source(self._reduced([undone])[0], tip, f" without {culprit[:12]}")
 
     def osreldate(self, commit: str) -> int:
         """Return __DragonFly_version of COMMIT, 0 where it has none."""

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.campaigns.certainty import Interval, median_interval
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Accelerator
@@ -381,6 +381,19 @@ class CostCampaign:
         warmth, target = self._warmths[number], self._targets[number]
         with _resume_counted(warmth, self._size) if counted else Session.resume(warmth, self._progress) as session:
             yield Bench(session, target, _COUNTED if counted else _TIMED)
+
+
+def measure(target: Target, store: Store, size: MachineSize, name: str, *, counted: bool = False) -> float:
+    """Return what the workload NAME costs on TARGET by itself: seconds of the guest per operation.
+
+    COUNTED under -icount, where a nanosecond is an instruction.  Raises UsageError when there is no such workload.
+    """
+    workload = next((each for each in WORKLOADS if each.name == name), None)
+    if workload is None:
+        raise UsageError(f"no workload {name!r} (there: {', '.join(each.name for each in WORKLOADS)})")
+    warmth = Warmth(target, store, size)
+    with _resume_counted(warmth, size) if counted else Session.resume(warmth) as session:
+        return workload.measure(Bench(session, target, _COUNTED if counted else _TIMED))
 
 
 def _abba(workload: Workload, sides: Sequence[Bench], *, turned: bool) -> tuple[float, float, float, float]:
