@@ -11,12 +11,12 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.errors import DeadlineError, HarnessError
+from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize
 from harness.guests.ssh import Completed
@@ -36,11 +36,14 @@ _FILE_DEADLINE = 1800.0
 _MKFS_DEADLINE = 600.0
 
 
+Watch = Callable[[], None]
+
+
 class Shell(Protocol):
     """What the driver needs of a guest: commands and files.  An SSH connection is one."""
 
-    def run(self, command: str, *, deadline: float = 60.0) -> Completed:
-        """Run COMMAND in the user's shell."""
+    def run(self, command: str, *, deadline: float = 60.0, watch: Watch | None = None) -> Completed:
+        """Run COMMAND in the user's shell; WATCH is called now and then meanwhile and may raise."""
 
     def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
         """Write a file."""
@@ -52,13 +55,23 @@ class Shell(Protocol):
 class BuildDriver:
     """Builds one job through SHELL on the builder disk DEVICE, mounted at ROOT.
 
-    With FRESH the disk is empty and gets a file system.  With MODULES the kernel's modules are built as well.
+    With FRESH the disk is empty and gets a file system.  With MODULES the kernel's modules are built as well.  WATCH
+    raises when the guest is no longer well, and is asked all the time while make(1) runs.
     """
 
     def __init__(
-        self, shell: Shell, device: str, *, fresh: bool, cpus: int = 1, modules: bool = False, root: str = "/build"
+        self,
+        shell: Shell,
+        device: str,
+        *,
+        fresh: bool,
+        cpus: int = 1,
+        modules: bool = False,
+        root: str = "/build",
+        watch: Watch = lambda: None,
     ) -> None:
         self._shell = shell
+        self._watch = watch
         self._device = device
         self._fresh = fresh
         self._cpus = cpus
@@ -181,13 +194,8 @@ class BuildDriver:
             f"cd {root}/src && mk= && if test -d share/mk; then mk='-m {root}/src/share/mk'; fi;"
             f" MAKEOBJDIRPREFIX={root}/obj make $mk -f Makefile.inc1 {' '.join(words)} > {log} 2>&1 < /dev/null"
         )
-        try:
-            done = self._shell.run(command, deadline=BUILD_DEADLINE)
-        except DeadlineError:
-            raise FailedBuild(-1, f"{target} did not end in {BUILD_DEADLINE / 3600:g} hours") from None
-        finally:
-            with contextlib.suppress(HarnessError):
-                job.log.write_bytes(self._shell.download(log))
+        done = self._shell.run(command, deadline=BUILD_DEADLINE, watch=self._watch)
+        job.log.write_bytes(self._shell.download(log))
         return done.status
 
     def _fetch(self, job: Job) -> Built:
@@ -261,7 +269,10 @@ class GuestBuilder:
             device = "vbd1" if DiskModel(self._image.disk_model) is DiskModel.VIRTIO else "vbd0"
             with Guest(target, self._store, MachineSize(_MEMORY, self._cpus)) as guest:
                 guest.boot(job.progress)
-                return BuildDriver(guest.ssh, device, fresh=fresh, cpus=self._cpus, modules=self._modules).build(job)
+                driver = BuildDriver(
+                    guest.ssh, device, fresh=fresh, cpus=self._cpus, modules=self._modules, watch=guest.check
+                )
+                return driver.build(job)
 
     @contextlib.contextmanager
     def _disk(self, key: str) -> Iterator[tuple[Path, bool]]:

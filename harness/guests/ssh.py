@@ -18,6 +18,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageErr
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
+_WATCH = 1.0
 _SHOWN = 80  # characters of a command in a message
 # paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
@@ -174,13 +175,22 @@ class SshConnection:
             raise GuestLostError("the SSH connection to the guest is gone")
         return transport
 
-    def run(self, command: str, *, deadline: float = 60.0) -> Completed:
-        """Run COMMAND in the user's shell; raises DeadlineError after DEADLINE seconds without its end."""
+    def run(self, command: str, *, deadline: float = 60.0, watch: Callable[[], None] | None = None) -> Completed:
+        """Run COMMAND in the user's shell; raises DeadlineError after DEADLINE seconds without its end.
+
+        WATCH is called every second of a long command and may raise; what that command says must fit into SSH's window
+        of 2 MiB.
+        """
         try:
             channel = self._transport.open_session(timeout=deadline)
             channel.settimeout(deadline)
             channel.exec_command(command)
             channel.shutdown_write()
+            end = time.monotonic() + deadline
+            while watch is not None and not channel.status_event.wait(_WATCH):
+                watch()
+                if time.monotonic() > end:
+                    raise TimeoutError  # noqa: TRY301  (one place says what was awaited)
             output = channel.makefile("rb").read()
             errors = channel.makefile_stderr("rb").read()
             status = channel.recv_exit_status()
