@@ -221,20 +221,39 @@ def test_a_random_offset_is_at_least_0_and_below_randompid(
     init: RemoteProcess, allocator: PidAllocator, modulus: int
 ) -> None:
     """It is drawn anew for each process and added to the next candidate (kern_proc.c: proc_add_allproc)."""
-    offsets = []
     with random_pids(init, modulus):
-        allocator.rest_range(allocator.spare, 1000)
-        for _ in range(40):
-            allocator.next_pid = allocator.spare
-            skipped, inner = allocator.skips()
-            (pid,) = born(init, 1)
-            skipped_after, inner_after = allocator.skips()
-            assert inner_after == inner
-            offsets.append(pid - allocator.spare - (skipped_after - skipped))
+        offsets = _random_offsets(init, allocator, 40)
     assert min(offsets) >= 0
     assert max(offsets) < modulus
     assert max(offsets) > modulus // 2 > min(offsets)
+    assert {offset % 2 for offset in offsets} == {0, 1}
     assert len(set(offsets)) > 10
+
+
+@needs_kernel
+@kern_proc("proc_add_allproc")
+@pytest.mark.parametrize("modulus", [1, 3])
+def test_random_offsets_fill_their_range_and_do_not_exceed_it(
+    init: RemoteProcess, allocator: PidAllocator, modulus: int
+) -> None:
+    """The range is shorter here than the sysctl allows, so that each value turns up (kern_proc.c: proc_add_allproc)."""
+    with random_pids(init, 100):
+        allocator.kernel.write(allocator.kernel.address("randompid"), struct.pack("<i", modulus))
+        assert set(_random_offsets(init, allocator, 60)) == set(range(modulus))
+
+
+def _random_offsets(init: RemoteProcess, allocator: PidAllocator, count: int) -> list[int]:
+    """Return by how much the pids of COUNT children differ from the first candidate, or from those skipped after it."""
+    offsets = []
+    allocator.rest_range(allocator.spare, 1000)
+    for _ in range(count):
+        allocator.next_pid = allocator.spare
+        skipped, inner = allocator.skips()
+        (pid,) = born(init, 1)
+        skipped_after, inner_after = allocator.skips()
+        assert inner_after == inner
+        offsets.append(pid - allocator.spare - (skipped_after - skipped))
+    return offsets
 
 
 # ---- Numbers in use -----------------------------------------------------------------------------------------------
