@@ -13,11 +13,13 @@ from rich.console import Console
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, HarnessError
-from harness.guests.targets import THREE_COMMANDS, has_dragonfly
+from harness.guests.guest import MachineSize
+from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.machine.accel import probe_accelerators
 from harness.machine.qemu import find_qemu, qemu_version
+from harness.processes.lanes import probe_time_warp
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
@@ -85,8 +87,16 @@ def _checks(store: Store) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "QEMU", qemu_version
     yield "accelerator", lambda: "; ".join(str(verdict) for verdict in probe_accelerators(find_qemu(), store.cache))
     yield "store", lambda: f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
+    if has_dragonfly(store):
+        yield "lane", lambda: _lane(store)
     yield "DragonFly images", lambda: ", ".join(image.name for image in store.all(BaseImage)) or "none"
     yield "DragonFly kernels", lambda: ", ".join(kernel.name for kernel in store.all(Kernel)) or "none"
+
+
+def _lane(store: Store) -> str:
+    target = resolve_target(TargetChoice(), store, lambda _: None)
+    verdict = probe_time_warp(target, store, MachineSize())
+    return f"{verdict}, with {target.label}" + ("" if verdict.usable else "; tests of time run in wall-clock time")
 
 
 def _doctor(options: argparse.Namespace) -> int:

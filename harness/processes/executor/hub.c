@@ -48,10 +48,11 @@ static i32 listening;
 /*
  * Where idle time is skipped, the guest must not be idle while the host thinks: the clock would run away from it.  So
  * once the host has said for the first time that it awaits something, the hub spins unless the host has had all frames
- * there are and awaits more.  One PAUSE is one instruction to a clock that counts them, but costs QEMU microseconds: it
- * nearly stops the clock.
+ * there are and awaits more.  One PAUSE is one instruction to a clock that counts them, but costs QEMU microseconds:
+ * with so many between two looks the guest's clock goes about as fast as the host's, which programs that look again
+ * and again need.
  */
-enum { PAUSES = 512 };
+enum { PAUSES = 32 };
 
 static u32 frames_sent, frames_host_has;
 static int paced;
