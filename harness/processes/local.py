@@ -21,7 +21,7 @@ def can_run_locally() -> bool:
 
 
 @contextmanager
-def local_hub(cache: Path, *, watch: Callable[[], None] | None = None) -> Iterator[Hub]:
+def local_hub(cache: Path, *, watch: Callable[[], None] | None = None, paced: bool = False) -> Iterator[Hub]:
     """Run a hub on this host inside the block; the executor is built into CACHE.
 
     Raises UsageError on a host that is not Linux on x86_64.
@@ -31,5 +31,5 @@ def local_hub(cache: Path, *, watch: Callable[[], None] | None = None) -> Iterat
     program = build_executor(LINUX, cache)
     with tempfile.TemporaryDirectory(prefix="dfly-harness-") as folder:
         Path(folder).chmod(0o755)
-        with Hub(local_transport([str(program), "hub", f"{folder}/hub"]), LINUX, watch=watch) as hub:
+        with Hub(local_transport([str(program), "hub", f"{folder}/hub"]), LINUX, watch=watch, paced=paced) as hub:
             yield hub

@@ -1,0 +1,144 @@
+"""Lanes: how a machine's time passes, who holds its clock meanwhile, and on what grounds a lane is chosen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DeadlineError
+from harness.guests.guest import MachineSize
+from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
+from harness.machine.description import Lane, MachineDescription
+from harness.processes import Hub
+from harness.processes.connection import await_true
+from harness.processes.lanes import SLEEP, probe_time_warp
+from harness.processes.local import can_run_locally, local_hub
+from harness.processes.session import Session, Warmth
+from harness.processes.vocabulary import Clock
+from harness.store import Store
+
+DEADLINE = 10.0
+
+
+def test_only_the_time_warped_lane_counts_instructions() -> None:
+    assert "-icount" not in MachineDescription().command_line()
+    assert "sleep=off" in MachineDescription(lane=Lane.TIME_WARPED).command_line()
+
+
+@pytest.mark.skipif(not can_run_locally(), reason="driven processes run locally on x86_64 Linux only")
+class TestPacing:
+    """A hub on this host: it must use the CPU while the host thinks, and leave it alone while the host waits."""
+
+    @pytest.fixture
+    def hub(self, tmp_path: Path) -> Iterator[Hub]:
+        with local_hub(tmp_path, paced=True) as hub:
+            yield hub
+
+    def test_while_the_host_thinks_the_hub_is_busy(self, hub: Hub) -> None:
+        hub.spawn().getpid()
+        assert is_busy(hub)
+
+    def test_while_the_host_waits_the_hub_is_idle(self, hub: Hub) -> None:
+        waiter = threading.Thread(target=hub.spawn().nanosleep, args=(1.0,))
+        waiter.start()
+        try:
+            await_true(lambda: state(hub) == "S", "the hub to sleep", DEADLINE)
+            before = cpu_time(hub)
+            waiter.join(0.5)
+            assert (waiter.is_alive(), cpu_time(hub) - before) == (True, 0)
+        finally:
+            waiter.join()
+        assert is_busy(hub)
+
+    def test_a_wait_in_vain_ends_as_well(self, hub: Hub) -> None:
+        pending = hub.spawn().start.nanosleep(60.0)
+        with pytest.raises(DeadlineError):
+            pending.result(0.3)
+        assert is_busy(hub)
+
+    def test_calls_under_way_that_nobody_waits_for_are_no_reason_to_be_idle(self, hub: Hub) -> None:
+        pending = hub.spawn().start.nanosleep(60.0)
+        assert is_busy(hub)
+        assert not pending.done
+
+    def test_where_others_speak_to_the_guest_too_it_is_idle_when_it_likes(self, hub: Hub) -> None:
+        hub.spawn().getpid()
+        hub.stop_pacing()
+        await_true(lambda: state(hub) == "S", "the hub to sleep", DEADLINE)
+        assert hub.spawn().getpid() > 0
+
+    def test_an_unpaced_hub_is_never_busy(self, tmp_path: Path) -> None:
+        with local_hub(tmp_path) as hub:
+            hub.spawn().getpid()
+            await_true(lambda: state(hub) == "S", "the hub to sleep", DEADLINE)
+
+
+def state(hub: Hub) -> str:
+    return Path(f"/proc/{hub.pid}/stat").read_text().rpartition(") ")[2].split()[0]
+
+
+def cpu_time(hub: Hub) -> int:
+    """Return the hub's CPU time in ticks."""
+    fields = Path(f"/proc/{hub.pid}/stat").read_text().rpartition(") ")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def is_busy(hub: Hub) -> bool:
+    """Tell whether the hub uses CPU time again and again."""
+    enough = cpu_time(hub) + 3
+    try:
+        await_true(lambda: cpu_time(hub) >= enough, "the hub to use CPU time", DEADLINE)
+    except DeadlineError:
+        return False
+    return True
+
+
+@pytest.mark.on_vm
+def test_the_lane_is_refused_with_a_reason_where_clocks_do_not_survive_it() -> None:
+    verdict = probe_time_warp(resolve_target(TargetChoice(control=True), Store()), Store(), MachineSize(memory=320))
+    assert not verdict.usable
+    assert "Linux may stand still" in str(verdict)
+
+
+@pytest.mark.on_vm
+@pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
+class TestRealKernel:
+    """The lane on a DragonFly kernel."""
+
+    @pytest.fixture
+    def session(self) -> Iterator[Session]:
+        target = resolve_target(TargetChoice(), Store())
+        assert probe_time_warp(target, Store(), MachineSize()).usable
+        with Session.resume(Warmth(target, Store(), MachineSize(), Lane.TIME_WARPED)) as session:
+            yield session
+
+    def test_sleeping_costs_next_to_nothing_and_is_slept_all_the_same(self, session: Session) -> None:
+        sleeper = session.hub.spawn()
+        before, here = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC), time.monotonic()
+        for _ in range(3):
+            sleeper.sleep(SLEEP)
+        assert sleeper.clock_gettime(Clock.CLOCK_MONOTONIC) - before >= 3 * SLEEP
+        assert time.monotonic() - here < SLEEP  # 0.3 s each on a quiet host
+
+    def test_its_clock_does_not_run_away_from_a_host_that_thinks(self, session: Session) -> None:
+        reader = session.hub.spawn()
+        before, here = reader.clock_gettime(Clock.CLOCK_MONOTONIC), time.monotonic()
+        for _ in range(200):
+            reader.getpid()
+        passed = reader.clock_gettime(Clock.CLOCK_MONOTONIC) - before
+        assert passed < 10 * (time.monotonic() - here)  # idle, it would be forty times as fast
+
+    def test_ssh_and_the_look_for_hangs_work_in_it(self, session: Session) -> None:
+        session.hub.spawn().getpid()
+        session.guest.probe()
+        assert session.guest.ssh.run("echo hello").output == "hello\n"
+        assert session.hub.spawn().getpid() > 0
+
+    def test_both_lanes_resume_from_one_state(self, session: Session) -> None:
+        target = session.guest.target
+        wall, warped = (Warmth(target, Store(), MachineSize(), lane).snapshot() for lane in Lane)
+        assert wall.folder == warped.folder
