@@ -43,13 +43,14 @@ class TestPacing:
         assert is_busy(hub)
 
     def test_while_the_host_waits_the_hub_is_idle(self, hub: Hub) -> None:
-        waiter = threading.Thread(target=hub.spawn().nanosleep, args=(1.0,))
+        waiter = threading.Thread(target=hub.spawn().start.nanosleep(1.0).result)
         waiter.start()
         try:
             await_true(lambda: state(hub) == "S", "the hub to sleep", DEADLINE)
             before = cpu_time(hub)
             waiter.join(0.5)
-            assert (waiter.is_alive(), cpu_time(hub) - before) == (True, 0)
+            assert waiter.is_alive()
+            assert cpu_time(hub) - before <= 5  # of 50 ticks
         finally:
             waiter.join()
         assert is_busy(hub)
