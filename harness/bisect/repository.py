@@ -217,6 +217,11 @@ class Repository:
                 return int(words[2]) if words[2].isdigit() else 0
         return 0
 
+    def subjects(self, commits: Sequence[str]) -> dict[str, str]:
+        """Return the subject of each of COMMITS."""
+        shown = self._git("show", "-s", "--format=%H%x00%s", "--stdin", given="".join(f"{each}\n" for each in commits))
+        return {words[0]: words[1] for line in shown.splitlines() if len(words := line.split("\0")) == 2}
+
     def about(self, commit: str) -> Commit:
         """Return author, date, subject and files of COMMIT."""
         author, date, subject = self._git("show", "-s", "--format=%an%x00%as%x00%s", commit).rstrip("\n").split("\0")

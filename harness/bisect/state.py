@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
@@ -139,3 +140,8 @@ def learn(knowledge: Knowledge, before: list[Observation], made: Observation, sc
             knowledge.learn_alike(made.commit, twin)
         elif twin in scope.good:
             knowledge.learn_alike(made.commit, None)
+
+
+def key_of(*parts: object) -> str:
+    """Return a name for what PARTS say, made of their representations."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -346,12 +346,12 @@ class Campaign:
             except OSError as error:  # a full disk must not look like a finished run
                 self._broken = f"the run's record could not be written: {error}"
                 session.exitstatus = int(ExitCode.HARNESS_FAILED)
-        elif self.variant is not None and not hasattr(self._config, "workeroutput"):
-            self._write_oracle_record(int(exitstatus))
+        elif not hasattr(self._config, "workeroutput"):
+            self._write_record_without_machine(int(exitstatus))
         self.close()
 
-    def _write_oracle_record(self, exit_status: int) -> None:
-        """Leave a record of a run on the oracle where one was asked for; among results it would be taken for one."""
+    def _write_record_without_machine(self, exit_status: int) -> None:
+        """Leave a record of a run that needed no machine where one was asked for; elsewhere it would mislead."""
         if (file := self._config.getoption("--json")) is not None:
             seconds = round(time.monotonic() - self._started, 2)
             record = RunRecord(self.label, is_dragonfly=False, seconds=seconds, exit_status=exit_status)

@@ -94,7 +94,7 @@ def kernel_from_source(options: argparse.Namespace, store: Store, name: str | No
         build = build_kernel(
             store,
             source,
-            _builder(options, store),
+            chosen_builder(options, store),
             config=options.config,
             retry=options.retry,
             progress=progress,
@@ -123,7 +123,8 @@ def source_arguments(options: argparse.Namespace) -> list[str]:
     return [*given, "--with-modules"] if options.with_modules else given
 
 
-def _builder(options: argparse.Namespace, store: Store) -> Builder:
+def chosen_builder(options: argparse.Namespace, store: Store) -> Builder:
+    """Return the builder that the options mean; raises UsageError when the store lacks what it needs."""
     if options.build_command:
         return CommandBuilder(options.build_command)
     name = options.builder_image or getattr(options, "image", None)
