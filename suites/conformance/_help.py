@@ -85,7 +85,12 @@ def await_asleep(observer: Process, process: Process, where: str = "wait") -> No
 
 
 def stop(sender: Process, process: Process) -> None:
-    """Send SIGSTOP and return when PROCESS is stopped; its parent has not been told by wait4() yet."""
+    """Send SIGSTOP and return when PROCESS is stopped; its parent has not been told by wait4() yet.
+
+    PROCESS must be idle: of one that is about to fall asleep when the signal comes, the parent is told nothing until it
+    awakes (kern_sig.c: proc_stop; kern_synch.c: tsleep).
+    """
+    eventually(lambda: row(sender, process.pid).lwp.stat != LwpStat.LSRUN, f"process {process.pid} to be idle")
     sender.kill(process.pid, SIGSTOP)
     await_stopped(sender, process)
 
