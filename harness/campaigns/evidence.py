@@ -17,6 +17,7 @@ import pytest
 from harness.campaigns.finding import Diagnosis, Finding, exit_code, finding_of, skip_finding
 from harness.campaigns.hold import hold
 from harness.campaigns.live import terminal_of_ones_own
+from harness.campaigns.measurements import measure
 from harness.campaigns.record import TestResult
 from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
@@ -33,6 +34,8 @@ _MARKER = (
     "leaves_unsound(pattern, reason): a known defect of the kernel: the test passes but leaves the process table"
     " unsound, in words that match PATTERN (--invariants)"
 )
+# Fixtures by which a test sets what pids are given next.
+_TAMPERING = {"allocator"}
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -57,6 +60,7 @@ def with_evidence(result: TestResult, report: pytest.TestReport) -> TestResult:
         behaviour=known.get("behaviour", ""),
         worker=known.get("worker", ""),
         lane=known.get("lane", ""),
+        measurements=getattr(report, "measurements", {}),
         console="\n\n".join(f"==== {title}\n{text}" for title, text in texts if title != _CALLS),
         calls=tuple(line for title, text in texts if title == _CALLS for line in text.splitlines()),
     )
@@ -140,6 +144,10 @@ class Evidence:
         if not {"init", "rig", "guest", "hub", "fresh_guest"} & set(getattr(item, "fixturenames", ())):
             return report
         about = self._about(item)  # while there is a machine to tell about
+        if report.when == "call" and self._rig is not None and self._rig.guest is not None:
+            tampered = bool(_TAMPERING & set(getattr(item, "fixturenames", ())))
+            if measured := measure(self._rig.ready().storms(), tampered=tampered):
+                vars(report)["measurements"] = measured.to_json()  # plain data travels between xdist's processes
         diagnosis = self._judge(item, call, report)
         if diagnosis is None:
             return report

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from harness.store import Store
 
@@ -19,7 +20,8 @@ class TestResult:
 
     `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
     `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed,
-    `lane` is how time passed for it (harness.machine.description.Lane).
+    `lane` is how time passed for it (harness.machine.description.Lane), `measurements` what its fork storms showed
+    (harness.campaigns.measurements.Measurements).
     """
 
     __test__ = False
@@ -35,6 +37,7 @@ class TestResult:
     behaviour: str = ""
     worker: str = ""
     lane: str = ""
+    measurements: dict[str, Any] = field(default_factory=dict)
     calls: tuple[str, ...] = ()
 
 

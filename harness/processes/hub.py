@@ -13,7 +13,7 @@ from harness.processes.abi_base import Abi
 from harness.processes.connection import Connection, Endpoint, Transport, local_transport
 from harness.processes.observation import observe_from
 from harness.processes.remote import RemoteProcess
-from harness.processes.vocabulary import WNOHANG, GuestError
+from harness.processes.vocabulary import WNOHANG, GuestError, Storm
 from harness.processes.wire import BranchFlag
 
 __all__ = ["Hub", "Transport", "local_transport"]
@@ -72,6 +72,19 @@ class Hub:
     def journal(self) -> list[str]:
         """Return the last calls of driven processes with their answers, oldest first, a line each."""
         return [str(pending) for pending in list(self._connection.journal)]
+
+    def storms(self) -> list[tuple[float, Storm]]:
+        """Return the fork storms among the last calls, each with the time at which it began, in seconds.
+
+        The time is the guest's CLOCK_MONOTONIC, as the times in a storm are.
+        """
+        found = []
+        for pending in list(self._connection.journal):
+            if (answer := pending.answer) is not None:
+                with contextlib.suppress(GuestError):
+                    if isinstance(result := pending.outcome(), Storm):
+                        found.append((answer.before / 1e9, result))
+        return found
 
     def clear_journal(self) -> None:
         """Let the journal begin anew: a test starts."""

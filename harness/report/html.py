@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.report.page import facts, folded, page, preformatted, shown
+from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatter_plot
 
 # Verdict: mark that needs no colour, style, and where it stands in a summary.
 _KINDS = {
@@ -29,7 +30,8 @@ VERDICTS = tuple(_KINDS)
 AGAINST = ("panic", "hang", "failed")
 _QUIET = {"passed", "known defect", "not applicable"}
 _SLOWEST = 12
-_WIDTH, _BAR, _LABEL = 640, 18, 330
+_SEQUENCES = 2
+_DELAY = 10.0  # s, kern_proc.c: PIDDOM_DELAY
 
 
 def load_record(file: Path) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def _body(record: Mapping[str, Any]) -> Iterator[str]:
     yield from _functions(results)
     yield "<h2>Where the time went</h2>"
     yield _slowest(results)
+    yield from _measurements(results)
     yield "<h2>All tests</h2>"
     by_file: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -181,19 +184,35 @@ def _functions(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _slowest(results: Sequence[Mapping[str, Any]]) -> str:
     slow = sorted(results, key=lambda result: -float(result.get("seconds", 0)))[:_SLOWEST]
-    most = max([0.001, *(float(result.get("seconds", 0)) for result in slow)])
-    height = len(slow) * (_BAR + 4) + 4
-    label = f"The {len(slow)} slowest tests, in seconds"
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-label="{label}">']
-    for number, result in enumerate(slow):
-        y = number * (_BAR + 4) + 4
-        seconds = float(result.get("seconds", 0))
-        name = str(result["test"]).rpartition("::")[2]
-        short = name if len(name) <= 52 else f"{name[:51]}…"
-        width = max(1.0, seconds / most * (_WIDTH - _LABEL - 70))
-        parts.append(
-            f'<text x="0" y="{y + 13}"><title>{shown(name)}</title>{shown(short)}</text>'
-            f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="currentColor" opacity=".45"/>'
-            f'<text x="{_LABEL + width + 6:.1f}" y="{y + 13}">{seconds:.2f} s</text>'
+    bars = [(str(result["test"]).rpartition("::")[2], float(result.get("seconds", 0))) for result in slow]
+    return bar_chart(f"The {len(slow)} slowest tests", bars, "s")
+
+
+def _measurements(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what the fork storms of the tests showed, where there were any."""
+    measured = {
+        str(result["test"]).rpartition("::")[2]: result["measurements"]
+        for result in results
+        if result.get("measurements")
+    }
+    delays = [float(delay) for one in measured.values() for delay in one.get("reuse_delays", ())]
+    births = {test: one["births"] for test, one in measured.items() if one.get("births")}
+    rates = [(test, one["fork_rates"]) for test, one in measured.items() if one.get("fork_rates")]
+    if not (delays or births or rates):
+        return
+    yield "<h2>Pids and forks, as the tests saw them</h2>"
+    if delays:
+        early = sum(delay < _DELAY for delay in delays)
+        yield histogram(f"How soon {len(delays)} pids came back", delays, "s", mark=_DELAY)
+        yield (
+            f"<p class='faint'>From a pid's reaping to its next birth, by the guest's clock; {early} below"
+            f" {_DELAY:g} s. A number in use sends the search on in its hash chain, where the delay does not count.</p>"
         )
-    return "".join([*parts, "</svg>"])
+    if births:
+        longest = sorted(births, key=lambda test: -len(births[test]))[:_SEQUENCES]
+        for test in longest:
+            points = [(float(second), float(pid)) for second, pid in births[test]]
+            yield curve_plot("Pids in the order of birth", [Curve(test, points, loose=True)], "s")
+    if rates:
+        fastest = sorted(rates, key=lambda entry: -max(entry[1]))[:_SLOWEST]
+        yield scatter_plot("Children made and reaped per second", fastest, "per s")

@@ -97,7 +97,7 @@ def test_plots_are_well_formed_self_contained_and_within_their_frame() -> None:
     text = ratio_plot("<title>", bars)
     root = ElementTree.fromstring(text)  # noqa: S314
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
-    width = float(root.attrib["width"])
+    width = float(root.attrib["viewBox"].split()[2])
     circles = [element for element in root.iter() if element.tag.endswith("circle")]
     assert [circle.attrib["class"] for circle in circles] == ["slower", "alike"]
     assert all(0 <= float(circle.attrib["cx"]) <= width for circle in circles)
