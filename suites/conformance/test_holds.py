@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.guests.whitebox import Whitebox
-from harness.processes import GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
+from harness.processes import WNOHANG, GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
 
 from ._help import bury, eventually, has_stopped, keeps_the_swapper
@@ -280,10 +280,10 @@ def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess
 
 
 @contextmanager
-def held_zombie(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[None]:
-    """Hold zombie PID of INIT inside the block, as a reader would that takes his time: no reaper gets past reap3.
+def held(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[None]:
+    """Hold process or zombie PID inside the block, as a reader would that takes his time; INIT asks for PID at its end.
 
-    The one who lets go wakes who waits for that.
+    Whoever lets go of a process wakes those who wait for that.
     """
     try:
         with kernel.frozen() as table:
@@ -302,12 +302,25 @@ def held_zombie(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[Non
         init.kill(pid, 0)
 
 
+@kern_proc("proc_move_allproc_zombie", "pstall", "phold", "prele", "pfind")
+def test_a_process_is_no_zombie_before_everybody_has_let_go_of_it(init: RemoteProcess, kernel: Whitebox) -> None:
+    """Until then its exit waits, and it is found by its pid (kern_proc.c: proc_move_allproc_zombie)."""
+    child = init.fork()
+    with held(init, kernel, child.pid):
+        end(child, 3)
+        eventually(lambda: (child.pid, "reap1") in stalled(init), "the exit to wait for the holder")
+        (found,) = init.sysctl.kern_proc_pid(child.pid)
+        assert not found.is_zombie
+        assert init.wait4(child.pid, WNOHANG).pid == 0
+    assert init.start.wait4(child.pid).result(20.0).exit_status == 3
+
+
 @kern_proc("zpfind", "sysctl_out_proc", "sysctl_kern_proc", "pstall", "prele", "proc_remove_zombie")
 def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: RemoteProcess, kernel: Whitebox) -> None:
     """Without threads, but still listed, once, and to be signalled (kern_exit.c: kern_wait; kern_proc.c: pstall)."""
     zombie, reaper = init.fork(), init.thread()
     zombie.exit(7)
-    with held_zombie(init, kernel, zombie.pid):
+    with held(init, kernel, zombie.pid):
         wait = reaper.start.wait4(zombie.pid)
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
         for lwp in (False, True):
@@ -329,7 +342,7 @@ def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
     zombie = init.fork()
     first, *others = [init.thread() for _ in range(1 + latecomers)]
     zombie.exit(7)
-    with held_zombie(init, kernel, zombie.pid):
+    with held(init, kernel, zombie.pid):
         waits = [first.start.wait4(zombie.pid)]
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the first to wait for the holder")
         waits += [other.start.wait4(zombie.pid) for other in others]
@@ -345,7 +358,7 @@ def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel
     """Other threads pass it over while its reaper waits (kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""
     zombie, reaper = init.fork(), init.thread()
     zombie.exit(7)
-    with held_zombie(init, kernel, zombie.pid):
+    with held(init, kernel, zombie.pid):
         wait = reaper.start.wait4(zombie.pid)
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
         with fails("ECHILD"):

@@ -15,7 +15,7 @@ from harness.processes import Pending, ProcessGone, RemoteProcess, RemoteThread,
 
 from ._children import allow_many, parked, zombies
 from ._help import NO_SUCH_ID, SOMEBODY, bury, eventually
-from ._kernel import PidAllocator
+from ._kernel import CHAINS, PidAllocator
 from ._memory import OwnMemory
 from ._sysctl import setting
 
@@ -472,7 +472,32 @@ def test_visiting_all_processes_leaves_no_hold_on_any(init: RemoteProcess) -> No
 @pytest.mark.parametrize(("processes", "threads"), [(10, 1), (1, 10)])
 def test_every_runnable_thread_counts_towards_the_load(init: RemoteProcess, processes: int, threads: int) -> None:
     """The load average is made up of threads, first ones and others, every five seconds (kern_synch.c: loadav)."""
-    children = [init.fork() for _ in range(processes)]
+    expect_load(init, [init.fork() for _ in range(processes)], threads)
+
+
+@kern_proc("alllwp_scan")
+@pytest.mark.slow_clock(6)
+@pytest.mark.parametrize("chain", [0, CHAINS - 1], ids=["first", "last"])
+def test_threads_of_the_first_and_the_last_hash_chain_count_towards_the_load(
+    init: RemoteProcess, allocator: PidAllocator, chain: int
+) -> None:
+    """No chain is left out (kern_proc.c: alllwp_scan)."""
+    expect_load(init, [allocator.child_with(allocator.spare // CHAINS * CHAINS + CHAINS + chain)], threads=10)
+
+
+@kern_proc("alllwp_scan")
+@pytest.mark.slow_clock(6)
+def test_counting_the_threads_leaves_no_hold_on_them(init: RemoteProcess) -> None:
+    """One that has been counted is held no more than one that is too young (kern_proc.c: alllwp_scan)."""
+    counted = init.fork()
+    init.sleep(6.0)
+    (old,), (young,) = (init.sysctl.kern_proc_pid(child.pid) for child in (counted, init.fork()))
+    assert old.lwp.lock == young.lwp.lock
+    bury(init, counted)
+
+
+def expect_load(init: RemoteProcess, children: list[RemoteProcess], threads: int) -> None:
+    """Let CHILDREN be busy with THREADS threads each, ten in all, until the load average shows it."""
     # A minute's average moves by a twelfth of the distance: ten threads add 0.8 at once, one only less than 0.2.
     before = load(init)
     for child in children:
