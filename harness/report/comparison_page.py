@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from harness.campaigns.verdicts import Verdict
 from harness.errors import ExitCode
 from harness.report.comparison import cost_rows, explain, news, percent, plots, summary
 from harness.report.page import facts, folded, page, shown
+from harness.report.plots import Curve, curve_plot, share_plot
 
 _STYLES = {
     Verdict.BROKEN: "bad",
@@ -19,6 +21,8 @@ _STYLES = {
     Verdict.UNPROVEN: "odd",
     Verdict.FIXED: "good",
 }
+_SIZED = re.compile(r"(?P<what>.*), (?P<size>\d+) processes more")
+_DRAWN = 20  # tests; the others are in the table
 _CONCLUSIONS = {
     ExitCode.PASSED: ("good", "Nothing is broken."),
     ExitCode.TEST_FAILED: ("bad", "Something is broken."),
@@ -50,6 +54,7 @@ def _body(comparison: Comparison, names: str) -> Iterator[str]:
     if told:
         yield "<h2>Tests that tell them apart</h2>"
         yield from _table(comparison, told)
+        yield from _rates(comparison, told)
     elif comparison.tests:
         yield "<p>No test tells them apart.</p>"
     yield from _causes(comparison)
@@ -77,6 +82,33 @@ def _table(comparison: Comparison, told: list[TestComparison]) -> Iterator[str]:
     yield "</table>"
 
 
+def _rates(comparison: Comparison, told: list[TestComparison]) -> Iterator[str]:
+    """Yield how often each test failed on each kernel, with the exact interval, where it was run more than once."""
+    rows = []
+    for test in told[:_DRAWN]:
+        for contender, one in zip(comparison.contenders, test.tallies, strict=True):
+            if one.runs > 1:
+                between = one.interval(comparison.confidence)
+                name = test.test.rpartition("::")[2].removeprefix("test_")
+                rows.append((f"{contender.name}: {name}", between.low, one.failures / one.runs, between.high))
+    if rows:
+        yield share_plot(f"How often they fail, at {percent(comparison.confidence)} confidence", rows)
+
+
+def _by_size(costs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what workloads that were measured with several numbers of processes cost, by that number."""
+    curves: dict[str, list[list[tuple[float, float]]]] = {}
+    for cost in costs["costs"]:
+        found = _SIZED.fullmatch(cost["workload"])
+        if found is not None and cost["lane"] == "time":
+            pair = curves.setdefault(found["what"], [[], []])
+            for curve, kernel in zip(pair, ("base", "other"), strict=True):
+                curve.append((float(found["size"]), cost[kernel] * 1e6))
+    for what, pair in curves.items():
+        named = [Curve(costs[kernel], sorted(curve)) for kernel, curve in zip(("base", "other"), pair, strict=True)]
+        yield curve_plot(f"{what}: µs by processes more", named, "processes")
+
+
 def _causes(comparison: Comparison) -> Iterator[str]:
     """Yield which panic happened how often on which kernel: the same test may die of several causes."""
     counted: Counter[tuple[str, str]] = Counter()
@@ -94,6 +126,7 @@ def _causes(comparison: Comparison) -> Iterator[str]:
 def _costs(costs: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h2>Costs of {shown(costs['other'])} against {shown(costs['base'])}</h2>"
     yield from (drawing for _, drawing in plots(costs))
+    yield from _by_size(costs)
     headings = ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", "")
     yield f"<table><tr>{''.join(f'<th>{shown(heading)}</th>' for heading in headings)}</tr>"
     for row in cost_rows(costs):

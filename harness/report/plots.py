@@ -26,7 +26,7 @@ _STYLE = (
     ".plot .alike{fill:#6e7781;stroke:#6e7781}"
 )
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_WORDS = _WIDTH * 2 // _FONT - 4  # characters that surely fit into one line
+_WORDS = _WIDTH // 9  # characters that fit into one line, in wide fonts, too
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _drawing(title: str, height: float, body: Iterable[str]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {_WIDTH} {math.ceil(height)}"'
             f' width="100%" role="img" aria-label="{shown(title)}"><style>{_STYLE}</style>',
-            f'<text x="{_SIDE}" y="16" font-weight="bold">{shown(_cut(title, _WORDS))}</text>',
+            f'<text x="{_SIDE}" y="16" font-weight="bold">{shown(_cut(title, _WORDS * 7 // 8))}</text>',
             *body,
             "</svg>\n",
         ]

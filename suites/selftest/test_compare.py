@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import WIDTHS, assert_readable, look, needs_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -311,6 +312,21 @@ class TestComparisons:
         assert "SLOWER" in shown
         assert "kill: not measured: no" in shown
         assert "<new>" not in shown
+
+    @needs_browser
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_a_browser_shows_the_page_without_scrolling_sideways(self, tmp_path: Path, width: int) -> None:
+        comparison = self.compare(runs("passed", "passed", "failed"), runs("panic", "failed", "failed"))
+        timed = [
+            judge_times(f"kern.proc.all, {size} processes more", [(1e-5, size * 1e-6, size * 1e-6, 1e-5)] * 8, 0.99)
+            for size in (10, 100, 400)
+        ]
+        comparison.costs = [
+            {"base": "stock", "other": "patched_" * 12, "costs": [one.to_json() for one in timed], "missing": {}}
+        ]
+        seen = look(comparison_page(comparison), width, tmp_path)
+        assert_readable(seen, width)
+        assert [title.partition(" ")[0] for title in seen["plots"]] == ["How", "patched_" * 12, "kern.proc.all:"]
 
     def test_a_kernel_that_does_not_boot_is_one_line_not_a_table(self) -> None:
         markdown = to_markdown(self.compare(runs("passed"), [Run(None, "the guest's kernel panicked: panic: no")]))

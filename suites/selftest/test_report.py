@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import WIDTHS, assert_readable, look, needs_browser
 
 from harness.cli import main
 from harness.report.html import conclusion, counts, load_record, run_page
@@ -106,44 +105,33 @@ def test_what_is_no_record_is_refused_in_words(tmp_path: Path, content: str | No
     assert main(["report", str(file)]) == 2
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-# The page in a frame as wide as a phone; the frame's own measurements end in the title.
-FRAME = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
-<iframe id="f" style="border:0;width:{width}px;height:800px"></iframe>
-<pre id="out"></pre><script>
-const frame = document.getElementById("f");
-frame.onload = () => {{
-  const inner = frame.contentDocument, root = inner.documentElement;
-  const clipped = [...inner.querySelectorAll("summary,dd,h1,h2,p,li")].filter(e => e.getBoundingClientRect().right > {width} + 1);
-  document.getElementById("out").textContent = JSON.stringify({{
-    wide: root.scrollWidth, title: inner.title, open: inner.querySelectorAll("details[open]").length,
-    svg: inner.querySelectorAll("svg rect").length, clipped: clipped.length,
-    size: parseFloat(getComputedStyle(inner.body).fontSize)}});
-}};
-frame.srcdoc = {page};
-</script>"""  # noqa: E501
+MEASURED = {
+    "births": [[0.01 * number, 100 + 7 * number] for number in range(300)],
+    "reuse_delays": [10.2, 10.4, 10.9, 11.3, 9.5],
+    "fork_rates": [1500.0, 1720.5],
+}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this host (Debian: apt-get install chromium)")
-@pytest.mark.parametrize("width", [360, 1280])
-def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
+def test_pids_and_forks_are_drawn_where_a_test_has_measured_them() -> None:
+    page = run_page(record(result("test_storm", "passed", measurements=MEASURED)))
+    assert "How soon 5 pids came back" in page
+    assert "1 below 10 s" in page
+    assert "Pids in the order of birth" in page
+    assert "Children made and reaped per second" in page
+    assert "Pids and forks" not in run_page(MIXED)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_browser_shows_a_run_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
     long = result("test_long", "failed", behaviour="word " * 80, reason="y" * 3000, console=EVIL, fingerprint="f<" * 80)
-    content = json.dumps(run_page(record(*MIXED["results"], long))).replace("</", "<\\/")
-    outer = tmp_path / "frame.html"
-    outer.write_text(FRAME.format(width=width, page=content), encoding="utf-8")
-    argv = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    argv += ["--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom", outer.as_uri()]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-    found = re.search(r'<pre id="out">(\{.*?\})</pre>', done.stdout)
-    assert found, done.stderr[-2000:]
-    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert seen["wide"] <= width, seen
-    assert seen["clipped"] == 0, seen
+    wide = result("test_a_group_whose_members_moved" * 9, "passed", measurements=MEASURED)
+    seen = look(run_page(record(*MIXED["results"], long, wide)), width, tmp_path)
+    assert_readable(seen, width)
     assert seen["title"] == "dfly-harness: DragonFly: kernel k"
     assert seen["open"] >= 4
-    assert seen["svg"] == 6
-    assert seen["size"] >= 15
+    assert len(seen["plots"]) == 4
+    assert seen["bars"] >= 7 + 4  # slowest tests, and at least four columns of the histogram
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
