@@ -139,7 +139,7 @@ class BuildDriver:
             job.progress("bringing the sources to the builder")
             job.source.archive(archive)
             # The old tree goes even where removing it takes a while: a file that is no longer there must not be built.
-            self._must(f"rm -rf {self._root}/src {self._root}/complete-*", "remove the old sources",
+            self._must(f"rm -rf {self._root}/src {self._root}/usable-*", "remove the old sources",
                        deadline=_FILE_DEADLINE)  # fmt: skip
         else:
             job.progress(f"bringing {len(changed)} changed files to the builder")
@@ -168,9 +168,8 @@ class BuildDriver:
         )
 
     def _make(self, job: Job) -> None:
-        complete = f"{self._root}/complete-{job.config}"
-        known = self._shell.run(f"test -f {complete}").status == 0
-        if known:
+        usable = f"{self._root}/usable-{job.config}"  # says that the objects there are may be built upon
+        if self._shell.run(f"test -f {usable}").status == 0:
             job.progress("building what has changed")
             if self._run_make(job, "quickkernel") == 0:
                 return
@@ -179,12 +178,15 @@ class BuildDriver:
                 raise FailedBuild(1, "quickkernel failed")
         # Without a compiler's word against the sources it may be the object tree that is at fault.
         job.progress("building the kernel from scratch")
-        self._must(f"rm -f {complete}", "prepare the build")
+        self._must(f"rm -f {usable}", "prepare the build")
         status = self._run_make(job, "nativekernel")
         if status != 0:
             require_room(job.log)
+        if status == 0 or source_error(job.log.read_text(errors="replace")) is not None:
+            # Objects compiled before one that does not compile are as good as any.
+            self._must(f"touch {usable}", "finish the build")
+        if status != 0:
             raise FailedBuild(status, f"nativekernel ended with status {status}")
-        self._must(f"touch {complete}", "finish the build")
 
     def _run_make(self, job: Job, target: str) -> int:
         root, log = self._root, f"{self._root}/build.log"

@@ -178,6 +178,14 @@ def test_a_compiler_error_is_final_and_leaves_the_disk_usable(store: Store, tree
     assert shell.targets == ["nativekernel", "quickkernel", "quickkernel"]
 
 
+def test_a_first_build_that_does_not_compile_is_gone_on_with(store: Store, tree: Path, shell: LocalShell) -> None:
+    builder = DrivenBuilder(shell)
+    with pytest.raises(BuildFailedError, match=r"kern_proc\.c:13:19: error"):
+        build_kernel(store, patched(store, tree, BROKEN), builder)
+    build_kernel(store, open_source(store, tree), builder)
+    assert shell.targets == ["nativekernel", "quickkernel"]
+
+
 def test_an_incremental_failure_without_a_reason_is_tried_from_scratch(
     store: Store, tree: Path, shell: LocalShell
 ) -> None:
