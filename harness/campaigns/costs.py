@@ -430,5 +430,4 @@ class _CountedWarmth(Warmth):
 def _resume_counted(warmth: Warmth, size: MachineSize) -> Session:
     if size.cpus != 1:
         raise HarnessError("instructions are counted on machines with one CPU only (--cpus 1)")
-    counted = _CountedWarmth(warmth, warmth.snapshot())
-    return Session._from_snapshot(counted, counted.snapshot())
+    return Session.resume_once(_CountedWarmth(warmth, warmth.snapshot()))

@@ -23,7 +23,7 @@ from harness.guests.ssh import Completed
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, pack_modules
 from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, require_room, source_error
-from harness.kernels.source import GitError
+from harness.kernels.source import GitError, SourceTree
 from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
 from harness.machine.qemu import qemu_img
 from harness.store import Store
@@ -263,9 +263,13 @@ class GuestBuilder:
         """The sealed image holds the compiler and make(1): its digest names them."""
         return f"guest {self._image.disk[:32]}{' with modules' if self._modules else ''}"
 
+    def disk_key(self, source: SourceTree) -> str:
+        """Name the builder disk: whatever patches are on SOURCE, builds of one base revision share their objects."""
+        return hashlib.sha256(f"{self.identity} {source.base_tree}".encode()).hexdigest()[:32]
+
     def build(self, job: Job) -> Built:
         """Build in the guest; raises what Guest.boot() raises, and FailedBuild."""
-        key = hashlib.sha256(f"{self.identity} {job.source.base_tree}".encode()).hexdigest()[:32]
+        key = self.disk_key(job.source)
         with self._store.lock(f"builder-{key}", deadline=BUILD_DEADLINE), self._disk(key) as (disk, fresh):
             target = _BuilderTarget(self._image, self._kernel, self._store, {}, disk=disk)
             device = "vbd1" if DiskModel(self._image.disk_model) is DiskModel.VIRTIO else "vbd0"

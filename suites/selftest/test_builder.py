@@ -304,6 +304,14 @@ class TestBuilderDisk:
         )
         return int(shown.stdout.split()[1], 16)
 
+    def test_there_is_one_per_image_and_base_revision(self, store: Store, tree: Path, builder: GuestBuilder) -> None:
+        stock = open_source(store, tree)
+        key = builder.disk_key(stock)
+        assert builder.disk_key(patched(store, tree, DELAY_3)) == key
+        assert GuestBuilder(store, BaseImage("newer", disk="e" * 64, ssh_key="k")).disk_key(stock) != key
+        (tree / KERN_PROC).write_text(KERN_PROC_TEXT + "/* next revision */\n")
+        assert builder.disk_key(open_source(store, tree)) != key
+
     def test_what_an_orderly_session_wrote_stays(self, store: Store, builder: GuestBuilder) -> None:
         with self.used(builder, b"A") as fresh:
             assert fresh
