@@ -19,7 +19,7 @@ from harness.campaigns.record import RunRecord, TestResult, keep
 from harness.campaigns.rig import Rig
 from harness.campaigns.suite import DEFAULT_SUITE
 from harness.config import share
-from harness.errors import ExitCode, HarnessError, UsageError
+from harness.errors import ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
@@ -182,6 +182,8 @@ class Campaign:
                 self._rig.ready()
         except HarnessError as error:
             self.close()
+            if self._rig is not None and self._rig.starts > 1 and type(error) is GuestLostError:
+                raise  # the target has come up before: that its machine went away is one test's bad luck
             finding = start_finding(error)
             self._broken = str(error) if finding is Finding.HARNESS_ERROR else f"{finding}: {error}"
             if hasattr(self._config, "workeroutput"):  # only the controller may end the session

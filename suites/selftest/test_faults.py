@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from harness.config import share
 from harness.store import Store
 
-#: How often each fault is made; more with DFLY_HARNESS_FAULTS=100.
+#: How often each fault is made, and the kernel in the store that has to stand it instead of the control guest's;
+#: a run that proves something takes DFLY_HARNESS_FAULTS=100.
 TIMES = int(os.environ.get("DFLY_HARNESS_FAULTS", "3"))
+KERNEL = os.environ.get("DFLY_HARNESS_FAULTS_KERNEL", "")
 
 pytestmark = pytest.mark.on_vm
 
@@ -26,25 +29,70 @@ STORM = f"""
 import os, random, signal, threading
 import pytest
 
-@pytest.mark.parametrize("turn", range({TIMES}))
-@pytest.mark.parametrize("fault", ["panic", "kill", "ssh", "none"])
+FAULTS = [(fault, turn) for turn in range({TIMES}) for fault in ("panic", "kill", "ssh", "none")]
+random.Random(0).shuffle(FAULTS)
+
+def panic(guest, init):
+    if guest.target.is_dragonfly:
+        guest.kernel.write(guest.kernel.address("sys_getpgid"), bytes((0x0F, 0x0B)))  # no such instruction
+        init.getpgid(0)
+    else:
+        guest.ssh.run("echo c > /proc/sysrq-trigger", deadline=20)
+
+@pytest.mark.parametrize(("fault", "turn"), FAULTS)
 def test_fault(init, guest, fault, turn):
     if fault == "panic":
-        guest.ssh.run("echo c > /proc/sysrq-trigger", deadline=20)
+        panic(guest, init)
     elif fault == "kill":
         threading.Timer(random.random() / 2, os.kill, (guest.machine.pid, signal.SIGKILL)).start()
-        for _ in range(10_000):
+        while True:
             init.getpid()
     elif fault == "ssh":
         guest.ssh.close()
     assert init.getpid() == init.pid
 """
 
+KILLER = f"""
+import os, random, signal, threading, time
+import pytest
+
+KILLS = {2 * TIMES}
+
+@pytest.fixture(scope="session", autouse=True)
+def killer(request):
+    campaign = request.config.pluginmanager.get_plugin("dfly-harness-campaign")
+    over, killed = threading.Event(), []
+
+    def kill():
+        while len(killed) < KILLS and not over.wait(random.uniform(0, 2)):
+            rig = campaign.present_rig
+            guest = rig.guest if rig is not None else None
+            if guest is not None and (pid := guest.machine.pid) is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield killed
+    over.set()
+    thread.join()
+    print("KILLED", len(killed), flush=True)
+
+@pytest.mark.parametrize("turn", range(10 * KILLS))
+def test_goes_on(init, killer, turn):
+    if len(killer) < KILLS:
+        child = init.fork()
+        child.exit(turn % 200)
+        assert init.wait4(child.pid).exit_status == turn % 200
+        init.sleep(0.4)
+"""
+
 
 def start(folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     (folder / "test_inner.py").write_text(code)
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    argv += ["-p", "harness.campaigns.plugin", "--control", "--json", str(folder / "record.json"), *arguments]
+    argv = [sys.executable, "-m", "pytest", "-sq", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
+    target = ["--kernel", KERNEL] if KERNEL else ["--control"]
+    argv += ["-p", "harness.campaigns.plugin", *target, "--json", str(folder / "record.json"), *arguments]
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=share(), start_new_session=True
     )
@@ -84,11 +132,26 @@ def test_a_storm_of_panics_and_killed_machines_loses_no_result(tmp_path: Path) -
     record = json.loads((tmp_path / "record.json").read_text())
     wanted = {"panic": "panic", "kill": "guest lost", "ssh": "passed", "none": "passed"}
     by_fault = {
-        fault: [result["verdict"] for result in record["results"] if fault in result["test"]] for fault in wanted
+        fault: [result["verdict"] for result in record["results"] if f"[{fault}-" in result["test"]] for fault in wanted
     }
     assert by_fault == {fault: [verdict] * TIMES for fault, verdict in wanted.items()}, output[-4000:]
     assert len({result["test"] for result in record["results"]}) == len(record["results"]) == 4 * TIMES
+    assert len({result["fingerprint"] for result in record["results"] if result["verdict"] == "panic"}) == 1
     assert run.returncode == 1
+    assert left_behind(run.pid) == []
+
+
+def test_a_machine_killed_at_any_moment_costs_at_most_the_present_test(tmp_path: Path) -> None:
+    run = start(tmp_path, KILLER)
+    output, _ = run.communicate(timeout=120 + 60 * TIMES)
+    record = json.loads((tmp_path / "record.json").read_text())
+    counted = Counter(result["verdict"] for result in record["results"])
+    assert f"KILLED {2 * TIMES}" in output, output[-4000:]
+    assert counted.keys() <= {"passed", "guest lost"}, (counted, output[-4000:])
+    assert len({result["test"] for result in record["results"]}) == len(record["results"]) == 20 * TIMES
+    # Between two tests, or while a machine comes up, a kill may cost nothing.
+    assert 0 < counted["guest lost"] <= 2 * TIMES
+    assert run.returncode == 3 == record["exit_status"]
     assert left_behind(run.pid) == []
 
 
