@@ -481,8 +481,11 @@ def test_every_runnable_thread_counts_towards_the_load(init: RemoteProcess, proc
 def test_threads_of_the_first_and_the_last_hash_chain_count_towards_the_load(
     init: RemoteProcess, allocator: PidAllocator, chain: int
 ) -> None:
-    """No chain is left out (kern_proc.c: alllwp_scan)."""
-    expect_load(init, [allocator.child_with(allocator.spare // CHAINS * CHAINS + CHAINS + chain)], threads=10)
+    """No chain is left out, and a zombie at the head of the first hides nobody (kern_proc.c: alllwp_scan)."""
+    start = allocator.spare // CHAINS * CHAINS + CHAINS
+    busy = allocator.child_with(start + chain)
+    allocator.child_with(start + CHAINS).exit()
+    expect_load(init, [busy], threads=10)
 
 
 @kern_proc("alllwp_scan")
