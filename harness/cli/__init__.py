@@ -14,7 +14,6 @@ from harness.errors import ExitCode, HarnessError
 from harness.report.terminal import make_console
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,12 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.rest = rest
     terminated: list[int] = []
 
-    def on_sigterm(number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         # Unwinds like Ctrl-C, so that machines are stopped in order; anything else pytest would hold against the test.
         terminated.append(number)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, on_sigterm)
+    # The terminal that goes away ends a command as well, unless that is ignored (nohup).
+    previous = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     console = make_console()
     try:
         return action(options)
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         word = "terminated" if terminated else "interrupted"
         console.print(f"dfly-harness: {word}; all machines are stopped", style="bold", markup=False)
-        return TERMINATED if terminated else INTERRUPTED
+        return 128 + terminated[0] if terminated else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.HARNESS_FAILED
@@ -63,4 +67,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
         return ExitCode.HARNESS_FAILED
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

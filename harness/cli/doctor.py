@@ -42,6 +42,13 @@ _TOOLS = (
     _Tool("git", "git", "kernel sources"),
 )
 
+# Not needed to test kernels, and not installed by --fix: a program's names, its package, what goes without it.
+_OPTIONAL = (
+    (("chromium", "chromium-browser", "google-chrome"), "chromium", "selftests look at the report pages in it"),
+    (("gdb",), "gdb", "a debugger for the machine that `run --hold` keeps"),
+    (("ssh",), "openssh-client", "a shell in the machine that `run --hold` keeps, from another terminal"),
+)
+
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add doctor."""
@@ -108,7 +115,11 @@ def _doctor(options: argparse.Namespace) -> int:
     for tool in _TOOLS:
         state = "MISSING" if tool in missing else "ok"
         hint = f" (package {tool.package}; doctor --fix installs it)" if tool in missing else ""
-        console.print(f"{state:8}{tool.program}: {tool.purpose}{hint}", markup=False)
+        console.print(f"{state:8}{tool.program}: {tool.purpose}{hint}", markup=False, soft_wrap=True)
+    for names, package, purpose in _OPTIONAL:
+        if not any(map(shutil.which, names)):
+            words = f"note    {names[0]} is not installed: {purpose} (package {package})"
+            console.print(words, markup=False, soft_wrap=True)
     if missing:
         return ExitCode.HARNESS_FAILED
     store = Store()

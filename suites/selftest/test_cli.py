@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.config import share
 
 README = share() / "README.md"
@@ -287,7 +288,7 @@ class TestWithTheControlGuest:
         result = control_cli.run("shell", "--control", "true")
         assert_one_line(result, 3, "qemu-system-x86_64 is not installed", "doctor --fix")
 
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_an_interrupt_in_mid_boot(self, control_cli: Cli, number: int, status: int) -> None:
         with control_cli.start("shell", "--control", "true") as process:
             assert process.stderr is not None
@@ -301,3 +302,16 @@ class TestWithTheControlGuest:
         assert "Traceback" not in errors
         assert "all machines are stopped" in errors.strip().splitlines()[-1]
         assert self.machines(control_cli) == []
+
+
+def test_doctor_says_what_is_missing_and_what_goes_without_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in {"zstd", "chromium"} else f"/bin/{name}")
+    assert main(["doctor"]) == 3
+    said = capsys.readouterr().out
+    assert "MISSING zstd: kernel modules of the control guest (package zstd; doctor --fix installs it)" in said
+    assert "is not installed" not in said  # another Chromium will do
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert main(["doctor"]) == 3
+    assert "note    chromium is not installed: selftests look at the report pages in it" in capsys.readouterr().out
