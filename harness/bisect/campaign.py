@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.store import Store
 
 # What is believed of costs before anything was measured, in seconds.
-_BUILD_SECONDS, _RUN_SECONDS = 300.0, 15.0
+_BUILD_SECONDS, _BOOT_SECONDS, _RUN_SECONDS = 300.0, 20.0, 10.0
 # The proof's patience: so many times the runs that should do.
 _PATIENCE = 3
 #: Statements of the proof.
@@ -85,12 +85,24 @@ class Bisection:
         return self.knowledge.conclude()
 
     def seconds(self) -> list[float]:
-        """Return what a run of each commit costs now: a kernel that is there is cheap, one to be built dear."""
+        """Return what a run of each commit costs now: to run it, to boot it first, to build it first."""
+        booted: set[str] = set()
+        first: list[float] = []
+        again: list[float] = []
+        for each in self.state.observations:
+            if each.run_seconds and each.kernel:
+                (again if each.kernel in booted else first).append(each.run_seconds)
+                booted.add(each.kernel)
         built = [each.build_seconds for each in self.state.observations if each.built]
-        runs = [each.run_seconds for each in self.state.observations if each.run_seconds]
         build = statistics.median(built) if built else _BUILD_SECONDS
-        run = statistics.median(runs) if runs else _RUN_SECONDS
-        return [run if self._ready[commit] else run + build for commit in self.state.scope.history.commits]
+        # The warm state of a kernel that ran is resumed; another one has to boot.
+        fresh = statistics.median(first) if first else _RUN_SECONDS + _BOOT_SECONDS
+        run = min(fresh, statistics.median(again)) if again else fresh * _RUN_SECONDS / (_RUN_SECONDS + _BOOT_SECONDS)
+        ran = {each.commit for each in self.state.observations if each.kernel in booted and each.role != "revert"}
+        return [
+            run if commit in ran else fresh if self._ready[commit] else fresh + build
+            for commit in self.state.scope.history.commits
+        ]
 
     def proposals(self, count: int = 1) -> list[Proposal]:
         """Return the experiments that come next."""

@@ -22,8 +22,8 @@ from harness.errors import UsageError
 
 #: Experiments are planned together up to this number: their joint outcomes are all weighed, and there are 2 ** N.
 MOST_AT_ONCE = 8
-# What is claimed leaves half as much room again for error as the table of rates does: the real rate is not in it.
-_MODEL_DOUBT = 1.5
+# What is claimed leaves more room for error than the table of rates does: the real rate need not be in it.
+_MODEL_DOUBT = 1.6
 _NOTHING = 1e-9  # bits; what floats leave of no information
 _SHORTEST_STRETCH = 2.0
 _LEAST_TESTABLE = 1e-3
@@ -105,6 +105,8 @@ class Knowledge:
         self.runs: dict[str, dict[Outcome, int]] = {}
         self._troubles: dict[str, dict[Trouble, int]] = {}
         self._untestable = np.zeros(len(history), dtype=np.bool_)
+        self._tested = np.zeros(len(history), dtype=np.bool_)
+        self._troubled = False
         self._labels: NDArray[np.int64] | None = None
 
     # Learning
@@ -120,9 +122,11 @@ class Knowledge:
             troubles[trouble] = troubles.get(trouble, 0) + 1
             if troubles[trouble] >= trouble.attempts and not self._untestable[number]:
                 self._untestable[number] = True
+                self._troubled = True
                 self._labels = None
             return
         without, inherited = self._chance[outcome]
+        self._tested[number] = True
         self._weigh(np.where(self.history.inherits[number][:, None], inherited[None, :], without[None, :]))
 
     def observe_bad_end(self) -> None:
@@ -216,17 +220,11 @@ class Knowledge:
     def _alike(self) -> NDArray[np.int64]:
         """Return for each commit the number of its group."""
         if self._labels is None:
-            tested = ~self._untestable | self._seen()
+            tested = ~self._untestable | self._tested
             columns = np.packbits(self.history.inherits[tested], axis=0).T
             groups: dict[bytes, int] = {}
             self._labels = np.array([groups.setdefault(column.tobytes(), len(groups)) for column in columns])
         return self._labels
-
-    def _seen(self) -> NDArray[np.bool_]:
-        """Return which commits could be tested at least once."""
-        return self.history.among(
-            commit for commit, counts in self.runs.items() if counts[Outcome.GOOD] or counts[Outcome.BAD]
-        )
 
     # What comes next
 
@@ -254,7 +252,7 @@ class Knowledge:
         for commit in pending[:MOST_AT_ONCE]:
             outcomes = self._split(outcomes, inherits[number[commit]])
         testable = self._testability()
-        known = self._told(outcomes)
+        known = self._told(outcomes) if pending else 0.0
         proposals: list[Proposal] = []
         for _ in range(min(count, MOST_AT_ONCE - min(len(pending), MOST_AT_ONCE))):
             bits, bad = self._gains(outcomes)
@@ -301,22 +299,25 @@ class Knowledge:
             mass = table.sum(axis=1)
             prior += mass
             inherited, without = table @ self._rates.with_culprit, table @ self._rates.without
-            chance = without.sum() + weights @ (inherited - without)
-            np.clip(chance, 0.0, mass.sum(), out=chance)
+            # What is p log p of: bad and good, where the culprit is inherited, and where it is not.
+            parts = np.stack([inherited, mass - inherited, without, mass - without])
+            logs = _plogp(np.maximum(parts, 0.0, out=parts))
+            by_inherited, by_without = logs[0] + logs[1], logs[2] + logs[3]
+            sums = np.stack([inherited - without, by_inherited - by_without]) @ weights.T
+            total = float(mass.sum())
+            chance = np.clip(without.sum() + sums[0], 0.0, total)
             bad += chance
-            entropy -= _plogp(chance) + _plogp(mass.sum() - chance)
-            by_inherited = _plogp(inherited) + _plogp(np.maximum(mass - inherited, 0))
-            by_without = _plogp(without) + _plogp(np.maximum(mass - without, 0))
-            rest += by_without.sum() + weights @ (by_inherited - by_without)
+            entropy -= _plogp(np.stack([chance, total - chance])).sum(axis=0)
+            rest += by_without.sum() + sums[1]
         return entropy + rest - _plogp(prior).sum(), bad
 
     def _testability(self) -> Vector:
         """Return the chance that each commit can be tested: what lies next to an untestable stretch is likely in it."""
         size = len(self.history)
         chance = np.ones(size)
-        if not self._untestable.any():
+        if not self._troubled:
             return chance
-        seen = self._seen()
+        seen = self._tested
         known, places = np.flatnonzero(seen), np.arange(size)
         for first, last in self._gaps(seen):
             width = max(_SHORTEST_STRETCH, float(last - first + 1))

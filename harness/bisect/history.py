@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -49,9 +49,3 @@ class History:
     def weights(self) -> Matrix:
         """`inherits` as numbers, for products with probabilities."""
         return self.inherits.astype(np.float64)
-
-    def among(self, commits: Iterable[str]) -> NDArray[np.bool_]:
-        """Return which of all commits are among COMMITS."""
-        chosen = np.zeros(len(self), dtype=np.bool_)
-        chosen[[self.number[commit] for commit in commits]] = True
-        return chosen

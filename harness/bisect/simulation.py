@@ -10,11 +10,16 @@ may be left to error: the bound is H itself, log2 n rounded up.
 
 from __future__ import annotations
 
+import json
 import math
+import multiprocessing
+import os
 import random
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from harness.bisect.decision import Knowledge, Outcome, Trouble, channel_capacity
 from harness.bisect.history import History
@@ -205,3 +210,25 @@ def calibrate(found: Sequence[Search]) -> Calibration:
         tuple(medians),
         tuple(levels),
     )
+
+
+_CHUNK = 25
+
+
+def _chunk(of: tuple[float, range]) -> list[Search]:
+    return list(searches(*of))
+
+
+def simulate(count: int, processes: int) -> list[Search]:
+    """Search COUNT random histories of each of RATES, on PROCESSES CPUs."""
+    chunks = [(rate, range(first, min(first + _CHUNK, count))) for rate in RATES for first in range(0, count, _CHUNK)]
+    # Fresh interpreters: threads of the numeric library do not survive a fork.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        # The rarest failures take longest.
+        return [found for part in pool.map(_chunk, chunks[::-1]) for found in part]
+
+
+if __name__ == "__main__":
+    # python -m harness.bisect.simulation: measures what reports say about the trust that claims deserve.
+    figures = calibrate(simulate(250, os.cpu_count() or 1))
+    Path(__file__).with_name("calibration.json").write_text(json.dumps(asdict(figures), indent=1) + "\n")

@@ -1,0 +1,590 @@
+"""Bisections of real repositories in a laboratory that only reads: search, proof, resumption, and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from testkernel import build_kernel as build_test_kernel
+
+from harness.bisect.campaign import FAILS, HOLDS, IMPOSSIBLE, Bisection
+from harness.bisect.decision import Outcome, Trouble
+from harness.bisect.gitlog import Said, read_log, write_log
+from harness.bisect.laboratory import Specimen
+from harness.bisect.predicate import Bound, Predicate, Sighting
+from harness.bisect.quirks import TABLE, Needs, load_quirks, needs_of
+from harness.bisect.repository import Repository
+from harness.bisect.state import State
+from harness.campaigns.runs import Run
+from harness.errors import HarnessError, UsageError
+from harness.images.base import BaseImage
+from harness.kernels.source import KERN_PROC
+from harness.report.bisection import bisection_data, bisection_page
+from harness.store import Store
+
+BROKEN = "BROKEN"
+GOOD, BAD, UNTESTABLE = Outcome.GOOD, Outcome.BAD, Outcome.UNTESTABLE
+# Far enough from each other that each change reverts by itself.
+APART = 8
+LINES = "".join(f"line {number}\n" for number in range(60 * APART))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@dataclass
+class Project:
+    """A repository of kernel sources under test; `hashes` are its commits by subject."""
+
+    folder: Path
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def git(self, *arguments: str) -> str:
+        names = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
+        dates = {"GIT_AUTHOR_DATE": "2020-02-03T00:00:00Z", "GIT_COMMITTER_DATE": "2020-02-03T00:00:00Z"}
+        environment = {
+            **os.environ, **dates, **{f"GIT_{name}": "someone@example.org" for name in names},
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }  # fmt: skip
+        argv = ["git", "-C", str(self.folder), *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def commit(self, subject: str) -> str:
+        self.git("add", "--all")
+        self.git("commit", "-q", "--allow-empty", "-m", subject)
+        self.hashes[subject] = self.git("rev-parse", "HEAD")
+        return self.hashes[subject]
+
+    def name(self, commit: str) -> str:
+        return next((subject for subject, digest in self.hashes.items() if digest == commit), commit)
+
+
+def project(folder: Path, size: int, culprit: int, *, files: Mapping[int, str] = {}) -> Project:
+    """Make a project: commit N changes line N of a file; the culprit's line says BROKEN."""
+    made = Project(folder)
+    folder.mkdir()
+    made.git("init", "-q", "-b", "main")
+    lines = LINES.splitlines()
+    made.write(KERN_PROC, "pfind(\n")
+    made.write("sys/sys/param.h", "#define __DragonFly_version 500100\n")
+    made.write("sys/kern/lines", LINES)
+    made.commit("base")
+    for number in range(size):
+        if number in files:
+            made.write(files[number], f"{number}\n")
+        else:
+            lines[number * APART] = BROKEN if number == culprit else f"changed {number}"
+            made.write("sys/kern/lines", "\n".join(lines) + "\n")
+        made.commit(f"change {number}")
+    return made
+
+
+@dataclass
+class Reader:
+    """A laboratory whose kernels are the sources: bad is what says BROKEN, as often as `pattern` has it."""
+
+    repository: Repository
+    untestable: Callable[[str], Trouble | None] = lambda _: None
+    pattern: Sequence[bool] = (True,)
+    prepared: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False
+
+    def is_ready(self, commits: Sequence[str]) -> list[bool]:
+        return [False] * len(commits)
+
+    def prepare(self, commit: str, without: str | None = None) -> Specimen | Sighting | None:
+        self.prepared.append(commit)
+        if (trouble := self.untestable(commit)) is Trouble.BUILD:
+            return Sighting(UNTESTABLE, trouble, "lines:1: error")
+        source = self.repository.tree(commit) if without is None else self.repository.reverted(without, commit)
+        if source is None:
+            return None
+        name = source.tree
+        self.texts[name] = (source.read("sys/kern/lines") or b"").decode()
+        return Specimen(name, f"{name} {commit if without is None else ''}", Needs(), True, 60.0)
+
+    def run(self, specimen: Specimen, seed: int) -> Sighting:
+        del seed
+        commit = specimen.digest.partition(" ")[2]
+        if commit and (trouble := self.untestable(commit)) is not None:
+            return Sighting(UNTESTABLE, trouble, "something else")
+        count = self.counts[specimen.name] = self.counts.get(specimen.name, 0) + 1
+        if BROKEN in self.texts[specimen.name] and self.pattern[count % len(self.pattern)]:
+            return Sighting(BAD, None, "failed: it is broken", "t.py::test_it", "console: it is broken")
+        return Sighting(GOOD)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def bisection(
+    made: Project, store: Store, *, needs: Sequence[str] = (), paths: Sequence[str] = (), jobs: int = 1, **how: object
+) -> tuple[Bisection, Reader]:
+    repository = Repository(made.folder, store, paths, needs)
+    laboratory = Reader(repository, **how)  # type: ignore[arg-type]
+    scope = repository.range([made.hashes["base"]], "HEAD")
+    state = State("key", (), str(made.folder), "a failure", scope, 0.95)
+    return Bisection(state, store.folder("results", "bisect-key"), store, repository, laboratory, jobs=jobs), laboratory
+
+
+class TestSearch:
+    """Search and proof."""
+
+    @pytest.mark.parametrize("jobs", [1, 3])
+    def test_the_culprit_is_found_and_proved(self, store: Store, tmp_path: Path, jobs: int) -> None:
+        made = project(tmp_path / "repo", 40, 17)
+        running, _ = bisection(made, store, jobs=jobs)
+        found = running.run()
+        assert [made.name(commit) for commit in found.commits] == ["change 17"]
+        assert found.probability >= 0.95
+        assert running.state.proved
+        assert list(running.state.proof.values()) == [HOLDS] * 3
+        searched = [each for each in running.state.observations if each.role == "search"]
+        narrowed = 6 if jobs == 1 else 12
+        assert len({each.commit for each in searched}) <= narrowed
+
+    def test_a_flaky_failure_is_found_by_repeating(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 20, 11)
+        running, _ = bisection(made, store, pattern=(True, False, True, False, False))
+        found = running.run()
+        assert [made.name(commit) for commit in found.commits] == ["change 11"]
+        assert 0.25 < running.knowledge.failure_rate < 0.6
+        # Luck is not taken for health: neither the parent nor the tip without the culprit was run only once.
+        for role in ("parent", "revert"):
+            runs = [each for each in running.state.observations if each.role in {role, "search"}]
+            parent = made.hashes["change 10"] if role == "parent" else made.hashes["change 19"]
+            assert sum(each.commit == parent for each in runs) >= 4
+
+    def test_untestable_commits_are_worked_around_and_told_apart(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 30, 14)
+        troubles = {"change 13": Trouble.BUILD, "change 14": Trouble.BUILD, "change 15": Trouble.NOT_APPLICABLE}
+        running, _ = bisection(made, store, untestable=lambda commit: troubles.get(made.name(commit)))
+        found = running.run()
+        assert [made.name(commit) for commit in found.commits] == [f"change {number}" for number in range(13, 17)]
+        data = bisection_data(running, running._repository)
+        assert [[made.name(commit) for commit in stretch] for stretch in data["stretches"]] == [
+            ["change 13", "change 14", "change 15"]
+        ]
+        page = bisection_page(data)
+        assert Trouble.BUILD in page
+        assert Trouble.NOT_APPLICABLE in page
+
+    def test_commits_that_leave_the_kernel_alone_are_no_experiment(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 32, 9, files={number: f"doc/{number}" for number in range(32) if number % 3})
+        running, laboratory = bisection(made, store, needs=["sys"])
+        assert [made.name(commit) for commit in running.run().commits] == ["change 9"]
+        searched = {each.commit for each in running.state.observations if each.role == "search"}
+        assert len(searched) <= 4  # of eleven kernels
+        assert all(chance == 0 for commit, chance in running.knowledge.posterior.items()
+                   if int(made.name(commit).split()[1]) % 3)  # fmt: skip
+        assert set(laboratory.texts)
+
+    def test_merges_are_handled_as_git_does(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 6, -1)
+        made.git("checkout", "-q", "-b", "side", made.hashes["change 2"])
+        for number in range(3):
+            made.write("sys/kern/lines", LINES.replace("line 400\n", BROKEN + "\n") if number else LINES)
+            made.commit(f"side {number}")
+        made.git("checkout", "-q", "main")
+        made.git("merge", "-q", "-X", "theirs", "--no-edit", "side")
+        made.commit("after")
+        running, _ = bisection(made, store)
+        assert [made.name(commit) for commit in running.run().commits] == ["side 1"]
+
+    def test_a_good_end_that_is_bad_is_said(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 8, -1)
+        lines = LINES.replace("line 59\n", BROKEN + "\n")
+        made.git("checkout", "-q", "--orphan", "other")
+        made.write("sys/kern/lines", lines)
+        made.hashes["base"] = made.commit("broken base")
+        made.write("sys/kern/lines", lines + "more\n")
+        made.commit("more")
+        running, _ = bisection(made, store)
+        with pytest.raises(HarnessError, match="the commit sought is older"):
+            running.run()
+
+    def test_a_culprit_that_does_not_revert_is_said_to_be_so(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 12, 5)
+        made.write("sys/kern/lines", (made.folder / "sys/kern/lines").read_text().replace(BROKEN, f"{BROKEN} again"))
+        made.commit("on top")
+        running, _ = bisection(made, store)
+        running.run()
+        assert [said.partition(":")[0] for said in running.state.proof.values()] == [HOLDS, HOLDS, IMPOSSIBLE]
+        assert not running.state.proved
+
+    def test_a_second_cause_is_seen_when_the_first_is_reverted(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 12, 5)
+        made.write("sys/kern/lines", (made.folder / "sys/kern/lines").read_text() + BROKEN + "\n")
+        made.commit("another")
+        running, _ = bisection(made, store)
+        assert [made.name(commit) for commit in running.run().commits] == ["change 5"]
+        assert list(running.state.proof.values())[2].startswith(FAILS)
+
+    def test_kernels_that_are_the_same_by_their_bytes_are_one(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 16, 12)
+        running, laboratory = bisection(made, store)
+        real = laboratory.prepare
+
+        def prepare(commit: str, without: str | None = None) -> Specimen | Sighting | None:
+            found = real(commit, without)
+            assert isinstance(found, Specimen)
+            # All good commits make one and the same kernel.
+            digest = found.digest if BROKEN in laboratory.texts[found.name] else "the same"
+            return Specimen(found.name, digest, found.needs, found.built, found.seconds)
+
+        laboratory.prepare = prepare  # type: ignore[method-assign]
+        assert [made.name(commit) for commit in running.run().commits] == ["change 12"]
+        assert sum(each.kernel == "the same" and each.built for each in running.state.observations) == 1
+
+
+class TestState:
+    """What is remembered."""
+
+    def test_an_interrupted_search_goes_on_where_it_was(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 40, 23)
+        whole, _ = bisection(made, store)
+        whole.run()
+        expected = [(each.commit, each.outcome) for each in whole.state.observations]
+        running, laboratory = bisection(made, store)
+        real, left = laboratory.run, [3]
+
+        def run(specimen: Specimen, seed: int) -> Sighting:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return real(specimen, seed)
+
+        laboratory.run = run  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            running.run()
+        assert laboratory.stopped
+        state = State.load(running.folder)
+        assert [(each.commit, each.outcome) for each in state.observations] == expected[:3]
+        again = Bisection(state, running.folder, store, running._repository, Reader(running._repository))
+        assert again.run() == whole.knowledge.conclude()
+        assert [(each.commit, each.outcome) for each in again.state.observations] == expected
+
+    def test_a_log_of_git_bisect_goes_in_and_out(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 20, 8)
+        running, _ = bisection(made, store)
+        running.run()
+        log = write_log(running.state, running._repository.subjects(list(made.hashes.values())))
+        (tmp_path / "log").write_text(log)
+        said = made.git("bisect", "replay", str(tmp_path / "log"))
+        assert f"{made.hashes['change 8']} is the first bad commit" in said
+        made.git("bisect", "skip", made.hashes["change 3"])
+        theirs = list(read_log(made.git("bisect", "log")))
+        assert Said(UNTESTABLE, made.hashes["change 3"]) in theirs
+        assert Said(BAD, made.hashes["change 8"]) in theirs
+
+    def test_a_line_that_is_none_of_a_log(self) -> None:
+        with pytest.raises(UsageError, match="line 2 is none of a bisect log"):
+            list(read_log("# comment\nrm -rf /\n"))
+
+
+class TestRange:
+    """Which commits are in question."""
+
+    def test_paths_limit_them(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 12, 5, files={3: "sys/vm/x", 7: "doc/y"})
+        scope = Repository(made.folder, store, ["sys/vm", "doc"]).range([made.hashes["base"]], "HEAD")
+        assert [made.name(commit) for commit in scope.history.commits] == ["change 3", "change 7"]
+
+    @pytest.mark.parametrize(
+        ("good", "bad", "said"),
+        [
+            ("HEAD", "base", "is no ancestor of"),
+            ("HEAD", "HEAD", "there is no commit"),
+            ("nothing", "HEAD", "has no revision 'nothing'"),
+        ],
+    )
+    def test_ends_that_make_no_sense(self, store: Store, tmp_path: Path, good: str, bad: str, said: str) -> None:
+        made = project(tmp_path / "repo", 3, 1)
+        repository = Repository(made.folder, store)
+        with pytest.raises(UsageError, match=said):
+            repository.range([made.hashes.get(good, good)], made.hashes.get(bad, bad))
+
+    def test_only_what_a_kernel_needs_is_handed_out(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 6, 5, files={2: "doc/y", 3: "share/mk/z", 4: "top"})
+        repository = Repository(made.folder, store, needs=["sys/kern", "share/mk", "top", "missing"])
+        source = repository.tree(made.git("rev-parse", "HEAD"))
+        source.write_to(tmp_path / "out")
+        files = sorted(
+            str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()
+        )
+        assert files == ["share/mk/z", "sys/kern/kern_proc.c", "sys/kern/lines", "top"]
+        commits = [made.hashes[f"change {number}"] for number in (1, 2)]
+        trees = repository.trees(commits)
+        assert trees[commits[0]] == trees[commits[1]]
+
+
+class TestPredicate:
+    """What a run's record says."""
+
+    @staticmethod
+    def record(*results: Mapping[str, str]) -> Run:
+        return Run({"results": [{"test": "t.py::test_a", "reason": "", "console": "", **each} for each in results]})
+
+    FAILED: Mapping[str, str] = {"outcome": "failed", "verdict": "failed", "reason": "E   assert 1 == 2"}
+    PANIC: Mapping[str, str] = {"outcome": "failed", "verdict": "panic", "fingerprint": "page fault in cache_fullpath"}
+    PASSED: Mapping[str, str] = {"outcome": "passed", "verdict": "passed"}
+    SKIPPED: Mapping[str, str] = {"outcome": "skipped", "verdict": "not applicable", "reason": "Skipped: needs 5.3"}
+    LOST: Mapping[str, str] = {"outcome": "failed", "verdict": "guest lost"}
+
+    @pytest.mark.parametrize(
+        ("predicate", "results", "outcome", "trouble"),
+        [
+            (Predicate(), [FAILED], BAD, None),
+            (Predicate(), [PASSED, SKIPPED], GOOD, None),
+            (Predicate(), [PASSED, FAILED], BAD, None),
+            (Predicate(), [PANIC], UNTESTABLE, Trouble.OTHER_FAILURE),
+            (Predicate(), [SKIPPED], UNTESTABLE, Trouble.NOT_APPLICABLE),
+            (Predicate(), [PASSED, LOST], UNTESTABLE, Trouble.INFRASTRUCTURE),
+            (Predicate(panic="cache_fullpath"), [PANIC], BAD, None),
+            (Predicate(panic="exit1"), [PANIC], UNTESTABLE, Trouble.OTHER_FAILURE),
+            (Predicate(panic=""), [FAILED], UNTESTABLE, Trouble.OTHER_FAILURE),
+            (Predicate(failure="1 == 2"), [FAILED], BAD, None),
+            (Predicate(failure="3 == 4"), [FAILED], UNTESTABLE, Trouble.OTHER_FAILURE),
+            (Predicate(good_means_fail=True), [FAILED], GOOD, None),
+            (Predicate(good_means_fail=True), [PASSED], BAD, None),
+            (Predicate(good_means_fail=True), [PANIC], UNTESTABLE, Trouble.OTHER_FAILURE),
+        ],
+    )
+    def test_what_records_mean(
+        self, predicate: Predicate, results: list[Mapping[str, str]], outcome: Outcome, trouble: Trouble | None
+    ) -> None:
+        found = predicate.judge(self.record(*results))
+        assert (found.outcome, found.trouble) == (outcome, trouble)
+
+    @pytest.mark.parametrize(
+        ("said", "trouble"),
+        [
+            ("boot failure: waited 300 s for SSH, in vain", Trouble.BOOT),
+            ("the kernel panicked on the way up", Trouble.BOOT),
+            ("no room for the overlay", Trouble.INFRASTRUCTURE),
+        ],
+    )
+    def test_a_run_without_a_record(self, said: str, trouble: Trouble) -> None:
+        found = Predicate().judge(Run(None, said, 3))
+        assert (found.outcome, found.trouble, found.detail) == (UNTESTABLE, trouble, said)
+
+    @pytest.mark.parametrize(
+        ("bound", "value", "outcome"),
+        [
+            (Bound("fork", 100), 120, BAD),
+            (Bound("fork", 100), 80, GOOD),
+            (Bound("fork", 100, below=True), 80, BAD),
+            (Bound("fork", 100, good_means_fail=True), 120, GOOD),
+        ],
+    )
+    def test_a_benchmark_crosses_its_bound(self, bound: Bound, value: float, outcome: Outcome) -> None:
+        assert bound.judge(value).outcome is outcome
+
+
+class TestQuirks:
+    """The table of what old trees need."""
+
+    def test_ranges_of_versions_and_of_revisions(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 4, 3)
+        table = tmp_path / "quirks.toml"
+        table.write_text(
+            f"""
+            [[quirk]]
+            name = "old"
+            until = "{made.hashes["change 2"]}"
+            cpus = 1
+            kenv = {{ "hw.thing" = 0 }}
+            [[quirk]]
+            name = "new"
+            since = "{made.hashes["change 2"]}"
+            patches = ["fix.patch"]
+            [[quirk]]
+            name = "versioned"
+            since = 500100
+            until = 500200
+            memory = 1024
+            [[quirk]]
+            name = "of another repository"
+            until = "{"0" * 40}"
+            cpus = 2
+            """
+        )
+        quirks, repository = load_quirks(table), Repository(made.folder, store)
+        early = needs_of(made.hashes["change 1"], quirks, repository)
+        assert early.names == ("old", "versioned", "of another repository")
+        assert (early.cpus, early.memory, early.kenv, early.patches) == (1, 1024, {"hw.thing": "0"}, ())
+        late = needs_of(made.hashes["change 3"], quirks, repository)
+        assert late.names == ("new", "versioned", "of another repository")
+        assert late.patches == (tmp_path / "fix.patch",)
+
+    def test_the_table_that_comes_along_is_sound(self) -> None:
+        quirks = load_quirks(TABLE)
+        assert quirks
+        assert all(quirk.why for quirk in quirks)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("[[quirk]]\nname = 'a'\nkernv = {}", "a: no such key: kernv"),
+            ("[[quirk]]\ncpus = 1", "has no name"),
+            ("[[quirk]]\nname = 'a'\ncpus = 'one'", "cpus is not of the right kind"),
+            ("[[quirk", "is no table of quirks"),
+        ],
+    )
+    def test_a_table_that_is_wrong(self, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "q.toml").write_text(text)
+        with pytest.raises(UsageError, match=said):
+            load_quirks(tmp_path / "q.toml")
+
+
+# The command, from end to end: a script builds kernels, and the test reads the kernel's file instead of booting it.
+
+CHECK = """
+import pytest
+from harness.kernels.artefact import Kernel
+from harness.store import Store
+
+def test_it(pytestconfig):
+    store = Store()
+    kernel = store.get(Kernel, pytestconfig.getoption("--kernel"))
+    text = store.blob(kernel.elf).read_bytes()[-8192:]
+    if b"changed 4\\n" in text and b"changed 6\\n" not in text:
+        pytest.skip("cannot run there")
+    assert b"BROKEN" not in text
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
+    """Return the folder of a project, a builder that appends the sources to a stand-in for a kernel, and a test."""
+    project(tmp_path / "repo", 24, 13)
+    kernel = build_test_kernel(tmp_path_factory.mktemp("kernel"))
+    script = tmp_path / "build.sh"
+    script.write_text(
+        f'cp {kernel} "$2" && chmod u+w "$2" && cat "$1/sys/kern/lines" >> "$2" && echo built >> {tmp_path}/builds\n'
+        f"if grep -q 'changed 20' \"$1/sys/kern/lines\" && ! grep -q 'changed 21' \"$1/sys/kern/lines\";"
+        " then echo 'x.c:1: error: no' >&2; exit 1; fi\n"
+    )
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "test_check.py").write_text(CHECK)
+    (tmp_path / "disk").write_bytes(b"none")
+    with store.adding():
+        blob = store.add_blob(tmp_path / "disk")
+        store.put(BaseImage(name="none", disk=blob, ssh_key=blob, root="ufs:vbd0"))
+    return tmp_path
+
+
+def command(bench: Path, *arguments: str) -> list[str]:
+    del bench
+    return [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", "bisect", *arguments]
+
+
+def question(bench: Path, *options: str) -> list[str]:
+    return [
+        "--source", str(bench / "repo"), "--good", "HEAD~24", "--bad", "HEAD", *options,
+        "--kernel-builder", f"sh {bench}/build.sh {{source}} {{output}}", "--", str(bench / "check"), "-q",
+    ]  # fmt: skip
+
+
+def environment(bench: Path) -> dict[str, str]:
+    return {**os.environ, "DFLY_HARNESS_HOME": str(bench / "store")}
+
+
+def run(bench: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = command(bench, *arguments)
+    return subprocess.run(argv, capture_output=True, text=True, env=environment(bench), check=False)
+
+
+def builds(bench: Path) -> int:
+    return len((bench / "builds").read_text().splitlines())
+
+
+def report(bench: Path) -> dict[str, object]:
+    (file,) = (bench / "store" / "results").glob("bisect-*/report.json")
+    loaded = json.loads(file.read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_the_command_finds_the_commit_and_a_second_time_builds_nothing(bench: Path) -> None:
+    done = run(bench, *question(bench, "--html", str(bench / "page.html")))
+    assert done.returncode == 0, done.stderr
+    data = report(bench)
+    assert "change 13" in done.stdout
+    assert "someone@example.org" in done.stdout
+    assert "2020-02-03" in done.stdout
+    assert "sys/kern/lines" in done.stdout
+    assert data["proved"] is True
+    page = (bench / "page.html").read_text()
+    assert "How far such claims can be trusted" in page
+    assert "<svg" in page
+    before = builds(bench)
+    again = run(bench, *question(bench, "--fresh"))
+    assert again.returncode == 0, again.stderr
+    assert "change 13" in again.stdout
+    assert builds(bench) == before
+    assert report(bench)["builds"] == 0
+
+
+def test_a_search_that_is_killed_goes_on_and_builds_nothing_twice(bench: Path) -> None:
+    child = subprocess.Popen(
+        command(bench, *question(bench)), env=environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    results = bench / "store" / "results"
+    end = time.monotonic() + 60
+    while not any(
+        len(json.loads(file.read_text())["observations"]) >= 2 for file in results.glob("bisect-*/state.json")
+    ):
+        assert child.poll() is None
+        assert time.monotonic() < end, "no observation was written"
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    explained = run(bench, "--resume", "--explain")
+    assert explained.returncode == 0, explained.stderr
+    assert "bits are left to know" in explained.stdout
+    assert "BITS PER MINUTE" in explained.stdout
+    resumed = run(bench, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "change 13" in resumed.stdout
+    observations = report(bench)["observations"]
+    assert isinstance(observations, list)
+    kernels = {each["kernel"] for each in observations if each["kernel"]}
+    failed = sum(each["trouble"] == Trouble.BUILD for each in observations)
+    # One build may have been under way when the search was killed.
+    assert builds(bench) <= len(kernels) + failed + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--resume"], "there is no bisection to go on with"),
+        (["--good", "x"], "needs --source REPO"),
+        (["--source", ".", "--good", "x", "--bad", "y", "--", "nowhere.py"], "no test nowhere.py"),
+        (["--source", ".", "--good", "x", "--bad", "y"], "say which tests"),
+        (["--source", ".", "--good", "x", "--bad", "y", "--bench", "fork + wait4"], "needs a --bound"),
+        (["--source", ".", "--good", "x", "--bad", "y", "--bound", "3", "--", "."], "say which one"),
+    ],
+)
+def test_questions_that_make_no_sense_are_one_line(bench: Path, arguments: list[str], said: str) -> None:
+    done = run(bench, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
