@@ -93,6 +93,17 @@ def test_a_process_that_is_held_ends_by_asking_the_holders_to_let_go(init: Remot
         assert stalled(init) == []
 
 
+@kern_proc("pstall")
+def test_who_waits_for_an_event_of_a_process_that_ends_is_told_of_none(init: RemoteProcess) -> None:
+    """Nobody waits for events any more, which is no error (kern_proc.c: pstall; procfs_vnops.c: PIOCWAIT)."""
+    with procfs(init) as mounted:
+        target, holder = init.fork(), init.fork()
+        wait = hold(holder, target, mounted, S_SIG)
+        end(target, 0)
+        state, *_ = _PROCFS_STATUS.unpack(wait.result(20.0))
+        assert state == 0
+
+
 @kern_proc("pstall", "prele")
 def test_a_held_process_can_be_killed(init: RemoteProcess) -> None:
     """SIGKILL ends it as _exit() would (kern_proc.c: pstall)."""

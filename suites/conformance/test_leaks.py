@@ -11,7 +11,7 @@ from signal import SIGKILL
 import pytest
 
 from harness.guests.whitebox import Whitebox
-from harness.processes import GuestError, RemoteProcess, fails_with
+from harness.processes import GuestError, RemoteProcess, fails, fails_with
 from harness.processes.wire import Buffer
 
 from ._children import allow_many, parked
@@ -28,6 +28,7 @@ KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC", "M_PARGS", "M_TE
 CYCLES = 10_000
 #: What else happens in the guest meanwhile, and what a CPU keeps for itself, moves the counts by no more than this.
 SLACK = 40
+NOWHERE = 8  # an address in the first page, which nobody has
 
 
 def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
@@ -44,19 +45,30 @@ def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[
         return {kind: count - before[kind] for kind, count in in_use().items() if count > before[kind] + SLACK}
 
     try:
-        eventually(lambda: not grown(), "the memory to be given back", seconds=5.0)
+        eventually(lambda: not grown(), "the memory to be given back")
     except Exception:
         assert grown() == {}, f"allocations left after {cycles} cycles"
         raise
 
 
-def repeatedly(process: RemoteProcess, mib: tuple[int, ...], new: bytes | None = None, room: int = 4096) -> int:
-    """Let PROCESS read (or write) MIB for half a second; return how often it did."""
+def repeatedly(
+    process: RemoteProcess, mib: tuple[int, ...], new: bytes | None = None, room: int = 4096, unreadable: int = 0
+) -> int:
+    """Let PROCESS read MIB for half a second and often enough; return how often it did.
+
+    With NEW it writes that, with UNREADABLE as many bytes from where it has no memory.
+    """
     name = struct.pack(f"<{len(mib)}i", *mib)
     length = Buffer(struct.pack("<Q", room))
-    old = (Buffer(size=room), length) if new is None else (0, 0)
-    data = (Buffer(new), len(new)) if new is not None else (0, 0)
-    return process.repeat_until(fails_with("EXDEV"), "__sysctl", name, len(mib), *old, *data, seconds=0.5).count
+    writing = new is not None or unreadable
+    old = (0, 0) if writing else (Buffer(size=room), length)
+    data = (Buffer(new), len(new)) if new is not None else (NOWHERE, unreadable) if unreadable else (0, 0)
+    made = 0
+    while made <= 5 * SLACK:
+        made += process.repeat_until(
+            fails_with("EXDEV"), "__sysctl", name, len(mib), *old, *data, seconds=0.5
+        ).count  # which it never does
+    return made
 
 
 @kern_proc("proc_remove_zombie", "proc_userunmap", "leavepgrp")
@@ -177,6 +189,15 @@ def test_titles_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
         return made
 
     expect_no_growth(kernel, pattern)
+
+
+@kern_proc("sysctl_kern_proc_args")
+def test_a_title_that_cannot_be_read_costs_no_memory(init: RemoteProcess, kernel: Whitebox) -> None:
+    """EFAULT, and the room made for it is given back (kern_proc.c: sysctl_kern_proc_args)."""
+    mib = proc_mib(ARGS, init.pid)
+    with fails("EFAULT"):
+        init.syscall("__sysctl", struct.pack(f"<{len(mib)}i", *mib), len(mib), 0, 0, NOWHERE, 100)
+    expect_no_growth(kernel, lambda: repeatedly(init, mib, unreadable=100), ("M_PARGS",))
 
 
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
