@@ -16,6 +16,7 @@ from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
 from harness.campaigns.evidence import Evidence, add_options, with_evidence
 from harness.campaigns.finding import Finding, start_finding
 from harness.campaigns.record import RunRecord, TestResult, keep
+from harness.campaigns.recorder import Recorder
 from harness.campaigns.rig import Rig
 from harness.campaigns.suite import DEFAULT_SUITE
 from harness.config import share
@@ -72,6 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="time-warped lane, where waiting is free: for tests of time (auto, where it works), all, or no tests",
     )
+    group.addoption("--record", action="store_true", help="run failed tests again on a machine that can be replayed")
     group.addoption("--defects", action="store_true", help="also run the tests of known defects; they may panic it")
     group.addoption("--any-era", action="store_true", help="also run what the target's era did not promise yet")
     group.addoption("--learn-control", action="store_true", help="write the list of what the control guest fails")
@@ -87,6 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
     campaign = Campaign(config)
     config.pluginmanager.register(campaign, "dfly-harness-campaign")
     live.register(config, campaign)
+    if config.getoption("--record"):
+        config.pluginmanager.register(Recorder(campaign), "dfly-harness-recorder")
     config.pluginmanager.register(Evidence(config, campaign), "dfly-harness-evidence")
 
 

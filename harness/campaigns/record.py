@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
 from harness.store import Store
 
 FORMAT = 1
@@ -21,7 +22,7 @@ class TestResult:
     `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
     `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed,
     `lane` is how time passed for it (harness.machine.description.Lane), `measurements` what its fork storms showed
-    (harness.campaigns.measurements.Measurements).
+    (harness.campaigns.measurements.Measurements), `recording` the folder that `replay` reads.
     """
 
     __test__ = False
@@ -37,8 +38,19 @@ class TestResult:
     behaviour: str = ""
     worker: str = ""
     lane: str = ""
+    recording: str = ""
     measurements: dict[str, Any] = field(default_factory=dict)
     calls: tuple[str, ...] = ()
+
+
+def read_results(file: Path) -> list[TestResult]:
+    """Return the results in the record FILE; raises UsageError when it is none."""
+    known = {each.name for each in fields(TestResult)}
+    try:
+        results = json.loads(file.read_text())["results"]
+        return [TestResult(**{name: value for name, value in each.items() if name in known}) for each in results]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{file} is no record of a run: {error}") from None
 
 
 def keep(results: list[TestResult], result: TestResult) -> None:

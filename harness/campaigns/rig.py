@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +33,7 @@ class Rig:
         self.lane = Lane.WALL_CLOCK
         self._warmths = {self.lane: Warmth(target, store, size)}
         self._session: Session | None = None
+        self._finish: Callable[[Session], None] | None = None
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
         """Return the hub of a guest that is well, starting one if there is none.
@@ -47,12 +52,29 @@ class Rig:
         return Session.resume(self._warmths[self.lane], progress)
 
     def enter(self, lane: Lane) -> None:
-        """Let sessions be in LANE from now on; one in another lane ends."""
-        if lane is not self.lane:
+        """Let sessions be in LANE from now on, except for one that is recorded; one in another lane ends."""
+        if lane is not self.lane and self._finish is None:
             self.discard()
             self.lane = lane
             if lane not in self._warmths:
                 self._warmths[lane] = Warmth(self.target, self._store, self.size, lane)
+
+    def size_in(self, lane: Lane) -> MachineSize:
+        """Return the size of its machines in LANE."""
+        return self.size if lane is Lane.WALL_CLOCK else replace(self.size, cpus=1)
+
+    @contextmanager
+    def recorded(self, events: Path, finish: Callable[[Session], None]) -> Iterator[None]:
+        """Let the next session, and it alone, note its EVENTS; FINISH gets it, and ends it, as soon as it is spent."""
+        self.discard()
+        lane, self.lane = self.lane, Lane.RECORDED
+        self._warmths[self.lane] = Warmth(self.target, self._store, self.size, self.lane, events=events)
+        self._finish = finish
+        try:
+            yield
+        finally:
+            self.discard()
+            self.lane, self._finish = lane, None
 
     @property
     def failures(self) -> int:
@@ -98,7 +120,11 @@ class Rig:
     def discard(self) -> None:
         """Stop the present guest."""
         session, self._session = self._session, None
-        if session is not None:
+        if session is not None and self._finish is not None:
+            finish, self._finish = self._finish, None
+            self.lane = Lane.WALL_CLOCK  # a second machine would overwrite what the first one noted
+            finish(session)
+        elif session is not None:
             session.close()
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from harness import __version__
-from harness.cli import bench, bisect, compare, doctor, guests, report, run, store
+from harness.cli import bench, bisect, compare, doctor, guests, replay, report, run, store
 from harness.errors import ExitCode, HarnessError
 from harness.report.terminal import make_console
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dfly-harness {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, report, compare, bisect, store, guests, bench, doctor):
+    for module in (run, replay, report, compare, bisect, store, guests, bench, doctor):
         module.add_commands(commands)
     return parser
 

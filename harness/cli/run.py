@@ -36,6 +36,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--invariants", action="store_true", help="look after each test whether the process table is sound"
     )
+    parser.add_argument("--record", action="store_true", help="run failed tests again so that `replay` can repeat them")
+    parser.add_argument(
+        "--lane",
+        choices=("auto", "wall", "warped"),
+        default="auto",
+        help="tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
+    )
     parser.add_argument(
         "--hold",
         "--pdb-guest",
@@ -64,11 +71,12 @@ def _run(options: argparse.Namespace) -> int:
     arguments = suite_arguments(choice, size, options.paths)
     arguments += ["-k", options.expression] if options.expression is not None else []
     arguments += ["-n", options.workers] if options.workers else []
+    arguments += ["--lane", options.lane]
     for option in ("json", "html", "dump_memory"):
         arguments += [f"--{option.replace('_', '-')}", value] if (value := getattr(options, option)) else []
     arguments += [flag for flag, wanted in (
         ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first),
-        ("--invariants", options.invariants), ("--hold", options.hold),
+        ("--invariants", options.invariants), ("--hold", options.hold), ("--record", options.record),
     ) if wanted]  # fmt: skip
     status = pytest.main([*arguments, "--live", *options.rest])
     return _exit_status(int(status))

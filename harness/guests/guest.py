@@ -160,10 +160,10 @@ class Guest:
         self.before_ssh: Callable[[], None] = _nothing
         self.identity = ""
 
-    def another(self, lane: Lane = Lane.WALL_CLOCK) -> Guest:
+    def another(self, lane: Lane = Lane.WALL_CLOCK, events: Path | None = None) -> Guest:
         """Return a guest of the same target on the same kind of machine, its time passing as LANE says, not started."""
         twin = copy(self)  # finding out accelerator and description again would cost as much as resuming
-        twin._take_machine(replace(self.machine.description, lane=lane))
+        twin._take_machine(replace(self.machine.description, lane=lane, events=events))
         return twin
 
     @property
@@ -191,13 +191,14 @@ class Guest:
             self.stop()
             raise
 
-    def resume(self, state: MachineState, identity: str) -> None:
+    def resume(self, state: MachineState, identity: str, *, paused: bool = False) -> None:
         """Go on from STATE, in which the kernel called IDENTITY had been verified; return when QEMU runs.
 
-        SSH is connected when it is first used.  Raises HarnessError when the state cannot be loaded.
+        If PAUSED, its CPUs stand still yet.  SSH is connected when it is first used.  Raises HarnessError when the
+        state cannot be loaded.
         """
         try:
-            self.machine.start(state)
+            self.machine.start(state, paused=paused)
             self._console = Console(self.machine.serial[0], self.machine.folder / "console.log")
             self.identity = identity
         except BaseException:

@@ -49,10 +49,14 @@ class Lane(StrEnum):
 
     WALL_CLOCK: as on the host.  TIME_WARPED: one virtual nanosecond for so many instructions, and none of the host's
     for waiting: a guest whose CPU is idle leaps to its next timer.  That takes TCG and a single CPU.
+    RECORDED: by instructions, waiting as long as on the host, while all that comes from outside is noted.
+    REPLAYED: as noted, with nobody outside.
     """
 
     WALL_CLOCK = "wall-clock"
     TIME_WARPED = "time-warped"
+    RECORDED = "recorded"
+    REPLAYED = "replayed"
 
 
 # Eight virtual nanoseconds per instruction: a CPU of 125 million instructions per second, about what TCG computes when
@@ -86,7 +90,8 @@ class MachineDescription:
     `memory` is in MiB.  `ssh_port` on 127.0.0.1 leads to the guest's port 22; 0 lets the host choose one.
     `guest_ports` are further TCP ports of the guest that get a free port on 127.0.0.1 each.  `serial_ports` counts the
     serial lines: the first is the console, a second is free for other use.  `cdroms` are files of CDs, on the second
-    IDE channel; where there are any, the machine boots from the first one.
+    IDE channel; where there are any, the machine boots from the first one.  `events` is the file of the lanes RECORDED
+    and REPLAYED.
     """
 
     memory: int = 512
@@ -101,12 +106,17 @@ class MachineDescription:
     guest_ports: tuple[int, ...] = ()
     serial_ports: int = 1
     lane: Lane = Lane.WALL_CLOCK
+    events: Path | None = None
     cdroms: tuple[Path, ...] = ()
     extra: tuple[str, ...] = ()
 
     def with_disks(self, disks: Sequence[Disk]) -> MachineDescription:
         """Return the same machine with other disks in the same slots."""
         return replace(self, disks=tuple(disks))
+
+    @property
+    def _notes_events(self) -> bool:
+        return self.lane in {Lane.RECORDED, Lane.REPLAYED}
 
     def arguments(self, *, monitor_fd: int, serial_fds: Sequence[int], gdb_socket: str) -> list[str]:
         """Return QEMU's arguments, without the program; descriptors must be inherited by it."""
@@ -119,6 +129,10 @@ class MachineDescription:
         ]  # fmt: skip
         if self.lane is Lane.TIME_WARPED:
             argv += ["-icount", f"shift={_SHIFT},sleep=off"]
+        elif self._notes_events:
+            mode = "record" if self.lane is Lane.RECORDED else "replay"
+            file = str(self.events).replace(",", ",,")
+            argv += ["-icount", f"shift={_SHIFT},rr={mode},rrfile={file}"]  # with sleep=off, recording hangs
         # The guest's ACPI tables list serial ports in the order they are given in, the last one first.
         for number, fd in reversed(list(enumerate(serial_fds))):
             argv += ["-chardev", f"socket,id=serial{number},fd={fd}"]
@@ -126,12 +140,16 @@ class MachineDescription:
         for number, disk in enumerate(self.disks):
             # An option value ends at a comma unless the comma is doubled.
             name = str(disk.file).replace(",", ",,")
-            drive = f"if=none,id=disk{number},file={name},format={disk.format.value},cache=unsafe"
+            node = f"disk{number}-file" if self._notes_events else f"disk{number}"
+            drive = f"if=none,id={node},file={name},format={disk.format.value},cache=unsafe"
             controllers, device = _DISK_DEVICES[disk.model]
             for controller in controllers:
                 argv += ["-device", controller] if controller not in argv else []
             model, comma, place = device.partition(",")
-            argv += ["-drive", drive, "-device", f"{model},drive=disk{number}{comma}{place.replace('%d', str(number))}"]
+            argv += ["-drive", drive]
+            if self._notes_events:
+                argv += ["-drive", f"driver=blkreplay,if=none,id=disk{number},image={node}"]
+            argv += ["-device", f"{model},drive=disk{number}{comma}{place.replace('%d', str(number))}"]
         for number, cdrom in enumerate(self.cdroms):
             name = str(cdrom).replace(",", ",,")
             argv += ["-drive", f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={name}"]
@@ -140,6 +158,8 @@ class MachineDescription:
             ports = {22: self.ssh_port} | dict.fromkeys(self.guest_ports, 0)
             forwards = "".join(f",hostfwd=tcp:127.0.0.1:{near}-:{far}" for far, near in ports.items())
             argv += ["-netdev", f"user,id=net0,restrict=on{forwards}", "-device", f"{self.nic},netdev=net0"]
+            if self._notes_events:
+                argv += ["-object", "filter-replay,id=net0-replay,netdev=net0"]
         if self.boot is not None:
             argv += ["-kernel", str(self.boot.kernel)]
             if self.boot.initrd is not None:

@@ -160,11 +160,20 @@ class Warmth:
     where the other is a different machine, it has a state of its own.
     """
 
-    def __init__(self, target: Target, store: Store, size: MachineSize, lane: Lane = Lane.WALL_CLOCK) -> None:
+    def __init__(
+        self,
+        target: Target,
+        store: Store,
+        size: MachineSize,
+        lane: Lane = Lane.WALL_CLOCK,
+        *,
+        events: Path | None = None,
+    ) -> None:
         self._target = target
         self._store = store
         self._size = size if lane is Lane.WALL_CLOCK else replace(size, cpus=1)
         self.lane = lane
+        self._events = events
         #: How often a resume failed.
         self.failures = 0
         self._present: Snapshot | None = None
@@ -176,7 +185,7 @@ class Warmth:
 
     def guest(self) -> Guest:
         """Return a guest to resume; it is not started."""
-        return self._template.another(self.lane)
+        return self._template.another(self.lane, self._events)
 
     @cached_property
     def key(self) -> str:

@@ -1,0 +1,98 @@
+"""`--record`: a test that failed runs once more while QEMU notes what it takes to repeat that execution."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any, Protocol
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from harness.campaigns.rig import Rig
+from harness.errors import HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import MachineSize, Target
+from harness.machine.description import Lane
+from harness.processes.recording import Recording, discard, verify
+from harness.processes.session import Session, Warmth
+from harness.store import Store
+
+_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Subject(Protocol):
+    """The campaign, as far as recording needs it."""
+
+    @property
+    def present_rig(self) -> Rig | None:
+        """The rig, once there is one."""
+
+    @property
+    def store(self) -> Store:
+        """Where recordings are kept."""
+
+
+def choice_of(target: Target, size: MachineSize) -> dict[str, object]:
+    """Return, as plain data, how to resolve TARGET again (the arguments of TargetChoice), and its memory in MiB."""
+    if not isinstance(target, DragonFlyTarget):
+        return {"control": True, "memory": size.memory}
+    kernel = target.kernel.name if target.kernel is not None else "installed"
+    environment = dict(target.environment)
+    return {"image": target.image.name, "kernel": kernel, "environment": environment, "memory": size.memory}
+
+
+class Recorder:
+    """Runs each failed test again on a recording machine, and replays it to see whether that is the same execution."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run ITEM, and once more if it failed."""
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        failed = next((report for report in reports if report.failed), None)
+        if failed is not None and self._subject.present_rig is not None:
+            said, kept = self._record(item, nextitem, self._subject.present_rig)
+            failed.sections.append(("recording", said))
+            if kept is not None:
+                failed.user_properties.append(("recording", str(kept.folder)))
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
+        try:
+            return self._try_to_record(item, nextitem, rig)
+        except HarnessError as error:
+            return f"it could not be recorded: {error}", None
+
+    def _try_to_record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
+        store = self._subject.store
+        name = f"{_NAME.sub('-', item.nodeid.rpartition('::')[2])[:80]}-{secrets.token_hex(4)}"
+        folder = store.folder("recordings") / name
+        size = rig.size_in(Lane.RECORDED)
+        snapshot = Warmth(rig.target, store, size, Lane.RECORDED).snapshot()
+        choice = choice_of(rig.target, size)
+        begun = Recording.begin(folder, item.nodeid, rig.target.label, snapshot, choice)
+        finished: list[Recording] = []
+
+        def finish(session: Session) -> None:
+            finished.append(begun.finish(session))
+
+        with rig.recorded(begun.events, finish):
+            # What pytest does before a test's first run, for its second.
+            again: Any = item
+            again._initrequest()
+            reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if not finished or not any(report.failed for report in reports):
+            discard(begun)
+            return "it did not fail while it was recorded" if finished else "its machine was not used", None
+        if complaint := verify(finished[0], rig.target, store, size):
+            discard(begun)
+            return f"QEMU does not repeat this execution: {complaint}", None
+        count = finished[0].end.instructions
+        return f"{count:,} instructions, replayed once: the same\ndfly-harness replay - {item.nodeid}", finished[0]

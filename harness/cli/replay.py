@@ -1,0 +1,102 @@
+"""replay: the recorded execution of a failed test once more, with a debugger."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.campaigns.record import read_results
+from harness.cli.options import add_command
+from harness.errors import ExitCode, UsageError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import MachineSize, Target
+from harness.guests.targets import TargetChoice, resolve_target
+from harness.processes.recording import Recording, Replay
+from harness.report.terminal import make_console, progress_display
+from harness.store import Store
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add replay."""
+    parser = add_command(
+        commands,
+        "replay",
+        "Repeat the execution of a failed test that `run --record` kept, with gdb on the kernel.",
+        "dfly-harness replay - test_setsid --reverse",
+    )
+    parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, or - for the last run")
+    parser.add_argument("test", metavar="TEST", help="the test, or a part of its name that is no other's")
+    parser.add_argument("--reverse", action="store_true", help="begin at the end, with a way back")
+    parser.add_argument("--check", action="store_true", help="no debugger: run to the end and compare with the record")
+    parser.set_defaults(action=_replay)
+
+
+def _recording(run: str, test: str, store: Store) -> Recording:
+    if run == "-":
+        records = sorted(store.folder("results").glob("*.json"))
+        if not records:
+            raise UsageError("there is no run yet: dfly-harness run --record, or give a RUN")
+        file = records[-1]
+    else:
+        file = Path(run)
+    matching = [result for result in read_results(file) if test in result.test]
+    found = [result for result in matching if result.test == test] or matching
+    kept = [result for result in found if result.recording]
+    if len(kept) == 1:
+        return Recording.load(Path(kept[0].recording))
+    if kept:
+        raise UsageError(f"{test} is part of several: {', '.join(result.test for result in kept)}")
+    why = "has no recording: dfly-harness run --record makes them, of tests that fail" if found else "is no test of it"
+    raise UsageError(f"{file}: {test} {why}")
+
+
+def _target(recording: Recording, store: Store) -> tuple[Target, MachineSize]:
+    choice: dict[str, Any] = dict(recording.choice)
+    size = MachineSize(memory=int(choice.pop("memory")))
+    return resolve_target(TargetChoice(**choice), store), size
+
+
+def _replay(options: argparse.Namespace) -> int:
+    store, console = Store(), make_console()
+    recording = _recording(options.run, options.test, store)
+    if not options.check and (shutil.which("gdb") is None or not sys.stdin.isatty()):
+        raise UsageError("this needs gdb and a terminal; --check does without and compares")
+    target, size = _target(recording, store)
+    console.print(f"{recording.test}\n{target.label}", markup=False, soft_wrap=True)
+    with Replay(recording, target, store, size) as replay:
+        if options.reverse:
+            with progress_display("replay") as progress:
+                progress("noting a point of return")
+                replay.make_reversible()
+                progress("running to the end")
+                replay.run()
+        if options.check:
+            return _check(replay)
+        _debug(replay, target)
+    return ExitCode.PASSED
+
+
+def _check(replay: Replay) -> int:
+    replay.run()
+    console = make_console()
+    for difference in (differences := replay.differences()):
+        console.print(difference, markup=False, soft_wrap=True)
+    if differences:
+        return ExitCode.HARNESS_FAILED
+    end = replay.recording.end
+    console.print(f"the same execution: {end.instructions:,} instructions, the same memory and console at the end")
+    return ExitCode.PASSED
+
+
+def _debug(replay: Replay, target: Target) -> None:
+    argv = ["gdb", "-q"]
+    if isinstance(target, DragonFlyTarget) and (kernel := target.kernel) is not None:
+        argv.append(str(target.store.blob(kernel.debug or kernel.elf)))
+    argv += ["-ex", f"target remote {replay.guest.machine.gdb_socket}"]
+    make_console().print(shlex.join(argv), markup=False, soft_wrap=True)
+    subprocess.run(argv, check=False)
