@@ -28,7 +28,6 @@ KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC", "M_PARGS", "M_TE
 CYCLES = 10_000
 #: What else happens in the guest meanwhile, and what a CPU keeps for itself, moves the counts by no more than this.
 SLACK = 40
-NOWHERE = 8  # an address in the first page, which nobody has
 
 
 def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
@@ -52,22 +51,24 @@ def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[
 
 
 def repeatedly(
-    process: RemoteProcess, mib: tuple[int, ...], new: bytes | None = None, room: int = 4096, unreadable: int = 0
+    process: RemoteProcess,
+    mib: tuple[int, ...],
+    new: bytes | None = None,
+    room: int = 4096,
+    new_at: tuple[int, int] | None = None,
 ) -> int:
-    """Let PROCESS read MIB for half a second and often enough; return how often it did.
+    """Let PROCESS read MIB often enough, half a second at a time; return how often it did.
 
-    With NEW it writes that, with UNREADABLE as many bytes from where it has no memory.
+    It writes, if given, NEW, or the memory at an address and of a size in NEW_AT.
     """
     name = struct.pack(f"<{len(mib)}i", *mib)
     length = Buffer(struct.pack("<Q", room))
-    writing = new is not None or unreadable
-    old = (0, 0) if writing else (Buffer(size=room), length)
-    data = (Buffer(new), len(new)) if new is not None else (NOWHERE, unreadable) if unreadable else (0, 0)
+    data = (Buffer(new), len(new)) if new is not None else new_at or (0, 0)
+    old = (0, 0) if any(data) else (Buffer(size=room), length)
+    never = fails_with("EXDEV")
     made = 0
     while made <= 5 * SLACK:
-        made += process.repeat_until(
-            fails_with("EXDEV"), "__sysctl", name, len(mib), *old, *data, seconds=0.5
-        ).count  # which it never does
+        made += process.repeat_until(never, "__sysctl", name, len(mib), *old, *data, seconds=0.5).count
     return made
 
 
@@ -193,11 +194,21 @@ def test_titles_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
 
 @kern_proc("sysctl_kern_proc_args")
 def test_a_title_that_cannot_be_read_costs_no_memory(init: RemoteProcess, kernel: Whitebox) -> None:
-    """EFAULT, and the room made for it is given back (kern_proc.c: sysctl_kern_proc_args)."""
-    mib = proc_mib(ARGS, init.pid)
+    """EFAULT, the old title stays, and the room for the new one is given back (kern_proc.c: sysctl_kern_proc_args)."""
+    mib, nowhere = proc_mib(ARGS, init.pid), beyond_the_end_of_a_file(init)
+    before = init.sysctl.kern_proc_args(init.pid)
     with fails("EFAULT"):
-        init.syscall("__sysctl", struct.pack(f"<{len(mib)}i", *mib), len(mib), 0, 0, NOWHERE, 100)
-    expect_no_growth(kernel, lambda: repeatedly(init, mib, unreadable=100), ("M_PARGS",))
+        init.syscall("__sysctl", struct.pack(f"<{len(mib)}i", *mib), len(mib), 0, 0, nowhere, 100)
+    assert init.sysctl.kern_proc_args(init.pid) == before
+    expect_no_growth(kernel, lambda: repeatedly(init, mib, new_at=(nowhere, 100)), ("M_PARGS",))
+
+
+def beyond_the_end_of_a_file(process: RemoteProcess) -> int:
+    """Return an address that may be read as far as the memory map says, but holds nothing."""
+    path = f"/tmp/empty-{process.pid}"  # noqa: S108  (in the guest)
+    fd = process.open(path, os.O_CREAT | os.O_RDWR)
+    process.unlink(path)
+    return process.syscall("mmap", 0, 4096, 1, 1, fd, 0, 0).wide
 
 
 @kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")

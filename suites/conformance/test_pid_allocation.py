@@ -73,7 +73,7 @@ def test_init_is_process_1(init: Process) -> None:
     assert (row.pid, row.ppid, row.sid) == (1, 0, 1)
 
 
-@kern_proc("procinsertinit", "pgrpinsertinit", "sessinsertinit")
+@kern_proc("procinsertinit", "pgrpinsertinit", "sessinsertinit", "pfind")
 def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) -> None:
     """Process, group and session 0 are in the tables from the start (init_main.c: proc0_init)."""
     (row,) = init.sysctl.kern_proc_pid(0)
