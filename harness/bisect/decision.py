@@ -85,18 +85,14 @@ class ContradictionError(UsageError):
 
 
 class Knowledge:
-    """What is known about HISTORY's culprit after some observations.
+    """What is known about HISTORY's culprit after some observations; before them, each commit is as likely."""
 
-    BELIEF is what is thought of the commits before, in any unit (default: all alike).
-    """
-
-    def __init__(self, history: History, rates: Rates, belief: Sequence[float] | None = None) -> None:
+    def __init__(self, history: History, rates: Rates) -> None:
         if not len(history):
             raise UsageError("there is no commit between good and bad")
         self.history = history
         self._rates = rates
-        given = np.ones(len(history)) if belief is None else np.asarray(belief, dtype=np.float64)
-        self._belief = (given / given.sum())[:, None] * (rates.belief / rates.belief.sum())[None, :]
+        self._belief = np.tile(rates.belief / (rates.belief.sum() * len(history)), (len(history), 1))
         # The chance of each outcome without the culprit, and with it.
         self._chance = {
             Outcome.BAD: (rates.without, rates.with_culprit),
@@ -126,7 +122,9 @@ class Knowledge:
                 self._labels = None
             return
         without, inherited = self._chance[outcome]
-        self._tested[number] = True
+        if not self._tested[number]:
+            self._tested[number] = True
+            self._labels = None if self._untestable[number] else self._labels
         self._weigh(np.where(self.history.inherits[number][:, None], inherited[None, :], without[None, :]))
 
     def observe_bad_end(self) -> None:
