@@ -25,8 +25,7 @@ from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError
 from harness.machine.qemu import qemu_version
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
-from harness.report.html import write_run
-from harness.report.summary import run_markdown
+from harness.report.publish import publish
 
 _CALLS = "system calls"
 _DECLARED = "process table: known defects"
@@ -79,6 +78,10 @@ class Subject(Protocol):
         """The rig, once there is one."""
 
     @property
+    def trouble(self) -> Finding | None:
+        """Why there is no guest, where none could be had."""
+
+    @property
     def written(self) -> Path | None:
         """Where the record was written."""
 
@@ -121,6 +124,7 @@ class Evidence:
         config.addinivalue_line("markers", _MARKER)
         if config.getoption("--hold"):
             _demand_person(config)
+        self._session: pytest.Session | None = None
         self._findings: list[Finding] = []
         self._declared: Counter[str] = Counter()
         self._unsound: tuple[Guest | None, frozenset[str]] = (None, frozenset())
@@ -176,6 +180,8 @@ class Evidence:
             return self._keep(item, report, Diagnosis(Finding.FAILED, "process table", broken))
         if call.excinfo is None:  # made a failure by another plugin
             return self._keep(item, report, Diagnosis(Finding.FAILED))
+        if self._subject.trouble is not None:
+            return Diagnosis(self._subject.trouble)
         diagnosis = diagnose(self._rig, call.excinfo.value)
         if diagnosis.finding is Finding.FAILED and (broken := self._process_table(item, report)):
             report.sections.append(("process table", broken))
@@ -245,7 +251,7 @@ class Evidence:
             about |= {"kernel": f"{kernel.name} {kernel.version}" if kernel is not None else "installed"}
             about |= {"image": target.image.name}
         else:
-            about |= {"kernel": target.label}
+            about |= {"kernel": target.label, "image": "control guest"}
         if rig.guest is not None:
             about |= {"qemu": qemu_version(), "accelerator": rig.guest.accelerator.value}
             about |= {"lane": rig.guest.lane.value}
@@ -266,6 +272,7 @@ class Evidence:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """End with status 3 where tests failed but nothing speaks against the kernel."""
+        self._session = session
         if exitstatus == pytest.ExitCode.TESTS_FAILED and len(self._findings) >= session.testsfailed:
             failed = [finding for finding in self._findings if finding.outcome == "failed"]
             if failed and exit_code(failed) is ExitCode.HARNESS_FAILED:
@@ -280,12 +287,15 @@ class Evidence:
         if hasattr(self._config, "workeroutput") or record is None:
             return
         page: Path | None = self._config.getoption("--html")
-        if page is not None:
-            write_run(record, page)
-            terminalreporter.line(f"report: {page}")
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(summary).open("a") as file:
-                file.write(run_markdown(record))
+        try:
+            publish(record, page)
+        except OSError as error:  # a full disk must not look like a finished run
+            terminalreporter.line(f"dfly-harness: the run's report could not be written: {error}", red=True)
+            if self._session is not None:
+                self._session.exitstatus = int(ExitCode.HARNESS_FAILED)
+        else:
+            if page is not None:
+                terminalreporter.line(f"report: {page}")
 
 
 def _demand_person(config: pytest.Config) -> None:

@@ -116,6 +116,8 @@ class Campaign:
         self._results: list[TestResult] = []
         self._abouts: list[dict[str, Any]] = []
         self._broken = ""
+        self._trouble: Finding | None = None
+        self._session: pytest.Session | None = None
         self._learning: bool = config.getoption("--learn-control")
         self._failures: dict[str, str] = {}
         self._unknown: list[str] = []
@@ -163,6 +165,11 @@ class Campaign:
         return self._rig
 
     @property
+    def trouble(self) -> Finding | None:
+        """Why there is no guest, where none could be had."""
+        return self._trouble
+
+    @property
     def written(self) -> Path | None:
         """Where the record was written, once it was."""
         return self._written
@@ -189,10 +196,11 @@ class Campaign:
             if self._rig is not None and self._rig.starts > 1 and type(error) is GuestLostError:
                 raise  # the target has come up before: that its machine went away is one test's bad luck
             finding = start_finding(error)
+            self._trouble = finding
             self._broken = str(error) if finding is Finding.HARNESS_ERROR else f"{finding}: {error}"
-            if hasattr(self._config, "workeroutput"):  # only the controller may end the session
-                pytest.fail(self._broken, pytrace=False)
-            pytest.exit(self._broken, returncode=error.exit_code)
+            if self._session is not None and not hasattr(self._config, "workeroutput"):
+                self._session.shouldstop = self._broken  # pytest.exit() would keep reports from being written
+            pytest.fail(self._broken, pytrace=False)
         return self._rig
 
     def _lane(self, rig: Rig, size: MachineSize, progress: Progress) -> Lane:
@@ -215,8 +223,9 @@ class Campaign:
 
     # Collection
 
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Find out that a named target does not exist before workers do."""
+        self._session = session
         if any(self._config.getoption(option) for option in ("--image", "--kernel")):
             self.target()
 
@@ -318,9 +327,9 @@ class Campaign:
         if (about := output.get("target")) is not None:
             self._abouts.append(about)
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the record and stop the machine."""
+        """Write the record and stop the machine, before any other report can fail."""
         if self._broken:
             session.exitstatus = exitstatus = int(ExitCode.HARNESS_FAILED)
         about = self._about_target()

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.campaigns.finding import Finding
+from harness.campaigns.record import RunRecord
 from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import THREE_COMMANDS, resolve_target
+from harness.kernels.artefact import Kernel
+from harness.kernels.build import BuildFailedError
+from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
@@ -60,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     if wants_source(options):
         if choice.control or choice.kernel is not None:
             raise UsageError("--source says which kernel to test: leave out --kernel and --control")
-        choice = replace(choice, kernel=kernel_from_source(options, Store()).name)
+        choice = replace(choice, kernel=_built(options).name)
     with progress_display("target") as progress:
         target = resolve_target(choice, Store(), progress)
     console.print(target.label, style="bold" if target.is_dragonfly else "bold red", markup=False, soft_wrap=True)
@@ -80,6 +86,20 @@ def _run(options: argparse.Namespace) -> int:
     ) if wanted]  # fmt: skip
     status = pytest.main([*arguments, "--live", *options.rest])
     return _exit_status(int(status))
+
+
+def _built(options: argparse.Namespace) -> Kernel:
+    """Return the kernel of the sources; that there is none is a result, and leaves a record and a report, too."""
+    try:
+        return kernel_from_source(options, Store())
+    except BuildFailedError as error:
+        trouble = f"{Finding.BUILD_FAILURE}: {error}"
+        record = RunRecord(f"DragonFly: {options.source}", is_dragonfly=True, workers=0, trouble=trouble)
+        record.exit_status = int(error.exit_code)
+        written = record.write(Store(), Path(options.json) if options.json else None)
+        publish(written, Path(options.html) if options.html else None)
+        make_console().print(f"record: {written}", markup=False, soft_wrap=True)
+        raise
 
 
 def _exit_status(status: int) -> int:

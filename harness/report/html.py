@@ -69,6 +69,8 @@ def conclusion(record: Mapping[str, Any]) -> str:
     judged = against + counted.get("passed", 0)
     troubled = sum(count for verdict, count in counted.items() if verdict not in {*AGAINST, *_QUIET})
     trouble = f" {troubled} could not be judged: the harness, the host or the boot failed." if troubled else ""
+    if not judged and record.get("trouble"):
+        return f"No test was judged.{trouble}"
     if against:
         return f"{against} of {judged} tests speak against this kernel.{trouble}"
     return f"Nothing in {judged} tests speaks against this kernel.{trouble}"

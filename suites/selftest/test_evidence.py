@@ -14,6 +14,7 @@ import pytest
 
 from harness.campaigns.finding import Finding, exit_code, finding_of, skip_finding, start_finding
 from harness.campaigns.record import TestResult, keep
+from harness.cli import main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.crash import CrashReport
@@ -95,14 +96,16 @@ def test_a_test_that_fails_while_tidied_up_after_counts_once() -> None:
     ]
 
 
-def run_tests(folder: Path, code: str, *arguments: str) -> tuple[int, str, dict[str, Any]]:
+def run_tests(folder: Path, code: str, *arguments: str, timeout: float = 600) -> tuple[int, str, dict[str, Any]]:
     """Run CODE as a test file on the control guest; return exit status, output and record."""
     (folder / "test_inner.py").write_text(code)
     record = folder / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
     argv += ["-p", "harness.campaigns.plugin", "--control", "--json", str(record), *arguments]
     environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, cwd=share(), check=False)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env=environment, cwd=share(), check=False, timeout=timeout
+    )
     return done.returncode, done.stdout + done.stderr, json.loads(record.read_text()) if record.exists() else {}
 
 
@@ -206,3 +209,71 @@ def test_a_machine_that_was_killed_is_no_failure_of_the_kernel(tmp_path: Path, w
     status, output, record = run_tests(tmp_path, ONLY_LOST, "-n", workers)
     assert verdicts(record) == {"test_lost": "guest lost"}, output
     assert status == ExitCode.HARNESS_FAILED == record["exit_status"]
+
+
+# The control guest's kernel finds no program to begin with, and panics.
+NO_INIT = """
+from dataclasses import replace
+from harness.guests.control import ControlTarget
+
+whole = ControlTarget.machine
+
+def without_init(self, *arguments):
+    machine = whole(self, *arguments)
+    return replace(machine, boot=replace(machine.boot, append=machine.boot.append + " rdinit=/none root=/dev/none"))
+
+ControlTarget.machine = without_init
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_kernel_that_does_not_boot_is_a_boot_failure_in_all_reports(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "conftest.py").write_text(NO_INIT)
+    junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
+    status, output, record = run_tests(
+        tmp_path, ONLY_LOST, "-n", workers, f"--junitxml={junit}", "--html", str(page), timeout=300
+    )
+    assert status == ExitCode.HARNESS_FAILED == record["exit_status"], output
+    assert verdicts(record) == {"test_lost": "boot failure"}
+    assert record["trouble"].startswith("boot failure: the guest's kernel panicked: ")
+    assert {prop.get("value") for prop in ET.parse(junit).iter("property")} >= {"boot failure"}  # noqa: S314
+    assert "No test was judged" in page.read_text()
+    assert "boot failure: the guest&#x27;s kernel panicked" in page.read_text()
+    assert "INTERNALERROR" not in output
+
+
+def test_a_kernel_that_does_not_build_is_a_build_failure_in_all_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, record, page = tmp_path / "sys" / "kern", tmp_path / "record.json", tmp_path / "page.html"
+    source.mkdir(parents=True)
+    (source / "kern_proc.c").write_text("int broken\n")
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path / "store"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    argv = ["run", "--source", str(tmp_path), "--json", str(record), "--html", str(page)]
+    assert main([*argv, "--command", "gcc -c {source}/sys/kern/kern_proc.c -o {output}"]) == ExitCode.TEST_FAILED
+    trouble = json.loads(record.read_text())["trouble"]
+    assert trouble.startswith("build failure: the kernel does not build: sys/kern/kern_proc.c:1:")
+    assert "sys/kern/kern_proc.c:1:" in page.read_text()
+    assert "No test was judged" in (tmp_path / "summary.md").read_text()
+    assert "the kernel does not build" in capsys.readouterr().err
+
+
+HARNESS_AT_FAULT = """
+from harness.errors import HarnessError
+
+def test_that_needs_what_the_host_has_not(init):
+    raise HarnessError("no such tool")
+"""
+
+
+@pytest.mark.on_vm
+def test_a_fault_of_the_harness_is_told_from_the_kernels(tmp_path: Path) -> None:
+    junit = tmp_path / "junit.xml"
+    status, output, record = run_tests(tmp_path, HARNESS_AT_FAULT, "-n", "1", f"--junitxml={junit}")
+    assert status == ExitCode.HARNESS_FAILED, output
+    assert verdicts(record) == {"test_that_needs_what_the_host_has_not": "harness error"}
+    found = {prop.get("name"): prop.get("value") for prop in ET.parse(junit).iter("property")}  # noqa: S314
+    assert found.keys() >= {"verdict", "kernel", "image", "qemu", "lane", "worker"}
+    assert found["worker"] == "gw0"

@@ -23,6 +23,8 @@ from harness.store import Store
 TIMES = int(os.environ.get("DFLY_HARNESS_FAULTS", "3"))
 KERNEL = os.environ.get("DFLY_HARNESS_FAULTS_KERNEL", "")
 
+CLI = (sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())")
+
 pytestmark = pytest.mark.on_vm
 
 STORM = f"""
@@ -171,8 +173,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
         folder = tmp_path / str(turn)
         folder.mkdir()
         (folder / "test_inner.py").write_text(ENDLESS)
-        argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())"]
-        argv += ["run", "--control", str(folder), "-q", "--json", str(folder / "record.json")]
+        argv = [*CLI, "run", "--control", str(folder), "-q", "--json", str(folder / "record.json")]
         run = subprocess.Popen(
             argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=share(), start_new_session=True
         )
@@ -193,3 +194,16 @@ def test_a_disk_that_is_full_when_the_record_is_written_is_said_and_fails_the_ru
     assert "record could not be written" in output
     assert "Traceback" not in output
     assert left_behind(run.pid) == []
+
+
+@pytest.mark.parametrize("option", ["--html", "--junitxml"])
+def test_a_disk_that_is_full_when_a_report_is_written_costs_that_report_only(tmp_path: Path, option: str) -> None:
+    full, record = tmp_path / "report", tmp_path / "record.json"
+    full.symlink_to("/dev/full")
+    (tmp_path / "test_inner.py").write_text("def test_one(init):\n    assert init.pid\n")
+    argv = [*CLI, "run", "--control", str(tmp_path), "--json", str(record), f"{option}={full}"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
+    assert done.returncode == 3, done.stdout
+    assert "No space left on device" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [result["verdict"] for result in json.loads(record.read_text())["results"]] == ["passed"]
