@@ -308,12 +308,11 @@ class Campaign:
         """Return what this process knows of its target, in plain data that travels between xdist's processes."""
         if self._rig is None:
             return None
-        guest = self._rig.guest
         return {
             "target": self.label,
             "is_dragonfly": self._rig.target.is_dragonfly,
-            "identity": guest.identity if guest is not None else "",
-            "machine": guest.machine.description.command_line() if guest is not None else "",
+            "identity": self._rig.identity,
+            "machine": self._rig.machine,
             "starts": self._rig.starts,
             "failed_resumes": self._rig.failures,
             "warp": str(self._warp or ""),

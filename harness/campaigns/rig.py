@@ -21,12 +21,15 @@ class Rig:
     """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
     `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
-    one did not resume; `lane` is where sessions are.
+    one did not resume; `lane` is where sessions are.  `identity` and `machine` are the kernel's and QEMU's command line,
+    as they were last.
     """
 
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
         self.target = target
         self.starts = 0
+        self.identity = ""
+        self.machine = ""
         self._cold = cold
         self._store = store
         self.size = size
@@ -48,8 +51,12 @@ class Rig:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
         if self._cold:
-            return Session.boot(self.target, self._store, self.size, progress)
-        return Session.resume(self._warmths[self.lane], progress)
+            session = Session.boot(self.target, self._store, self.size, progress)
+        else:
+            session = Session.resume(self._warmths[self.lane], progress)
+        self.identity = session.guest.identity
+        self.machine = session.guest.machine.description.command_line()
+        return session
 
     def enter(self, lane: Lane) -> None:
         """Let sessions be in LANE from now on, except for one that is recorded; one in another lane ends."""

@@ -208,6 +208,7 @@ def test_lost(init, guest):
 def test_a_machine_that_was_killed_is_no_failure_of_the_kernel(tmp_path: Path, workers: str) -> None:
     status, output, record = run_tests(tmp_path, ONLY_LOST, "-n", workers)
     assert verdicts(record) == {"test_lost": "guest lost"}, output
+    assert record["identity"].startswith("CONTROL, NOT DRAGONFLY: Linux")  # although it is gone
     assert status == ExitCode.HARNESS_FAILED == record["exit_status"]
 
 
