@@ -21,8 +21,8 @@ class Rig:
     """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
     `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
-    one did not resume; `lane` is where sessions are.  `identity` and `machine` name the kernel and QEMU's command line, as
-    they were last.
+    one did not resume; `lane` is where sessions are.  `identity` (the kernel's) and `machine` (QEMU's
+    command line) are those of the last one.
     """
 
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
