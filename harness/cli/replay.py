@@ -27,11 +27,19 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "replay",
         "Repeat the execution of a failed test that `run --record` kept, with gdb on the kernel.",
-        "dfly-harness replay - test_setsid --reverse",
+        "dfly-harness replay - test_setsid --at -100000",
     )
     parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, or - for the last run")
     parser.add_argument("test", metavar="TEST", help="the test, or a part of its name that is no other's")
-    parser.add_argument("--reverse", action="store_true", help="begin at the end, with a way back")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--at",
+        metavar="N",
+        type=int,
+        default=0,
+        help="begin at instruction N; -N: that many before the end (default: 0)",
+    )
+    where.add_argument("--reverse", action="store_true", help="begin at the end, with gdb's reverse commands")
     parser.add_argument("--check", action="store_true", help="no debugger: run to the end and compare with the record")
     parser.set_defaults(action=_replay)
 
@@ -69,16 +77,25 @@ def _replay(options: argparse.Namespace) -> int:
     target, size = _target(recording, store)
     console.print(f"{recording.test}\n{target.label}", markup=False, soft_wrap=True)
     with Replay(recording, target, store, size) as replay:
-        if options.reverse:
-            with progress_display("replay") as progress:
-                progress("noting a point of return")
-                replay.make_reversible()
-                progress("running to the end")
-                replay.run()
         if options.check:
             return _check(replay)
+        _move(replay, options)
         _debug(replay, target)
     return ExitCode.PASSED
+
+
+def _move(replay: Replay, options: argparse.Namespace) -> None:
+    end = replay.recording.end.instructions
+    place = end if options.reverse else options.at + (end if options.at < 0 else 0)
+    if not 0 <= place <= end:
+        raise UsageError(f"--at {options.at}: the recording has {end:,} instructions")
+    with progress_display("replay") as progress:
+        if options.reverse:
+            progress("noting a point of return, and whether it can be returned to")
+            replay.make_reversible()
+        if place:
+            progress(f"running to instruction {place:,}")
+            replay.run(place)
 
 
 def _check(replay: Replay) -> int:

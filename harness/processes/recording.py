@@ -24,7 +24,8 @@ _ABOUT, _EVENTS = "recording.json", "events"
 _QUIET = 20.0  # s without a further instruction: the replay hangs
 _POLL = 0.05
 _FIRST = 1_000_000  # instructions: before the first one QEMU has no point of return
-_RETURN = "start"
+_RETURN, _RETURN_DEADLINE = "start", 10.0
+_STEP = 10_000  # instructions
 
 
 @dataclass(frozen=True)
@@ -127,20 +128,25 @@ class Replay:
             time.sleep(_POLL)
 
     def make_reversible(self) -> None:
-        """Note a point of return near the beginning, from which QEMU goes backwards: by going forwards, less far."""
-        self.run(min(_FIRST, self.recording.end.instructions // 2))
-        if complaint := self.guest.machine.monitor.human(f"savevm {_RETURN}").strip():
-            raise HarnessError(f"this machine cannot go backwards: {complaint}")
+        """Note a point of return near the beginning, from which QEMU goes backwards: by going forwards, less far.
 
-    def go_to(self, instruction: int) -> None:
-        """Go to INSTRUCTION, forwards or backwards; backwards needs make_reversible()."""
-        self.guest.machine.monitor.execute("replay-seek", icount=instruction, deadline=_QUIET)
-        end = time.monotonic() + _QUIET * 3
-        while (here := int(self.guest.machine.monitor.execute("query-replay")["icount"])) != instruction:
-            self.guest.machine.check()
-            if time.monotonic() > end:
-                raise DeadlineError(f"instruction {instruction} (it stands at {here})", _QUIET * 3)
-            time.sleep(_POLL)
+        Raises HarnessError when this QEMU cannot return to it; then nothing more is to be had from this replay.
+        """
+        first = min(_FIRST, self.recording.end.instructions // 2)
+        monitor = self.guest.machine.monitor
+        self.run(first)
+        complaint = monitor.human(f"savevm {_RETURN}").strip()
+        try:
+            if not complaint:
+                self.run(first + _STEP)
+                monitor.execute("replay-seek", icount=first + _STEP // 2, deadline=_RETURN_DEADLINE)
+                return
+        except DeadlineError as error:
+            complaint = str(error)
+        raise HarnessError(
+            f"QEMU {qemu_version()} cannot go backwards on this machine ({complaint}): "
+            "--at -N begins N instructions before the end"
+        )
 
     def differences(self) -> list[str]:
         """Return in what the execution up to here differs from the recorded one, which was up to its end."""
