@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 DEADLINE = 30.0  # s a call may take unless told otherwise
 WATCH_INTERVAL = 0.2  # s between looks at the guest's health while something is awaited
-STOP_SUSPECTED_AFTER = 0.3  # s without an answer before a process is suspected to be stopped
+SUSPECTED_AFTER = 0.3  # s without an answer before a process is suspected to be stopped
 JOURNAL = 120  # calls remembered for the report of a failure
 _SHOWN = 160  # characters of an answer
 OUTSTANDING = 200_000  # bytes of unanswered requests per process; the hub keeps somewhat more for a busy process
@@ -111,6 +111,9 @@ class Observation(Protocol):
     def is_stopped(self, pid: int) -> bool:
         """Whether PID is stopped by a signal."""
 
+    def has_ended(self, pid: int) -> bool:
+        """Whether PID is a zombie, or nobody's."""
+
     def ending(self, pid: int) -> Ending:
         """Begin to watch PID's end."""
 
@@ -120,6 +123,11 @@ class Blind:
 
     def is_stopped(self, pid: int) -> bool:
         """Nothing is known to be stopped."""
+        del pid
+        return False
+
+    def has_ended(self, pid: int) -> bool:
+        """Nothing is known to have ended."""
         del pid
         return False
 
@@ -325,10 +333,20 @@ class Connection:
             endpoint.pid = event.pid
             endpoint.tid = event.tid
         elif event.kind is EventKind.GONE:
-            endpoint.gone = True
-            while endpoint.pending:
-                endpoint.pending.popleft().gone = True
-            del self._endpoints[event.id]
+            self._remove(endpoint)
+
+    def _remove(self, endpoint: Endpoint) -> None:
+        endpoint.gone = True
+        while endpoint.pending:
+            endpoint.pending.popleft().gone = True
+        self._endpoints.pop(endpoint.id, None)
+
+    def _bury(self, endpoint: Endpoint) -> None:
+        """Take note of an end that its channel does not show: a stopped process has the other end open, too."""
+        with self._changed:
+            self._remove(endpoint)
+            self._changed.notify_all()
+        self.let_go(endpoint)
 
     # ---- what goes out ----
 
@@ -467,21 +485,25 @@ class Connection:
             call, endpoint = pending.call, pending.endpoint
             limit = timeout if timeout is not None else call.timeout if call.timeout is not None else self.deadline
             checked = 0.0
+            ended = False
 
             def suspect(passed: float) -> None:
-                nonlocal checked
-                if passed - checked < STOP_SUSPECTED_AFTER or not endpoint.pid:
+                nonlocal checked, ended
+                if passed - checked < SUSPECTED_AFTER or not endpoint.pid:
                     return
                 checked = passed
-                if self.observation.is_stopped(endpoint.pid) and not pending.done:
+                if ended and not pending.done:
+                    self._bury(endpoint)
+                # What it said last may be still on the way: it is believed to be dead at the next look.
+                ended = self.observation.has_ended(endpoint.pid)
+                if not stop_expected and self.observation.is_stopped(endpoint.pid) and not pending.done:
                     raise ProcessStopped(str(endpoint), call.text)
 
-            watches_stops = not stop_expected and endpoint.id != HUB_ID
             self.wait(
                 lambda: pending.done,
                 f"{call.text} in {endpoint}",
                 limit,
-                meanwhile=suspect if watches_stops else None,
+                meanwhile=suspect if endpoint.id != HUB_ID else None,
             )
         return pending.outcome()
 

@@ -25,6 +25,10 @@ class DragonFlyObservation:
         """Whether PID is stopped by a signal."""
         return any(row.stat == ProcStat.SSTOP for row in self._hub.sysctl.kern_proc_pid(pid))
 
+    def has_ended(self, pid: int) -> bool:
+        """Whether PID is a zombie, or nobody's: kern.proc.pid shows neither (kern_proc.c: pfind)."""
+        return not self._hub.sysctl.kern_proc_pid(pid)
+
     def ending(self, pid: int) -> Ending:
         """Begin to watch PID's end: note its process group, by which its zombie can be found."""
         return _DragonFlyEnding(self._hub, pid)
@@ -70,6 +74,10 @@ class LinuxObservation:
         """Whether PID is stopped by a signal."""
         return self.state(pid) in ("T", "t")
 
+    def has_ended(self, pid: int) -> bool:
+        """Whether PID is a zombie, or nobody's."""
+        return self.state(pid) in (None, "Z", "X")
+
     def ending(self, pid: int) -> Ending:
         """Begin to watch PID's end."""
         return _LinuxEnding(self, pid)
@@ -96,7 +104,7 @@ class _LinuxEnding:
 
     def wait(self, timeout: float) -> None:
         await_true(
-            lambda: self._observation.state(self._pid) in (None, "Z", "X"),
+            lambda: self._observation.has_ended(self._pid),
             f"the end of process {self._pid}",
             timeout,
             interval=0.001,

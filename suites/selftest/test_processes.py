@@ -194,6 +194,18 @@ def test_vfork_ends_with_another_program(init: RemoteProcess) -> None:
     assert init.wait4(child.pid).exit_status == 5
 
 
+def test_an_end_is_noticed_though_a_stopped_process_has_the_channel_open(init: RemoteProcess) -> None:
+    parent = init.fork()
+    child = parent.vfork()
+    child.kill(parent.pid, SIGSTOP)
+    child.reexec()
+    with pytest.raises(ProcessGone):
+        child.kill(child.pid, SIGKILL)
+    assert child.gone
+    init.kill(parent.pid, SIGCONT)
+    assert parent.wait4(child.pid).signal == SIGKILL
+
+
 def test_the_child_of_a_vfork_leaves_the_parents_state_alone(init: RemoteProcess) -> None:
     init.sigaction(SIGUSR1, Handler.LOG)
     child = init.vfork()
