@@ -359,7 +359,9 @@ class Campaign:
                 self._written = record.write(self.store, self._config.getoption("--json"))
             except OSError as error:  # a full disk must not look like a finished run
                 self._broken = f"the run's record could not be written: {error}"
-                session.exitstatus = int(ExitCode.HARNESS_FAILED)
+                record.exit_status = session.exitstatus = int(ExitCode.HARNESS_FAILED)
+                with contextlib.suppress(OSError):  # among the store's, if that has room
+                    self._written = record.write(self.store)
         elif not hasattr(self._config, "workeroutput"):
             self._write_record_without_machine(int(exitstatus))
         self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -92,6 +93,11 @@ class RunRecord:
         stamp = self.started.replace(":", "").partition("+")[0]
         target = file if file is not None else store.folder("results") / f"{stamp}-{os.getpid()}.json"
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        part.replace(target)
+        try:
+            part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            part.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
         return target

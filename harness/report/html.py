@@ -77,8 +77,17 @@ def conclusion(record: Mapping[str, Any]) -> str:
 
 
 def write_run(record: Path, out: Path) -> None:
-    """Write the page of the record in file RECORD to OUT; raises UsageError when RECORD is none."""
-    out.write_text(run_page(load_record(record)), encoding="utf-8")
+    """Write the page of the record in file RECORD to OUT.
+
+    Raises UsageError when RECORD is none, OSError when OUT cannot be written.
+    """
+    text = run_page(load_record(record))
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError:
+        if out.is_file():
+            out.unlink()  # half a page looks like a whole one
+        raise
 
 
 def run_page(record: Mapping[str, Any]) -> str:

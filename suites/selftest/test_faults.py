@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from harness.store import Store
 TIMES = int(os.environ.get("DFLY_HARNESS_FAULTS", "3"))
 KERNEL = os.environ.get("DFLY_HARNESS_FAULTS_KERNEL", "")
 
+TARGET = ("--kernel", KERNEL) if KERNEL else ("--control",)
 CLI = (sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())")
 
 pytestmark = pytest.mark.on_vm
@@ -93,8 +96,7 @@ def test_goes_on(init, killer, turn):
 def start(folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     (folder / "test_inner.py").write_text(code)
     argv = [sys.executable, "-m", "pytest", "-sq", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    target = ["--kernel", KERNEL] if KERNEL else ["--control"]
-    argv += ["-p", "harness.campaigns.plugin", *target, "--json", str(folder / "record.json"), *arguments]
+    argv += ["-p", "harness.campaigns.plugin", *TARGET, "--json", str(folder / "record.json"), *arguments]
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=share(), start_new_session=True
     )
@@ -173,7 +175,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
         folder = tmp_path / str(turn)
         folder.mkdir()
         (folder / "test_inner.py").write_text(ENDLESS)
-        argv = [*CLI, "run", "--control", str(folder), "-q", "--json", str(folder / "record.json")]
+        argv = [*CLI, "run", *TARGET, str(folder), "-q", "--json", str(folder / "record.json")]
         run = subprocess.Popen(
             argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=share(), start_new_session=True
         )
@@ -187,7 +189,46 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
     assert ownerless_machines() - before == set()
 
 
-def test_a_disk_that_is_full_when_the_record_is_written_is_said_and_fails_the_run(tmp_path: Path) -> None:
+LONG = """
+import pytest
+
+@pytest.mark.parametrize("turn", range(30))
+def test_one(init, turn):
+    assert init.pid == 0, "a long explanation " * 100
+"""
+# A file system of 16 KiB at $0, of which nobody else knows.
+SMALL_DISK = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=16k none "$0" && exec "$@"')
+
+
+def may_mount() -> bool:
+    with contextlib.suppress(OSError):
+        return subprocess.run([*SMALL_DISK, "/mnt", "true"], capture_output=True, check=False).returncode == 0
+    return False
+
+
+def test_a_disk_that_fills_up_while_the_record_is_written_is_said_and_fails_the_run(tmp_path: Path) -> None:
+    if not may_mount():
+        pytest.skip("needs a file system of its own (unshare --mount)")
+    disk, code = tmp_path / "disk", tmp_path / "code"
+    disk.mkdir()
+    code.mkdir()
+    (code / "test_inner.py").write_text(LONG)
+    argv = [*CLI, "run", *TARGET, str(code), "--json", str(disk / "record.json"), "--html", str(disk / "page.html")]
+    done = subprocess.run(
+        [*SMALL_DISK, str(disk), "sh", "-c", '"$@"; status=$?; ls -A "$0"; exit $status', str(disk), *argv],
+        capture_output=True, text=True, cwd=share(), check=False, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout[-3000:]
+    assert "the run's record could not be written: [Errno 28] No space left on device" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "the run's report could not be written: [Errno 28] No space left on device" in done.stdout
+    assert done.stdout.rstrip().endswith("======")  # neither half a record nor half a report is left there
+    kept = re.search(r"^record: (.*)$", done.stdout, re.MULTILINE)
+    assert kept is not None
+    assert len(json.loads(Path(kept[1]).read_text())["results"]) == 30
+
+
+def test_a_record_that_cannot_be_written_is_said_and_fails_the_run(tmp_path: Path) -> None:
     run = start(tmp_path, "def test_one(init):\n    assert init.pid\n", "--json", "/dev/full/record.json")
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 3, output
@@ -201,7 +242,7 @@ def test_a_disk_that_is_full_when_a_report_is_written_costs_that_report_only(tmp
     full, record = tmp_path / "report", tmp_path / "record.json"
     full.symlink_to("/dev/full")
     (tmp_path / "test_inner.py").write_text("def test_one(init):\n    assert init.pid\n")
-    argv = [*CLI, "run", "--control", str(tmp_path), "--json", str(record), f"{option}={full}"]
+    argv = [*CLI, "run", *TARGET, str(tmp_path), "--json", str(record), f"{option}={full}"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
     assert done.returncode == 3, done.stdout
     assert "No space left on device" in done.stdout + done.stderr
