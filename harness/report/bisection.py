@@ -21,7 +21,7 @@ from harness.report.page import facts, folded, page, shown
 #: What the simulation measured, see harness.bisect.simulation.
 CALIBRATION = Path(harness.bisect.__file__).with_name("calibration.json")
 _MARKS = {"good": ("✔ good", "good"), "bad": ("✖ bad", "bad"), "untestable": ("- untestable", "odd")}
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 220, 46, 34
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 440, 220, 46, 34
 _LIKELY = 12
 _NEXT = 5
 

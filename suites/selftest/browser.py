@@ -37,7 +37,7 @@ frame.onload = () => {{
     bars: all("svg rect").length,
     plots: all("svg").map(e => e.getAttribute("aria-label")),
     smallest: Math.min(...all("svg text").map(e => e.getBoundingClientRect().height)),
-    silent: all(".good,.bad,.odd").filter(e => !/[a-z]/i.test(e.textContent)).length,
+    silent: all(".good,.bad,.odd").filter(e => !e.textContent.trim()).length,
     requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name),
     size: parseFloat(getComputedStyle(inner.body).fontSize)}});
 }};
