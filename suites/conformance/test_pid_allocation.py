@@ -8,6 +8,7 @@ process group or session of that number.  The kernel keeps the low 8 bits of tha
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import ExitStack
 from errno import EINVAL, EPERM
 from itertools import pairwise
@@ -20,7 +21,7 @@ from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
 from ._children import allow_many, born, parked, zombies
 from ._help import HASH_SIZE, SOMEBODY, bury, eventually, random_pids
-from ._kernel import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
+from ._kernel import CHAINS, DELAY, DOMAINS, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
 
 needs_kernel = pytest.mark.needs_kernel
@@ -575,6 +576,29 @@ def test_the_last_reference_to_a_session_gives_its_number_back(init: RemoteProce
     domain, inner = allocator.skips()
     assert allocator.ask_for(leader.pid) == leader.pid + 1
     assert allocator.skips() == (domain + 1, inner)
+
+
+@kern_proc("proc_remove_zombie", "pgrel", "sess_rele", "proc_makepid")
+@pytest.mark.parametrize("pid", [DOMAINS // 2 + 1000, DOMAINS - 1000, DOMAINS + 20])
+def test_the_highest_numbers_are_given_back_like_any_other(
+    init: RemoteProcess, allocator: PidAllocator, pid: int
+) -> None:
+    """By process, group and session; the last few share the records of the first (kern_proc.c: PIDSEL_DOMAINS)."""
+    init.procctl_reaper_acquire()
+    leader = allocator.child_with(pid)
+    leader.setsid()
+    member = leader.fork()
+
+    def expect_given_back(ending: Callable[[], None]) -> None:
+        allocator.rest(pid)
+        since = allocator.time()
+        ending()
+        assert given_back_at(allocator, pid, since)
+        assert allocator.ask_for(pid) != pid
+
+    expect_given_back(lambda: bury(init, leader))
+    expect_given_back(lambda: member.setpgid(0, 0))
+    expect_given_back(lambda: bury(init, member))
 
 
 @kern_proc("sess_rele", "enterpgrp")

@@ -17,6 +17,7 @@ from ._children import allow_many, parked, zombies
 from ._help import NO_SUCH_ID, SOMEBODY, bury, eventually
 from ._kernel import CHAINS, PidAllocator
 from ._memory import OwnMemory
+from ._mounts import procfs
 from ._sysctl import setting
 
 pytestmark = pytest.mark.needs_kernel
@@ -469,6 +470,37 @@ def test_visiting_all_processes_leaves_no_hold_on_any(init: RemoteProcess) -> No
             init.syscall("getpriority", PRIO_USER, NO_SUCH_ID)
     assert init.sysctl.kern_proc_pid(child.pid)[0].lock == before
     bury(init, child)
+
+
+@kern_proc("allproc_scan", "prele")
+def test_processes_listed_in_small_pieces_are_all_listed_and_none_is_held(init: RemoteProcess) -> None:
+    """A visit that ends before the last process lets go of the one it ends at, too (kern_proc.c: allproc_scan)."""
+    children = [init.fork() for _ in range(8)]  # more than there are in a piece
+
+    def holds() -> list[int]:
+        return [init.sysctl.kern_proc_pid(child.pid)[0].lock for child in children]
+
+    before = holds()
+    with procfs(init) as mounted:
+        names = in_small_pieces(init, mounted)
+    assert [names.count(str(child.pid)) for child in children] == [1] * len(children)
+    assert holds() == before
+    bury(init, *children)
+
+
+def in_small_pieces(process: RemoteProcess, folder: str) -> list[str]:
+    """Return the names in FOLDER, asking for a few at a time (sys/dirent.h)."""
+    memory, room = OwnMemory(process), 80
+    at = process.touch_memory(4096)
+    fd = process.open(folder, os.O_RDONLY)
+    names = []
+    while piece := memory.read(at, process.syscall("getdents", fd, at, room).value):
+        while piece:
+            (length,) = struct.unpack_from("<8xH", piece)
+            names.append(piece[16 : 16 + length].decode())
+            piece = piece[16 + length + 8 & ~7 :]
+    process.close(fd)
+    return names
 
 
 @kern_proc("alllwp_scan")
