@@ -116,6 +116,7 @@ def verdicts(record: dict[str, Any]) -> dict[str, str]:
 MIXED = """
 import os, signal
 import pytest
+from harness.errors import HarnessError
 
 @pytest.mark.kern_proc("sys_fork")
 def test_good(init):
@@ -154,6 +155,9 @@ def test_lost(init, guest):
     os.kill(guest.machine.pid, signal.SIGKILL)
     init.getpid()
 
+def test_host(init):
+    raise HarnessError("no such tool")
+
 def test_good_again(init):
     assert init.getpid() == init.pid
 """
@@ -172,6 +176,7 @@ def test_each_verdict_is_given_and_the_next_test_has_a_machine(tmp_path: Path) -
         "test_panic_while_tidied_up": "panic",
         "test_hang": "hang",
         "test_lost": "guest lost",
+        "test_host": "harness error",
         "test_good_again": "passed",
     }, output
     assert status == 1
@@ -206,10 +211,14 @@ def test_lost(init, guest):
 @pytest.mark.on_vm
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_machine_that_was_killed_is_no_failure_of_the_kernel(tmp_path: Path, workers: str) -> None:
-    status, output, record = run_tests(tmp_path, ONLY_LOST, "-n", workers)
+    junit = tmp_path / "junit.xml"
+    status, output, record = run_tests(tmp_path, ONLY_LOST, "-n", workers, f"--junitxml={junit}")
     assert verdicts(record) == {"test_lost": "guest lost"}, output
     assert record["identity"].startswith("CONTROL, NOT DRAGONFLY: Linux")  # although it is gone
     assert status == ExitCode.HARNESS_FAILED == record["exit_status"]
+    found = {prop.get("name"): prop.get("value") for prop in ET.parse(junit).iter("property")}  # noqa: S314
+    assert found.keys() >= {"verdict", "kernel", "image", "qemu", "lane"}
+    assert found.get("worker") == ("gw0" if workers == "1" else None)
 
 
 # The control guest's kernel finds no program to begin with, and panics.
@@ -259,22 +268,3 @@ def test_a_kernel_that_does_not_build_is_a_build_failure_in_all_reports(
     assert "sys/kern/kern_proc.c:1:" in page.read_text()
     assert "No test was judged" in (tmp_path / "summary.md").read_text()
     assert "the kernel does not build" in capsys.readouterr().err
-
-
-HARNESS_AT_FAULT = """
-from harness.errors import HarnessError
-
-def test_that_needs_what_the_host_has_not(init):
-    raise HarnessError("no such tool")
-"""
-
-
-@pytest.mark.on_vm
-def test_a_fault_of_the_harness_is_told_from_the_kernels(tmp_path: Path) -> None:
-    junit = tmp_path / "junit.xml"
-    status, output, record = run_tests(tmp_path, HARNESS_AT_FAULT, "-n", "1", f"--junitxml={junit}")
-    assert status == ExitCode.HARNESS_FAILED, output
-    assert verdicts(record) == {"test_that_needs_what_the_host_has_not": "harness error"}
-    found = {prop.get("name"): prop.get("value") for prop in ET.parse(junit).iter("property")}  # noqa: S314
-    assert found.keys() >= {"verdict", "kernel", "image", "qemu", "lane", "worker"}
-    assert found["worker"] == "gw0"
