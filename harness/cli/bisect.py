@@ -63,7 +63,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     group.add_argument("--bound", type=float, metavar="X", help="most it may cost, in microseconds (or instructions)")
     group.add_argument("--below", action="store_true", help="the bound is the least it may cost")
     group.add_argument("--instructions", action="store_true", help="count instructions instead of time")
-    group.add_argument("--good-means-fail", action="store_true", help="find the fix: --good fails, --bad passes")
+    group.add_argument(
+        "--good-means", choices=("pass", "fail"), default="pass", help="'fail' finds a fix: --good fails, --bad passes"
+    )
     group.add_argument("--flaky", action="store_true", help="the failure is known not to happen each time")
     parser.add_argument("--confidence", type=float, default=CONFIDENCE, metavar="P", help=f"default: {CONFIDENCE}")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="machines side by side (default: 1)")
@@ -113,10 +115,10 @@ def _predicate(options: argparse.Namespace) -> Predicate | Bound:
             raise UsageError("--bound, --below and --instructions are about a benchmark: say which one (--bench NAME)")
         if options.panic is not None and options.failure:
             raise UsageError("--panic and --failure exclude each other")
-        return Predicate(options.panic, options.failure, options.good_means_fail)
+        return Predicate(options.panic, options.failure, options.good_means == "fail")
     if options.bound is None:
         raise UsageError("--bench needs a --bound to cross")
-    return Bound(options.bench, options.bound, options.below, options.instructions, options.good_means_fail)
+    return Bound(options.bench, options.bound, options.below, options.instructions, options.good_means == "fail")
 
 
 def _check(options: argparse.Namespace, size: MachineSize) -> None:
@@ -173,11 +175,12 @@ def _given(options: argparse.Namespace) -> tuple[str, ...]:
         "failure": options.failure or None,
         "bench": options.bench,
         "bound": options.bound,
+        "good-means": options.good_means,
         "confidence": options.confidence,
         "jobs": options.jobs,
     }
     words += [f"--{name}={value}" for name, value in named.items() if value is not None]
-    flags = ("below", "instructions", "good_means_fail", "flaky")
+    flags = ("below", "instructions", "flaky")
     words += [f"--{name.replace('_', '-')}" for name in flags if getattr(options, name)]
     return (*words, "--", *options.tests)
 
@@ -207,7 +210,7 @@ def _go_on(options: argparse.Namespace, store: Store, folder: Path | None, state
                 _in_words(predicate, options),
                 scope,
                 options.confidence,
-                options.good_means_fail,
+                options.good_means == "fail",
                 0.0 if options.flaky else CERTAIN,
             )
     console = make_console()
@@ -295,7 +298,7 @@ def _in_words(predicate: Predicate | Bound, options: argparse.Namespace) -> str:
     else:
         sought = f"a failure of {_joined(options.tests)}"
         sought += f" that matches {predicate.failure!r}" if predicate.failure else ""
-    return f"the end of: {sought}" if options.good_means_fail else sought
+    return f"the end of: {sought}" if options.good_means == "fail" else sought
 
 
 def _joined(words: Iterable[str]) -> str:

@@ -573,6 +573,27 @@ def test_a_search_that_is_killed_goes_on_and_builds_nothing_twice(bench: Path) -
     assert builds(bench) <= len(kernels) + failed + 1
 
 
+def test_what_others_found_is_taken_over_and_given_back(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(bench / "store"))
+    repo = Project(bench / "repo")
+    good, bad, skip, outside = (repo.git("rev-parse", f"HEAD~{back}") for back in (8, 2, 5, 10))
+    theirs = bench / "theirs.log"
+    theirs.write_text(
+        f"git bisect start 'HEAD' '{outside}'\n# good: [{good}] change 1\ngit bisect good {good}\n"
+        f"git bisect bad {bad}\ngit bisect skip {skip}\n"
+    )
+    assert main(["bisect", "--import-log", str(theirs), "--explain", "--good-means", "pass", *question(bench)]) == 0
+    explained = capsys.readouterr().out
+    assert "seen: 1 good, 1 bad, 1 untestable" in explained
+    ours = bench / "ours.log"
+    assert main(["bisect", "--resume", "--export-log", str(ours)]) == 0
+    words = {tuple(line.split()[2:4]) for line in ours.read_text().splitlines() if not line.startswith("#")}
+    assert {("good", good), ("bad", bad), ("skip", skip), ("good", outside)} <= words
+    assert not (bench / "builds").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
