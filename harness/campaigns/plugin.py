@@ -15,6 +15,7 @@ from harness.campaigns import live
 from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
 from harness.campaigns.evidence import Evidence, add_options, with_evidence
 from harness.campaigns.finding import Finding, start_finding
+from harness.campaigns.parallel import Workers
 from harness.campaigns.record import RunRecord, TestResult, keep
 from harness.campaigns.recorder import Recorder
 from harness.campaigns.rig import Rig
@@ -88,6 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     campaign = Campaign(config)
     config.pluginmanager.register(campaign, "dfly-harness-campaign")
+    config.pluginmanager.register(Workers(config), "dfly-harness-workers")
     live.register(config, campaign)
     if config.getoption("--record"):
         config.pluginmanager.register(Recorder(campaign), "dfly-harness-recorder")
@@ -412,6 +414,8 @@ def _moment(seconds: float) -> str:
 
 
 def _waiting(item: pytest.Item) -> float:
+    if item.get_closest_marker("exclusive"):
+        return -1.0  # last: all workers wait for it
     marker = item.get_closest_marker("slow_clock")
     return float(marker.args[0]) if marker is not None else 0.0
 

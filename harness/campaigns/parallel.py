@@ -1,0 +1,87 @@
+"""Several workers at a time: how many a host can take, and how one test gets the host for itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.store import Store
+
+# What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
+OVERHEAD = 250  # MiB
+
+
+def affordable_workers(cores: int, available: int, memory: int, cpus: int) -> int:
+    """Return how many machines of MEMORY MiB and CPUS a host with CORES and AVAILABLE MiB can take, at least one."""
+    return max(1, min(cores // cpus, available // (memory + OVERHEAD)))
+
+
+def available_memory() -> int:
+    """Return how many MiB could be used before anything is swapped out."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (kilobytes,) = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError):  # not Linux: what is installed is an upper bound
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return kilobytes >> 10
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Workers:
+    """Sizes `-n auto`, and lets a test marked `exclusive` wait until the other workers on this host pause."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_auto_num_workers(self, config: pytest.Config) -> int:
+        """Return how many workers `-n auto` means; the oracle takes a core each, a machine its memory as well."""
+        if config.getoption("--oracle") is not None:
+            return available_cores()
+        memory, cpus = config.getoption("--memory"), config.getoption("--cpus")
+        return affordable_workers(available_cores(), available_memory(), memory, cpus)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Hold the lock that a test's need for quiet asks for."""
+        run = getattr(self._config, "workerinput", {}).get("testrunuid")
+        if run is None:  # not under xdist: nobody else is there
+            return (yield)
+        alone = item.get_closest_marker("exclusive") is not None
+        with quiet(_lock(run), alone=alone):
+            return (yield)
+
+    def pytest_sessionfinish(self) -> None:
+        """Remove the lock, once all workers have gone."""
+        session = self._config.pluginmanager.get_plugin("dsession")  # pytest-xdist's, where it controls workers
+        if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
+            for file in (lock := _lock(manager.testrunuid), lock.with_suffix(".gate")):
+                file.unlink(missing_ok=True)
+
+
+def _lock(run: str) -> Path:
+    return Store().folder("locks") / f"quiet-{run}"
+
+
+@contextmanager
+def quiet(file: Path, *, alone: bool) -> Generator[None]:
+    """Hold FILE's lock: with others, or ALONE.
+
+    Who wants to be alone is not passed by: newcomers queue behind it.
+    """
+    with ExitStack() as files:
+        gate = files.enter_context(file.with_suffix(".gate").open("w"))
+        lock = files.enter_context(file.open("w"))
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield

@@ -1,0 +1,116 @@
+"""Several workers: how many, and that verdicts do not depend on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.campaigns.parallel import OVERHEAD, affordable_workers, available_memory, quiet
+from harness.errors import ExitCode
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 20.0
+
+
+@pytest.mark.parametrize(
+    ("cores", "available", "memory", "cpus", "workers"),
+    [
+        (8, 64_000, 512, 1, 8),
+        (8, 3 * (512 + OVERHEAD), 512, 1, 3),
+        (8, 64_000, 512, 2, 4),
+        (2, 64_000, 512, 4, 1),
+        (8, 100, 512, 1, 1),
+    ],
+)
+def test_workers_are_as_many_as_cores_and_memory_allow(
+    cores: int, available: int, memory: int, cpus: int, workers: int
+) -> None:
+    assert affordable_workers(cores, available, memory, cpus) == workers
+
+
+def test_the_memory_at_hand_is_part_of_what_is_installed() -> None:
+    assert 0 < available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def test_who_wants_to_be_alone_waits_for_all_and_newcomers_queue_behind_it(tmp_path: Path) -> None:
+    events: list[str] = []
+    hold, alone_waits = threading.Event(), threading.Event()
+
+    def enter(name: str, *, alone: bool) -> None:
+        if alone:
+            alone_waits.set()
+        with quiet(tmp_path / "lock", alone=alone):
+            events.append(name)
+
+    with quiet(tmp_path / "lock", alone=False), quiet(tmp_path / "lock", alone=False):
+        alone = threading.Thread(target=enter, args=("alone",), kwargs={"alone": True})
+        alone.start()
+        alone_waits.wait(DEADLINE)
+        hold.wait(0.2)  # that nothing happens is what is looked for
+        newcomer = threading.Thread(target=enter, args=("newcomer",), kwargs={"alone": False})
+        newcomer.start()
+        newcomer.join(0.2)
+        assert events == []
+    alone.join(DEADLINE)
+    newcomer.join(DEADLINE)
+    assert events == ["alone", "newcomer"]
+
+
+def outcomes(file: Path, *arguments: str) -> dict[str, tuple[str, str]]:
+    """Run tests on an oracle that is wrong; return outcome and verdict of each test."""
+    suites = [f"suites/conformance/test_{part}.py" for part in ("sessions", "zombies")]
+    argv = [sys.executable, "-m", "pytest", *suites, "--oracle", "zombie-pid-handed-out", "-q"]
+    argv += ["-p", "no:cacheprovider", "--json", str(file), *arguments]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.TEST_FAILED, done.stdout[-2000:] + done.stderr[-2000:]
+    results = json.loads(file.read_text())["results"]
+    return {each["test"]: (each["outcome"], each["verdict"]) for each in results}
+
+
+def test_verdicts_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    alone = outcomes(tmp_path / "0")
+    assert {outcome for outcome, _ in alone.values()} >= {"passed", "failed", "skipped"}
+    for workers in (1, 2, 3):
+        assert outcomes(tmp_path / str(workers), "-n", str(workers)) == alone
+
+
+EXCLUSIVE = r"""
+import os, pathlib, pytest, time
+journal = pathlib.Path(os.environ["JOURNAL"])
+def note(what):
+    with journal.open("a") as file:
+        file.write(what + "\n")
+def body(name):
+    note("begin " + name)
+    time.sleep(0.05)
+    note("end " + name)
+@pytest.mark.parametrize("n", range(8))
+def test_usual(n):
+    body(f"usual{n}")
+@pytest.mark.exclusive
+@pytest.mark.parametrize("n", range(2))
+def test_alone(n):
+    body(f"alone{n}")
+"""
+
+
+def test_an_exclusive_test_runs_while_no_other_does(tmp_path: Path) -> None:
+    (tmp_path / "test_them.py").write_text(EXCLUSIVE)
+    argv = [sys.executable, "-m", "pytest", "-p", "harness.campaigns.plugin", "-q", "-n", "3", str(tmp_path)]
+    environment = {**os.environ, "JOURNAL": str(tmp_path / "journal"), "DFLY_HARNESS_HOME": str(tmp_path / "store")}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.PASSED, done.stdout[-2000:]
+    lines = (tmp_path / "journal").read_text().splitlines()
+    for place, line in enumerate(lines):
+        if line.startswith("begin alone"):
+            assert lines[place + 1] == line.replace("begin", "end")
+            assert sum(one.startswith("begin") for one in lines[:place]) == sum(
+                one.startswith("end") for one in lines[:place]
+            )
+    assert not list((tmp_path / "store" / "locks").glob("quiet-*"))
