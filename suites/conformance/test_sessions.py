@@ -350,24 +350,20 @@ def test_an_id_is_given_away_when_neither_process_nor_group_nor_session_bears_it
 
     Pids leap ahead first, so that the sequence runs over all of them afterwards.
     """
-    (start,) = born(init, 1)
-
-    def ahead() -> RemoteProcess:
-        while True:
-            child = init.fork()
-            if child.pid > start + 80:
-                return child
-
-    with random_pids(init, 300):
-        alive, zombie, group, session, bare_session = (ahead() for _ in range(5))
-        process_free, group_free, session_free = (ahead() for _ in range(3))
-    members = [init.fork(), init.fork()]
-    for leader, member in zip((group, group_free), members, strict=True):
-        leader.setpgid(0, 0)
-        member.setpgid(0, leader.pid)
-    for leader in (session, bare_session, session_free):
-        leader.setsid()
-        members.append(leader.fork())
+    while True:
+        with random_pids(init, 500):
+            eight = [init.fork() for _ in range(8)]
+        alive, zombie, group, session, bare_session, process_free, group_free, session_free = eight
+        members = [init.fork(), init.fork()]
+        for leader, member in zip((group, group_free), members, strict=True):
+            leader.setpgid(0, 0)
+            member.setpgid(0, leader.pid)
+        for leader in (session, bare_session, session_free):
+            leader.setsid()
+            members.append(leader.fork())
+        # The sequence leaps over numbers given back lately; if that took it past one of the eight, others are needed.
+        if born(init, 1)[0] < min(one.pid for one in eight):
+            break
     members[3].setpgid(0, 0)  # the group of bare_session ends with its leader, the session does not
     zombie.exit()
     bury(init, group, session, bare_session, process_free, group_free, session_free)
@@ -375,8 +371,7 @@ def test_an_id_is_given_away_when_neither_process_nor_group_nor_session_bears_it
     members[4].setsid()
     init.sleep(11.5)
     (here,) = born(init, 1)
-    last = max(one.pid for one in (alive, zombie, group, session, bare_session, process_free, group_free, session_free))
-    given = {here, *born(init, last - here + 10)}
+    given = {here, *born(init, max(one.pid for one in eight) - here + 10)}
     taken = {
         "a process": alive,
         "a zombie": zombie,
