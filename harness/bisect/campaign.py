@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +84,11 @@ class Bisection:
         self._write()
         return self.knowledge.conclude()
 
-    def seconds(self) -> list[float]:
-        """Return what a run of each commit costs now: to run it, to boot it first, to build it first."""
+    def costs(self) -> tuple[list[float], list[float]]:
+        """Return what a run of each commit costs, and what has to be paid before the first one, in seconds.
+
+        A kernel that ran is resumed from its warm state; another one has to boot, or to be built before.
+        """
         booted: set[str] = set()
         first: list[float] = []
         again: list[float] = []
@@ -95,18 +98,17 @@ class Bisection:
                 booted.add(each.kernel)
         built = [each.build_seconds for each in self.state.observations if each.built]
         build = statistics.median(built) if built else _BUILD_SECONDS
-        # The warm state of a kernel that ran is resumed; another one has to boot.
         fresh = statistics.median(first) if first else _RUN_SECONDS + _BOOT_SECONDS
         run = min(fresh, statistics.median(again)) if again else fresh * _RUN_SECONDS / (_RUN_SECONDS + _BOOT_SECONDS)
         ran = {each.commit for each in self.state.observations if each.kernel in booted and each.role != "revert"}
-        return [
-            run if commit in ran else fresh if self._ready[commit] else fresh + build
-            for commit in self.state.scope.history.commits
-        ]
+        commits = self.state.scope.history.commits
+        once = [0.0 if commit in ran else fresh - run + (0.0 if self._ready[commit] else build) for commit in commits]
+        return [run] * len(commits), once
 
-    def proposals(self, count: int = 1) -> list[Proposal]:
-        """Return the experiments that come next."""
-        return self.knowledge.choose(self.seconds(), count)
+    def proposals(self, count: int = 1, pending: Iterable[str] = ()) -> list[Proposal]:
+        """Return the experiments that come next, while those of the commits PENDING are under way."""
+        seconds, once = self.costs()
+        return self.knowledge.choose(seconds, count, pending, once)
 
     def _search(self, pool: ThreadPoolExecutor) -> None:
         pending: dict[Future[tuple[Sighting, float]], Experiment] = {}
@@ -114,13 +116,14 @@ class Bisection:
             decided = self.knowledge.is_decided(self.state.confidence)
             under_way = [each.commit for each in pending.values()]
             while not decided and len(pending) < self._jobs:
-                chosen = self.knowledge.choose(self.seconds(), 1, under_way)
+                chosen = self.proposals(1, under_way)
                 if not chosen:
                     break
                 why = chosen[0]
+                times = f", {why.runs} runs" if why.runs > 1 else ""
                 self._progress(
                     f"{len(self.state.scope.history)} commits, {self.knowledge.bits():.1f} bits to know; next"
-                    f" {why.commit[:12]} ({why.bits:.2f} bits in {why.seconds:.0f} s)"
+                    f" {why.commit[:12]} ({why.bits:.2f} bits in {why.seconds:.0f} s{times})"
                 )
                 experiment = self._prepare(why.commit, "search", why)
                 if experiment is None:

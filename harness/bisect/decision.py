@@ -24,6 +24,10 @@ from harness.errors import UsageError
 MOST_AT_ONCE = 8
 # What is claimed leaves more room for error than the table of rates does: the real rate need not be in it.
 _MODEL_DOUBT = 1.6
+# How many runs of a kernel its being built and booted is spread over, at most, where the failure is flaky.
+_REPEATS = (1, 2, 4, 8, 16, 32)
+# A longer plan has to be that much better than a shorter one.
+_BETTER = 1 + 1e-6
 _NOTHING = 1e-9  # bits; what floats leave of no information
 _SHORTEST_STRETCH = 2.0
 _LEAST_TESTABLE = 1e-3
@@ -57,7 +61,9 @@ class Trouble(StrEnum):
 class Proposal:
     """An experiment: its commit, the bits it is expected to tell beyond those before it, its cost in seconds.
 
-    `chance_bad` is the chance that it turns out bad, `testable` that it turns out anything.
+    Where a kernel has to be built or booted first, that pays by repetition: bits and seconds are those of `runs` runs
+    then, of which the first one is proposed.  `chance_bad` is the chance that a run turns out bad, `testable` that it
+    turns out anything.
     """
 
     commit: str
@@ -65,6 +71,7 @@ class Proposal:
     seconds: float
     chance_bad: float
     testable: float = 1.0
+    runs: int = 1
 
     @property
     def rate(self) -> float:
@@ -226,25 +233,36 @@ class Knowledge:
 
     # What comes next
 
-    def choose(self, seconds: Sequence[float], count: int = 1, pending: Iterable[str] = ()) -> list[Proposal]:
+    def choose(
+        self,
+        seconds: Sequence[float],
+        count: int = 1,
+        pending: Iterable[str] = (),
+        setup: Sequence[float] | None = None,
+    ) -> list[Proposal]:
         """Return up to COUNT experiments that together, and with those PENDING, tell most for their price.
 
-        SECONDS is what a run of each commit costs now.  As long as every observation agrees with a failure that always
-        happens, and that leaves more than one commit, only this case is looked at: it then takes no more experiments
-        than git bisect.  An empty list means that no experiment tells anything.
+        SECONDS is what a run of each commit costs, SETUP what has to be paid once before its first one.  As long as
+        every observation agrees with a failure that always happens, and that leaves more than one commit, only this
+        case is looked at: it then takes no more experiments than git bisect.  An empty list means that no experiment
+        tells anything.
         """
         table = self._belief
         certain = np.zeros_like(table)
         certain[:, 0] = table[:, 0]
         under_way = list(pending)
+        each = np.asarray(seconds, dtype=np.float64)
+        once = np.zeros_like(each) if setup is None else np.asarray(setup, dtype=np.float64)
         for looked_at in (certain, table):
             if (total := looked_at.sum()) > 0:
-                found = self._choose(looked_at / total, np.asarray(seconds, dtype=np.float64), count, under_way)
+                found = self._choose(looked_at / total, (each, once), count, under_way)
                 if found:
                     return found
         return []
 
-    def _choose(self, table: NDArray[np.float64], seconds: Vector, count: int, pending: list[str]) -> list[Proposal]:
+    def _choose(
+        self, table: NDArray[np.float64], seconds: tuple[Vector, Vector], count: int, pending: list[str]
+    ) -> list[Proposal]:
         inherits, number = self.history.inherits, self.history.number
         outcomes = [table]
         for commit in pending[:MOST_AT_ONCE]:
@@ -253,24 +271,36 @@ class Knowledge:
         known = self._told(outcomes) if pending else 0.0
         proposals: list[Proposal] = []
         for _ in range(min(count, MOST_AT_ONCE - min(len(pending), MOST_AT_ONCE))):
-            bits, bad = self._gains(outcomes)
-            bits = bits - known
-            score = np.where(self._untestable, 0.0, bits * testable / seconds)
-            best = int(score.argmax())
-            if bits[best] <= _NOTHING or score[best] <= 0:
+            best, proposal = self._best(outcomes, known, seconds, testable)
+            if proposal is None:
                 break
-            proposals.append(
-                Proposal(
-                    self.history.commits[best],
-                    float(bits[best]),
-                    float(seconds[best]),
-                    float(bad[best]),
-                    float(testable[best]),
-                )
-            )
+            proposals.append(proposal)
             outcomes = self._split(outcomes, inherits[best])
-            known += float(bits[best])
+            known = self._told(outcomes)
         return proposals
+
+    def _best(
+        self, outcomes: list[NDArray[np.float64]], known: float, seconds: tuple[Vector, Vector], testable: Vector
+    ) -> tuple[int, Proposal | None]:
+        """Return the number of the commit that tells most for its price beyond what is KNOWN anyway."""
+        each, once = seconds
+        found: tuple[int, Proposal | None] = (0, None)
+        for runs in _REPEATS if once.any() else _REPEATS[:1]:
+            bits, bad = self._gains(outcomes, runs)
+            bits = bits - known
+            price = once + runs * each
+            score = np.where(self._untestable, 0.0, bits * testable / price)
+            best = int(score.argmax())
+            if bits[best] <= _NOTHING or (found[1] is not None and score[best] <= found[1].rate * _BETTER):
+                continue
+            chance = float(bad[best]) if runs == 1 else self._chance_bad(best)
+            commit = self.history.commits[best]
+            found = best, Proposal(commit, float(bits[best]), float(price[best]), chance, float(testable[best]), runs)
+        return found
+
+    def _chance_bad(self, number: int) -> float:
+        inherits = self.history.inherits[number][:, None]
+        return float((self._belief * np.where(inherits, self._rates.with_culprit, self._rates.without)).sum())
 
     def _split(self, outcomes: list[NDArray[np.float64]], inherits: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         chance = np.where(inherits[:, None], self._rates.with_culprit[None, :], self._rates.without[None, :])
@@ -283,20 +313,23 @@ class Knowledge:
         prior = by_culprit.sum(axis=0)
         return float(-_plogp(by_culprit.sum(axis=1)).sum() + _plogp(by_culprit).sum() - _plogp(prior).sum())
 
-    def _gains(self, outcomes: list[NDArray[np.float64]]) -> tuple[Vector, Vector]:
+    def _gains(self, outcomes: list[NDArray[np.float64]], runs: int = 1) -> tuple[Vector, Vector]:
         """Return for each commit what OUTCOMES and a run of it tell about the culprit, and the chance of its being bad.
 
-        The run's outcome depends on the culprit only by whether it is inherited: each sum over culprits is a product
-        with the history's matrix.
+        RUNS of it are looked at as one that is bad if any of them is, which is all but the rate's news.  The outcome
+        depends on the culprit only by whether it is inherited: each sum over culprits is a product with the history's
+        matrix.
         """
         weights = self.history.weights
         size = len(self.history)
         entropy, rest, bad = np.zeros(size), np.zeros(size), np.zeros(size)
         prior = np.zeros(size)
+        with_culprit = 1 - (1 - self._rates.with_culprit) ** runs
+        without_culprit = 1 - (1 - self._rates.without) ** runs
         for table in outcomes:
             mass = table.sum(axis=1)
             prior += mass
-            inherited, without = table @ self._rates.with_culprit, table @ self._rates.without
+            inherited, without = table @ with_culprit, table @ without_culprit
             # What is p log p of: bad and good, where the culprit is inherited, and where it is not.
             parts = np.stack([inherited, mass - inherited, without, mass - without])
             logs = _plogp(np.maximum(parts, 0.0, out=parts))

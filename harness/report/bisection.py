@@ -176,11 +176,12 @@ def print_explanation(bisection: Bisection, repository: Repository, console: Con
         console.print(f"decided: {found.probability:.1%} is at least the {state.confidence:.0%} asked for")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("NEXT", "BITS", "SECONDS", "BITS PER MINUTE", "CHANCE OF BAD", "CHANCE TO BE TESTABLE"):
+    for column in ("NEXT", "RUNS", "BITS", "SECONDS", "BITS PER MINUTE", "CHANCE OF BAD", "CHANCE TO BE TESTABLE"):
         table.add_column(column)
     for each in bisection.proposals(_NEXT):
         table.add_row(
             each.commit[:12],
+            str(each.runs),
             f"{each.bits:.3f}",
             f"{each.seconds:.0f}",
             f"{60 * each.rate:.3f}",

@@ -193,6 +193,16 @@ class TestChoosing:
         assert chosen.commit == "c40"
         assert chosen.rate == pytest.approx(chosen.bits / 10)
 
+    def test_a_build_pays_where_the_kernel_will_run_often(self) -> None:
+        # A flaky failure in one of two commits: the old kernel, which would tell, has to be built.
+        knowledge = known(line(3), *[("c2", BAD), ("c2", GOOD), ("c2", GOOD), ("c2", BAD)] * 2, *[("c0", GOOD)] * 9)
+        kept = knowledge.choose([10.0] * 3, setup=[0.0, 2000.0, 0.0])[0]
+        assert (kept.commit, kept.runs) == ("c0", 1)
+        moved = knowledge.choose([10.0] * 3, setup=[0.0, 60.0, 0.0])[0]
+        assert moved.commit == "c1"
+        assert moved.runs > 1
+        assert moved.seconds == 60 + 10 * moved.runs
+
     def test_machines_side_by_side_get_different_commits(self) -> None:
         chosen = known(line(64)).choose([1.0] * 64, 3)
         places = sorted(int(each.commit[1:]) for each in chosen)
