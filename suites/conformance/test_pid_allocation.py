@@ -370,13 +370,33 @@ def test_the_number_after_a_group_or_session_is_compared_with_processes_again(
 
 
 @kern_proc("proc_makepid")
-def test_no_step_leads_beyond_the_end_of_the_range(init: RemoteProcess, allocator: PidAllocator) -> None:
+@pytest.mark.parametrize("bearer", ["process", "group", "session"])
+def test_no_step_leads_beyond_the_end_of_the_range(init: RemoteProcess, allocator: PidAllocator, bearer: str) -> None:
     """Where the next number of the chain would be PID_MAX or more, the next candidate's turn comes (proc_makepid)."""
-    living = allocator.child_with(PID_MAX - 90)
+    init.procctl_reaper_acquire()
+    leader = allocator.child_with(PID_MAX - 90)
+    if bearer == "group":
+        leader.setpgid(0, 0)
+        leader.fork()
+        bury(init, leader)
+    if bearer == "session":
+        leader.setsid()
+        leader.fork().setpgid(0, 0)
+        bury(init, leader)
     allocator.rest(PID_MAX - 90, PID_MAX - 89)
     domain, inner = allocator.skips()
-    assert allocator.ask_for(living.pid) == PID_MAX - 89
+    assert allocator.ask_for(PID_MAX - 90) == PID_MAX - 89
     assert allocator.skips() == (domain, inner)
+
+
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("place", ["below", "at"])
+def test_the_last_number_of_a_chain_is_used(init: RemoteProcess, allocator: PidAllocator, place: str) -> None:
+    """PID_MAX itself is none: the chain that would lead there ends before (kern_proc.c: proc_makepid)."""
+    last = PID_MAX - (1 if place == "below" else 0)
+    living = allocator.child_with(last - CHAINS)
+    allocator.rest(last, living.pid + 1)
+    assert allocator.ask_for(living.pid) == (last if place == "below" else living.pid + 1)
 
 
 @kern_proc("proc_makepid")
