@@ -22,7 +22,7 @@ from harness.campaigns.record import TestResult
 from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
-from harness.guests.guest import Guest, GuestHangError, KernelPanicError
+from harness.guests.guest import Guest, GuestHangError, KernelPanicError, Target
 from harness.machine.qemu import qemu_version
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
 from harness.report.publish import publish
@@ -208,8 +208,6 @@ class Evidence:
                 report.sections.append((_DECLARED, "\n".join(f"{text}: {why}" for text, why in declared.items())))
             return "\n".join(text for text in new if text not in declared)
         except UsageError:  # not a kernel one can look into
-            if self._config.getoption("--invariants") and isinstance(guest.target, DragonFlyTarget):
-                raise
             return ""
         except HarnessError as error:
             return f"(could not be read: {error})"
@@ -296,6 +294,18 @@ class Evidence:
         else:
             if page is not None:
                 terminalreporter.line(f"report: {page}")
+
+
+def demand_debug_file(target: Target) -> None:
+    """Raise pytest.UsageError for a DragonFly kernel whose process table cannot be walked."""
+    if not isinstance(target, DragonFlyTarget):
+        return  # the control guest has none of DragonFly's tables: nothing is looked for
+    if target.kernel is None:
+        raise pytest.UsageError("--invariants needs a kernel of the store: its structures are not known otherwise")
+    if target.kernel.debug is None:
+        raise pytest.UsageError(
+            f"--invariants needs the debug file of kernel {target.kernel.name}: import it with --debug kernel.debug"
+        )
 
 
 def _demand_person(config: pytest.Config) -> None:

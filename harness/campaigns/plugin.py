@@ -13,7 +13,7 @@ import pytest
 
 from harness.campaigns import live
 from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
-from harness.campaigns.evidence import Evidence, add_options, with_evidence
+from harness.campaigns.evidence import Evidence, add_options, demand_debug_file, with_evidence
 from harness.campaigns.finding import Finding, start_finding
 from harness.campaigns.parallel import Workers
 from harness.campaigns.record import RunRecord, TestResult, keep
@@ -230,6 +230,8 @@ class Campaign:
         self._session = session
         if any(self._config.getoption(option) for option in ("--image", "--kernel")):
             self.target()
+        if self._config.getoption("--invariants") and self.variant is None:
+            demand_debug_file(self.target())
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""

@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 
+from harness.campaigns.evidence import demand_debug_file
 from harness.campaigns.finding import Finding, exit_code, finding_of, skip_finding, start_finding
 from harness.campaigns.record import TestResult, keep
 from harness.cli import main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.crash import CrashReport
+from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import GuestHangError, KernelPanicError
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
 from harness.processes.vocabulary import GuestError, ProcessGone
+from harness.store import Store
 
 PANIC = KernelPanicError(CrashReport("panic: x"))
 HANG = GuestHangError(CrashReport("nothing moves"))
@@ -83,6 +88,26 @@ def test_what_was_left_out_has_a_verdict() -> None:
 )
 def test_the_exit_status_follows_from_the_verdicts(findings: list[Finding], code: ExitCode) -> None:
     assert exit_code(findings) is code
+
+
+@pytest.mark.parametrize(
+    ("kernel", "complaint"),
+    [
+        (None, "needs a kernel of the store"),
+        (Kernel("mine", elf="0", version="x"), "kernel mine: import it with --debug"),
+        (Kernel("mine", elf="0", version="x", debug="1"), None),
+    ],
+)
+def test_a_process_table_nobody_can_walk_is_refused_at_once(
+    kernel: Kernel | None, complaint: str | None, tmp_path: Path
+) -> None:
+    image = BaseImage("base", disk="0", ssh_key="0")
+    target = DragonFlyTarget(image, kernel, Store(tmp_path), {})
+    if complaint is None:
+        demand_debug_file(target)
+        return
+    with pytest.raises(pytest.UsageError, match=complaint):
+        demand_debug_file(target)
 
 
 def test_a_test_that_fails_while_tidied_up_after_counts_once() -> None:

@@ -15,6 +15,10 @@ from harness.errors import UsageError
 from harness.guests.invariants import check_table
 from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
 from harness.machine.debuginfo import DebugInformation, Layout
+from harness.machine.description import MachineDescription
+from harness.machine.gdbstub import GdbStub
+from harness.machine.qemu import Machine
+from harness.store import Store
 
 SOURCE = """\
 struct list { void *first, **prev; };
@@ -211,3 +215,15 @@ def test_a_hold_by_a_vfork_parent_or_while_exiting_is_no_leak(flag: int) -> None
     world = World()
     world.put(world.proc(7), PROC, p_lock=1, p_flags=flag)
     assert world.problems() == []
+
+
+@pytest.mark.on_vm
+def test_memory_is_written_whole_however_much_it_is(tmp_path: Path) -> None:
+    with Machine(MachineDescription(memory=128), Store(tmp_path / "store")) as machine:
+        machine.start(paused=True)  # with paging off, addresses are physical
+        data = bytes(range(256)) * 40 + b"end"
+        with GdbStub(machine.gdb_socket) as stub:
+            stub.write(0x200003, data)
+            assert stub.read(0x200003 + len(data) - 3, 4) == b"end\0"
+        machine.pause()
+        assert machine.read_physical(0x200002, len(data) + 2) == b"\0" + data + b"\0"
