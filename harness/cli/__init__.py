@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 from harness import __version__
-from harness.cli import bench, bisect, compare, doctor, guests, replay, report, run, store
 from harness.errors import ExitCode, HarnessError
 from harness.report.terminal import make_console
+
+# Modules and the commands they have: only the one that is asked for is imported, so that each starts quickly.
+_MODULES = {
+    "run": ("run",),
+    "replay": ("replay",),
+    "report": ("report",),
+    "compare": ("compare",),
+    "bisect": ("bisect",),
+    "store": ("image", "kernel", "store"),
+    "guests": ("shell", "console"),
+    "bench": ("bench",),
+    "doctor": ("doctor",),
+}
 
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of COMMAND and its like, or of all commands where there is none of that name."""
     parser = argparse.ArgumentParser(
         prog="dfly-harness",
         description="Boots real DragonFly BSD kernels under QEMU and holds kern_proc.c to its word.",
@@ -25,17 +38,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dfly-harness {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (run, replay, report, compare, bisect, store, guests, bench, doctor):
-        module.add_commands(commands)
+    for module in [name for name, brought in _MODULES.items() if command in brought] or _MODULES:
+        importlib.import_module(f"harness.cli.{module}").add_commands(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; every failure a user can cause is one line on standard error."""
-    options, rest = build_parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = build_parser(words[0] if words else None)
+    options, rest = parser.parse_known_args(words)
     action: Callable[[argparse.Namespace], int] = options.action
     if rest and not getattr(options, "takes_rest", False):
-        build_parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     terminated: list[int] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import build_parser, main
 from harness.config import share
 
 README = share() / "README.md"
@@ -111,6 +112,23 @@ def test_every_command_has_help_with_an_example(cli: Cli, command: Sequence[str]
     assert "usage: dfly-harness" in output
     if command:
         assert "example:\n  dfly-harness" in output
+
+
+def test_each_command_is_brought_by_the_module_that_has_it() -> None:
+    def known(parser: argparse.ArgumentParser) -> set[str]:
+        return {name for action in parser._actions if isinstance(action.choices, dict) for name in action.choices}
+
+    every = known(build_parser())
+    assert every >= {"run", "image", "kernel", "store", "shell", "console", "doctor"}
+    for name in every:
+        assert name in known(build_parser(name)) < every
+
+
+def test_run_loads_nothing_of_what_only_other_commands_need() -> None:
+    code = "import sys; from harness.cli import build_parser; build_parser('run'); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "harness.cli.run" in shown
+    assert not {"numpy", "pycdlib", "harness.cli.bisect"} & set(shown)
 
 
 def test_a_kernel_that_is_not_in_the_store(cli: Cli) -> None:
