@@ -554,6 +554,16 @@ def test_kernel_threads_are_shown_while_processes_of_others_are_hidden(init: Rem
     assert table.kernel_threads
 
 
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.parametrize("lwp", [False, True])
+def test_a_hidden_process_is_still_found_by_its_pid(init: RemoteProcess, lwp: bool) -> None:
+    """The switch is about lists (kern_proc.c: sysctl_kern_proc)."""
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with setting(init, "security.ps_showallprocs", 0):
+        assert [row.pid for row in user.sysctl.kern_proc_pid(init.pid, lwp=lwp)] == [init.pid]
+
+
 @needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
