@@ -399,6 +399,20 @@ class TestPredicate:
         assert bound.judge(value).outcome is outcome
 
 
+@pytest.mark.parametrize(("option", "outcome"), [((), "skipped"), (("--any-era",), "passed")])
+def test_a_promise_of_later_kernels_is_tried_on_older_ones_if_asked_for(
+    tmp_path: Path, option: tuple[str, ...], outcome: str
+) -> None:
+    (tmp_path / "test_later.py").write_text(
+        "import pytest\n@pytest.mark.eras(since=500000, reason='later')\ndef test_it(init):\n    init.getpid()\n"
+    )
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "harness.campaigns.plugin", f"--rootdir={tmp_path}", "--oracle",
+            "--json", "record.json", *option, "."]  # fmt: skip
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (result,) = json.loads((tmp_path / "record.json").read_text())["results"]
+    assert result["outcome"] == outcome, done.stdout
+
+
 class TestQuirks:
     """The table of what old trees need."""
 
