@@ -199,8 +199,10 @@ class Bisection:
         if not self._stands(culprit):
             return False
         tip = self.state.scope.bad
-        proof[f"{tip[:12]} without {culprit[:12]} is good"] = self._repeat(pool, tip, "revert", Outcome.GOOD, culprit)
-        self.state.proved = all(said == HOLDS for said in proof.values())
+        undone = self._repeat(pool, tip, "revert", Outcome.GOOD, culprit)
+        # That it cannot be undone says nothing against it; that undoing it does not help, does.
+        self.state.proved = all(said == HOLDS for said in proof.values()) and not undone.startswith(FAILS)
+        proof[f"{tip[:12]} without {culprit[:12]} is good"] = undone
         return True
 
     def _stands(self, culprit: str) -> bool:

@@ -88,7 +88,7 @@ class KernelLaboratory:
         self._size = size
         self._paths = tuple(paths)
         self._options = tuple(options)
-        self._quirks = tuple(quirks)
+        self._quirks = tuple(quirk for quirk in quirks if quirk.matters(size.cpus, size.memory))
         self._patches = tuple(patches)
         self._folder = folder
         self._retry = retry

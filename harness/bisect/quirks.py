@@ -47,6 +47,12 @@ class Quirk:
             self.until, commit, revisions, default=False
         )
 
+    def matters(self, cpus: int, memory: int) -> bool:
+        """Tell whether it changes anything on a machine with so many CPUs and MiB of memory."""
+        smaller = self.cpus is not None and self.cpus < cpus
+        larger = self.memory is not None and self.memory > memory
+        return bool(self.kenv or self.patches or smaller or larger)
+
     @staticmethod
     def _has(bound: int | str | None, commit: str, revisions: Revisions, *, default: bool) -> bool:
         if bound is None:

@@ -47,7 +47,8 @@ def bisection_data(bisection: Bisection, repository: Repository) -> dict[str, An
         for each in state.observations
     ]
     culprits = [repository.about(commit) for commit in found.commits[:_LIKELY]]
-    sighting = next((each for each in reversed(state.observations) if each.outcome is Outcome.BAD and each.test), None)
+    shows = Outcome.GOOD if state.is_fix else Outcome.BAD
+    sighting = next((each for each in reversed(state.observations) if each.outcome is shows and each.test), None)
     search = [each for each in state.observations if each.role == "search"]
     return {
         "format": 1,
@@ -77,6 +78,7 @@ def bisection_data(bisection: Bisection, repository: Repository) -> dict[str, An
         "posterior": [[commit, round(chance, 6)] for commit, chance in posterior.items()],
         "stretches": [list(stretch) for stretch in knowledge.stretches],
         "experiments": sum(each.outcome is not Outcome.UNTESTABLE for each in search),
+        "tested": len({each.commit for each in search if each.outcome is not Outcome.UNTESTABLE}),
         "proving": len(state.observations) - len(search),
         "builds": sum(each.built for each in state.observations),
         "build_seconds": round(sum(each.build_seconds for each in state.observations), 1),
@@ -109,8 +111,8 @@ def _commits(count: int) -> str:
 
 def _effort(data: Mapping[str, Any]) -> str:
     return (
-        f"{data['experiments']} experiments among {data['commits']} commits, {data['proving']} runs to prove;"
-        f" {data['builds']} kernels built in {data['build_seconds']:.0f} s, tests ran {data['run_seconds']:.0f} s"
+        f"{data['experiments']} runs of {data['tested']} among {data['commits']} commits, {data['proving']} more to"
+        f" prove; {data['builds']} kernels built in {data['build_seconds']:.0f} s, tests ran {data['run_seconds']:.0f} s"
     )
 
 
@@ -146,7 +148,7 @@ def _troubles(data: Mapping[str, Any]) -> dict[str, list[str]]:
         if each["outcome"] == str(Outcome.UNTESTABLE):
             what = each["trouble"] + (f" ({each['detail']})" if each["detail"] else "")
             found.setdefault(what, []).append(each["commit"])
-    return found
+    return {what: list(dict.fromkeys(commits)) for what, commits in found.items()}
 
 
 def print_explanation(bisection: Bisection, repository: Repository, console: Console) -> None:
@@ -228,9 +230,9 @@ def _body(data: Mapping[str, Any]) -> Iterator[str]:
         yield "</ul>"
     yield "<h2>What is known of each commit</h2>"
     yield posterior_plot(data)
-    if data["stretches"]:
+    if troubles := _troubles(data):
         yield "<h2>Untestable</h2><ul>"
-        for trouble, commits in _troubles(data).items():
+        for trouble, commits in troubles.items():
             yield f"<li>{shown(trouble)}: <code>{shown(', '.join(each[:12] for each in commits))}</code></li>"
         yield "</ul>"
     yield "<h2>Experiments</h2><table><tr><th>commit</th><th>for</th><th>outcome</th><th>seconds</th><th></th></tr>"
@@ -283,10 +285,11 @@ def posterior_plot(data: Mapping[str, Any]) -> str:
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(1.0, step):.1f}" height="{tall:.1f}"'
                 f' fill="currentColor" opacity=".6"><title>{shown(commit[:12])} {chance:.2%}</title></rect>'
             )
-    for each in data["observations"]:
-        if each["commit"] in places and each["role"] != "revert":
-            x = _LEFT + (places[each["commit"]] + 0.5) * step
-            mark, style = _MARKS[each["outcome"]]
+    tested = {(each["commit"], each["outcome"]) for each in data["observations"] if each["role"] != "revert"}
+    for commit, outcome in sorted(tested):
+        if commit in places:
+            x = _LEFT + (places[commit] + 0.5) * step
+            mark, style = _MARKS[outcome]
             parts.append(
                 f'<text class="{style}" fill="currentColor" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 12}"'
                 f' text-anchor="middle">{shown(mark[0])}</text>'
