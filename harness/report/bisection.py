@@ -110,10 +110,9 @@ def _commits(count: int) -> str:
 
 
 def _effort(data: Mapping[str, Any]) -> str:
-    return (
-        f"{data['experiments']} runs of {data['tested']} among {data['commits']} commits, {data['proving']} more to"
-        f" prove; {data['builds']} kernels built in {data['build_seconds']:.0f} s, tests ran {data['run_seconds']:.0f} s"
-    )
+    runs = f"{data['experiments']} runs of {data['tested']} among {data['commits']} commits"
+    took = f"{data['builds']} kernels built in {data['build_seconds']:.0f} s, tests ran {data['run_seconds']:.0f} s"
+    return f"{runs}, {data['proving']} more to prove; {took}"
 
 
 def print_bisection(data: Mapping[str, Any], console: Console) -> None:
