@@ -14,16 +14,22 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from harness.campaigns.record import read_results
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
+from harness.machine.description import Lane
 from harness.processes import RemoteProcess
+from harness.processes.lanes import probe_time_warp
 from harness.processes.session import Session, Warmth
+from harness.processes.vocabulary import Clock
 from harness.store import Store
 
 #: A short test, so that a run of it has the cost of getting to the first test and little else.
 FIRST_TEST = "test_setsid_makes_a_session_and_a_group_named_after_the_caller"
 CALLS = 200
 PIPELINED = 20
+CHUNK, CHUNKS = 16384, 64  # bytes of a read() and how many
+SLEEP = 10.0  # s
 STORM = 3000
 
 
@@ -108,6 +114,32 @@ def _measure_calls(readings: _Readings, process: RemoteProcess, transport: str) 
     for pending in [process.start.getpid() for _ in range(PIPELINED)]:
         pending.result()
     readings.add(f"{PIPELINED} pipelined calls, {transport}", "ms", (time.perf_counter() - started) * 1000)
+    zeros = process.open("/dev/zero", 0)
+    started = time.perf_counter()
+    for reading in [process.start.read(zeros, CHUNK) for _ in range(CHUNKS)]:
+        reading.result()
+    readings.add(f"throughput, {transport}", "MB/s", CHUNKS * CHUNK / (time.perf_counter() - started) / 1e6)
+    process.close(zeros)
+
+
+def _small_test(session: Session) -> None:
+    """Do what a short test does: a process makes a child, which ends, and reaps it."""
+    init = session.hub.spawn()
+    child = init.fork()
+    child.exit(7)
+    init.wait4(child.pid)
+    session.close()
+
+
+def _measure_time_warp(readings: _Readings, warmth: Warmth) -> None:
+    with Session.resume(warmth) as session:
+        sleeper = session.hub.spawn()
+        before = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC)
+        started = time.perf_counter()
+        sleeper.sleep(SLEEP)
+        seconds = time.perf_counter() - started
+        readings.add(f"guest sleep {SLEEP:g}, time-warped lane", "s", seconds)
+        readings.add("warp factor", "guest s/s", (sleeper.clock_gettime(Clock.CLOCK_MONOTONIC) - before) / seconds)
 
 
 def run_bench(
@@ -132,6 +164,8 @@ def run_bench(
     readings = _Readings()
     warmth = Warmth(target, store, size)
     warmth.snapshot(progress)
+    progress("probing the time-warped lane")
+    warp = probe_time_warp(target, store, size)
     identity = accelerator = ""
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}: cold boot")
@@ -152,6 +186,14 @@ def run_bench(
                 with readings.seconds("SSH handshake with a resumed guest"):
                     _ = session.guest.ssh.host_key
                 readings.add("fork + exit + wait", "1/s", process.storm(STORM).rate)
+        for _ in range(3):
+            with readings.seconds("fresh_guest with a small test"):
+                _small_test(Session.resume(warmth))
+        with readings.seconds("boot per test: the same test"):
+            _small_test(Session.boot(target, store, size))
+        if warp.usable:
+            progress(f"round {number + 1} of {rounds}: {warp.lane.value} lane")
+            _measure_time_warp(readings, Warmth(target, store, size, warp.lane))
     if again:
         progress("the same run again, to its first test")
         seconds_to_first_test(again)  # whatever is kept from run to run is there afterwards
@@ -164,6 +206,8 @@ def run_bench(
     ratios = [
         Ratio("cold boot / resume", readings.median("cold boot to the first call answered")
               / readings.median("resume to the first call answered")),
+        Ratio("boot per test / fresh_guest", readings.median("boot per test: the same test")
+              / readings.median("fresh_guest with a small test")),
         Ratio("call over SSH / call over TCP", readings.median("call round trip, SSH channel")
               / readings.median("call round trip, TCP")),
     ]  # fmt: skip
@@ -200,8 +244,16 @@ def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> N
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise HarnessError(f"the suite does not pass, so its time says nothing: {_last_line(done.stdout)}")
-        results = json.loads(record.read_text())["results"]
-    readings.add(f"suite, {workers} worker(s): inside tests", "s", sum(result["seconds"] for result in results))
+        about, results = json.loads(record.read_text()), read_results(record)
+    name = f"suite, {workers} worker(s)"
+    began, first = (datetime.fromisoformat(about[moment]).timestamp() for moment in ("started", "first_test"))
+    inside = sum(result.seconds for result in results)
+    waits = sum(result.seconds for result in results if result.lane == Lane.TIME_WARPED)
+    readings.add(f"{name}: collection and resume, to the first test", "s", first - began)
+    readings.add(f"{name}: inside tests", "s", inside)
+    readings.add(f"{name}: of these, tests of time", "s", waits)
+    if workers == 1:
+        readings.add(f"{name}: between tests, tidying up, report", "s", began + about["seconds"] - first - inside)
 
 
 def _last_line(text: str) -> str:

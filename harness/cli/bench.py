@@ -19,6 +19,9 @@ from harness.report.terminal import progress_display
 from harness.store import Store
 
 
+_WIDTH = 120
+
+
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add bench."""
     parser = add_command(
@@ -64,6 +67,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _show(result: BenchResult) -> None:
     console = Console(highlight=False)
+    console.width = max(console.width, _WIDTH)  # in a pipe it would be 80, and figures cut
     console.print(f"{result.target}; accelerator {result.accelerator}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for column in ("WHAT", "UNIT", "MEDIAN", "LEAST", "MOST", "READINGS"):
