@@ -18,7 +18,6 @@ from harness.guests.targets import resolve_target
 from harness.report.terminal import progress_display
 from harness.store import Store
 
-
 _WIDTH = 120
 
 
