@@ -310,6 +310,19 @@ def test_a_filter_lists_what_the_whole_table_shows_to_fit(init: Process, by: str
 
 
 @kern_proc("sysctl_kern_proc")
+@pytest.mark.parametrize("by", ["uid", "ruid"])
+def test_large_user_ids_are_told_apart(init: Process, by: str) -> None:
+    """All 32 bits count (kern_proc.c: sysctl_kern_proc)."""
+    one, other = init.fork(), init.fork()
+    one.setuid(SOMEBODY)
+    other.setuid(SOMEBODY + (1 << 16))
+    query, _ = FILTERS[by]
+    for user, listed, missing in ((SOMEBODY, one, other), (SOMEBODY + (1 << 16), other, one)):
+        pids = query(init, user, False).pids
+        assert (listed.pid in pids, missing.pid in pids) == (True, False)
+
+
+@kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_the_users_of_the_filters_are_the_effective_and_the_real_one(init: Process, lwp: bool) -> None:
     """And not the saved one (kern_proc.c: KERN_PROC_UID, KERN_PROC_RUID)."""
