@@ -149,7 +149,9 @@ class MachineDescription:
             argv += ["-drive", drive]
             if self._notes_events:
                 argv += ["-drive", f"driver=blkreplay,if=none,id=disk{number},image={node}"]
-            argv += ["-device", f"{model},drive=disk{number}{comma}{place.replace('%d', str(number))}"]
+            # Left to itself QEMU pauses the machine for good when the host's disk is full; so the guest hears of it.
+            model = f"{model},werror=report,drive=disk{number}"
+            argv += ["-device", f"{model}{comma}{place.replace('%d', str(number))}"]
         for number, cdrom in enumerate(self.cdroms):
             name = str(cdrom).replace(",", ",,")
             argv += ["-drive", f"if=none,id=cd{number},media=cdrom,readonly=on,format=raw,file={name}"]
