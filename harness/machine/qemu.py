@@ -181,7 +181,8 @@ class Machine:
     def _explain_failed_start(self, log: Path) -> HarnessError:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)
+                if (status := self._process.wait(1)) < 0:
+                    return GuestLostError(f"QEMU was killed by signal {-status} as it started")
         said = log.read_text(errors="replace").strip()
         if "Could not set up host forwarding rule" in said:
             return UsageError(
