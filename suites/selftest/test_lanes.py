@@ -139,7 +139,6 @@ class TestRealKernel:
         assert session.guest.ssh.run("echo hello").output == "hello\n"
         assert session.hub.spawn().getpid() > 0
 
-    def test_both_lanes_resume_from_one_state(self, session: Session) -> None:
+    def test_all_lanes_resume_from_one_state(self, session: Session) -> None:
         target = session.guest.target
-        wall, warped = (Warmth(target, Store(), MachineSize(), lane).snapshot() for lane in Lane)
-        assert wall.folder == warped.folder
+        assert len({Warmth(target, Store(), MachineSize(), lane).snapshot().folder for lane in Lane}) == 1
