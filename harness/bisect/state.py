@@ -69,7 +69,6 @@ class State:
     #: What became of the proof: a statement per part, empty as long as there is none.
     proof: dict[str, str] = field(default_factory=dict)
     proved: bool = False
-    finished: str = ""
 
     def knowledge(self) -> Knowledge:
         """Return what all observations say together."""

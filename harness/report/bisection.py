@@ -24,6 +24,7 @@ _MARKS = {"good": ("✔ good", "good"), "bad": ("✖ bad", "bad"), "untestable":
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 440, 220, 46, 34
 _LIKELY = 12
 _NEXT = 5
+_SHOWN = 14
 
 
 def bisection_data(bisection: Bisection, repository: Repository) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def print_bisection(data: Mapping[str, Any], console: Console) -> None:
             line(f"      {file}", "dim")
     if data["failure"]:
         line(f"test: {data['test']}: {data['failure']}")
-    for excerpt in data["excerpt"].splitlines()[-12:]:
+    for excerpt in data["excerpt"].splitlines()[:_SHOWN]:
         line(f"    | {excerpt}", "dim")
     for statement, said in data["proof"].items():
         line(f"proof: {statement}: {said}", "green" if said == HOLDS else "yellow")
