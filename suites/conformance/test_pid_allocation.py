@@ -243,6 +243,16 @@ def test_random_offsets_fill_their_range_and_do_not_exceed_it(
         assert set(_random_offsets(init, allocator, 60)) == set(range(modulus))
 
 
+@kern_proc("proc_add_allproc", "proc_makepid")
+def test_random_offsets_may_lead_anywhere(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Nearly as far as there are numbers, if kern.randompid says so (kern_proc.c: proc_add_allproc)."""
+    with random_pids(init, 900_000):
+        allocator.next_pid = 1000
+        pids = born(init, 50)
+    assert min(pids) < 300_000
+    assert max(pids) > 600_000
+
+
 def _random_offsets(init: RemoteProcess, allocator: PidAllocator, count: int) -> list[int]:
     """Return by how much the pids of COUNT children differ from the first candidate, or from those skipped after it."""
     offsets = []
