@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from browser import WIDTHS, assert_readable, look, needs_browser
 from testkernel import build_kernel as build_test_kernel
 
 from harness.bisect.campaign import FAILS, HOLDS, IMPOSSIBLE, Bisection
@@ -634,3 +635,15 @@ def test_questions_that_make_no_sense_are_one_line(
     errors = capsys.readouterr().err
     assert said in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_browser_shows_the_page_without_scrolling_sideways(store: Store, tmp_path: Path, width: int) -> None:
+    made = project(tmp_path / "repo", 30, 14)
+    troubles = {"change 13": Trouble.BUILD, "change 15": Trouble.NOT_APPLICABLE}
+    running, _ = bisection(made, store, untestable=lambda commit: troubles.get(made.name(commit)))
+    running.run()
+    seen = look(bisection_page(bisection_data(running, running._repository)), width, tmp_path)
+    assert_readable(seen, width)
+    assert "the chance of each commit to be the one" in seen["plots"]
