@@ -74,10 +74,10 @@ def outcomes(file: Path, *arguments: str) -> dict[str, tuple[str, str]]:
 
 
 def test_verdicts_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
-    alone = outcomes(tmp_path / "0")
+    alone = outcomes(tmp_path / "1", "-n", "1")
     assert {outcome for outcome, _ in alone.values()} >= {"passed", "failed", "skipped"}
-    for workers in (1, 2, 3):
-        assert outcomes(tmp_path / str(workers), "-n", str(workers)) == alone
+    for workers in ("2", "3"):
+        assert outcomes(tmp_path / workers, "-n", workers) == alone
 
 
 EXCLUSIVE = r"""
