@@ -72,6 +72,18 @@ def test_a_parent_gives_its_child_a_group_of_its_own(init: Process) -> None:
     assert (child.getpgrp(), init.getpgid(child.pid), init.getpgrp()) == (child.pid, child.pid, init.pid)
 
 
+@pytest.mark.kern_proc("inferior", "pfind", "prele")
+@pytest.mark.parametrize("generations", [1, 3])
+def test_whoever_has_moved_a_descendant_is_held_by_nobody(init: Process, generations: int) -> None:
+    """Neither he nor those between them: all of them can exit (kern_proc.c: inferior)."""
+    line = [init.fork()]
+    for _ in range(generations):
+        line.append(line[-1].fork())
+    line[0].setpgid(line[-1].pid, 0)
+    for parent, child in reversed([*pairwise([init, *line])]):
+        bury(parent, child)
+
+
 @pytest.mark.kern_proc("enterpgrp", "pfindn")
 def test_a_parent_gives_a_stopped_child_a_group_of_its_own(init: Process) -> None:
     """It is found, stopped or not (kern_proc.c: enterpgrp, pfindn)."""

@@ -752,7 +752,7 @@ def test_the_leaders_exit_hangs_the_foreground_group_up(init: RemoteProcess) -> 
     assert [logged(process) for process in (job, member, background)] == [[SIGHUP], [SIGHUP], []]
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.kern_proc("enterpgrp", "sysctl_kern_proc")
 @pytest.mark.needs_kernel
 def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProcess) -> None:
     """It is revoked; rows still name the device, but neither session nor foreground (kern_exit.c: exit1)."""
