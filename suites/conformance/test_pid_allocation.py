@@ -20,7 +20,7 @@ from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
 from ._children import allow_many, born, parked, zombies
-from ._help import HASH_SIZE, SOMEBODY, bury, eventually, random_pids
+from ._help import HASH_SIZE, SOMEBODY, bury, eventually, random_pids, stop
 from ._kernel import CHAINS, DELAY, DOMAINS, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
 
@@ -278,6 +278,15 @@ def test_the_pid_of_a_living_process_is_not_handed_out(init: RemoteProcess, allo
     domain, inner = allocator.skips()
     assert allocator.ask_for(living.pid) != living.pid
     assert allocator.skips() == (domain, inner + 1)
+
+
+@kern_proc("proc_makepid")
+def test_the_pid_of_a_stopped_process_is_not_handed_out(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """It lives (kern_proc.c: proc_makepid)."""
+    stopped = allocator.child_with(allocator.spare)
+    stop(init, stopped)
+    allocator.rest_range(allocator.spare, 1000)
+    assert allocator.ask_for(stopped.pid) == stopped.pid + HASH_SIZE
 
 
 @kern_proc("proc_makepid")
