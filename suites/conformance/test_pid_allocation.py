@@ -767,6 +767,7 @@ def test_fork_waits_when_every_pid_was_given_back_lately(init: RemoteProcess, al
     """Having been refused all numbers, fork() sleeps a tick between further tries (kern_proc.c: proc_makepid)."""
     observer = init.fork()
     watching = allocator.watched_by(observer)
+    allocator.next_pid = allocator.spare  # not one below 100, which nobody has to wait for
     with ExitStack() as undone_later:
         undone_later.enter_context(watching.all_given_back_just_now())
         pending = init.start.storm(1, seconds=30.0)
