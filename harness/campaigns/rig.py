@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import HarnessError
+from harness.errors import DeadlineError, HarnessError
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
@@ -100,17 +100,20 @@ class Rig:
     def clean(self) -> None:
         """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots.
 
-        Raises KernelPanicError when the kernel died of it: that is the doing of the test that ends.
+        Raises KernelPanicError when the kernel died of it, DeadlineError when what was killed does not end, held by
+        somebody for ever: both are the doing of the test that ends.
         """
         if self._session is None:
             return
         try:
             self._session.hub.kill_all()
-        except HarnessError:
+        except HarnessError as error:
             panic = self.diagnose()
             self.discard()
             if panic is not None:
                 raise panic from None
+            if isinstance(error, DeadlineError):
+                raise
 
     def diagnose(self) -> KernelPanicError | None:
         """Tell whether the guest's kernel has panicked."""
