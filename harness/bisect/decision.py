@@ -270,32 +270,37 @@ class Knowledge:
         testable = self._testability()
         known = self._told(outcomes) if pending else 0.0
         proposals: list[Proposal] = []
-        for _ in range(min(count, MOST_AT_ONCE - min(len(pending), MOST_AT_ONCE))):
-            best, proposal = self._best(outcomes, known, seconds, testable)
+        while len(proposals) < min(count, MOST_AT_ONCE - len(pending)):
+            if proposals:
+                outcomes = self._split(outcomes, inherits[number[proposals[-1].commit]])
+                known = self._told(outcomes)
+            proposal = self._best(outcomes, known, seconds, testable)
             if proposal is None:
                 break
             proposals.append(proposal)
-            outcomes = self._split(outcomes, inherits[best])
-            known = self._told(outcomes)
         return proposals
 
     def _best(
         self, outcomes: list[NDArray[np.float64]], known: float, seconds: tuple[Vector, Vector], testable: Vector
-    ) -> tuple[int, Proposal | None]:
-        """Return the number of the commit that tells most for its price beyond what is KNOWN anyway."""
+    ) -> Proposal | None:
+        """Return the run that tells most for its price beyond what is KNOWN anyway, None where none does."""
         each, once = seconds
-        found: tuple[int, Proposal | None] = (0, None)
+        found: Proposal | None = None
         for runs in _REPEATS if once.any() else _REPEATS[:1]:
             bits, bad = self._gains(outcomes, runs)
             bits = bits - known
             price = once + runs * each
             score = np.where(self._untestable, 0.0, bits * testable / price)
             best = int(score.argmax())
-            if bits[best] <= _NOTHING or (found[1] is not None and score[best] <= found[1].rate * _BETTER):
+            if (
+                bits[best] <= _NOTHING
+                or score[best] <= 0
+                or (found is not None and score[best] <= found.rate * _BETTER)
+            ):
                 continue
             chance = float(bad[best]) if runs == 1 else self._chance_bad(best)
             commit = self.history.commits[best]
-            found = best, Proposal(commit, float(bits[best]), float(price[best]), chance, float(testable[best]), runs)
+            found = Proposal(commit, float(bits[best]), float(price[best]), chance, float(testable[best]), runs)
         return found
 
     def _chance_bad(self, number: int) -> float:

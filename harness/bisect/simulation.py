@@ -10,6 +10,7 @@ may be left to error: the bound is H itself, log2 n rounded up.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import multiprocessing
@@ -213,17 +214,32 @@ def calibrate(found: Sequence[Search]) -> Calibration:
 
 
 _CHUNK = 25
+_THREADS = "OPENBLAS_NUM_THREADS"
 
 
 def _chunk(of: tuple[float, range]) -> list[Search]:
     return list(searches(*of))
 
 
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep the numeric library of new processes from waiting busily for threads that such small tables do not need."""
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
+
+
 def simulate(count: int, processes: int) -> list[Search]:
     """Search COUNT random histories of each of RATES, on PROCESSES CPUs."""
     chunks = [(rate, range(first, min(first + _CHUNK, count))) for rate in RATES for first in range(0, count, _CHUNK)]
     # Fresh interpreters: threads of the numeric library do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         # The rarest failures take longest.
         return [found for part in pool.map(_chunk, chunks[::-1]) for found in part]
 

@@ -233,6 +233,12 @@ class TestChoosing:
         assert found.commits == ("c5", "c6", "c7", "c8")
         assert found.probability >= 0.95
 
+    def test_nothing_is_proposed_where_all_that_would_tell_is_untestable(self) -> None:
+        knowledge = known(line(3), *[("c2", BAD), ("c2", GOOD)] * 8)
+        for commit in ("c0", "c1"):
+            knowledge.observe(commit, UNTESTABLE, Trouble.BUILD)
+        assert not knowledge.choose([1.0] * 3)
+
     def test_the_capacity_of_a_run(self) -> None:
         assert channel_capacity(1.0) == 1.0
         assert channel_capacity(0.5) == pytest.approx(math.log2(1.25))
