@@ -267,6 +267,20 @@ class Campaign:
         self._console_mark = guest.console.position if guest is not None else 0
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+        """End a guest in the time-warped lane when the next test has no use for it: held, it keeps a CPU busy."""
+        done = yield
+        rig = self._rig
+        if rig is not None and rig.lane is Lane.TIME_WARPED and not self._is_for_warped_lane(nextitem):
+            rig.discard()
+        return done
+
+    def _is_for_warped_lane(self, item: pytest.Item | None) -> bool:
+        if item is None or not _NEEDS_TARGET & set(getattr(item, "fixturenames", ())):
+            return False
+        return self._config.getoption("--lane") == "warped" or item.get_closest_marker("slow_clock") is not None
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Add the console to failures, and hold the control guest to its list of expected failures."""
         report = yield
