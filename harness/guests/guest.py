@@ -248,6 +248,15 @@ class Guest:
 
     def check(self) -> None:
         """Raise KernelPanicError if the kernel has died, GuestLostError if the machine has gone; else return."""
+        self._look_for_panic()
+        try:
+            self.machine.check()
+        except GuestLostError:
+            self.console.join()  # its last words may have been on their way
+            self._look_for_panic()
+            raise
+
+    def _look_for_panic(self) -> None:
         if self._panic is not None:
             raise self._panic
         console = self.console
@@ -257,7 +266,6 @@ class Guest:
                 self._panic = KernelPanicError(report)
                 raise self._panic
             self._innocent = found.end()
-        self.machine.check()
 
     def probe(self, deadline: float = PROBE_DEADLINE) -> None:
         """Return if the guest answers somebody within DEADLINE seconds: a newcomer to SSH, or Enter on the console.
