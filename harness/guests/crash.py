@@ -12,6 +12,7 @@ from harness.guests.ddb import Frame
 _TOP = 5
 _SHOWN = 3
 # Line numbers, addresses and process ids differ between two deaths of the same cause, and between two builds.
+_STAMP = re.compile(r"^\[ *\d+\.\d+\] ")  # of Linux; its width grows with the time
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
@@ -33,7 +34,7 @@ class CrashReport:
 
         The same for the same cause on other days and other builds: offsets, addresses and numbers do not enter.
         """
-        kind = _NUMBER.sub("#", self.headline)
+        kind = _NUMBER.sub("#", _STAMP.sub("", self.headline))
         functions = [frame.function for frame in self.frames[:_TOP]]
         digest = hashlib.sha256("\n".join([kind, *functions]).encode()).hexdigest()[:10]
         return "<".join([*functions[:_SHOWN], digest])

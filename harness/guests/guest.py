@@ -234,9 +234,12 @@ class Guest:
 
     @property
     def ssh(self) -> SshConnection:
-        """The SSH connection, made when first used; raises DeadlineError or HarnessError when it cannot be made."""
+        """The SSH connection, made when first used, and again when it was cut.
+
+        Raises DeadlineError or HarnessError when it cannot be made.
+        """
         self.before_ssh()
-        if self._ssh is None:
+        if self._ssh is None or not self._ssh.is_open:
             self._connect(SSH_DEADLINE)
         assert self._ssh is not None
         return self._ssh

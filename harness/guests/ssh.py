@@ -169,9 +169,15 @@ class SshConnection:
         return f"{key.get_name()} {key.get_base64()}"
 
     @property
+    def is_open(self) -> bool:
+        """Whether the connection stands, as far as is known."""
+        transport = self._client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @property
     def _transport(self) -> paramiko.Transport:
         transport = self._client.get_transport()
-        if transport is None or not transport.is_active():
+        if transport is None or not self.is_open:
             raise GuestLostError("the SSH connection to the guest is gone")
         return transport
 
