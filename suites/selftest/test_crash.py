@@ -217,5 +217,5 @@ def test_a_program_that_prints_a_panic_is_no_panic_where_the_kernel_can_be_looke
 
 
 def test_when_a_kernel_died_says_nothing_about_its_cause() -> None:
-    early, late = (CrashReport(f"[{stamp}] Kernel panic - not syncing: x") for stamp in ("   93.618882", "  104.581647"))
+    early, late = (CrashReport(f"[{stamp}] Kernel panic - not syncing: x") for stamp in (" 93.618882", "104.581647"))
     assert early.fingerprint == late.fingerprint
