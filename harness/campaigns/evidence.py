@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from harness.campaigns.finding import Diagnosis, Finding, exit_code, finding_of,
 from harness.campaigns.hold import hold
 from harness.campaigns.live import terminal_of_ones_own
 from harness.campaigns.measurements import measure
+from harness.campaigns.parallel import worker_name
 from harness.campaigns.record import TestResult
 from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
@@ -240,7 +240,7 @@ class Evidence:
 
     def _about(self, item: pytest.Item) -> dict[str, str]:
         rig = self._rig
-        about = {"behaviour": behaviour(item), "worker": os.environ.get("PYTEST_XDIST_WORKER", "")}
+        about = {"behaviour": behaviour(item), "worker": worker_name(self._config)}
         if rig is None:
             return about | {"target": self._subject.label}
         target = rig.target
@@ -309,7 +309,7 @@ def demand_debug_file(target: Target) -> None:
 
 
 def _demand_person(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput") or config.getoption("dist", "no") != "no":
+    if worker_name(config) or config.getoption("dist", "no") != "no":
         raise pytest.UsageError("--hold talks with you about one machine: leave out -n")
     with terminal_of_ones_own(config):
         if not sys.stdin.isatty():

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.campaigns.parallel import worker_name
 from harness.guests.guest import Progress
 from harness.report.html import verdict_of
 from harness.report.live import Board
@@ -46,7 +47,7 @@ def register(config: pytest.Config, subject: Subject) -> None:
     """Show this run, if that is asked for and nothing else wants the terminal."""
     option = config.getoption
     others = option("verbose") > 0 or option("capture") == "no" or option("usepdb")
-    if option("--live") and not others and not hasattr(config, "workerinput"):
+    if option("--live") and not others and not worker_name(config):
         config.pluginmanager.register(LiveRun(config, subject), _PLUGIN)
 
 
@@ -57,11 +58,10 @@ def starting_display(config: pytest.Config) -> Iterator[Progress]:
     if isinstance(live, LiveRun) and live.on_terminal:
         with live.steps("guest") as progress:
             yield progress
-    elif hasattr(config, "workerinput") and config.getoption("--live") and sys.stderr.isatty():
+    elif worker_name(config) and config.getoption("--live") and sys.stderr.isatty():
         yield lambda _: None  # the controller draws on this terminal
     else:
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-        with progress_display(f"guest {worker}".rstrip()) as progress:
+        with progress_display(f"guest {worker_name(config)}".rstrip()) as progress:
             yield progress
 
 

@@ -36,6 +36,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker_name(config: pytest.Config) -> str:
+    """Return which worker of its run this pytest is, or an empty string when it is none.
+
+    Not what the environment says: a pytest started by a worker's test inherits that, and is no worker.
+    """
+    return str(getattr(config, "workerinput", {}).get("workerid", ""))
+
+
 class Workers:
     """Sizes `-n auto`, and lets a test marked `exclusive` wait until the other workers on this host pause."""
 

@@ -29,6 +29,7 @@ QEMU = "qemu-system-x86_64"
 _QUIT_DEADLINE = 5.0
 _SAVE_DEADLINE = 120.0
 _POLL = 0.02
+_GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
 
 _live: weakref.WeakSet[Machine] = weakref.WeakSet()
 
@@ -146,7 +147,7 @@ class Machine:
             theirs.append(far)
             self._resources.callback(near.close)
         fds = [far.fileno() for far in theirs]
-        argv = [qemu, *description.arguments(monitor_fd=fds[0], serial_fds=fds[1:], gdb_socket="gdb.sock")]
+        argv = [qemu, *description.arguments(monitor_fd=fds[0], serial_fds=fds[1:], gdb_socket=_GDB_SOCKET)]
         if state is not None:
             argv += ["-incoming", f"exec:cat {shlex.quote(str(state.ram))}"]
         if paused or state is not None:
@@ -282,8 +283,12 @@ class Machine:
 
     @property
     def gdb_socket(self) -> Path:
-        """The private socket of QEMU's gdb stub (`target remote PATH` in gdb)."""
-        return self.folder / "gdb.sock"
+        """The private socket of QEMU's gdb stub (`target remote PATH` in gdb); raises GuestLostError without a QEMU.
+
+        An address has room for 107 bytes, and the store may lie deep: so it is named by way of QEMU's working folder.
+        """
+        self.check()
+        return Path(f"/proc/{self.pid}/cwd/{_GDB_SOCKET}")
 
     def pause(self) -> None:
         """Stop all virtual CPUs; the guest's clock stands still."""

@@ -116,7 +116,8 @@ class Replay:
         """
         stop = self.recording.end.instructions if until is None else until
         machine = self.guest.machine
-        machine.monitor.execute("replay-break", icount=stop)
+        if until is not None:  # the end is not an instruction's: devices act while the processor is idle
+            machine.monitor.execute("replay-break", icount=stop)
         machine.resume()
         reached, since = -1, time.monotonic()
         while machine.monitor.execute("query-status")["status"] == "running":

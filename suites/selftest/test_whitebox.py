@@ -219,7 +219,8 @@ def test_a_hold_by_a_vfork_parent_or_while_exiting_is_no_leak(flag: int) -> None
 
 @pytest.mark.on_vm
 def test_memory_is_written_whole_however_much_it_is(tmp_path: Path) -> None:
-    with Machine(MachineDescription(memory=128), Store(tmp_path / "store")) as machine:
+    store = Store(tmp_path / ("deep" * 30))  # deeper than the address of a socket may be long
+    with Machine(MachineDescription(memory=128), store) as machine:
         machine.start(paused=True)  # with paging off, addresses are physical
         data = bytes(range(256)) * 40 + b"end"
         with GdbStub(machine.gdb_socket) as stub:
