@@ -160,8 +160,8 @@ class MachineDescription:
         if self.nic is not None:
             ports = {22: self.ssh_port} | dict.fromkeys(self.guest_ports, 0)
             forwards = "".join(f",hostfwd=tcp:127.0.0.1:{near}-:{far}" for far, near in ports.items())
-            # Left to itself virtio-net sends from QEMU's main loop, at a moment that is not noted.  Its timer goes off at
-            # an instruction: here at the next (1 ns), because a pause before that would set it anew.
+            # Left to itself virtio-net sends from QEMU's main loop, at a moment that is not noted.  Its timer goes off
+            # at an instruction: here at the next (1 ns), because a pause before that would set it anew.
             sending = ",tx=timer,x-txtimer=1" if self._notes_events and self.nic.startswith("virtio-net") else ""
             argv += ["-netdev", f"user,id=net0,restrict=on{forwards}", "-device", f"{self.nic},netdev=net0{sending}"]
             if self._notes_events:
