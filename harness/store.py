@@ -202,8 +202,9 @@ class Store:
     def prune(self, *, thorough: bool = False, qemu: str | None = None) -> int:
         """Remove blobs no record refers to, and folders of dead processes; return the bytes freed.
 
-        Warm states go when a blob they need is gone, or were saved by another QEMU than version QEMU.  THOROUGH also
-        removes half downloads, refused files and damaged warm states.  What another command works on stays.
+        Warm states, and recordings that begin in one, go when a blob they need is gone, or they are of another QEMU
+        than version QEMU.  THOROUGH also removes half downloads, refused files and damaged warm states.  What another
+        command works on stays.
         """
         with self._in_use("blobs", fcntl.LOCK_EX, "other dfly-harness commands to end their imports"), self.lock():
             self.sweep()
@@ -215,7 +216,7 @@ class Store:
                         used.update(json.loads(record.read_text()).get("_blobs", {}).values())
                     except (ValueError, AttributeError):
                         raise HarnessError(f"{record} is damaged: nothing is pruned before it is removed") from None
-            freed = self._prune_snapshots(used, qemu, set(self.damaged_snapshots()) if thorough else set())
+            freed = self._prune_states(used, qemu, set(self.damaged_snapshots()) if thorough else set())
             if thorough:
                 freed += self._prune_downloads()
             for blob in self.folder("blobs").iterdir():
@@ -224,9 +225,9 @@ class Store:
                     blob.unlink()
             return freed
 
-    def _prune_snapshots(self, used: set[str], qemu: str | None, damaged: set[str]) -> int:
+    def _prune_states(self, used: set[str], qemu: str | None, damaged: set[str]) -> int:
         freed = 0
-        for folder in self.folder("snapshots").iterdir():
+        for folder in [*self.folder("snapshots").iterdir(), *self.folder("recordings").iterdir()]:
             try:
                 about = json.loads((folder / "warm.json").read_text())
                 needed, saved_by = set(about.get("needs", ())), about.get("qemu")

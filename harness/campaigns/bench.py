@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from harness.campaigns.peers import PEER, VirtmeNg
 from harness.campaigns.record import read_results
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
@@ -31,6 +32,7 @@ PIPELINED = 20
 CHUNK, CHUNKS = 16384, 64  # bytes of a read() and how many
 SLEEP = 10.0  # s
 STORM = 3000
+_PEERS = f"{PEER} (Linux): a fresh machine and one command"
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,14 @@ def run_bench(
     again: Sequence[str] = (),
     suite: Sequence[str] = (),
     workers: int = 1,
+    peer: VirtmeNg | None = None,
     progress: Progress = lambda _: None,
 ) -> BenchResult:
     """Measure everything ROUNDS times, cold boots and resumes in turn.
 
     AGAIN, if given, are options of `run` that lead to the same target; how long they take to its first test is
     measured with everything in the store already.  SUITE, if given, is what to hand to pytest; it runs once for each
-    number of workers up to WORKERS.
+    number of workers up to WORKERS.  PEER, if given, runs a command in a fresh machine of its own in each round.
 
     Raises what booting and resuming raise, and HarnessError when the suite does not pass: a time says nothing then.
     """
@@ -191,6 +194,9 @@ def run_bench(
                 _small_test(Session.resume(warmth))
         with readings.seconds("boot per test: the same test"):
             _small_test(Session.boot(target, store, size))
+        if peer is not None:
+            progress(f"round {number + 1} of {rounds}: {PEER}")
+            readings.add(_PEERS, "s", peer.run_a_command(size, session.guest.accelerator))
         if warp.usable:
             progress(f"round {number + 1} of {rounds}: {warp.lane.value} lane")
             _measure_time_warp(readings, Warmth(target, store, size, warp.lane))
@@ -211,6 +217,9 @@ def run_bench(
         Ratio("call over SSH / call over TCP", readings.median("call round trip, SSH channel")
               / readings.median("call round trip, TCP")),
     ]  # fmt: skip
+    if peer is not None:
+        fresh = readings.median("fresh_guest with a small test")
+        ratios.append(Ratio(f"{PEER}'s fresh machine / fresh_guest", readings.median(_PEERS) / fresh))
     if suite and workers > 1:
         one, most = (readings.median(f"suite, {count} worker(s)") for count in (1, workers))
         ratios.append(Ratio(f"suite with 1 worker / with {workers}", one / most))

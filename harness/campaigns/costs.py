@@ -9,12 +9,11 @@ QEMU can run the saved state under -icount, a nanosecond of the guest is an inst
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -22,12 +21,11 @@ from harness.campaigns.certainty import Interval, median_interval
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Progress, Target
-from harness.machine.description import Accelerator
-from harness.machine.elf import KernelSymbols
+from harness.guests.whitebox import Whitebox
+from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
-from harness.processes.connection import Pending
 from harness.processes.repetition import returns
-from harness.processes.session import Session, Snapshot, Warmth
+from harness.processes.session import Session, Warmth
 from harness.processes.wire import Buffer
 from harness.store import Store
 
@@ -38,10 +36,9 @@ CONFIDENCE = 0.99
 _INSTRUCTION_ROUNDS = 3
 # Under -icount the machine's own variation is interrupts that come at another instruction: up to 0.3% was seen.
 _INSTRUCTION_GRAIN = 0.005
-_ICOUNT = ("-icount", "shift=0,sleep=off,align=off", "-rtc", "clock=vm")
 
 _SETSIDS = 20
-_TABLE_SIZES = (100, 300)
+_TABLE_SIZES = (100, 200)  # since 2017 a process deep in the tree may have some 230 in all (kern_fork.c: fork1)
 _DOMAINS = 999_999 // 256 * 256  # kern_proc.c: PIDSEL_DOMAINS
 _PRESSED_PIDS = 4096  # given back just now, in front of each one that is free
 _PRESSED_FORKS = 32
@@ -51,10 +48,9 @@ _TWO_TICKS = 0.02
 _FIRST_PRESSED = 300_000
 _KERN_PROC_ALL = struct.pack("<3i", 1, 14, 0)
 _SIGNAL_NONE = 0
-_CHUNK = 4096
 
 
-class Lane(StrEnum):
+class Unit(StrEnum):
     """What a cost is counted in."""
 
     TIME = "time"
@@ -90,9 +86,8 @@ _COUNTED = Effort(20, 0.002, 12)
 class Bench:
     """A resumed guest on which workloads are measured, each with so much EFFORT."""
 
-    def __init__(self, session: Session, target: Target, effort: Effort) -> None:
+    def __init__(self, session: Session, effort: Effort) -> None:
         self._session = session
-        self._target = target
         self.effort = effort
         self.process = session.hub.spawn()
 
@@ -102,12 +97,9 @@ class Bench:
         return self._session.hub
 
     @property
-    def symbols(self) -> KernelSymbols:
-        """Symbols of the kernel in the guest; raises HarnessError where its file is unknown."""
-        target = self._target
-        if not isinstance(target, DragonFlyTarget) or target.kernel is None:
-            raise HarnessError("the kernel's file is not in the store, so its symbols are unknown")
-        return KernelSymbols(target.store.blob(target.kernel.elf))
+    def kernel(self) -> Whitebox:
+        """The kernel in the guest, from outside; raises UsageError where its file is not known."""
+        return self._session.guest.kernel
 
     def pause(self) -> None:
         """Stop the guest's clock and CPUs."""
@@ -125,16 +117,18 @@ class Bench:
         """Return a process of its own for one measurement."""
         return self.hub.spawn()
 
+    def storm(self, count: int, kind: str) -> float:
+        """Return seconds per child of a fork storm; raises HarnessError when it could not make all COUNT of them."""
+        storm = self.process.storm(count, kind, record=False)
+        if storm.error is not None or storm.count < count:
+            how = f"failed with {storm.error}" if storm.error is not None else "was cut short"
+            raise HarnessError(f"{storm.failed or kind} {how} after {storm.count} of {count}, so it has no cost")
+        return storm.seconds / storm.count
+
 
 def _storm(kind: str) -> Callable[[Bench], float]:
     def measure(bench: Bench) -> float:
-        def reading() -> float:
-            storm = bench.process.storm(bench.effort.storm, kind, record=False)
-            if storm.error is not None:
-                raise HarnessError(f"{storm.failed} failed with {storm.error} while its cost was measured")
-            return storm.seconds / storm.count
-
-        return bench.least(reading)
+        return bench.least(lambda: bench.storm(bench.effort.storm, kind))
 
     return measure
 
@@ -165,56 +159,45 @@ def _kill(bench: Bench) -> float:
 
 def _process_table(extra: int) -> Callable[[Bench], float]:
     def measure(bench: Bench) -> float:
-        bench.fresh_process().spawn_many(extra, paused=True)
-        # Without a buffer the table is walked and measured, and nothing is copied out.
-        length = Buffer(struct.pack("<Q", 0))
-        taken = _repeated(bench, "__sysctl", Buffer(_KERN_PROC_ALL), 3, 0, length, 0, 0)
-        bench.hub.kill_all()
-        bench.process = bench.fresh_process()
-        return taken
+        try:
+            bench.fresh_process().spawn_many(extra, paused=True)
+            # Without a buffer the table is walked and measured, and nothing is copied out.
+            length = Buffer(struct.pack("<Q", 0))
+            return _repeated(bench, "__sysctl", Buffer(_KERN_PROC_ALL), 3, 0, length, 0, 0)
+        finally:
+            bench.hub.kill_all()
+            bench.process = bench.fresh_process()
 
     return measure
 
 
 def _pressed_allocation(bench: Bench) -> float:
     """Fork while only one pid in some thousand was not given back within the last seconds."""
-    process, symbols = bench.process, bench.symbols
-    kernel = process.open("/dev/kmem", os.O_RDWR)
-    # A pointer to what procinit() allocates.
-    process.syscall("lseek", kernel, 0, symbols.symbol_address("pid_doms"), 0)
-    stamps_at = int.from_bytes(process.read(kernel, 8), "little") + _FIRST_PRESSED % _DOMAINS
-    next_pid = symbols.symbol_address("nextpid")
+    process, kernel = bench.process, bench.kernel
+    stamps = kernel.word("pid_doms", 8) + _FIRST_PRESSED % _DOMAINS  # procinit() allocates them
+    run = bytes([_STAMP]) * (_PRESSED_PIDS - 1) + bytes([_STAMP - 100 & 0xFF])
+    pressed = run * (_PRESSED_FORKS + 1)
 
     def reading() -> float:
         before = process.sysctl.get_int("kern.pid_domain_skips")
-        # The clock is set to where the stamps are two seconds old, one tick before the storm; nothing waits for an
-        # answer in between, as an idle guest's clock may run far ahead.
+        kernel.write(stamps, pressed)
+        kernel.write(kernel.address("nextpid"), struct.pack("<i", _FIRST_PRESSED))
+        # The clock is set to where the stamps are two seconds old, and a tick makes that time_second; nothing waits for
+        # an answer in between, as an idle guest's clock may run far ahead.
         wanted = (int(process.clock_gettime(0)) // 256 + 1) * 256 + _STAMP + 2
-        run = bytes([_STAMP]) * (_PRESSED_PIDS - 1) + bytes([_STAMP - 100 & 0xFF])
-        calls = [
-            *_writes(process, kernel, stamps_at, run * (_PRESSED_FORKS + 1)),
-            *_writes(process, kernel, next_pid, struct.pack("<i", _FIRST_PRESSED)),
+        calls = (
             process.start.syscall("clock_settime", 0, struct.pack("<qq", wanted, 0)),
             process.start.nanosleep(_TWO_TICKS),
-        ]
-        storm = process.start.storm(_PRESSED_FORKS, "fork", record=False).result()
+        )
+        taken = bench.storm(_PRESSED_FORKS, "fork")
         for call in calls:
             call.result()
-        passed = (process.sysctl.get_int("kern.pid_domain_skips") - before) / storm.count
+        passed = (process.sysctl.get_int("kern.pid_domain_skips") - before) / _PRESSED_FORKS
         if not 0.9 * _PRESSED_PIDS < passed < 1.1 * _PRESSED_PIDS:
             raise HarnessError(f"{passed:.0f} pids were passed over for each process, not {_PRESSED_PIDS}")
-        return storm.seconds / storm.count
+        return taken
 
-    taken = min(reading() for _ in range(min(_PRESSED_READINGS, bench.effort.readings)))
-    process.close(kernel)
-    return taken
-
-
-def _writes(process: RemoteProcess, kernel: int, address: int, data: bytes) -> Iterator[Pending[Any]]:
-    """Start the calls that store DATA at ADDRESS through the descriptor KERNEL."""
-    yield process.start.syscall("lseek", kernel, 0, address, 0)
-    for at in range(0, len(data), _CHUNK):
-        yield process.start.write(kernel, data[at : at + _CHUNK])
+    return min(reading() for _ in range(min(_PRESSED_READINGS, bench.effort.readings)))
 
 
 WORKLOADS = (
@@ -231,12 +214,12 @@ WORKLOADS = (
 class Cost:
     """One workload on two kernels: what it took on each, and the other's share of the baseline's with its interval.
 
-    Seconds per operation in the lane TIME, instructions in the lane INSTRUCTIONS.  `is_changed` says that the
-    difference is beyond the noise of this very measurement.
+    Seconds per operation where the unit is TIME, else instructions.  `is_changed` says that the difference is beyond
+    the noise of this very measurement.
     """
 
     workload: str
-    lane: Lane
+    unit: Unit
     base: float
     other: float
     ratio: float
@@ -285,7 +268,7 @@ def judge_times(workload: str, blocks: Sequence[tuple[float, float, float, float
     other = tuple(value for block in blocks for value in (block[1], block[2]))
     return Cost(
         workload,
-        Lane.TIME,
+        Unit.TIME,
         statistics.median(base),
         statistics.median(other),
         math.exp(statistics.median(logs)),
@@ -305,7 +288,7 @@ def judge_instructions(workload: str, base: Sequence[float], other: Sequence[flo
     middle = statistics.median(other) / statistics.median(base)
     return Cost(
         workload,
-        Lane.INSTRUCTIONS,
+        Unit.INSTRUCTIONS,
         statistics.median(base),
         statistics.median(other),
         middle,
@@ -326,7 +309,7 @@ class CostCampaign:
     """Measures BASE and OTHER on machines of SIZE."""
 
     def __init__(self, store: Store, size: MachineSize, base: Target, other: Target, progress: Progress) -> None:
-        self._warmths = tuple(Warmth(target, store, size) for target in (base, other))
+        self._store = store
         self._targets = (base, other)
         self._size = size
         self._progress = progress
@@ -348,7 +331,7 @@ class CostCampaign:
                         if isinstance(error, HarnessError) and type(error) is not HarnessError:
                             raise
                         costs.missing[workload.name] = str(error)
-        costs.costs = [judge_times(name, values, confidence) for name, values in taken.items()]
+        costs.costs = [judge_times(name, values, confidence) for name, values in taken.items() if values]
         return costs
 
     def instructions(self, rounds: int = _INSTRUCTION_ROUNDS) -> Costs:
@@ -376,11 +359,9 @@ class CostCampaign:
                 costs.missing[workload.name] = "needs a DragonFly kernel from the store"
         return [workload for workload in WORKLOADS if workload.name not in costs.missing]
 
-    @contextmanager
-    def _bench(self, number: int, *, counted: bool = False) -> Iterator[Bench]:
-        warmth, target = self._warmths[number], self._targets[number]
-        with _resume_counted(warmth, self._size) if counted else Session.resume(warmth, self._progress) as session:
-            yield Bench(session, target, _COUNTED if counted else _TIMED)
+    def _bench(self, number: int, *, counted: bool = False) -> AbstractContextManager[Bench]:
+        target = self._targets[number]
+        return _bench(target, self._store, self._size, counted=counted, progress=self._progress)
 
 
 def measure(target: Target, store: Store, size: MachineSize, name: str, *, counted: bool = False) -> float:
@@ -391,9 +372,21 @@ def measure(target: Target, store: Store, size: MachineSize, name: str, *, count
     workload = next((each for each in WORKLOADS if each.name == name), None)
     if workload is None:
         raise UsageError(f"no workload {name!r} (there: {', '.join(each.name for each in WORKLOADS)})")
-    warmth = Warmth(target, store, size)
-    with _resume_counted(warmth, size) if counted else Session.resume(warmth) as session:
-        return workload.measure(Bench(session, target, _COUNTED if counted else _TIMED))
+    with _bench(target, store, size, counted=counted) as bench:
+        return workload.measure(bench)
+
+
+@contextmanager
+def _bench(
+    target: Target, store: Store, size: MachineSize, *, counted: bool, progress: Progress = lambda _: None
+) -> Iterator[Bench]:
+    """Resume TARGET to measure on it.  COUNTED on one CPU, and the state must do so: it is not made again."""
+    if counted:
+        with Session.resume_once(Warmth(target, store, size, Lane.COUNTED)) as session:
+            yield Bench(session, _COUNTED)
+    else:
+        with Session.resume(Warmth(target, store, size), progress) as session:
+            yield Bench(session, _TIMED)
 
 
 def _abba(workload: Workload, sides: Sequence[Bench], *, turned: bool) -> tuple[float, float, float, float]:
@@ -405,29 +398,3 @@ def _abba(workload: Workload, sides: Sequence[Bench], *, turned: bool) -> tuple[
         sides[number].pause()
     (first, last), (second, third) = values
     return first, second, third, last
-
-
-class _CountedWarmth(Warmth):
-    """The warm state of another Warmth, resumed on a machine that counts instructions."""
-
-    def __init__(self, warmth: Warmth, snapshot: Snapshot) -> None:
-        self._of = warmth
-        self._saved = snapshot
-
-    def guest(self) -> Any:
-        """Return a guest whose machine runs under -icount."""
-        guest = self._of.guest()
-        described = guest.machine.description
-        guest.machine.description = replace(described, accelerator=Accelerator.TCG, extra=(*described.extra, *_ICOUNT))
-        return guest
-
-    def snapshot(self, progress: Progress = lambda _: None) -> Snapshot:
-        """Return the state that was saved in plain mode."""
-        del progress
-        return self._saved
-
-
-def _resume_counted(warmth: Warmth, size: MachineSize) -> Session:
-    if size.cpus != 1:
-        raise HarnessError("instructions are counted on machines with one CPU only (--cpus 1)")
-    return Session.resume_once(_CountedWarmth(warmth, warmth.snapshot()))

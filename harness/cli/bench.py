@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.campaigns.bench import BenchResult, run_bench
+from harness.campaigns.peers import PEER, VirtmeNg
 from harness.campaigns.suite import suite_arguments
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, target_arguments
@@ -33,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--rounds", metavar="N", type=int, default=3, help="how often to measure (default: 3)")
     parser.add_argument("--suite", action="store_true", help="also time the conformance suite")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="time it with 1 to N workers (default: 1)")
+    parser.add_argument("--peer", action="store_true", help=f"also time {PEER} side by side, if it is installed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
     add_source_options(parser)
     parser.set_defaults(action=_bench)
@@ -43,6 +45,7 @@ def _bench(options: argparse.Namespace) -> int:
         raise UsageError("--rounds and --workers count from 1")
     store, choice, size = Store(), chosen_target(options), chosen_size(options)
     again = target_arguments(options)
+    peer = VirtmeNg.found() if options.peer else None
     if wants_source(options):
         choice = replace(choice, kernel=kernel_from_source(options, store).name)
         again += source_arguments(options)
@@ -56,6 +59,7 @@ def _bench(options: argparse.Namespace) -> int:
             again=again,
             suite=suite_arguments(choice, size) if options.suite else (),
             workers=options.workers,
+            peer=peer,
             progress=progress,
         )
     _show(result)

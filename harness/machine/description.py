@@ -49,12 +49,14 @@ class Lane(StrEnum):
 
     WALL_CLOCK: as on the host.  TIME_WARPED: one virtual nanosecond for so many instructions, and none of the host's
     for waiting: a guest whose CPU is idle leaps to its next timer.  That takes TCG and a single CPU.
+    COUNTED: one virtual nanosecond for each instruction, waiting skipped as well: a clock that counts instructions.
     RECORDED: by instructions, waiting as long as on the host, while all that comes from outside is noted.
     REPLAYED: as noted, with nobody outside.
     """
 
     WALL_CLOCK = "wall-clock"
     TIME_WARPED = "time-warped"
+    COUNTED = "counted"
     RECORDED = "recorded"
     REPLAYED = "replayed"
 
@@ -129,6 +131,8 @@ class MachineDescription:
         ]  # fmt: skip
         if self.lane is Lane.TIME_WARPED:
             argv += ["-icount", f"shift={_SHIFT},sleep=off"]
+        elif self.lane is Lane.COUNTED:
+            argv += ["-icount", "shift=0,sleep=off,align=off", "-rtc", "clock=vm"]
         elif self._notes_events:
             mode = "record" if self.lane is Lane.RECORDED else "replay"
             file = str(self.events).replace(",", ",,")

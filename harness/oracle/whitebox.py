@@ -1,4 +1,4 @@
-"""The oracle's allocator seen from inside, as tests see a kernel's through /dev/kmem."""
+"""The oracle's allocator seen from inside, as tests see a kernel's from outside the machine."""
 
 from __future__ import annotations
 

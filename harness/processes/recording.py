@@ -80,7 +80,8 @@ class Recording:
     def begin(cls, folder: Path, test: str, label: str, snapshot: Snapshot, choice: Mapping[str, object]) -> Recording:
         """Make room in FOLDER, on the store's file system, for a recording that starts from SNAPSHOT."""
         folder.mkdir(parents=True)
-        for file in (snapshot.state.ram, *snapshot.folder.glob("disk*.qcow2")):
+        about = snapshot.folder / "warm.json"  # what the state needs to be of use, which the store's prune looks at
+        for file in (snapshot.state.ram, about, *snapshot.folder.glob("disk*.qcow2")):
             os.link(file, folder / file.name)
         return cls(folder, test, label, snapshot.folder.name, snapshot.identity, choice, qemu_version())
 

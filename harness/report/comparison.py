@@ -117,7 +117,7 @@ def _print_costs(costs: Mapping[str, Any], console: Console) -> None:
     table = Table(
         title=escape(f"costs of {costs['other']} against {costs['base']}"), pad_edge=False, title_justify="left"
     )
-    for heading in ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", ""):
+    for heading in ("workload", "in", costs["base"], costs["other"], "ratio", "interval", ""):
         table.add_column(escape(heading))
     for row in cost_rows(costs):
         table.add_row(*(escape(cell) for cell in row))
@@ -127,20 +127,20 @@ def _print_costs(costs: Mapping[str, Any], console: Console) -> None:
 
 
 def cost_rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield one row of text per workload of COSTS: name, lane, both figures, ratio, interval, verdict."""
+    """Yield one row of text per workload of COSTS: name, unit, both figures, ratio, interval, verdict."""
     for cost in costs["costs"]:
-        timed = cost["lane"] == "time"
+        timed = cost["unit"] == "time"
         shown = [f"{value * 1e6:.1f} µs" if timed else f"{value:.0f}" for value in (cost["base"], cost["other"])]
         interval = cost["interval"]
         between = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else "too few blocks"
         word = ("slower" if cost["ratio"] > 1 else "faster") if timed else ("more" if cost["ratio"] > 1 else "fewer")
         verdict = word.upper() if cost["is_changed"] else "within noise"
-        yield [cost["workload"], cost["lane"], *shown, f"{cost['ratio']:.3f}", between, verdict]
+        yield [cost["workload"], cost["unit"], *shown, f"{cost['ratio']:.3f}", between, verdict]
 
 
 def plots(costs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each lane of COSTS in which something was measured, with its plot (SVG)."""
-    for lane in ("time", "instructions"):
+    """Yield each unit of COSTS in which something was measured, with its plot (SVG)."""
+    for unit in ("time", "instructions"):
         bars = [
             Bar(
                 cost["workload"],
@@ -150,19 +150,19 @@ def plots(costs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 cost["is_changed"],
             )
             for cost in costs["costs"]
-            if cost["lane"] == lane
+            if cost["unit"] == unit
         ]
         if bars:
-            yield lane, ratio_plot(f"{costs['other']} / {costs['base']}: {lane} (1 = the same)", bars)
+            yield unit, ratio_plot(f"{costs['other']} / {costs['base']}: {unit} (1 = the same)", bars)
 
 
 def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write one SVG per kernel and lane into FOLDER and return the files."""
+    """Write one SVG per kernel and unit into FOLDER and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for costs in comparison.costs:
-        for lane, drawing in plots(costs):
-            file = folder / f"costs-{costs['other']}-{lane}.svg"
+        for unit, drawing in plots(costs):
+            file = folder / f"costs-{costs['other']}-{unit}.svg"
             file.write_text(drawing)
             files.append(file)
     return files
@@ -205,7 +205,7 @@ def to_markdown(comparison: Comparison) -> str:
         lines += ["", "No test tells them apart."]
     for costs in comparison.costs:
         lines += ["", f"#### Costs of {costs['other']} against {costs['base']}", ""]
-        lines += [f"| workload | lane | {costs['base']} | {costs['other']} | ratio | interval | |", "|---" * 7 + "|"]
+        lines += [f"| workload | in | {costs['base']} | {costs['other']} | ratio | interval | |", "|---" * 7 + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in cost_rows(costs)]
         lines += [f"* {workload}: not measured: {why}" for workload, why in costs["missing"].items()]
     return "\n".join(lines) + "\n"

@@ -100,7 +100,7 @@ def _by_size(costs: Mapping[str, Any]) -> Iterator[str]:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
     for cost in costs["costs"]:
         found = _SIZED.fullmatch(cost["workload"])
-        if found is not None and cost["lane"] == "time":
+        if found is not None and cost["unit"] == "time":
             pair = curves.setdefault(found["what"], [[], []])
             for curve, kernel in zip(pair, ("base", "other"), strict=True):
                 curve.append((float(found["size"]), cost[kernel] * 1e6))
@@ -127,7 +127,7 @@ def _costs(costs: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h2>Costs of {shown(costs['other'])} against {shown(costs['base'])}</h2>"
     yield from (drawing for _, drawing in plots(costs))
     yield from _by_size(costs)
-    headings = ("workload", "lane", costs["base"], costs["other"], "ratio", "interval", "")
+    headings = ("workload", "in", costs["base"], costs["other"], "ratio", "interval", "")
     yield f"<table><tr>{''.join(f'<th>{shown(heading)}</th>' for heading in headings)}</tr>"
     for row in cost_rows(costs):
         yield f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in row)}</tr>"

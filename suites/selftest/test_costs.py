@@ -8,11 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from harness.campaigns import costs as costs_module
 from harness.campaigns.certainty import Interval
 from harness.campaigns.compare import Comparison, Contender
-from harness.campaigns.costs import BLOCKS, CONFIDENCE, Costs, judge_instructions, judge_times
+from harness.campaigns.costs import (
+    BLOCKS,
+    CONFIDENCE,
+    Bench,
+    CostCampaign,
+    Costs,
+    Workload,
+    judge_instructions,
+    judge_times,
+)
+from harness.guests.guest import MachineSize
+from harness.guests.targets import TargetChoice, resolve_target
+from harness.processes.vocabulary import Resource
 from harness.report.comparison import to_markdown, write_plots
 from harness.report.plots import Bar, ratio_plot, scatter_plot
+from harness.store import Store
 
 Blocks = list[tuple[float, float, float, float]]
 
@@ -105,3 +119,20 @@ def test_plots_are_well_formed_self_contained_and_within_their_frame() -> None:
     points = ElementTree.fromstring(scatter_plot("t", [("a", [1.0, 2.0]), ("b", [2.0])], "µs"))  # noqa: S314
     assert sum(element.tag.endswith("circle") for element in points.iter()) == 3
     ElementTree.fromstring(scatter_plot("t", [("a", [])], "s"))  # noqa: S314
+
+
+@pytest.mark.on_vm
+def test_a_workload_that_cannot_be_done_is_said_to_be_missing_and_the_others_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def impossible(bench: Bench) -> float:
+        bench.process.setrlimit(Resource.RLIMIT_NPROC, 0, 0)
+        bench.process.setuid(1001)
+        return bench.storm(3, "fork")
+
+    kill = next(each for each in costs_module.WORKLOADS if each.name.startswith("kill"))
+    monkeypatch.setattr(costs_module, "WORKLOADS", (Workload("impossible", impossible), kill))
+    control = resolve_target(TargetChoice(control=True), Store())
+    found = CostCampaign(Store(), MachineSize(), control, control, lambda _: None).times(blocks=2)
+    assert [cost.workload for cost in found.costs] == [kill.name]
+    assert found.missing == {"impossible": "fork failed with EAGAIN after 0 of 3, so it has no cost"}

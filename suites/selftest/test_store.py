@@ -154,6 +154,16 @@ class TestWarmStates:
         assert store.prune() > len(b"memory")
         assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["needed"]
 
+    def test_prune_removes_recordings_that_begin_in_such_a_state(self, store: Store, tmp_path: Path) -> None:
+        kept = store.add_blob(a_file(tmp_path, "kept"))
+        store.put(Thing("one", content=kept))
+        for name, needs in (("needed", [kept]), ("orphan", ["0" * 64])):
+            self.a_state(store, name, needs=needs)
+            folder = store.folder("recordings", f"of-{name}")
+            os.link(store.home / "snapshots" / name / "warm.json", folder / "warm.json")
+        store.prune()
+        assert [folder.name for folder in store.folder("recordings").iterdir()] == ["of-needed"]
+
     def test_prune_removes_those_of_another_qemu(self, store: Store) -> None:
         self.a_state(store, "old", needs=[], qemu="6.0")
         self.a_state(store, "new", needs=[], qemu="7.2")
