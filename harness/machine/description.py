@@ -126,6 +126,8 @@ class MachineDescription:
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-machine", self.model, "-accel", self.accelerator.value, "-cpu", self.cpu,
             "-m", str(self.memory), "-smp", str(self.cpus),
+            # Of use to Windows XP only; loading its state, a replaying QEMU waits for itself.
+            "-global", "apic-common.vapic=off",
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
             "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
         ]  # fmt: skip

@@ -120,6 +120,10 @@ class Replay:
         if until is not None:  # the end is not an instruction's: devices act while the processor is idle
             machine.monitor.execute("replay-break", icount=stop)
         machine.resume()
+        self._await_pause(stop)
+
+    def _await_pause(self, stop: int) -> None:
+        machine = self.guest.machine
         reached, since = -1, time.monotonic()
         while machine.monitor.execute("query-status")["status"] == "running":
             machine.check()
@@ -132,6 +136,8 @@ class Replay:
     def make_reversible(self) -> None:
         """Note a point of return near the beginning, from which QEMU goes backwards: by going forwards, less far.
 
+        Returns when it is paused a little behind that point, which it has gone back to once.
+
         Raises HarnessError when this QEMU cannot return to it; then nothing more is to be had from this replay.
         """
         first = min(_FIRST, self.recording.end.instructions // 2)
@@ -141,7 +147,9 @@ class Replay:
         try:
             if not complaint:
                 self.run(first + _STEP)
-                monitor.execute("replay-seek", icount=first + _STEP // 2, deadline=_RETURN_DEADLINE)
+                back = first + _STEP // 2
+                monitor.execute("replay-seek", icount=back, deadline=_RETURN_DEADLINE)
+                self._await_pause(back)
                 return
         except DeadlineError as error:
             complaint = str(error)

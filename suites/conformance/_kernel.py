@@ -7,10 +7,12 @@ however long ago.  What takes a million forks and minutes otherwise takes two wr
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+from harness.errors import DeadlineError
 from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, RemoteProcess
 
@@ -22,6 +24,8 @@ LOWEST_RECYCLED = 100  # kern_proc.c: proc_makepid()
 DOMAINS = PID_MAX // 256 * 256  # PIDSEL_DOMAINS: one per pid but for the last few, which share the first ones'
 DELAY = 10  # s, PIDDOM_DELAY
 CHAINS = 256  # ALLPROC_HSIZE
+
+_TURNS_DEADLINE = 60.0  # s
 
 
 class PidAllocator:
@@ -78,7 +82,11 @@ class PidAllocator:
 
     def rest_range(self, first: int, count: int) -> None:
         """As rest(), for COUNT pids from FIRST on."""
-        self.kernel.write(self._stamps + first % DOMAINS, bytes([self.time() - 100 & 0xFF]) * count)
+        self.set_stamps(first, count, self.time() - 100)
+
+    def set_stamps(self, first: int, count: int, second: int) -> None:
+        """As set_stamp(), for COUNT pids from FIRST on."""
+        self.kernel.write(self._stamps + first % DOMAINS, bytes([second & 0xFF]) * count)
 
     def ask_for(self, pid: int, parent: RemoteProcess | None = None) -> int:
         """Return the pid a short-lived child is given when PID is the first candidate."""
@@ -116,12 +124,18 @@ class PidAllocator:
         return get("kern.pid_domain_skips"), get("kern.pid_inner_skips")
 
     def within_one_second(self) -> Iterator[int]:
-        """Yield time_second, again and again until a whole turn of the loop fell into that second."""
+        """Yield time_second, again and again until a whole turn of the loop fell into that second.
+
+        Raises DeadlineError when that has not come about within a minute.
+        """
+        end = time.monotonic() + _TURNS_DEADLINE
         while True:
             before = self.time()
             yield before
             if self.time() == before:
                 return
+            if time.monotonic() > end:
+                raise DeadlineError("what takes milliseconds to fall into one second of the guest", _TURNS_DEADLINE)
 
     @contextmanager
     def clock_stepped(self, seconds: float) -> Iterator[None]:

@@ -775,3 +775,21 @@ def test_fork_waits_when_every_pid_was_given_back_lately(init: RemoteProcess, al
         assert not pending.done
         undone_later.enter_context(watching.clock_stepped(DELAY + 2))
         assert pending.result().count == 1
+
+
+@needs_kernel
+@kern_proc("proc_makepid")
+def test_fork_does_not_sleep_on_its_way_over_some_hundred_refused_pids(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """Only once all numbers were refused there is nothing to do but wait (kern_proc.c: proc_makepid)."""
+    refused = 400
+    forker = init.fork()
+    allocator.rest_range(allocator.spare, 1000)
+    allocator.set_stamps(allocator.spare, refused, allocator.time() - 2)
+    allocator.next_pid = allocator.spare
+    (pid,) = forker.storm(1).pids
+    forker.exit()
+    sleeps = init.wait4(forker.pid).rusage.nvcsw
+    assert allocator.spare + refused <= pid < allocator.spare + 1000
+    assert sleeps < refused / 4  # it sleeps for each call asked of it, too

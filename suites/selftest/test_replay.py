@@ -103,6 +103,14 @@ class TestRealKernel:
             replay.run()
             assert (replay.differences(), here.memory == recording.end.memory) == ([], False)
 
+    def test_going_backwards_leads_to_where_it_was_before(self, target: Target, recording: Recording) -> None:
+        with Replay(recording, target, Store(), SIZE) as replay:
+            replay.make_reversible()
+            back = Execution.of(replay.guest)
+        with Replay(recording, target, Store(), SIZE) as forwards:
+            forwards.run(back.instructions)
+            assert Execution.of(forwards.guest) == back
+
     def test_another_execution_is_told_from_it(self, target: Target, recording: Recording) -> None:
         other = replace(recording, end=replace(recording.end, memory="another"))
         assert verify(other, target, Store(), SIZE).startswith("memory: ")
