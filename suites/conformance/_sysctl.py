@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from harness.errors import DeadlineError
 from harness.processes import GuestError, RemoteProcess
 
 from ._memory import OwnMemory
@@ -20,6 +22,7 @@ ALL, PID, PGRP, SESSION, TTY, UID, RUID, ARGS, CWD, PATHNAME = range(10)
 LWP = 0x10  # KERN_PROC_FLAG_LWP
 
 _UNTOUCHED = 0xA5
+_STEADY_DEADLINE = 30.0  # s
 
 
 def proc_mib(*rest: int) -> tuple[int, ...]:
@@ -69,13 +72,15 @@ def attempt(process: RemoteProcess, mib: Sequence[int], room: int) -> Attempt:
 def steady(observe: Callable[[], T], act: Callable[[T], U]) -> tuple[T, U]:
     """Return what OBSERVE and then ACT returned, once OBSERVE returns the same before and after.
 
-    Processes of earlier tests may still be on their way out.
+    Processes of earlier tests may still be on their way out.  Raises DeadlineError when that does not end.
     """
-    while True:
+    end = time.monotonic() + _STEADY_DEADLINE
+    while time.monotonic() < end:
         observed = observe()
         result = act(observed)
         if observe() == observed:
             return observed, result
+    raise DeadlineError("two observations with one thing done in between to agree", _STEADY_DEADLINE)
 
 
 @contextmanager
