@@ -659,7 +659,7 @@ def test_a_session_left_by_its_last_member_gives_its_number_back(init: RemotePro
 
 
 @needs_kernel
-@kern_proc("pgrel")
+@kern_proc("pgrel", "proc_makepid")
 def test_a_terminals_foreground_group_keeps_its_number_without_members(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:
@@ -680,7 +680,7 @@ def test_a_terminals_foreground_group_keeps_its_number_without_members(
 
 
 @needs_kernel
-@kern_proc("pgrel", "pgfind")
+@kern_proc("pgrel", "pgfind", "proc_makepid")
 def test_a_descriptor_that_signals_a_group_keeps_its_number_without_members(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:

@@ -1005,7 +1005,7 @@ def test_a_groups_priority_is_its_members(init: RemoteProcess) -> None:
 @pytest.mark.kern_proc("allproc_scan")
 @pytest.mark.needs_kernel
 def test_a_users_priority_is_that_of_all_his_processes(init: RemoteProcess) -> None:
-    """In every group and session; zombies do not count (kern_resource.c: PRIO_USER; kern_proc.c: allproc_scan)."""
+    """In every group and session, also while it is stopped; zombies do not count (kern_proc.c: allproc_scan)."""
     with random_pids(init, 5000):
         mine = [init.fork() for _ in range(6)]
     other = init.fork()
@@ -1013,9 +1013,11 @@ def test_a_users_priority_is_that_of_all_his_processes(init: RemoteProcess) -> N
         process.setuid(SOMEBODY)
     mine[0].setsid()
     mine[1].setpgid(0, 0)
+    stop(init, mine[2])
     init.syscall("setpriority", PRIO_USER, SOMEBODY, 6)
     assert [row(init, process.pid).nice for process in (*mine, other)] == [6] * len(mine) + [0]
     assert init.syscall("getpriority", PRIO_USER, SOMEBODY).value == 6
+    init.kill(mine[2].pid, SIGCONT)
     for process in mine:
         process.exit()
     with fails(ESRCH):
@@ -1040,6 +1042,17 @@ def test_a_user_who_signals_everybody_reaches_all_his_processes(init: Process) -
     caller.kill(-1, SIGUSR1)
     assert [logged(process) for process in mine] == [[SIGUSR1]] * len(mine)
     assert [logged(process) for process in (caller, *others)] == [[]] * 3
+
+
+@pytest.mark.kern_proc("allproc_scan")
+def test_whoever_is_stopped_hears_a_signal_to_everybody(init: Process) -> None:
+    """Only zombies are passed over (kern_proc.c: allproc_scan)."""
+    caller, stopped = init.fork(), hearing(init.fork(), SIGCONT)
+    for process in (caller, stopped):
+        process.setuid(SOMEBODY)
+    stop(init, stopped)
+    caller.kill(-1, SIGCONT)
+    assert logged(stopped) == [SIGCONT]
 
 
 @pytest.mark.kern_proc("allproc_scan")

@@ -16,7 +16,7 @@ import pytest
 from harness.processes import KinfoProc, Process, ProcFlag, ProcStat, ProcTable, RemoteProcess, fails
 
 from ._children import allow_many, parked, zombies
-from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually
+from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually, stop
 from ._kernel import PidAllocator
 from ._sysctl import ALL, ARGS, CWD, LWP, PATHNAME, PGRP, PID, RUID, TTY, UID, attempt, oid, proc_mib, setting, steady
 
@@ -266,7 +266,7 @@ def test_a_zombie_is_listed_in_the_table_but_not_under_its_pid(init: Process) ->
 
 
 def one_of_each(init: Process) -> list[Process]:
-    """Make children of all kinds: some in one group, of several users, and zombies among them."""
+    """Make children of all kinds: some in one group, of several users, stopped ones and zombies among them."""
     users = [(0, 0), (SOMEBODY, SOMEBODY), (SOMEBODY, SOMEBODY_ELSE), (SOMEBODY_ELSE, SOMEBODY), (0, SOMEBODY)]
     family = [init.fork() for _ in range(2 * len(users))]
     leader = family[0]
@@ -277,6 +277,8 @@ def one_of_each(init: Process) -> list[Process]:
         child.setresuid(ruid, euid, SOMEBODY)
     for zombie in family[len(users) :]:
         zombie.exit()
+    for stopped in family[1 : len(users) : 2]:
+        stop(init, stopped)
     return family
 
 
@@ -297,7 +299,7 @@ FILTERS: dict[str, tuple[Query, Callable[[KinfoProc], int]]] = {
 @pytest.mark.parametrize("lwp", [False, True])
 @pytest.mark.parametrize("by", FILTERS)
 def test_a_filter_lists_what_the_whole_table_shows_to_fit(init: Process, by: str, lwp: bool) -> None:
-    """By group, effective and real user, zombies included (kern_proc.c: sysctl_kern_proc)."""
+    """By group, effective and real user, the stopped and zombies included (kern_proc.c: sysctl_kern_proc)."""
     query, key = FILTERS[by]
     family = {child.pid for child in one_of_each(init)}
     table, listed = steady(
@@ -351,7 +353,8 @@ def test_the_terminal_filter_lists_whose_controlling_terminal_it_is(init: Remote
     """The session's processes, but not one that gave it up, left or has another (kern_proc.c: KERN_PROC_TTY)."""
     _, slave, _ = init.openpty()
     init.set_controlling_tty(slave)
-    child, zombie, without, departed = (init.fork() for _ in range(4))
+    child, stopped, zombie, without, departed = (init.fork() for _ in range(5))
+    stop(init, stopped)
     zombie.exit()
     without.drop_controlling_tty(without.open("/dev/tty", os.O_RDWR))
     departed.setsid()
@@ -365,7 +368,7 @@ def test_the_terminal_filter_lists_whose_controlling_terminal_it_is(init: Remote
     assert other_row.tdev is not None
     assert row.tdev != other_row.tdev
     members = init.sysctl.kern_proc_tty(row.tdev, lwp=lwp).pids
-    assert sorted(members) == sorted([init.pid, child.pid, zombie.pid])
+    assert sorted(members) == sorted([init.pid, child.pid, stopped.pid, zombie.pid])
     assert init.sysctl.kern_proc_tty(other_row.tdev, lwp=lwp).pids == [another.pid]
 
 
