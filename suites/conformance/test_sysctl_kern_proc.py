@@ -599,14 +599,16 @@ def test_a_jailed_process_sees_its_jail_alone(init: RemoteProcess, lwp: bool) ->
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_a_jailed_process_finds_nobody_outside_by_pid(init: RemoteProcess, lwp: bool) -> None:
-    """As if they did not exist (kern_proc.c: PRISON_CHECK)."""
+    """As if they did not exist, and nothing holds on to them afterwards (kern_proc.c: PRISON_CHECK)."""
     jailed, other = init.fork(), init.fork()
     jailed.jail("/")
     other.jail("/")
     inmate = jailed.fork()
+    (before,) = init.sysctl.kern_proc_pid(other.pid)
     assert [row.pid for row in jailed.sysctl.kern_proc_pid(inmate.pid, lwp=lwp)] == [inmate.pid]
-    for pid in (1, init.pid, other.pid):
+    for pid in (other.pid, 1, init.pid):
         assert jailed.sysctl.kern_proc_pid(pid, lwp=lwp) == []
+    assert init.sysctl.kern_proc_pid(other.pid)[0].lock == before.lock
 
 
 @needs_kernel
