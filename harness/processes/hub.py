@@ -145,8 +145,18 @@ class Hub:
                 raise
             if not found.pid:
                 if time.monotonic() > deadline:
-                    raise DeadlineError("the hub's children to end", self.deadline)
+                    raise DeadlineError(f"{self._survivors()} to end after SIGKILL", self.deadline)
                 time.sleep(0.002)
+
+    def _survivors(self) -> str:
+        """Name the hub's children and what they sleep on, as far as the guest can tell."""
+        try:
+            rows = self.observer.sysctl.kern_proc_all()
+            return ", ".join(
+                f"process {row.pid} ({row.lwp.wmesg or row.stat.name})" for row in rows if row.ppid == self.observer.pid
+            )
+        except (OSError, HarnessError):  # no sysctl(3), or no answer
+            return "the hub's children"
 
     def close(self) -> None:
         """End the hub and with it every process it made."""
