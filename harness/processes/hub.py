@@ -153,7 +153,7 @@ class Hub:
         try:
             rows = self.observer.sysctl.kern_proc_all()
             return ", ".join(
-                f"process {row.pid} ({row.lwp.wmesg or row.stat.name})" for row in rows if row.ppid == self.observer.pid
+                f"process {row.pid} ({row.lwp.wmesg or row.stat})" for row in rows if row.ppid == self.observer.pid
             )
         except (OSError, HarnessError):  # no sysctl(3), or no answer
             return "the hub's children"
