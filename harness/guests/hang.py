@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from harness.errors import HarnessError
 from harness.guests.console import Console
@@ -15,7 +16,7 @@ from harness.machine.qemu import Machine
 
 PROBE_DEADLINE = 8.0
 _CONSOLE_DEADLINE = 2.0
-_SAMPLES, _BETWEEN = 3, 0.1
+_SAMPLES, _BETWEEN = 7, 0.05
 
 
 def answers_ssh(port: int, deadline: float = PROBE_DEADLINE) -> bool:
@@ -45,8 +46,8 @@ def observe(
 ) -> tuple[str, tuple[Frame, ...], list[tuple[str, str]]]:
     """Watch a machine that does not answer for a moment.
 
-    Return one line on its kernel, the frames of the first CPU that is busy in it, and titled texts.  CLOCK reads the
-    kernel's tick counter; without one the CPUs' own movement has to do.  Leaves the machine running.
+    Return one line on its kernel, the frames most looks at its busiest CPU agree on, and titled texts.  CLOCK reads
+    the kernel's tick counter; without one the CPUs' own movement has to do.  Leaves the machine running.
     """
     status = str(machine.monitor.execute("query-status").get("status"))
     if status != "running":
@@ -68,7 +69,25 @@ def observe(
     else:
         moves = len({cpu.address for cpus in samples for cpu in cpus}) > len(samples[0])
         kernel = "its CPUs are busy" if moves else "its CPUs do not move"
-    busy = (cpu for cpus in samples for cpu in cpus if cpu.frames and not cpu.halted)
-    frames = next((cpu.frames for cpu in busy), ())
+    chains: dict[int, list[tuple[Frame, ...]]] = {}
+    for cpu in (cpu for cpus in samples for cpu in cpus if cpu.frames and not cpu.halted):
+        chains.setdefault(cpu.number, []).append(cpu.frames)
+    frames = steady_part(max(chains.values(), key=len, default=[]))
     texts = [(f"CPUs, look {number} of {_SAMPLES}", describe(cpus)) for number, cpus in enumerate(samples, 1)]
     return kernel, frames, texts
+
+
+def steady_part(looks: Sequence[tuple[Frame, ...]]) -> tuple[Frame, ...]:
+    """Return the call chain, innermost first, that more than half of LOOKS at one CPU share from the outermost on.
+
+    A single look may fall into a clock interrupt, or into a function that the one going round calls.
+    """
+    steady: tuple[Frame, ...] = ()
+    while True:
+        depth = len(steady) + 1
+        deeper = [chain[-depth:] for chain in looks if len(chain) >= depth]
+        named = Counter(tuple(frame.function for frame in chain) for chain in deeper)
+        functions, count = named.most_common(1)[0] if named else ((), 0)
+        if 2 * count <= len(looks):
+            return steady
+        steady = next(chain for chain in deeper if tuple(frame.function for frame in chain) == functions)

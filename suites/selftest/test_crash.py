@@ -18,6 +18,7 @@ from harness.guests.control import ControlTarget
 from harness.guests.crash import CrashReport
 from harness.guests.ddb import Ddb, Frame, UnansweredError, interrogate, parse_trace
 from harness.guests.guest import Guest, KernelPanicError, MachineSize
+from harness.guests.hang import steady_part
 from harness.images.control import build_control_image
 from harness.processes.session import Session, Warmth
 from harness.store import Store
@@ -214,6 +215,21 @@ def test_a_program_that_prints_a_panic_is_no_panic_where_the_kernel_can_be_looke
         guest.ssh.run("printf '\\nKernel panic - not syncing: again\\n' > /dev/console; sleep 0.2")
         with pytest.raises(KernelPanicError, match="again"):
             guest.check()
+
+
+@pytest.mark.parametrize(
+    ("looks", "found"),
+    [
+        (["syscall2", "lock<timer", "syscall2"], "syscall2"),  # an interrupt came in between
+        (["lookup<scan<syscall2", "scan<syscall2", "compare<scan<syscall2"], "scan<syscall2"),
+        (["pfind<kill<syscall2", "tsleep<kill<syscall2", "pfind<kill<syscall2"], "pfind<kill<syscall2"),
+        (["fork<syscall2", "wait<syscall2", "timer", "clock"], ""),  # busy, but at no place in particular
+        ([], ""),
+    ],
+)
+def test_the_place_of_a_hang_is_what_most_looks_agree_on(looks: list[str], found: str) -> None:
+    chains = [tuple(Frame(name, number) for name in look.split("<")) for number, look in enumerate(looks) if look]
+    assert "<".join(frame.function for frame in steady_part(chains)) == found
 
 
 def test_when_a_kernel_died_says_nothing_about_its_cause() -> None:
