@@ -22,8 +22,8 @@ def test_the_way_to_the_first_test_is_timed() -> None:
 
 
 def test_a_run_that_fails_gives_no_time() -> None:
-    with pytest.raises(HarnessError, match="no kernel 'nobody-built-this'"):
-        seconds_to_first_test(["--kernel", "nobody-built-this"])
+    with pytest.raises(HarnessError, match="no image 'nobody-made-this'"):
+        seconds_to_first_test(["--image", "nobody-made-this"])
 
 
 def a_peer(folder: Path, script: str) -> VirtmeNg:
