@@ -205,7 +205,7 @@ class Knowledge:
         """Return what is most probable now; commits that are impossible by themselves are left out."""
         marginal, labels = self._belief.sum(axis=1), self._alike()
         sums = np.bincount(labels, marginal)
-        best = int(sums.argmax())
+        best = int(np.argmax(sums))
         commits = tuple(self.history.commits[number] for number in np.flatnonzero((labels == best) & (marginal > 0)))
         return Conclusion(commits, _claim(float(sums[best])))
 
@@ -291,7 +291,7 @@ class Knowledge:
             bits = bits - known
             price = once + runs * each
             score = np.where(self._untestable, 0.0, bits * testable / price)
-            best = int(score.argmax())
+            best = int(np.argmax(score))
             if (
                 bits[best] <= _NOTHING
                 or score[best] <= 0
@@ -358,7 +358,7 @@ class Knowledge:
         for first, last in self._gaps(seen):
             width = max(_SHORTEST_STRETCH, float(last - first + 1))
             # Not beyond the next commit that could be tested: there the stretch has ended.
-            low, high = known[known < first].max(initial=-1), known[known > last].min(initial=size)
+            low, high = np.max(known[known < first], initial=-1), np.min(known[known > last], initial=size)
             reach = (places > low) & (places < high) & ~seen
             distance = np.where(places < first, first - places, np.maximum(places - last, 0)).astype(np.float64)
             chance = np.where(reach, np.minimum(chance, distance / (distance + width)), chance)
