@@ -13,7 +13,6 @@ from signal import SIGKILL, SIGSTOP
 
 import pytest
 
-from harness.errors import UsageError
 from harness.guests.whitebox import Whitebox
 from harness.processes import WNOHANG, GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
@@ -29,6 +28,9 @@ kern_proc = pytest.mark.kern_proc
 PIOCBIS, PIOCWAIT, PIOCCONT, PIOCSTATUS = 0x80007001, 0x40207004, 0x80007005, 0x40207006
 S_EXEC, S_SIG, S_EXIT = 0x01, 0x02, 0x20
 _PROCFS_STATUS = struct.Struct("<iiQi4xQ")  # state, flags, events, why, val
+
+#: struct proc is longer in every era, and what counts its holders lies before.
+_WORDS = struct.Struct("<288I")
 
 #: What pstall() and pholdzomb() wait for, as ps shows it.
 STALLS = {"reap1", "reap1a", "reap2", "reap2a", "reap3", "reap4", "reap5", "phldz", "exec1"}
@@ -292,17 +294,39 @@ def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess
     assert stalled(init) == []
 
 
+def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
+    """Return where struct proc counts those who hold the process: the word that follows their number.
+
+    Found by holding one, so that a kernel without debug file can be asked as well (sys/proc.h: p_lock).
+    """
+    with procfs(init) as mounted:
+        target = init.fork()
+        (found,) = init.sysctl.kern_proc_pid(target.pid)
+
+        def words() -> tuple[int, ...]:
+            return _WORDS.unpack(kernel.read(found.paddr, _WORDS.size))
+
+        looks, waits = [words()], []
+        for holder in [init.fork() for _ in range(3)]:
+            waits.append(hold(holder, target, mounted, S_SIG))
+            looks.append(words())
+        end(target, 0)
+        for wait in waits:
+            with fails_or_not():
+                wait.result(20.0)
+        init.start.wait4(target.pid).result(20.0)
+    followed = [number for number, look in enumerate(zip(*looks, strict=True)) if look == tuple(range(4))]
+    assert len(followed) == 1, f"{len(followed)} words of struct proc count the holders"
+    return followed[0] * 4
+
+
 @contextmanager
-def held(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[None]:
-    """Hold process or zombie PID inside the block, as a reader would that takes his time; INIT asks for PID at its end.
+def held(init: RemoteProcess, kernel: Whitebox, process: RemoteProcess) -> Iterator[None]:
+    """Hold PROCESS or zombie inside the block, as a reader would that takes his time; INIT asks for it at its end.
 
     Whoever lets go of a process wakes those who wait for that.
     """
-    try:
-        with kernel.frozen() as table:
-            (holds,) = (process.place("p_lock") for _, process in table.processes if process.integer("p_pid") == pid)
-    except UsageError as error:
-        pytest.skip(f"not applicable: {error}")
+    holds = init.sysctl.kern_proc_all()[process.pid].paddr + hold_count(init, kernel)
 
     def add(count: int) -> None:
         kernel.write(holds, struct.pack("<I", kernel.word(holds) + count))
@@ -312,14 +336,14 @@ def held(init: RemoteProcess, kernel: Whitebox, pid: int) -> Iterator[None]:
         yield
     finally:
         add(-1)
-        init.kill(pid, 0)
+        init.kill(process.pid, 0)
 
 
 @kern_proc("proc_move_allproc_zombie", "pstall", "phold", "prele", "pfind")
 def test_a_process_is_no_zombie_before_everybody_has_let_go_of_it(init: RemoteProcess, kernel: Whitebox) -> None:
     """Until then its exit waits, and it is found by its pid (kern_proc.c: proc_move_allproc_zombie)."""
     child = init.fork()
-    with held(init, kernel, child.pid):
+    with held(init, kernel, child):
         end(child, 3)
         eventually(lambda: (child.pid, "reap1") in stalled(init), "the exit to wait for the holder")
         (found,) = init.sysctl.kern_proc_pid(child.pid)
@@ -333,7 +357,7 @@ def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: Remot
     """Without threads, but still listed, once, and to be signalled (kern_exit.c: kern_wait; kern_proc.c: pstall)."""
     zombie, reaper = init.fork(), init.thread()
     zombie.exit(7)
-    with held(init, kernel, zombie.pid):
+    with held(init, kernel, zombie):
         wait = reaper.start.wait4(zombie.pid)
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
         for lwp in (False, True):
@@ -355,7 +379,7 @@ def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
     zombie = init.fork()
     first, *others = [init.thread() for _ in range(1 + latecomers)]
     zombie.exit(7)
-    with held(init, kernel, zombie.pid):
+    with held(init, kernel, zombie):
         waits = [first.start.wait4(zombie.pid)]
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the first to wait for the holder")
         waits += [other.start.wait4(zombie.pid) for other in others]
@@ -371,7 +395,7 @@ def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel
     """Other threads pass it over while its reaper waits (kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""
     zombie, reaper = init.fork(), init.thread()
     zombie.exit(7)
-    with held(init, kernel, zombie.pid):
+    with held(init, kernel, zombie):
         wait = reaper.start.wait4(zombie.pid)
         eventually(lambda: (init.pid, "reap3") in stalled(init), "the reaper to wait for the holder")
         with fails("ECHILD"):
