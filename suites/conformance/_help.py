@@ -84,14 +84,23 @@ def await_asleep(observer: Process, process: Process, where: str = "wait") -> No
     eventually(lambda: row(observer, process.pid).lwp.wmesg == where, f"process {process.pid} to sleep in {where}")
 
 
-def stop(sender: Process, process: Process) -> None:
-    """Send SIGSTOP and return when PROCESS is stopped; its parent has not been told by wait4() yet.
+def await_idle(observer: Process, *processes: Process) -> None:
+    """Return when none of PROCESSES runs any more: whoever is to be stopped has to be idle.
 
-    PROCESS must be idle: of one that is about to fall asleep when the signal comes, the parent is told nothing until it
-    awakes (kern_sig.c: proc_stop; kern_synch.c: tsleep).
+    Of one about to fall asleep when the signal comes, the parent is told nothing until it awakes; the stop of one that
+    runs may be waited for before it has come to a halt, and is then reported again (kern_sig.c: proc_stop;
+    kern_synch.c: tsleep, tstop clears P_WAITED).
     """
-    eventually(lambda: row(sender, process.pid).lwp.stat != LwpStat.LSRUN, f"process {process.pid} to be idle")
-    sender.kill(process.pid, SIGSTOP)
+    eventually(
+        lambda: all(row(observer, process.pid).lwp.stat != LwpStat.LSRUN for process in processes),
+        f"{', '.join(f'process {process.pid}' for process in processes)} to be idle",
+    )
+
+
+def stop(sender: Process, process: Process, signal: Signals = SIGSTOP) -> None:
+    """Send SIGNAL and return when PROCESS is stopped; its parent has not been told by wait4() yet."""
+    await_idle(sender, process)
+    sender.kill(process.pid, signal)
     await_stopped(sender, process)
 
 

@@ -14,18 +14,7 @@ import pytest
 
 from harness.processes import WUNTRACED, Process, ProcStat
 
-from ._help import (
-    await_continued,
-    await_stopped,
-    bury,
-    eventually,
-    exists,
-    has_stopped,
-    hearing,
-    jobc,
-    logged,
-    stop,
-)
+from ._help import await_continued, bury, eventually, exists, has_stopped, hearing, jobc, logged, stop
 
 # ---- Job control counts ------------------------------------------------------------------------------------------
 
@@ -551,8 +540,7 @@ def test_the_terminals_stop_signals_do_not_stop_an_orphaned_group(init: Process,
     parent = init.fork()
     child = parent.fork()
     child.setpgid(0, 0)
-    init.kill(child.pid, signal)
-    await_stopped(init, child)
+    stop(init, child, signal)
     init.kill(child.pid, SIGCONT)
     parent.exit()
     init.kill(child.pid, signal)
@@ -590,8 +578,7 @@ def test_a_group_with_a_parent_again_can_be_stopped_again(init: Process) -> None
     helper = init.fork()
     helper.setpgid(0, orphan.pid)
     assert jobc(init, orphan.pid) == 1
-    init.kill(orphan.pid, SIGTSTP)
-    await_stopped(init, orphan)
+    stop(init, orphan, SIGTSTP)
 
 
 @pytest.mark.kern_proc("fixjobc")

@@ -19,6 +19,7 @@ from ._help import (
     NO_SUCH_ID,
     SOMEBODY,
     SOMEBODY_ELSE,
+    await_idle,
     await_stopped,
     bury,
     chain_mates,
@@ -955,6 +956,7 @@ def test_a_whole_group_is_stopped_and_continued(init: Process) -> None:
     leader, member, outside = (init.fork() for _ in range(3))
     leader.setpgid(0, 0)
     member.setpgid(0, leader.pid)
+    await_idle(init, leader, member)
     init.killpg(leader.pid, SIGSTOP)
     for process in (leader, member):
         await_stopped(init, process)

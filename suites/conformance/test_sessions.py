@@ -26,6 +26,7 @@ from ._children import born
 from ._help import (
     NO_SUCH_ID,
     SOMEBODY,
+    await_idle,
     await_stopped,
     bury,
     chain_mates,
@@ -994,6 +995,7 @@ def test_a_background_job_that_reads_is_stopped(init: RemoteProcess) -> None:
     terminal = Terminal(init)
     job = terminal.job()
     member = job.fork()
+    await_idle(init, member)
     reading = job.start.read(terminal.slave, 100)
     for process in (job, member):
         await_stopped(init, process)
@@ -1133,6 +1135,7 @@ def test_the_suspend_key_stops_jobs_but_not_the_leaders_own_group(init: RemotePr
     assert not has_stopped(init, terminal.leader)
     job = terminal.job()
     terminal.leader.tcsetpgrp(terminal.slave, job.pid)
+    await_idle(init, job)
     init.write(terminal.master, b"\x1a")
     await_stopped(init, job)
     assert terminal.leader.wait4(job.pid, WUNTRACED).stop_signal == SIGTSTP

@@ -414,7 +414,7 @@ def test_a_stopped_child_is_reported_with_the_signal_that_stopped_it(init: Proce
     """WUNTRACED (kern_exit.c: kern_wait, W_STOPCODE)."""
     child = init.fork()
     child.setpgid(0, 0)
-    init.kill(child.pid, signal)
+    stop(init, child, signal)
     result = init.wait4(child.pid, WUNTRACED)
     assert (result.pid, result.stop_signal, result.raw_status & 0xFF) == (child.pid, signal, 0o177)
     assert (result.exit_status, result.signal, result.continued) == (None, None, False)

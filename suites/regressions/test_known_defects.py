@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from errno import EPERM, ESRCH
-from signal import SIGCHLD, SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCHLD, SIGCONT, SIGKILL
 
 import pytest
 from conformance._children import parked
@@ -17,10 +17,10 @@ from conformance._help import (
     SOMEBODY,
     SOMEBODY_ELSE,
     await_continued,
-    await_stopped,
     bury,
     eventually,
     random_pids,
+    stop,
 )
 from conformance._kernel import CHAINS, DELAY, PidAllocator
 from conformance._sysctl import ALL, ARGS, CWD, PATHNAME, proc_mib, setting
@@ -207,8 +207,7 @@ def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> N
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
     child = init.fork()
     init.sigaction(SIGCHLD, Handler.LOG)
-    init.kill(child.pid, SIGSTOP)
-    await_stopped(init, child)
+    stop(init, child)
     init.await_signal(SIGCHLD)
     init.signals()
     init.kill(child.pid, SIGCONT)
@@ -256,7 +255,7 @@ def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess)
 def test_the_report_of_a_stop_names_the_child(init: RemoteProcess) -> None:
     """si_pid, as for an exit (kern_exit.c: kern_wait)."""
     child = init.fork()
-    init.kill(child.pid, SIGSTOP)
+    stop(init, child)
     stopped = init.wait6(IdType.P_PID, child.pid, WUNTRACED | WEXITED)
     init.kill(child.pid, SIGCONT)
     continued = init.wait6(IdType.P_PID, child.pid, WCONTINUED | WEXITED)
