@@ -60,6 +60,7 @@ def with_evidence(result: TestResult, report: pytest.TestReport) -> TestResult:
         worker=known.get("worker", ""),
         lane=known.get("lane", ""),
         recording=known.get("recording", ""),
+        defect=known.get("defect", ""),
         measurements=getattr(report, "measurements", {}),
         console="\n\n".join(f"==== {title}\n{text}" for title, text in texts if title != _CALLS),
         calls=tuple(line for title, text in texts if title == _CALLS for line in text.splitlines()),

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.campaigns.parallel import worker_name
 from harness.guests.guest import Progress
-from harness.report.html import verdict_of
+from harness.report.html import defect_of, verdict_of
 from harness.report.live import Board
 from harness.report.terminal import progress_display
 
@@ -176,11 +176,12 @@ class LiveRun:
         """Count, and say at once what went wrong."""
         test = str(report.nodeid)
         self._board.belongs_to(test, getattr(report, "worker_id", ""))
-        verdict = verdict_of({"verdict": dict(report.user_properties).get("verdict", ""), "outcome": report.outcome})
+        known = dict(report.user_properties)
+        verdict = verdict_of({"verdict": known.get("verdict", ""), "outcome": report.outcome})
         if report.when == "call" or not report.passed:
             self._board.judged(test, verdict)
         if report.failed:
-            self._tell(report, verdict)
+            self._tell(report, verdict, defect_of({"verdict": verdict, "defect": known.get("defect", "")}))
         elif not self.on_terminal and time.monotonic() - self._logged > _LOG_EVERY:
             self._log(self._board.line())
 
@@ -188,10 +189,11 @@ class LiveRun:
         """Forget a test that is over."""
         self._board.ends(nodeid)
 
-    def _tell(self, report: pytest.TestReport, verdict: str) -> None:
+    def _tell(self, report: pytest.TestReport, verdict: str, defect: str) -> None:
         worker = getattr(report, "worker_id", "")
-        head = " ".join(part for part in (verdict.upper(), worker, str(report.nodeid)) if part)
-        lines = [f"    {line}" for line in trouble(report)]
+        word = f"DEFECT ({verdict})" if defect else verdict.upper()
+        head = " ".join(part for part in (word, worker, str(report.nodeid)) if part)
+        lines = [f"    {line}" for line in ([f"known: {defect}"] if defect else []) + trouble(report)]
         if self.on_terminal:
             self._console.print(Text(head, style="bold red"), soft_wrap=True)
             for line in lines:

@@ -244,8 +244,11 @@ class Campaign:
         for item in items:
             if on_oracle and item.get_closest_marker("needs_kernel"):
                 item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
-            if item.get_closest_marker("defect") and not defects:
+            defect = item.get_closest_marker("defect")
+            if defect is not None and not defects:
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
+            elif defect is not None and in_era(osreldate, defect.kwargs):
+                item.user_properties.append(("defect", str(defect.kwargs.get("reason", ""))))
             era = item.get_closest_marker("eras")
             if era is not None and osreldate and not any_era and not in_era(osreldate, era.kwargs):
                 reason = era.kwargs.get("reason", "")

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.store import Store
 
 FORMAT = 1
+_RECORDS = "[0-9]*-*.json"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TestResult:
     `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
     `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed,
     `lane` is how time passed for it (harness.machine.description.Lane), `measurements` what its fork storms showed
-    (harness.campaigns.measurements.Measurements), `recording` the folder that `replay` reads.
+    (harness.campaigns.measurements.Measurements), `recording` the folder that `replay` reads, `defect` the known defect
+    of this kernel's era that the test shows where it fails.
     """
 
     __test__ = False
@@ -40,6 +42,7 @@ class TestResult:
     worker: str = ""
     lane: str = ""
     recording: str = ""
+    defect: str = ""
     measurements: dict[str, Any] = field(default_factory=dict)
     calls: tuple[str, ...] = ()
 
@@ -52,6 +55,14 @@ def read_results(file: Path) -> list[TestResult]:
         return [TestResult(**{name: value for name, value in each.items() if name in known}) for each in results]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} is no record of a run: {error}") from None
+
+
+def last_record(store: Store) -> Path:
+    """Return the record of the latest run; raises UsageError when there is none."""
+    records = sorted(store.folder("results").glob(_RECORDS))  # their names sort by time
+    if not records:
+        raise UsageError("there is no run yet: dfly-harness run, or give the record of one")
+    return records[-1]
 
 
 def keep(results: list[TestResult], result: TestResult) -> None:

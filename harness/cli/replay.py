@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.campaigns.record import read_results
+from harness.campaigns.record import last_record, read_results
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
@@ -45,13 +45,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _recording(run: str, test: str, store: Store) -> Recording:
-    if run == "-":
-        records = sorted(store.folder("results").glob("*.json"))
-        if not records:
-            raise UsageError("there is no run yet: dfly-harness run --record, or give a RUN")
-        file = records[-1]
-    else:
-        file = Path(run)
+    file = last_record(store) if run == "-" else Path(run)
     matching = [result for result in read_results(file) if test in result.test]
     found = [result for result in matching if result.test == test] or matching
     kept = [result for result in found if result.recording]

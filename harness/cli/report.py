@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.campaigns.record import last_record
 from harness.cli.options import add_command
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
 from harness.store import Store
@@ -26,15 +27,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_report)
 
 
-def _last_record() -> Path:
-    records = sorted(Store().folder("results").glob("*.json"))
-    if not records:
-        raise UsageError("there is no run to report on: dfly-harness run, or give a RECORD")
-    return records[-1]
-
-
 def _report(options: argparse.Namespace) -> int:
-    record = Path(options.record) if options.record is not None else _last_record()
+    record = Path(options.record) if options.record is not None else last_record(Store())
     if options.html:
         write_run(record, Path(options.html))
     else:

@@ -62,6 +62,11 @@ def counts(record: Mapping[str, Any]) -> dict[str, int]:
     return {verdict: counted[verdict] for verdict in _KINDS if counted[verdict]}
 
 
+def defect_of(result: Mapping[str, Any]) -> str:
+    """Return which known defect of the kernel made RESULT speak against it; empty where it is news."""
+    return str(result.get("defect", "")) if verdict_of(result) in AGAINST else ""
+
+
 def conclusion(record: Mapping[str, Any]) -> str:
     """Return the run in one sentence."""
     counted = counts(record)
@@ -72,7 +77,9 @@ def conclusion(record: Mapping[str, Any]) -> str:
     if not judged and record.get("trouble"):
         return f"No test was judged.{trouble}"
     if against:
-        return f"{against} of {judged} tests speak against this kernel.{trouble}"
+        known = sum(1 for result in record["results"] if defect_of(result))
+        why = f", {known} of them for a known defect" if known else ""
+        return f"{against} of {judged} tests speak against this kernel{why}.{trouble}"
     return f"Nothing in {judged} tests speaks against this kernel.{trouble}"
 
 
@@ -167,6 +174,7 @@ def _test(result: Mapping[str, Any], *, is_open: bool = False) -> str:
             [
                 ("test", test),
                 ("functions", functions),
+                ("known defect", defect_of(result)),
                 ("cause", str(result.get("fingerprint", ""))),
                 ("worker", str(result.get("worker", ""))),
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.report.html import AGAINST, conclusion, counts, load_record, verdict_of
+from harness.report.html import AGAINST, conclusion, counts, defect_of, load_record, verdict_of
 
 _SHOWN = 50
 
@@ -37,7 +37,8 @@ def _lines(file: Path) -> Iterator[str]:
             words = (str(result.get("reason", "")).strip().splitlines() or [""])[-1]
             cause = str(result.get("fingerprint", "")) or words
             name = str(result["test"]).rpartition("/")[2]
-            yield f"| `{_cell(name)}` | {verdict_of(result)} | {_cell(cause)[:200]} |"
+            verdict = f"known defect: {verdict_of(result)}" if defect_of(result) else verdict_of(result)
+            yield f"| `{_cell(name)}` | {verdict} | {_cell(defect_of(result) or cause)[:200]} |"
         if len(against) > _SHOWN:
             yield f"| and {len(against) - _SHOWN} more | | |"
         yield ""

@@ -99,10 +99,10 @@ def generate(player: Player, start: int, keep: Path) -> None:
 def test_the_kernel_does_what_the_oracle_says(kernel: Hub, request: pytest.FixtureRequest) -> None:
     """Whatever the calls and their order."""
     player = Player(kernel)
-    folder = Store().folder("results")
+    folder = Store().folder("lockstep")
     start: int = request.config.getoption("trace_seed", 0)
     while player.calls < request.config.getoption("calls", 2000):
-        keep = folder / f"lockstep-{start}.json"
+        keep = folder / f"trace-{start}.json"
         try:
             generate(player, start, keep)
         except DisagreementError as error:

@@ -25,6 +25,7 @@ from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
 from harness.processes.vocabulary import GuestError, ProcessGone
+from harness.report.html import conclusion
 from harness.store import Store
 
 PANIC = KernelPanicError(CrashReport("panic: x"))
@@ -234,6 +235,38 @@ def test_each_verdict_is_given_and_the_next_test_has_a_machine(tmp_path: Path) -
     assert "A child is born." in page.read_text()
     assert "These results say nothing about DragonFly" in page.read_text()
     assert "| panic | 2 |" in (tmp_path / "summary.md").read_text()
+
+
+DEFECTS = """
+import pytest
+
+@pytest.mark.defect(reason="nobody is told")
+def test_known(init):
+    assert False
+
+@pytest.mark.defect(since=1, reason="not in this era")
+def test_news(init):
+    assert False
+
+@pytest.mark.defect(reason="nobody is told either")
+def test_mended(init):
+    assert init.getpid() == init.pid
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str) -> None:
+    status, output, record = run_tests(tmp_path, DEFECTS, "--defects", "--live", "-n", workers)
+    assert status == 1
+    assert verdicts(record) == {"test_known": "failed", "test_news": "failed", "test_mended": "passed"}, output
+    lines = output.splitlines()
+    (known,) = (number for number, line in enumerate(lines) if line.startswith("DEFECT (failed) "))
+    assert lines[known].endswith("::test_known")
+    assert lines[known + 1].strip() == "known: nobody is told"
+    shown = lines[: next(number for number, line in enumerate(lines) if " FAILURES " in line)]
+    assert [line.rpartition("::")[2] for line in shown if line.startswith("FAILED ")] == ["test_news"]
+    assert "2 of 3 tests speak against this kernel, 1 of them for a known defect." in conclusion(record)
 
 
 ONLY_LOST = """

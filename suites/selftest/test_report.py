@@ -50,6 +50,21 @@ def test_a_page_tells_of_each_test(words: str) -> None:
     assert words in run_page(MIXED)
 
 
+def test_a_known_defect_is_told_from_news(tmp_path: Path) -> None:
+    why = "nobody is told"
+    mixed = record(
+        result("test_known", "panic", defect=why, fingerprint="exit1<abc"),
+        result("test_news", "failed"),
+        result("test_mended", "passed", defect="no more"),
+    )
+    assert conclusion(mixed) == "2 of 3 tests speak against this kernel, 1 of them for a known defect."
+    assert f"<dt>known defect</dt><dd>{why}</dd>" in run_page(mixed)
+    assert "no more" not in run_page(mixed)
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(mixed))
+    assert f"| `test_a.py::test_known` | known defect: panic | {why} |" in run_markdown(file)
+
+
 def test_a_run_without_failures_says_so() -> None:
     good = record(result("test_good", "passed"))
     assert conclusion(good) == "Nothing in 1 tests speaks against this kernel."
@@ -95,6 +110,20 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "A child is born." in page.read_text()
     assert main(["report", str(file)]) == 0
     assert "| panic | 1 |" in capsys.readouterr().out
+
+
+def test_without_a_record_it_is_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path))
+    assert main(["report"]) == 2
+    assert "there is no run yet" in capsys.readouterr().err
+    results = tmp_path / "results"
+    for name, target in (("2026-01-02T030405-7", "old"), ("2026-01-02T030406-6", "new")):
+        (results / f"{name}.json").write_text(json.dumps({**MIXED, "target": target}))
+    (results / "state.json").write_text("{}")  # somebody else's
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.startswith("### new")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "not json", '{"results": 3, "target": ""}', None])
