@@ -64,7 +64,8 @@ def await_stopped(observer: Process, process: Process) -> None:
     """Return when PROCESS is stopped and its parent was told so.
 
     The process's state changes with the signal; the parent is told when the last thread comes to a halt, which is at
-    once if it sleeps and on its way back to user mode if it runs (kern_sig.c: proc_stop; kern_synch.c: tstop).
+    once if it sleeps and on its way back to user mode if it runs (kern_sig.c: proc_stop; kern_synch.c: tstop).  Whoever
+    is told between the two is told twice: tstop() clears P_WAITED while it has to give way to wait4().
     """
 
     def halted() -> bool:
@@ -87,9 +88,8 @@ def await_asleep(observer: Process, process: Process, where: str = "wait") -> No
 def await_idle(observer: Process, *processes: Process) -> None:
     """Return when none of PROCESSES runs any more: whoever is to be stopped has to be idle.
 
-    Of one about to fall asleep when the signal comes, the parent is told nothing until it awakes; the stop of one that
-    runs may be waited for before it has come to a halt, and is then reported again (kern_sig.c: proc_stop;
-    kern_synch.c: tsleep, tstop clears P_WAITED).
+    Of one about to fall asleep when the signal comes, the parent is told nothing until it awakes (kern_sig.c:
+    proc_stop; kern_synch.c: tsleep).
     """
     eventually(
         lambda: all(row(observer, process.pid).lwp.stat != LwpStat.LSRUN for process in processes),

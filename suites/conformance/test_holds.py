@@ -17,7 +17,7 @@ from harness.guests.whitebox import Whitebox
 from harness.processes import WNOHANG, GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
 
-from ._help import await_idle, bury, eventually, has_stopped, keeps_the_swapper
+from ._help import await_stopped, bury, eventually, has_stopped, keeps_the_swapper
 from ._mounts import procfs
 from ._sysctl import ALL, ARGS, CWD, PGRP, PID, proc_mib
 
@@ -407,8 +407,8 @@ def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel
 def test_a_traced_child_is_waited_for_by_its_tracer_and_then_by_its_parent(init: RemoteProcess) -> None:
     """The tracer's wait() gives the zombie back instead of removing it (kern_exit.c: kern_wait, p_oppid)."""
     child, tracer = init.fork(), init.fork()
-    await_idle(init, child)
     tracer.ptrace("PT_ATTACH", child.pid)
+    await_stopped(init, child)
     assert tracer.start.wait4(child.pid).result(20.0).stop_signal == SIGSTOP
     tracer.ptrace("PT_CONTINUE", child.pid, 1, 0)
     end(child, 5)
@@ -424,8 +424,8 @@ def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
     """After PT_DETACH the process is its parent's again and can be reaped (sys_process.c: kern_ptrace)."""
     child, tracer = init.fork(), init.fork()
     (before,) = init.sysctl.kern_proc_pid(child.pid)
-    await_idle(init, child)
     tracer.ptrace("PT_ATTACH", child.pid)
+    await_stopped(init, child)
     tracer.start.wait4(child.pid).result(20.0)
     with fails("EBUSY"):
         init.ptrace("PT_ATTACH", child.pid)

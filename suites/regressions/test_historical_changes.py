@@ -13,7 +13,7 @@ from errno import EAGAIN, EPERM
 from signal import SIGCHLD, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1
 
 import pytest
-from conformance._help import SOMEBODY, await_idle, bury, eventually, exists, random_pids
+from conformance._help import SOMEBODY, await_stopped, bury, eventually, exists, random_pids
 from conformance._kernel import PidAllocator
 from conformance._mounts import null_mount
 from conformance._sysctl import ARGS, oid, proc_mib
@@ -342,11 +342,12 @@ def test_the_report_of_an_end_has_its_status_decoded(init: RemoteProcess, how: i
 def test_a_traced_process_stops_again_after_it_was_continued(init: RemoteProcess) -> None:
     """By a signal its tracer then sees (kern_sig.c: issignal, sys_process.c)."""
     child, tracer = init.fork(), init.fork()
-    await_idle(init, child)
     tracer.ptrace("PT_ATTACH", child.pid)
+    await_stopped(init, child)
     assert tracer.start.wait4(child.pid).result(20.0).stop_signal == SIGSTOP
     tracer.ptrace("PT_CONTINUE", child.pid, 1, 0)
     init.kill(child.pid, SIGUSR1)
+    await_stopped(init, child)
     assert tracer.start.wait4(child.pid).result(20.0).stop_signal == SIGUSR1
     tracer.ptrace("PT_DETACH", child.pid, 1, 0)
     assert child.getpid() == child.pid
