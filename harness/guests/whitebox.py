@@ -79,6 +79,12 @@ class Whitebox:
         with GdbStub(self._machine.gdb_socket) as stub:
             stub.write(address, data)
 
+    def add(self, address: int, count: int) -> None:
+        """Add COUNT to the 32-bit word at ADDRESS, as one instruction of the kernel's would; raises as write() does."""
+        with GdbStub(self._machine.gdb_socket) as stub:
+            (value,) = struct.unpack("<I", stub.read(address, 4))
+            stub.write(address, struct.pack("<I", value + count & 0xFFFFFFFF))
+
     def word(self, name_or_address: str | int, size: int = 4) -> int:
         """Return an unsigned variable of SIZE bytes; one with a name is found whatever state the CPUs are in."""
         if isinstance(name_or_address, str):

@@ -303,21 +303,25 @@ def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
         target = init.fork()
         (found,) = init.sysctl.kern_proc_pid(target.pid)
 
-        def words() -> tuple[int, ...]:
-            return _WORDS.unpack(kernel.read(found.paddr, _WORDS.size))
+        def that_are(count: int) -> set[int]:
+            are: set[int] = set()
+            for _ in range(5):  # the scheduler, too, holds each process for an instant every second
+                words = _WORDS.unpack(kernel.read(found.paddr, _WORDS.size))
+                are |= {number for number, word in enumerate(words) if word == count}
+                init.getpid()
+            return are
 
-        looks, waits = [words()], []
-        for holder in [init.fork() for _ in range(3)]:
+        followed, waits = that_are(0), []
+        for count, holder in enumerate([init.fork() for _ in range(3)], 1):
             waits.append(hold(holder, target, mounted, S_SIG))
-            looks.append(words())
+            followed &= that_are(count)
         end(target, 0)
         for wait in waits:
             with fails_or_not():
                 wait.result(20.0)
         init.start.wait4(target.pid).result(20.0)
-    followed = [number for number, look in enumerate(zip(*looks, strict=True)) if look == tuple(range(4))]
     assert len(followed) == 1, f"{len(followed)} words of struct proc count the holders"
-    return followed[0] * 4
+    return followed.pop() * 4
 
 
 @contextmanager
@@ -327,15 +331,11 @@ def held(init: RemoteProcess, kernel: Whitebox, process: RemoteProcess) -> Itera
     Whoever lets go of a process wakes those who wait for that.
     """
     holds = init.sysctl.kern_proc_all()[process.pid].paddr + hold_count(init, kernel)
-
-    def add(count: int) -> None:
-        kernel.write(holds, struct.pack("<I", kernel.word(holds) + count))
-
-    add(1)
+    kernel.add(holds, 1)
     try:
         yield
     finally:
-        add(-1)
+        kernel.add(holds, -1)
         init.kill(process.pid, 0)
 
 
