@@ -27,6 +27,7 @@ from harness.kernels.source import GitError, SourceTree
 from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
 from harness.machine.qemu import qemu_img
 from harness.store import Store
+from harness.unpack import unpack
 
 _DISK_SIZE = "24G"  # sparse: sources and objects of a kernel with modules take 2 to 4 GiB
 _ROOM = 4 << 30
@@ -229,7 +230,7 @@ class BuildDriver:
         modules = folder / "modules"
         modules.mkdir()
         with tarfile.open(fileobj=io.BytesIO(self._shell.download(packed))) as archive:
-            archive.extractall(modules, filter="data")
+            unpack(archive, modules)
         return pack_modules(modules, folder / "modules.tar") if any(modules.glob("*.ko")) else None
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, UsageError
 from harness.store import Store, digest_of
+from harness.unpack import unpack
 
 #: What makes a folder a DragonFly source tree, and what a replacement file given as a patch replaces.
 KERN_PROC = "sys/kern/kern_proc.c"
@@ -119,7 +120,7 @@ class SourceStore:
                 return known.read_text().strip()
             try:
                 with tarfile.open(file) as archive:
-                    archive.extractall(folder / "tree", filter="tar")
+                    unpack(archive, folder / "tree")
             except (tarfile.TarError, OSError, EOFError) as error:
                 raise UsageError(f"{file} is no archive of sources: {error}") from None
             root = _root_below(folder / "tree")
