@@ -120,7 +120,7 @@ class SourceStore:
                 return known.read_text().strip()
             try:
                 with tarfile.open(file) as archive:
-                    unpack(archive, folder / "tree")
+                    unpack(archive, folder / "tree", any_kind=True)
             except (tarfile.TarError, OSError, EOFError) as error:
                 raise UsageError(f"{file} is no archive of sources: {error}") from None
             root = _root_below(folder / "tree")
