@@ -107,6 +107,7 @@ class Rig:
             return
         try:
             self._session.hub.kill_all()
+            self._session.hub.await_reaped()
         except HarnessError as error:
             panic = self.diagnose()
             self.discard()

@@ -9,7 +9,7 @@ from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 
-_DEADLINE = 5.0
+_DEADLINE = 30.0  # s; a busy host may take that long to stop the machine
 _PACKET = 1024  # bytes of memory per request; QEMU takes packets of up to 4096 characters
 
 

@@ -92,9 +92,11 @@ def await_true(condition: Callable[[], bool], awaited: str, timeout: float, inte
     Raises DeadlineError after TIMEOUT seconds.
     """
     deadline = time.monotonic() + timeout
+    late = False
     while not condition():
-        if time.monotonic() >= deadline:
+        if late:
             raise DeadlineError(awaited, timeout)
+        late = time.monotonic() >= deadline  # however long the last look took, there is one more
         time.sleep(interval)
 
 
@@ -271,6 +273,7 @@ class Connection:
         self.mibs: dict[str, tuple[int, ...]] = {}
         self.kinfo_size = 0
         self.undriven: set[int] = set()  # pids of processes that run another program now
+        self.born: set[int] = set()  # pids of the processes made through this connection and perhaps not reaped yet
         self.observation: Observation = Blind()  # until the hub object knows better
         self.journal: deque[Pending[Any]] = deque(maxlen=JOURNAL)  # the last calls of driven processes
         self.hub_endpoint = Endpoint(HUB_ID)
@@ -332,6 +335,8 @@ class Connection:
             endpoint.hello = True
             endpoint.pid = event.pid
             endpoint.tid = event.tid
+            if event.pid:  # 0 for the common leash of many
+                self.born.add(event.pid)
         elif event.kind is EventKind.GONE:
             self._remove(endpoint)
 

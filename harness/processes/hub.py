@@ -10,7 +10,7 @@ from typing import Self
 
 from harness.errors import DeadlineError, HarnessError
 from harness.processes.abi_base import Abi
-from harness.processes.connection import Connection, Endpoint, Transport, local_transport
+from harness.processes.connection import Connection, Endpoint, Pending, Transport, await_true, local_transport
 from harness.processes.observation import observe_from
 from harness.processes.remote import RemoteProcess
 from harness.processes.vocabulary import WNOHANG, GuestError, Storm
@@ -113,6 +113,21 @@ class Hub:
         self._connection.undriven.clear()
         self._reap()
 
+    def await_reaped(self) -> None:
+        """Wait until process 1 has reaped the orphans among those that kill_all() ended: it does so in its own time.
+
+        Raises DeadlineError if some stay.
+        """
+        left = sorted(self._connection.born)
+        self._connection.born.clear()
+
+        def all_are_gone() -> bool:
+            asked = [(pid, self.observer.start.kill(pid, 0)) for pid in left]
+            left[:] = [pid for pid, pending in asked if _found(pending)]
+            return not left
+
+        await_true(all_are_gone, "process 1 to reap what it inherited", self.deadline, 0.002)
+
     def _kill(self, pids: list[int]) -> None:
         started = [self.observer.start.kill(pid, sig) for pid in pids for sig in ("SIGKILL", "SIGCONT")]
         for pending in started:
@@ -127,10 +142,10 @@ class Hub:
         try:
             self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", patience)
         except DeadlineError:
+            if patience == self.deadline:
+                raise
             # Paused processes that are stopped as well do not notice that they may go.
             stuck = [each for each in endpoints if each.leashed and not each.gone]
-            if not stuck:
-                raise
             self._kill([pid for endpoint in stuck for pid in endpoint.leashed])
             self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", self.deadline)
 
@@ -166,3 +181,13 @@ class Hub:
                 if endpoint.pid:
                     self.observer.start.kill(endpoint.pid, "SIGKILL")
         self._connection.close()
+
+
+def _found(pending: Pending[None]) -> bool:
+    try:
+        pending.result()
+    except GuestError as error:
+        if error.name != "ESRCH":
+            raise
+        return False
+    return True

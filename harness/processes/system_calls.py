@@ -250,6 +250,7 @@ class SystemCalls(Caller):
                 self._connection.forget(child)
                 raise self._branch_error(answer, text)
             child.pid = answer.value32
+            self._connection.born.add(child.pid)
             return self._process(child)
 
         payload = _BRANCH.pack(number, child.id, argument & 0xFFFFFFFFFFFFFFFF, flags, 0)
@@ -895,6 +896,7 @@ class SystemCalls(Caller):
 
         def decode(answer: Answer) -> T:
             pids = list(struct.unpack(f"<{len(answer.data) // 4}i", answer.data))
+            self._connection.born.update(pids)
             if leash is not None:
                 leash.leashed = pids
             if answer.error:

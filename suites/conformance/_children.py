@@ -32,6 +32,12 @@ def parked(parent: RemoteProcess, count: int = 1, *, sessions: bool = False) -> 
     return parent.start.spawn_many(count, paused=True, sessions=sessions).result(_DEADLINE)
 
 
+def all_lead_sessions(observer: RemoteProcess, pids: list[int]) -> bool:
+    """Tell whether all PIDS are sids: parked children call setsid() in their own time."""
+    table = observer.sysctl.kern_proc_all()
+    return all(table[pid].sid == pid for pid in pids)
+
+
 def zombies(parent: RemoteProcess, count: int) -> list[int]:
     """Make COUNT children that exit and are not reaped; return their pids when all of them are zombies."""
     pids = parent.start.spawn_many(count).result(_DEADLINE)

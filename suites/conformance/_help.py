@@ -34,9 +34,11 @@ def eventually(condition: Callable[[], bool], awaited: str, seconds: float = 20.
     Raises DeadlineError after SECONDS (host time).
     """
     deadline = time.monotonic() + seconds
+    late = False
     while not condition():
-        if time.monotonic() > deadline:
+        if late:
             raise DeadlineError(awaited, seconds)
+        late = time.monotonic() > deadline  # however long the last look took, there is one more
 
 
 def row(observer: Process, pid: int) -> KinfoProc:
@@ -52,6 +54,14 @@ def exists(observer: Process, pid: int) -> bool:
     except GuestError as error:
         return error.name != "ESRCH"
     return True
+
+
+def holds(observer: Process, process: Process) -> int:
+    """Return how often PROCESS is held (p_lock), by the asking included.
+
+    The scheduler holds each process for an instant every second, too: that is not in every reading.
+    """
+    return min(observer.sysctl.kern_proc_pid(process.pid)[0].lock for _ in range(5))
 
 
 def has_stopped(observer: Process, process: Process) -> bool:
@@ -89,7 +99,7 @@ def await_idle(observer: Process, *processes: Process) -> None:
     """Return when none of PROCESSES runs any more: whoever is to be stopped has to be idle.
 
     Of one about to fall asleep when the signal comes, the parent is told nothing until it awakes (kern_sig.c:
-    proc_stop; kern_synch.c: tsleep).
+    proc_stop; kern_synch.c: tsleep).  Whoever was woken a moment ago still looks asleep: it has to answer a call first.
     """
     eventually(
         lambda: all(row(observer, process.pid).lwp.stat != LwpStat.LSRUN for process in processes),

@@ -17,7 +17,7 @@ from harness.guests.whitebox import Whitebox
 from harness.processes import WNOHANG, GuestError, Pending, RemoteProcess, Repeat, WaitResult, fails, length_is
 from harness.processes.wire import Buffer
 
-from ._help import await_stopped, bury, eventually, has_stopped, keeps_the_swapper
+from ._help import await_stopped, bury, eventually, exists, has_stopped, holds, keeps_the_swapper
 from ._mounts import procfs
 from ._sysctl import ALL, ARGS, CWD, PGRP, PID, proc_mib
 
@@ -124,7 +124,7 @@ def test_the_hold_count_of_a_process_that_was_held_is_that_of_any_other(init: Re
     with procfs(init) as mounted:
         target, control, holder = init.fork(), init.fork(), init.fork()
         wait = hold(holder, target, mounted, S_SIG)
-        assert init.sysctl.kern_proc_pid(target.pid)[0].lock > init.sysctl.kern_proc_pid(control.pid)[0].lock
+        assert holds(init, target) > holds(init, control)
         end(target, 0)
         end(control, 0)
         with fails_or_not():
@@ -315,8 +315,12 @@ def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
         for count, holder in enumerate([init.fork() for _ in range(3)], 1):
             waits.append(hold(holder, target, mounted, S_SIG))
             followed &= that_are(count)
+        # A clock may have run along; it does not run back.
+        init.kill(holder.pid, SIGKILL)
+        init.start.wait4(holder.pid).result(20.0)
+        followed &= that_are(len(waits) - 1)
         end(target, 0)
-        for wait in waits:
+        for wait in waits[:-1]:
             with fails_or_not():
                 wait.result(20.0)
         init.start.wait4(target.pid).result(20.0)
@@ -328,26 +332,28 @@ def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
 def held(init: RemoteProcess, kernel: Whitebox, process: RemoteProcess) -> Iterator[None]:
     """Hold PROCESS or zombie inside the block, as a reader would that takes his time; INIT asks for it at its end.
 
-    Whoever lets go of a process wakes those who wait for that.
+    Whoever lets go of a process wakes those who wait for that.  Woken by others, they may have gone on already.
     """
-    holds = init.sysctl.kern_proc_all()[process.pid].paddr + hold_count(init, kernel)
-    kernel.add(holds, 1)
+    place = init.sysctl.kern_proc_all()[process.pid].paddr + hold_count(init, kernel)
+    kernel.add(place, 1)
     try:
         yield
     finally:
-        kernel.add(holds, -1)
-        init.kill(process.pid, 0)
+        kernel.add(place, -1)
+        exists(init, process.pid)
 
 
 @kern_proc("proc_move_allproc_zombie", "pstall", "phold", "prele", "pfind")
 def test_a_process_is_no_zombie_before_everybody_has_let_go_of_it(init: RemoteProcess, kernel: Whitebox) -> None:
-    """Until then its exit waits, and it is found by its pid (kern_proc.c: proc_move_allproc_zombie)."""
+    """Until then its exit waits, and it is found and listed (kern_proc.c: proc_move_allproc_zombie)."""
     child = init.fork()
     with held(init, kernel, child):
         end(child, 3)
         eventually(lambda: (child.pid, "reap1") in stalled(init), "the exit to wait for the holder")
         (found,) = init.sysctl.kern_proc_pid(child.pid)
         assert not found.is_zombie
+        for listed in (init.sysctl.kern_proc_all(), init.sysctl.kern_proc_pgrp(init.pid), init.sysctl.kern_proc_uid(0)):
+            assert listed.pids.count(child.pid) == 1
         assert init.wait4(child.pid, WNOHANG).pid == 0
     assert init.start.wait4(child.pid).result(20.0).exit_status == 3
 
@@ -423,7 +429,7 @@ def test_a_traced_child_is_waited_for_by_its_tracer_and_then_by_its_parent(init:
 def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
     """After PT_DETACH the process is its parent's again and can be reaped (sys_process.c: kern_ptrace)."""
     child, tracer = init.fork(), init.fork()
-    (before,) = init.sysctl.kern_proc_pid(child.pid)
+    before = holds(init, child)
     tracer.ptrace("PT_ATTACH", child.pid)
     await_stopped(init, child)
     tracer.start.wait4(child.pid).result(20.0)
@@ -431,7 +437,7 @@ def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
         init.ptrace("PT_ATTACH", child.pid)
     tracer.ptrace("PT_DETACH", child.pid, 1, 0)
     assert not has_stopped(init, child)
-    assert init.sysctl.kern_proc_pid(child.pid)[0].lock == before.lock
+    assert holds(init, child) == before
     assert child.getppid() == init.pid
     bury(init, child)
 
@@ -442,7 +448,7 @@ def test_calls_that_look_up_a_process_leave_no_hold_on_it(init: RemoteProcess) -
     """Whether they succeed or not (kern_proc.c: pfind, PRELE)."""
     child, user = init.fork(), init.fork()
     user.setuid(61_003)
-    (before,) = init.sysctl.kern_proc_pid(child.pid)
+    before = holds(init, child)
     for _ in range(5):
         for caller in (init, user, child):
             caller.getpgid(child.pid)
@@ -457,7 +463,7 @@ def test_calls_that_look_up_a_process_leave_no_hold_on_it(init: RemoteProcess) -
                 caller.syscall("rtprio", 0, child.pid, bytes(4))
             with fails_or_not():
                 caller.ptrace("PT_CONTINUE", child.pid)
-    assert init.sysctl.kern_proc_pid(child.pid)[0].lock == before.lock
+    assert holds(init, child) == before
     bury(init, child)
 
 

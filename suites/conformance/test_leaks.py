@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from signal import SIGKILL
 
 import pytest
@@ -14,7 +15,7 @@ from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, fails, fails_with
 from harness.processes.wire import Buffer
 
-from ._children import allow_many, parked
+from ._children import all_lead_sessions, allow_many, parked
 from ._help import NO_SUCH_ID, bury, eventually
 from ._mounts import null_mount, procfs
 from ._sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
@@ -128,10 +129,9 @@ def test_sessions_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     allow_many(parent)
 
     def pattern() -> int:
-        level = kernel.allocations("M_SESSION")
         for _ in range(CYCLES // each):
             leaders = parked(parent, each, sessions=True)
-            eventually(lambda: kernel.allocations("M_SESSION") >= level + each, "all of them to call setsid()", 60.0)
+            eventually(partial(all_lead_sessions, init, leaders), "all of them to call setsid()", 60.0)
             calls = [init.start.kill(pid, SIGKILL) for pid in leaders]
             calls[-1].result(60.0)
             parent.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=60.0)

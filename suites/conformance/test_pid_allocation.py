@@ -12,15 +12,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from errno import EINVAL, EPERM
 from itertools import pairwise
-from signal import SIGKILL, SIGTTOU
+from signal import SIGCHLD, SIGHUP, SIGKILL, SIGTTOU
 
 import pytest
 
 from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, Handler, Process, RemoteProcess, fails
 
-from ._children import allow_many, born, parked, zombies
-from ._help import HASH_SIZE, SOMEBODY, bury, eventually, random_pids, stop
+from ._children import all_lead_sessions, allow_many, born, parked, zombies
+from ._help import HASH_SIZE, SOMEBODY, bury, eventually, exists, random_pids, stop
 from ._kernel import CHAINS, DELAY, DOMAINS, LOWEST_RECYCLED, PID_MAX, PidAllocator
 from ._sysctl import oid
 
@@ -128,10 +128,10 @@ def test_a_candidate_outside_the_range_is_brought_back_into_it(
     init: RemoteProcess, allocator: PidAllocator, candidate: int, given: int
 ) -> None:
     """The remainder modulo PID_MAX is taken, plus 100 if it is below 100; negative ones become 100 (proc_makepid)."""
-    occupied = taken(init)
+    occupied, wanted = taken(init), given
     while given in occupied:
         given += CHAINS
-    allocator.rest(100, given, candidate % PID_MAX)
+    allocator.rest(100, wanted, given, candidate % PID_MAX)
     assert allocator.ask_for(candidate) == given
 
 
@@ -148,6 +148,7 @@ def test_pids_go_on_from_where_the_wrap_led(init: RemoteProcess, allocator: PidA
 def test_a_random_leap_over_the_end_lands_at_100_or_above(init: RemoteProcess, allocator: PidAllocator) -> None:
     """The offset is added before the range is looked at (kern_proc.c: proc_makepid)."""
     allocator.rest_range(LOWEST_RECYCLED, 150)
+    allocator.rest_range(PID_MAX - 50, 50)
     with random_pids(init, 100):
         pids = {allocator.ask_for(PID_MAX - 50) for _ in range(40)}
     below, above = {pid for pid in pids if pid < PID_MAX // 2}, {pid for pid in pids if pid > PID_MAX // 2}
@@ -207,6 +208,15 @@ def test_randompid_is_not_changed_by_less_than_an_int(init: RemoteProcess, size:
         with fails(EINVAL):
             init.sysctl.write("kern.randompid", bytes(size))
         assert init.sysctl.get_int("kern.randompid") == 5000
+
+
+@kern_proc("sysctl_kern_randompid")
+def test_whoever_changes_randompid_is_told_what_it_was(init: RemoteProcess) -> None:
+    """One call reads and then sets (kern_proc.c: sysctl_kern_randompid)."""
+    with random_pids(init, 700):
+        told, _ = init.sysctl.raw(oid(init, "kern.randompid"), 4, struct.pack("<i", 800))
+        assert struct.unpack("<i", told) == (700,)
+        assert init.sysctl.get_int("kern.randompid") == 800
 
 
 @kern_proc("sysctl_kern_randompid")
@@ -335,6 +345,33 @@ def test_the_id_of_a_session_that_has_lost_leader_and_first_group_is_not_handed_
     assert allocator.skips() == (domain, inner + 1)
 
 
+@kern_proc("proc_makepid", "pfind", "pgfind")
+@pytest.mark.parametrize("asker", ["another session", "another user"])
+@pytest.mark.parametrize("bearer", ["process", "zombie", "group", "session"])
+def test_a_number_in_use_is_handed_out_to_nobody(
+    init: RemoteProcess, allocator: PidAllocator, bearer: str, asker: str
+) -> None:
+    """Whoever forks, in whatever session: pids, pgids and sids are the whole system's (kern_proc.c: proc_makepid)."""
+    one = allocator.child_with(allocator.spare)
+    if bearer == "zombie":
+        one.exit()
+    elif bearer == "group":
+        one.setpgid(0, 0)
+        init.fork().setpgid(0, one.pid)
+        bury(init, one)
+    elif bearer == "session":
+        one.setsid()
+        one.fork().setpgid(0, 0)
+        bury(init, one)
+    stranger = init.fork()
+    if asker == "another session":
+        stranger.setsid()
+    else:
+        stranger.setuid(SOMEBODY)
+    allocator.rest_range(allocator.spare, 1000)
+    assert allocator.ask_for(one.pid, stranger) == one.pid + CHAINS
+
+
 @kern_proc("proc_makepid")
 def test_a_process_that_evaded_a_number_in_use_is_found_under_its_pid(
     init: RemoteProcess, allocator: PidAllocator
@@ -389,11 +426,15 @@ def test_the_number_after_a_group_or_session_is_compared_with_processes_again(
 
 
 @kern_proc("proc_makepid")
-@pytest.mark.parametrize("bearer", ["process", "group", "session"])
-def test_no_step_leads_beyond_the_end_of_the_range(init: RemoteProcess, allocator: PidAllocator, bearer: str) -> None:
+@pytest.mark.parametrize(
+    ("bearer", "pid"), [("process", PID_MAX - 90), ("group", PID_MAX - 80), ("session", PID_MAX - 70)]
+)
+def test_no_step_leads_beyond_the_end_of_the_range(
+    init: RemoteProcess, allocator: PidAllocator, bearer: str, pid: int
+) -> None:
     """Where the next number of the chain would be PID_MAX or more, the next candidate's turn comes (proc_makepid)."""
     init.procctl_reaper_acquire()
-    leader = allocator.child_with(PID_MAX - 90)
+    leader = allocator.child_with(pid)
     if bearer == "group":
         leader.setpgid(0, 0)
         leader.fork()
@@ -402,9 +443,9 @@ def test_no_step_leads_beyond_the_end_of_the_range(init: RemoteProcess, allocato
         leader.setsid()
         leader.fork().setpgid(0, 0)
         bury(init, leader)
-    allocator.rest(PID_MAX - 90, PID_MAX - 89)
+    allocator.rest(pid, pid + 1)
     domain, inner = allocator.skips()
-    assert allocator.ask_for(PID_MAX - 90) == PID_MAX - 89
+    assert allocator.ask_for(pid) == pid + 1
     assert allocator.skips() == (domain, inner)
 
 
@@ -431,9 +472,9 @@ def test_a_free_number_moves_no_skip_counter(init: RemoteProcess, allocator: Pid
 @pytest.mark.parametrize("counter", ["kern.pid_domain_skips", "kern.pid_inner_skips"])
 def test_root_may_reset_the_skip_counters_and_nobody_else(init: RemoteProcess, counter: str) -> None:
     """Anybody may read them (kern_proc.c: SYSCTL_UINT)."""
-    before = init.sysctl.get_int(counter)
     user = init.fork()
     user.setuid(SOMEBODY)
+    before = init.sysctl.get_int(counter)
     with fails(EPERM):
         user.sysctl.set_int(counter, 7)
     assert user.sysctl.get_int(counter) == before
@@ -490,12 +531,6 @@ def test_children_of_every_hash_chain_are_given_groups_of_their_own(
     assert [init.sysctl.kern_proc_all()[pid].pgid for pid in (children[0], children[-1])] == [children[0], children[-1]]
 
 
-def all_lead_sessions(observer: Process, pids: list[int]) -> bool:
-    """Tell whether all PIDS are sids."""
-    table = observer.sysctl.kern_proc_all()
-    return all(table[pid].sid == pid for pid in pids)
-
-
 def all_zombies(observer: Process, pids: list[int]) -> bool:
     """Tell whether all PIDS are zombies."""
     table = observer.sysctl.kern_proc_all()
@@ -549,6 +584,15 @@ def test_a_pid_given_back_a_whole_turn_ago_is_refused_as_if_it_were_just_now(all
     assert try_age(allocator, age) == (False, 1, 0)
 
 
+@kern_proc("proc_makepid")
+@pytest.mark.parametrize("place", [0, 3, 125, 128, 131, 255])
+def test_an_age_is_told_at_every_place_of_the_turn(allocator: PidAllocator, place: int) -> None:
+    """Also where the second's low 8 bits have turned or changed sign since (kern_proc.c: proc_makepid, delta8)."""
+    with allocator.clock_stepped((place - allocator.time()) % 256):
+        assert [try_age(allocator, age) for age in (5, 10)] == [(False, 1, 0)] * 2
+        assert [try_age(allocator, age) for age in (11, 127, 128, 251)] == [(True, 0, 0)] * 4
+
+
 def given_back_at(allocator: PidAllocator, pid: int, since: int) -> bool:
     """Tell whether PID's stamp is a second between SINCE and now."""
     return allocator.stamp(pid) in {second & 0xFF for second in range(since, allocator.time() + 1)}
@@ -567,6 +611,109 @@ def test_reaping_gives_the_pid_back_now_and_no_other(init: RemoteProcess, alloca
     assert given_back_at(allocator, child.pid, since)
     after = allocator.stamps(allocator.spare, 1000)
     assert [place for place in range(1000) if before[place] != after[place]] == [300]
+
+
+def _is_killed(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    child = allocator.child_with(pid)
+    init.kill(pid, SIGKILL)
+    assert init.wait4(pid).signal == SIGKILL
+    assert not exists(init, child.pid)
+
+
+def _is_killed_while_it_is_stopped(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    child = allocator.child_with(pid)
+    stop(init, child)
+    init.kill(pid, SIGKILL)
+    assert init.wait4(pid).signal == SIGKILL
+
+
+def _is_a_users(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    child = allocator.child_with(pid)
+    child.setuid(SOMEBODY)
+    bury(init, child)
+
+
+def _has_a_user_for_a_parent(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    parent = init.fork()
+    parent.setuid(SOMEBODY)
+    bury(parent, allocator.child_with(pid, parent))
+
+
+def _was_vforked(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    allocator.rest(pid)
+    allocator.next_pid = pid
+    child = init.vfork()
+    assert child.pid == pid
+    bury(init, child)
+
+
+def _has_run_another_program(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    child = allocator.child_with(pid)
+    child.reexec()
+    bury(init, child)
+
+
+def _leads_a_session(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    child = allocator.child_with(pid)
+    child.setsid()
+    child.fork()  # keeps group and session
+    bury(init, child)
+
+
+def _is_left_to_process_1(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    parent = init.fork()
+    child = allocator.child_with(pid, parent)
+    bury(init, parent)
+    child.exit()
+    eventually(lambda: not exists(init, pid), "process 1 to reap an orphan")
+
+
+def _is_left_to_process_1_as_a_zombie(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    parent = init.fork()
+    allocator.child_with(pid, parent).exit()
+    bury(init, parent)
+    eventually(lambda: not exists(init, pid), "process 1 to reap an inherited zombie")
+
+
+def _is_left_to_a_reaper(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    init.procctl_reaper_acquire()
+    parent = init.fork()
+    child = allocator.child_with(pid, parent)
+    bury(init, parent)
+    bury(init, child)
+
+
+def _is_nobodys_concern(init: RemoteProcess, allocator: PidAllocator, pid: int) -> None:
+    init.sigaction(SIGCHLD, Handler.IGNORE)
+    allocator.child_with(pid).exit()
+    eventually(lambda: not exists(init, pid), "process 1 to reap what its parent ignores")
+
+
+@kern_proc("proc_remove_zombie")
+@pytest.mark.parametrize(
+    "end",
+    [
+        _is_killed,
+        _is_killed_while_it_is_stopped,
+        _is_a_users,
+        _has_a_user_for_a_parent,
+        _was_vforked,
+        _has_run_another_program,
+        _leads_a_session,
+        _is_left_to_process_1,
+        _is_left_to_process_1_as_a_zombie,
+        _is_left_to_a_reaper,
+        _is_nobodys_concern,
+    ],
+    ids=lambda end: end.__name__.lstrip("_"),
+)
+def test_whoever_has_died_and_whoever_reaps_it_the_pid_is_given_back(
+    init: RemoteProcess, allocator: PidAllocator, end: Callable[[RemoteProcess, PidAllocator, int], None]
+) -> None:
+    """Every way out of the process table leads through proc_remove_zombie() (kern_exit.c: kern_wait)."""
+    since = allocator.time()
+    end(init, allocator, allocator.spare)
+    assert given_back_at(allocator, allocator.spare, since)
 
 
 @kern_proc("pgrel", "leavepgrp")
@@ -599,15 +746,26 @@ def test_a_group_left_by_its_last_member_gives_its_number_back(init: RemoteProce
     assert allocator.ask_for(leader.pid) == leader.pid + 1
 
 
-@kern_proc("sess_rele", "pgrel")
-def test_the_last_reference_to_a_session_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
+@kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp")
+@pytest.mark.parametrize("past", ["plain", "had_a_terminal", "made_a_group_when_its_leader_was_gone"])
+def test_the_last_reference_to_a_session_gives_its_number_back(
+    init: RemoteProcess, allocator: PidAllocator, past: str
+) -> None:
     """It is refused for ten seconds from then on (kern_proc.c: sess_rele)."""
     init.procctl_reaper_acquire()
     leader = allocator.child_with(allocator.spare)
     leader.setsid()
+    if past == "had_a_terminal":
+        _, slave, _ = leader.openpty()
+        leader.set_controlling_tty(slave)
     member = leader.fork()
-    member.setpgid(0, 0)
-    bury(init, leader)
+    member.sigaction(SIGHUP, Handler.IGNORE)
+    if past == "made_a_group_when_its_leader_was_gone":
+        bury(init, leader)
+        member.setpgid(0, 0)
+    else:
+        member.setpgid(0, 0)
+        bury(init, leader)
     allocator.rest_range(allocator.spare, 1000)
     since = allocator.time()
     bury(init, member)
@@ -701,7 +859,7 @@ def test_a_descriptor_that_signals_a_group_keeps_its_number_without_members(
 @kern_proc("proc_makepid", "proc_remove_zombie")
 @pytest.mark.parametrize(
     ("step", "given"),
-    [(5, False), (9, False), (12, True), (100, True), (257, False), (270, True), (-3, True), (-60, True)],
+    [(5, False), (7, False), (12, True), (100, True), (257, False), (270, True), (-10, True), (-60, True)],
 )
 def test_the_delay_is_a_difference_of_wall_clock_seconds(
     init: RemoteProcess, allocator: PidAllocator, step: int, given: bool
@@ -720,14 +878,14 @@ def test_the_delay_is_a_difference_of_wall_clock_seconds(
 @pytest.mark.slow_clock(13)
 def test_a_pid_comes_back_not_before_ten_seconds_but_once_eleven_are_over(init: RemoteProcess) -> None:
     """By the clock on the wall, on a sparse table (kern_proc.c: PIDDOM_DELAY)."""
-    with random_pids(init, 400):
+    with random_pids(init, 1000):
         # Late in one second many pids are given back: ten seconds later, to the second's beginning, less than ten have
         # passed; eleven seconds later each is free.
         second = sleep_until(init, 0.55)
         given_back = {pid: at for pid, _, at in survey(init, 500)}
         domain = init.sysctl.get_int("kern.pid_domain_skips")
         wait_for(init, second + DELAY)
-        early = survey(init, 40)
+        early = survey(init, 80)
         assert init.sysctl.get_int("kern.pid_domain_skips") > domain, "no pid was asked for within the delay"
         # Who meets a number in use goes on in its hash chain, and there without regard to the delay: a daemon that
         # was started in the meantime must not count against the kernel.
@@ -735,7 +893,7 @@ def test_a_pid_comes_back_not_before_ten_seconds_but_once_eleven_are_over(init: 
         hasty = [pid for pid, forked, _ in early if pid in given_back and forked - given_back[pid] < DELAY]
         assert [pid for pid in hasty if pid % HASH_SIZE not in chains] == []
         wait_for(init, int(max(given_back.values())) + DELAY + 1)
-        assert {pid for pid, _, _ in survey(init, 60)} & given_back.keys()
+        assert {pid for pid, _, _ in survey(init, 200)} & given_back.keys()
 
 
 def survey(process: RemoteProcess, count: int) -> list[tuple[int, float, float]]:

@@ -30,8 +30,6 @@ from ._help import (
     await_stopped,
     bury,
     chain_mates,
-    eventually,
-    exists,
     group_exists,
     has_stopped,
     logged,
@@ -334,12 +332,13 @@ def test_sessions_come_and_go_with_their_groups_in_any_order(init: Process) -> N
 @pytest.mark.kern_proc("sess_rele", "enterpgrp")
 def test_sessions_of_one_hash_chain_do_not_get_into_each_others_way(init: Process) -> None:
     """Each ends without the other (kern_proc.c: sess_rele)."""
+    init.procctl_reaper_acquire()  # its wait4() returns when the session has ended; its member is out of sight sooner
     older, younger = chain_mates(init, lambda child: child.setsid())
     members = [older.fork(), younger.fork()]
     bury(init, older)
     assert (members[0].getsid(), members[1].getsid()) == (older.pid, younger.pid)
     init.kill(members[0].pid, SIGKILL)
-    eventually(lambda: not exists(init, members[0].pid), "the first session to end")
+    assert init.wait4(members[0].pid).pid == members[0].pid
     members[1].setpgid(0, 0)
     assert (members[1].getsid(), younger.getsid()) == (younger.pid, younger.pid)
 
@@ -775,6 +774,7 @@ def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProces
 @pytest.mark.needs_kernel
 def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemoteProcess) -> None:
     """Even while members of the old session live (kern_exit.c: exit1; tty.c: ttyclearsession)."""
+    init.procctl_reaper_acquire()
     terminal = Terminal(init)
     job = terminal.job()
     bury(init, terminal.leader)
@@ -785,7 +785,7 @@ def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemotePr
     assert (heir.tcgetsid(fd), row(init, heir.pid).tpgid, row(init, heir.pid).tsid) == (heir.pid,) * 3
     # The end of the old session must not touch the new one's terminal (kern_proc.c: sess_rele, half close).
     init.kill(job.pid, SIGKILL)
-    eventually(lambda: not exists(init, job.pid), "the old session to end")
+    assert init.wait4(job.pid).pid == job.pid
     assert (heir.tcgetsid(fd), row(init, heir.pid).tsid) == (heir.pid, heir.pid)
 
 
@@ -844,7 +844,7 @@ def _exits_before_a_member(terminal: Terminal) -> None:
     member.sigaction(SIGHUP, Handler.IGNORE)
     bury(terminal.init, terminal.leader)
     terminal.init.kill(member.pid, SIGKILL)
-    eventually(lambda: not exists(terminal.init, member.pid), "the member to be reaped")
+    assert terminal.init.wait4(member.pid).pid == member.pid
 
 
 def _exits_before_a_job(terminal: Terminal) -> None:
@@ -852,7 +852,7 @@ def _exits_before_a_job(terminal: Terminal) -> None:
     bury(terminal.init, terminal.leader)
     assert terminal.init.openpty()[2] != terminal.path
     terminal.init.kill(job.pid, SIGKILL)
-    eventually(lambda: not exists(terminal.init, job.pid), "the job to be reaped")
+    assert terminal.init.wait4(job.pid).pid == job.pid
 
 
 def _had_many_jobs(terminal: Terminal) -> None:
@@ -931,6 +931,7 @@ def test_a_terminal_is_free_when_its_session_has_ended(
 
     (kern_proc.c: sess_rele; tty_pty.c: pti_done, ptyclone)
     """
+    init.procctl_reaper_acquire()  # its wait4() returns when the session has ended; its member is out of sight sooner
     terminal = Terminal(init)
     happening(terminal)
     init.close(terminal.master)

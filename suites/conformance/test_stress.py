@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
-from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
 
@@ -44,11 +44,24 @@ def expect_order(init: RemoteProcess, kernel: Whitebox) -> None:
     assert len(set(table.pids)) == len(table.pids)
     for row in table:
         if row.pid > 0 and not row.is_zombie:  # to getpgid(), 0 is the caller
-            with suppress(GuestError):  # it may have gone meanwhile
-                assert (init.getpgid(row.pid), init.getsid(row.pid)) == (row.pgid, row.sid)
-    chains, heads = steady(lambda: chains_of(init), lambda _: heads_of_chains(kernel))
-    assert all(head in chains.get(chain, {0}) for chain, head in enumerate(heads))
+            eventually(partial(views_agree, init, row.pid), f"the views of process {row.pid} to agree")
+    eventually(partial(chains_are_whole, init, kernel), "each hash chain to begin with one of its processes")
     eventually(lambda: stalled(init) == [], "whoever waits for a hold to go on")
+
+
+def views_agree(init: RemoteProcess, pid: int) -> bool:
+    """Tell whether system calls and process table name the same group and session; a daemon may just be changing it."""
+    try:
+        ids = init.getpgid(pid), init.getsid(pid)
+    except GuestError:  # it has gone meanwhile
+        return True
+    return all((row.pgid, row.sid) == ids for row in init.sysctl.kern_proc_pid(pid))
+
+
+def chains_are_whole(init: RemoteProcess, kernel: Whitebox) -> bool:
+    """Tell whether each hash chain begins with a process of that chain; one may just have come and gone there."""
+    chains, heads = steady(lambda: chains_of(init), lambda _: heads_of_chains(kernel))
+    return all(head in chains.get(chain, {0}) for chain, head in enumerate(heads))
 
 
 def chains_of(init: RemoteProcess) -> dict[int, set[int]]:

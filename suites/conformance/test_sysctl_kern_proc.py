@@ -16,7 +16,7 @@ import pytest
 from harness.processes import KinfoProc, Process, ProcFlag, ProcStat, ProcTable, RemoteProcess, fails
 
 from ._children import allow_many, parked, zombies
-from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually, stop
+from ._help import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, eventually, holds, stop
 from ._kernel import PidAllocator
 from ._sysctl import ALL, ARGS, CWD, LWP, PATHNAME, PGRP, PID, RUID, TTY, UID, attempt, oid, proc_mib, setting, steady
 
@@ -409,10 +409,15 @@ def test_processes_of_every_hash_chain_are_listed(init: RemoteProcess, allocator
 @needs_kernel
 @kern_proc("sysctl_out_proc", "sysctl_kern_proc")
 @pytest.mark.parametrize("by", ["all", "pid", *FILTERS])
-def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(init: RemoteProcess, by: str) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["living", "stopped"])
+def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(
+    init: RemoteProcess, by: str, stopped: bool
+) -> None:
     """kern.proc.X lists processes, kern.proc.X_lwp their threads (kern_proc.c: sysctl_out_proc)."""
     child = init.fork()
     tids = {child.gettid(), child.thread().tid, child.thread().tid}
+    if stopped:
+        stop(init, child)
 
     def rows(lwp: bool) -> list[KinfoProc]:
         if by == "pid":
@@ -423,6 +428,7 @@ def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(init: Rem
 
     (process,) = rows(lwp=False)
     assert process.nthreads == 3
+    assert process.lwp.tid in tids
     threads = rows(lwp=True)
     assert sorted(row.lwp.tid for row in threads) == sorted(tids)
     assert {(row.pid, row.nthreads, row.lwp.pid) for row in threads} == {(child.pid, 3, child.pid)}
@@ -585,14 +591,17 @@ def test_a_hidden_process_is_still_found_by_its_pid(init: RemoteProcess, lwp: bo
 @pytest.mark.parametrize("lwp", [False, True])
 def test_a_jailed_process_sees_its_jail_alone(init: RemoteProcess, lwp: bool) -> None:
     """In the table, by group and by user; kernel threads belong to no jail (kern_proc.c: PRISON_CHECK)."""
+    one_of_each(init)
     jailed = init.fork()
     jailed.jail("/")
-    inmate = jailed.fork()
+    inmate, zombie = jailed.fork(), jailed.fork()
+    zombie.exit()
+    inside = sorted([jailed.pid, inmate.pid, zombie.pid])
     table = jailed.sysctl.kern_proc_all(lwp=lwp)
-    assert sorted(table.pids) == sorted([jailed.pid, inmate.pid])
+    assert sorted(table.pids) == inside
     assert table.kernel_threads == []
     for query, value in [(FILTERS["pgrp"][0], init.pid), (FILTERS["uid"][0], 0), (FILTERS["ruid"][0], 0)]:
-        assert sorted(query(jailed, value, lwp).pids) == sorted([jailed.pid, inmate.pid])
+        assert sorted(query(jailed, value, lwp).pids) == inside
 
 
 @needs_kernel
@@ -604,11 +613,11 @@ def test_a_jailed_process_finds_nobody_outside_by_pid(init: RemoteProcess, lwp: 
     jailed.jail("/")
     other.jail("/")
     inmate = jailed.fork()
-    (before,) = init.sysctl.kern_proc_pid(other.pid)
+    before = holds(init, other)
     assert [row.pid for row in jailed.sysctl.kern_proc_pid(inmate.pid, lwp=lwp)] == [inmate.pid]
     for pid in (other.pid, 1, init.pid):
         assert jailed.sysctl.kern_proc_pid(pid, lwp=lwp) == []
-    assert init.sysctl.kern_proc_pid(other.pid)[0].lock == before.lock
+    assert holds(init, other) == before
 
 
 @needs_kernel
@@ -956,7 +965,7 @@ def test_looking_at_a_process_leaves_no_hold_on_it(init: RemoteProcess) -> None:
     """Whatever was asked, successfully or not, the hold count is back and the process can be reaped (kern_proc.c)."""
     child, user = init.fork(), init.fork()
     user.setuid(SOMEBODY)
-    (before,) = init.sysctl.kern_proc_pid(child.pid)
+    before = holds(init, child)
     for reader in (init, user):
         for lwp in (False, True):
             reader.sysctl.kern_proc_pid(child.pid, lwp=lwp)
@@ -973,8 +982,7 @@ def test_looking_at_a_process_leaves_no_hold_on_it(init: RemoteProcess) -> None:
         with setting(init, "kern.ps_argsopen", 0):
             reader.sysctl.kern_proc_args(child.pid)
             reader.sysctl.kern_proc_cwd(child.pid)
-    (after,) = init.sysctl.kern_proc_pid(child.pid)
-    assert after.lock == before.lock
+    assert holds(init, child) == before
     init.kill(child.pid, SIGKILL)
     eventually(lambda: init.sysctl.kern_proc_all()[child.pid].is_zombie, "the process to become a zombie")
     assert init.wait4(child.pid).signal == SIGKILL

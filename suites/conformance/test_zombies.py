@@ -566,6 +566,8 @@ def test_an_inherited_child_reports_to_its_new_parent(init: Process) -> None:
     assert init.wait4(orphan.pid, WUNTRACED).stop_signal == SIGSTOP
     assert logged(init) == [SIGCHLD]
     init.kill(orphan.pid, SIGKILL)
+    # A wait4() that sleeps would be interrupted by the signal it is about (kern_exit.c: exit1 signals, then wakes).
+    eventually(lambda: row(init, orphan.pid).is_zombie, "the orphan to die")
     assert init.wait4(orphan.pid).signal == SIGKILL
     assert logged(init) == [SIGCHLD]
 

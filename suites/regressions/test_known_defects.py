@@ -1,6 +1,6 @@
 """What kern_proc.c and its callers still do wrong: each test states what ought to be, and fails where the defect is.
 
-Left out of ordinary runs; `--defects` runs them.  The first two kill kernels that have the defect, the second one on
+Left out of ordinary runs; `--defects` runs them.  The first three kill kernels that have the defect, the third one on
 several CPUs only (`--cpus 2`).
 """
 
@@ -61,6 +61,21 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
         child.exit()
         assert polling.result(60.0).met
         init.wait4(child.pid)
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@defect(since=300701, reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic")
+def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) -> None:
+    """It runs none, and whoever asks for it, root or not, is told so (kern_proc.c: sysctl_kern_proc_pathname).
+
+    A reference that fails to be counted goes unnoticed while the cache of references has room (vfs_cache.c:
+    _cache_mntref, MNTCACHE_COUNT): processes that end together fill it with those of their directories.
+    """
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    bury(init, *[init.fork() for _ in range(8)])
+    with fails("ENOENT"):
+        user.sysctl.kern_proc_pathname(0)
 
 
 @kern_proc("pholdzomb", "prelezomb")
