@@ -374,6 +374,19 @@ def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: Remot
     assert zombie.pid not in init.sysctl.kern_proc_all()
 
 
+@kern_proc("zpfind", "pstall")
+def test_an_inherited_zombie_is_found_until_process_1_has_reaped_it(init: RemoteProcess, kernel: Whitebox) -> None:
+    """By anybody, as any zombie (kern_proc.c: zpfind)."""
+    parent = init.fork()
+    zombie = parent.fork()
+    zombie.exit()
+    with held(init, kernel, zombie):
+        bury(init, parent)
+        eventually(lambda: (1, "reap3") in stalled(init), "process 1 to wait for the holder")
+        init.kill(zombie.pid, 0)
+    eventually(lambda: not exists(init, zombie.pid), "process 1 to reap it")
+
+
 @pytest.mark.eras(until=500_710, reason="a child being reaped is passed over since February 2020")
 @pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb", "pstall", "prele")

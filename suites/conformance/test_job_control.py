@@ -50,6 +50,14 @@ def _a_member_born_in_the_group(init: Process) -> int:
     return leader.pid
 
 
+def _a_child_of_a_stopped_parent(init: Process) -> int:
+    parent = init.fork()
+    child = parent.fork()
+    stop(init, parent)
+    child.setpgid(0, 0)
+    return child.pid
+
+
 def _a_leader_that_left_its_child_behind(init: Process) -> int:
     leader = init.fork()
     leader.setpgid(0, 0)
@@ -231,6 +239,7 @@ def _a_parent_with_children_in_several_groups(init: Process) -> int:
                 _a_child_in_a_group_of_its_own,
                 _moved_by_the_parent,
                 _a_member_born_in_the_group,
+                _a_child_of_a_stopped_parent,
                 _a_leader_that_left_its_child_behind,
                 _a_parent_that_moved_between_other_groups,
                 _a_parent_that_joined_its_childs_group,

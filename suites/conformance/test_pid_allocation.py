@@ -346,30 +346,40 @@ def test_the_id_of_a_session_that_has_lost_leader_and_first_group_is_not_handed_
 
 
 @kern_proc("proc_makepid", "pfind", "pgfind")
-@pytest.mark.parametrize("asker", ["another session", "another user"])
+@pytest.mark.parametrize("asker", ["another session", "another user", "a relation"])
 @pytest.mark.parametrize("bearer", ["process", "zombie", "group", "session"])
 def test_a_number_in_use_is_handed_out_to_nobody(
     init: RemoteProcess, allocator: PidAllocator, bearer: str, asker: str
 ) -> None:
     """Whoever forks, in whatever session: pids, pgids and sids are the whole system's (kern_proc.c: proc_makepid)."""
-    one = allocator.child_with(allocator.spare)
-    if bearer == "zombie":
-        one.exit()
-    elif bearer == "group":
-        one.setpgid(0, 0)
-        init.fork().setpgid(0, one.pid)
-        bury(init, one)
-    elif bearer == "session":
-        one.setsid()
-        one.fork().setpgid(0, 0)
-        bury(init, one)
+    one, relation = _bearer(init, allocator, bearer, allocator.spare)
     stranger = init.fork()
     if asker == "another session":
         stranger.setsid()
     else:
         stranger.setuid(SOMEBODY)
     allocator.rest_range(allocator.spare, 1000)
-    assert allocator.ask_for(one.pid, stranger) == one.pid + CHAINS
+    assert allocator.ask_for(one, relation if asker == "a relation" else stranger) == one + CHAINS
+
+
+def _bearer(init: RemoteProcess, allocator: PidAllocator, kind: str, number: int) -> tuple[int, RemoteProcess]:
+    """Let NUMBER be that of a process or zombie, or of a group or session and of nothing else.
+
+    Return it and a process that has to do with its bearer.
+    """
+    one = allocator.child_with(number)
+    if kind == "group":
+        one.setpgid(0, 0)
+    elif kind == "session":
+        one.setsid()
+    relation = one.fork()
+    if kind == "session":
+        relation.setpgid(0, 0)
+    if kind == "zombie":
+        one.exit()
+    elif kind != "process":
+        bury(init, one)
+    return number, relation
 
 
 @kern_proc("proc_makepid")
@@ -388,18 +398,19 @@ def test_a_process_that_evaded_a_number_in_use_is_found_under_its_pid(
 
 
 @kern_proc("proc_makepid")
+@pytest.mark.parametrize("bearer", ["process", "zombie", "group", "session"])
 @pytest.mark.parametrize("order", ["ascending", "descending"])
-def test_each_number_on_the_way_is_compared_with_all_processes(
-    init: RemoteProcess, allocator: PidAllocator, order: str
+def test_each_number_on_the_way_is_compared_with_all_in_use(
+    init: RemoteProcess, allocator: PidAllocator, order: str, bearer: str
 ) -> None:
     """Whatever the order within the chain, which begins with the youngest (kern_proc.c: proc_makepid)."""
     first = allocator.spare
     numbers = [first, first + CHAINS, first + 2 * CHAINS]
-    living = {allocator.child_with(pid).pid for pid in (numbers if order == "ascending" else reversed(numbers))}
+    for number in numbers if order == "ascending" else reversed(numbers):
+        _bearer(init, allocator, bearer, number)
     allocator.rest_range(first, 1000)
     _, inner = allocator.skips()
-    given = allocator.ask_for(first)
-    assert given not in living
+    assert allocator.ask_for(first) == first + 3 * CHAINS
     assert allocator.skips()[1] == inner + 3
 
 
@@ -562,6 +573,17 @@ def test_a_pid_given_back_in_the_last_ten_seconds_is_refused(allocator: PidAlloc
 
 
 @kern_proc("proc_makepid")
+@pytest.mark.parametrize("uid", [0, SOMEBODY])
+def test_the_delay_is_the_same_for_every_user(init: RemoteProcess, allocator: PidAllocator, uid: int) -> None:
+    """Whoever gave the number back and whoever asks (kern_proc.c: proc_makepid)."""
+    user, pid = init.fork(), allocator.spare
+    user.setuid(uid)
+    allocator.rest_range(pid, 10)
+    allocator.set_stamp(pid, allocator.time() - 5)
+    assert allocator.ask_for(pid, user) == pid + 1
+
+
+@kern_proc("proc_makepid")
 @pytest.mark.parametrize("age", [11, 12, 20, 60, 127])
 def test_a_pid_given_back_eleven_seconds_ago_is_handed_out(allocator: PidAllocator, age: int) -> None:
     """Ages are in whole seconds of time_second (kern_proc.c: proc_makepid)."""
@@ -719,11 +741,15 @@ def test_whoever_has_died_and_whoever_reaps_it_the_pid_is_given_back(
 @kern_proc("pgrel", "leavepgrp")
 def test_the_last_reference_to_a_group_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
     """It is refused for ten seconds from then on, not only from its leader's end (kern_proc.c: pgrel)."""
-    leader, member = allocator.child_with(allocator.spare), init.fork()
+    leader, member, other = allocator.child_with(allocator.spare), init.fork(), init.fork()
     leader.setpgid(0, 0)
-    member.setpgid(0, leader.pid)
+    for process in (member, other):
+        process.setpgid(0, leader.pid)
     bury(init, leader)
     allocator.rest_range(allocator.spare, 1000)
+    rested = allocator.stamp(leader.pid)
+    other.setpgid(0, init.pid)
+    assert allocator.stamp(leader.pid) == rested
     since = allocator.time()
     bury(init, member)
     assert given_back_at(allocator, leader.pid, since)
@@ -747,7 +773,9 @@ def test_a_group_left_by_its_last_member_gives_its_number_back(init: RemoteProce
 
 
 @kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp")
-@pytest.mark.parametrize("past", ["plain", "had_a_terminal", "made_a_group_when_its_leader_was_gone"])
+@pytest.mark.parametrize(
+    "past", ["plain", pytest.param("had_a_terminal", marks=needs_kernel), "made_a_group_when_its_leader_was_gone"]
+)
 def test_the_last_reference_to_a_session_gives_its_number_back(
     init: RemoteProcess, allocator: PidAllocator, past: str
 ) -> None:
@@ -767,6 +795,11 @@ def test_the_last_reference_to_a_session_gives_its_number_back(
         member.setpgid(0, 0)
         bury(init, leader)
     allocator.rest_range(allocator.spare, 1000)
+    rested = allocator.stamp(leader.pid)
+    other = member.fork()
+    other.setpgid(0, 0)
+    bury(member, other)
+    assert allocator.stamp(leader.pid) == rested
     since = allocator.time()
     bury(init, member)
     assert given_back_at(allocator, leader.pid, since)

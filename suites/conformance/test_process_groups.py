@@ -107,6 +107,40 @@ def test_a_child_that_has_become_another_user_can_be_moved(init: Process) -> Non
     assert init.getpgid(child.pid) == init.pid
 
 
+@pytest.mark.kern_proc("inferior", "pfind")
+def test_a_descendant_can_be_moved_whatever_those_between_are_doing(init: Process) -> None:
+    """Stopped, or waiting for a vforked child (kern_proc.c: inferior)."""
+    stopped, waiting = init.fork(), init.fork()
+    grandchild, other = stopped.fork(), waiting.fork()
+    stop(init, stopped)
+    vforked = waiting.vfork()
+    for process in (grandchild, other, vforked):
+        init.setpgid(process.pid, 0)
+        assert init.getpgid(process.pid) == process.pid
+
+
+@pytest.mark.kern_proc("pfind")
+def test_a_vforked_child_is_found_while_its_parent_waits(init: Process) -> None:
+    """It is like any other to those who look it up (kern_proc.c: pfind)."""
+    parent = init.fork()
+    child = parent.vfork()
+    init.kill(child.pid, 0)
+    assert (init.getpgid(child.pid), init.getsid(child.pid)) == (init.pid, init.pid)
+
+
+@pytest.mark.kern_proc("pgfind")
+def test_a_group_is_found_though_its_youngest_member_is_stopped(init: Process) -> None:
+    """To be signalled and to be joined (kern_proc.c: pgfind)."""
+    leader, youngest, joiner = hearing(init.fork()), init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    youngest.setpgid(0, leader.pid)
+    stop(init, youngest)
+    init.killpg(leader.pid, SIGUSR1)
+    assert logged(leader) == [SIGUSR1]
+    joiner.setpgid(0, leader.pid)
+    assert joiner.getpgrp() == leader.pid
+
+
 @pytest.mark.kern_proc("pfindn", "enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_traced_child_is_given_a_group_of_its_own(init: RemoteProcess) -> None:

@@ -686,10 +686,13 @@ def test_other_sessions_learn_nothing_from_a_terminal(init: RemoteProcess) -> No
 
 @pytest.mark.kern_proc("enterpgrp")
 @pytest.mark.needs_kernel
-def test_setsid_leaves_the_terminal_behind(init: RemoteProcess) -> None:
+@pytest.mark.parametrize("place", ["foreground", "background"])
+def test_setsid_leaves_the_terminal_behind(init: RemoteProcess, place: str) -> None:
     """With everything that is born afterwards; the old session keeps it (kern_proc.c: enterpgrp, P_CONTROLT)."""
     terminal = Terminal(init)
     daemon = terminal.leader.fork()
+    if place == "background":
+        daemon.setpgid(0, terminal.job().pid)
     daemon.setsid()
     for process in (daemon, daemon.fork()):
         shown = row(init, process.pid)

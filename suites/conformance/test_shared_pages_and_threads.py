@@ -140,6 +140,17 @@ def test_the_forkid_is_different_in_each_process(init: RemoteProcess) -> None:
 
 
 @kern_proc("proc_usermap")
+def test_the_forkid_is_different_though_the_pid_is_the_same(init: RemoteProcess, allocator: PidAllocator) -> None:
+    """Pids come back, forkids do not (sys/upmap.h: forkid)."""
+    identities = []
+    for _ in range(2):
+        child = allocator.child_with(allocator.spare)
+        identities.append(shared_page(child).value(FORKID))
+        bury(init, child)
+    assert identities[0] != identities[1]
+
+
+@kern_proc("proc_usermap")
 def test_a_process_has_one_page_however_often_it_maps_it(init: RemoteProcess) -> None:
     """The second mapping shows the first one's content (kern_proc.c: proc_usermap)."""
     first, second = shared_page(init), shared_page(init)

@@ -376,7 +376,8 @@ def test_the_terminal_filter_lists_whose_controlling_terminal_it_is(init: Remote
 @pytest.mark.parametrize("lwp", [False, True])
 def test_processes_without_a_terminal_are_listed_by_no_terminal(init: RemoteProcess, lwp: bool) -> None:
     """Not even by the number that stands for none (kern_proc.c: KERN_PROC_TTY)."""
-    assert list(init.sysctl.kern_proc_tty(-1, lwp=lwp)) == []
+    for device in (-1, 0):
+        assert list(init.sysctl.kern_proc_tty(device, lwp=lwp)) == []
 
 
 @kern_proc("sysctl_kern_proc")
@@ -401,6 +402,25 @@ def test_processes_of_every_hash_chain_are_listed(init: RemoteProcess, allocator
         init.sysctl.kern_proc_ruid(0, lwp=True),
     ):
         assert living <= set(table.pids)
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc", "pfind")
+@pytest.mark.parametrize("lwp", [False, True])
+def test_processes_are_listed_in_every_state(init: RemoteProcess, lwp: bool) -> None:
+    """Stopped, traced, vforked, waiting for such a child, dead: all but the unborn (kern_proc.c: sysctl_kern_proc)."""
+    stopped, traced, waiting, dead = (init.fork() for _ in range(4))
+    stop(init, stopped)
+    traced.ptrace("PT_TRACE_ME", 0)
+    stop(init, traced)
+    vforked = waiting.vfork()
+    dead.exit()
+    expected = sorted(process.pid for process in (init, stopped, traced, waiting, vforked, dead))
+    assert sorted(init.sysctl.kern_proc_pgrp(init.pid, lwp=lwp).pids) == expected
+    for table in (init.sysctl.kern_proc_all(lwp=lwp), init.sysctl.kern_proc_uid(0, lwp=lwp)):
+        assert set(expected) <= set(table.pids)
+    for process in (stopped, traced, waiting, vforked):
+        assert [row.pid for row in init.sysctl.kern_proc_pid(process.pid, lwp=lwp)] == [process.pid]
 
 
 # ---- Threads ------------------------------------------------------------------------------------------------------
@@ -515,6 +535,18 @@ def test_kernel_threads_can_be_hidden(init: RemoteProcess, uid: int, lwp: bool) 
     with setting(init, "security.ps_showallthreads", 0):
         table = user.sysctl.kern_proc_all(lwp=lwp)
     assert table.kernel_threads == []
+    assert {1, init.pid, user.pid} <= set(table.pids)
+
+
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.parametrize("value", [2, -1])
+def test_any_value_but_zero_shows_everything(init: RemoteProcess, value: int) -> None:
+    """Neither switch is clamped (kern_proc.c: SYSCTL_INT)."""
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with setting(init, "security.ps_showallthreads", value), setting(init, "security.ps_showallprocs", value):
+        table = user.sysctl.kern_proc_all()
+    assert table.kernel_threads
     assert {1, init.pid, user.pid} <= set(table.pids)
 
 
@@ -695,6 +727,18 @@ def test_writing_returns_the_old_args_if_asked_for(init: RemoteProcess) -> None:
     before = raw_args(init, init.pid)
     assert init.sysctl.raw(proc_mib(ARGS, init.pid), 4096, b"new\0")[0] == before
     assert init.sysctl.kern_proc_args(init.pid)[0] == b"new"
+
+
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.parametrize("title", [b"a\0", b"child of its parent's title, which is much shorter than this one is\0"])
+def test_a_child_that_gives_itself_a_title_leaves_its_parents_alone(init: RemoteProcess, title: bytes) -> None:
+    """They had the same one, in the same memory (kern_fork.c: fork1, ar_ref; kern_proc.c: sysctl_kern_proc_args)."""
+    parent = init.fork()
+    parent.sysctl.set_kern_proc_args(parent.pid, b"parents and childs\0")
+    child, sibling = parent.fork(), parent.fork()
+    child.sysctl.set_kern_proc_args(child.pid, title)
+    assert raw_args(init, child.pid) == title
+    assert raw_args(init, parent.pid) == raw_args(init, sibling.pid) == b"parents and childs\0"
 
 
 @kern_proc("sysctl_kern_proc_args")
