@@ -45,6 +45,7 @@ _MARKERS = (
     "eras(since, until, reason): __DragonFly_version range in which the promise is made",
     "defect(since, until, reason): demonstrates a known defect of the kernel; run with --defects only",
     "slow_clock(seconds): spends that much guest time waiting; scheduled first",
+    "cpus(number, since, until): wants at least so many CPUs, in that era; the time-warped lane has a single one",
     "exclusive: needs a quiet host",
     "on_vm: starts a virtual machine of its own",
 )
@@ -113,6 +114,7 @@ class Campaign:
         self._target: Target | None = None
         self._rig: Rig | None = None
         self._about_time = False  # the present test is
+        self._cpus = 1  # it wants
         self._warp: LaneVerdict | None = None
         self._console_mark = 0
         self._results: list[TestResult] = []
@@ -188,10 +190,10 @@ class Campaign:
                 size = MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"))
                 with quiet, live.starting_display(self._config) as progress:
                     self._rig = Rig(self.target(progress), self.store, size, cold=option("--cold"))
-                    self._rig.enter(self._lane(self._rig, size, progress))
+                    self._rig.enter(self._lane(self._rig, size, progress), self._cpus)
                     self._rig.ready(progress)
             else:
-                self._rig.enter(self._lane(self._rig, self._rig.size, lambda _: None))
+                self._rig.enter(self._lane(self._rig, self._rig.size, lambda _: None), self._cpus)
                 self._rig.ready()
         except HarnessError as error:
             self.close()
@@ -264,8 +266,10 @@ class Campaign:
         return []
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Remember where the console is, and whether the test is about time."""
+        """Remember where the console is, and what the test wants of its machine."""
         self._about_time = item.get_closest_marker("slow_clock") is not None
+        several = item.get_closest_marker("cpus")
+        self._cpus = int(several.args[0]) if several is not None and in_era(self.osreldate, several.kwargs) else 1
         guest = self._rig.guest if self._rig is not None else None
         self._console_mark = guest.console.position if guest is not None else 0
 

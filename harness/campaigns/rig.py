@@ -21,8 +21,8 @@ class Rig:
     """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
     `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
-    one did not resume; `lane` is where sessions are.  `identity` (the kernel's) and `machine` (QEMU's
-    command line) are those of the last one.
+    one did not resume; `lane` is where sessions are, and `size` what machines have at least.  `identity` (the kernel's)
+    and `machine` (QEMU's command line) are those of the last one.
     """
 
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
@@ -34,7 +34,8 @@ class Rig:
         self._store = store
         self.size = size
         self.lane = Lane.WALL_CLOCK
-        self._warmths = {self.lane: Warmth(target, store, size)}
+        self._given = size
+        self._warmths: dict[tuple[Lane, MachineSize], Warmth] = {}
         self._session: Session | None = None
         self._finish: Callable[[Session], None] | None = None
 
@@ -51,20 +52,28 @@ class Rig:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
         if self._cold:
-            session = Session.boot(self.target, self._store, self.size, progress)
+            session = Session.boot(self.target, self._store, self._given, progress)
         else:
-            session = Session.resume(self._warmths[self.lane], progress)
+            session = Session.resume(self._warmth(), progress)
         self.identity = session.guest.identity
         self.machine = session.guest.machine.description.command_line()
         return session
 
-    def enter(self, lane: Lane) -> None:
-        """Let sessions be in LANE from now on, except for one that is recorded; one in another lane ends."""
-        if lane is not self.lane and self._finish is None:
+    def enter(self, lane: Lane, cpus: int = 1) -> None:
+        """Let sessions be in LANE from now on, and in wall-clock time with at least CPUS; one that is not so ends.
+
+        One that is recorded goes on as it is.
+        """
+        size = replace(self.size, cpus=max(cpus, self.size.cpus)) if lane is Lane.WALL_CLOCK else self.size
+        if (lane, size) != (self.lane, self._given) and self._finish is None:
             self.discard()
-            self.lane = lane
-            if lane not in self._warmths:
-                self._warmths[lane] = Warmth(self.target, self._store, self.size, lane)
+            self.lane, self._given = lane, size
+
+    def _warmth(self) -> Warmth:
+        place = self.lane, self._given
+        if place not in self._warmths:
+            self._warmths[place] = Warmth(self.target, self._store, self._given, self.lane)
+        return self._warmths[place]
 
     def size_in(self, lane: Lane) -> MachineSize:
         """Return the size of its machines in LANE."""
@@ -75,7 +84,7 @@ class Rig:
         """Let the next session, and it alone, note its EVENTS; FINISH gets it, and ends it, as soon as it is spent."""
         self.discard()
         lane, self.lane = self.lane, Lane.RECORDED
-        self._warmths[self.lane] = Warmth(self.target, self._store, self.size, self.lane, events=events)
+        self._warmths[self.lane, self._given] = Warmth(self.target, self._store, self.size, self.lane, events=events)
         self._finish = finish
         try:
             yield

@@ -1,7 +1,6 @@
 """Many at once: forks, exits, moves between groups, signals and scans that meet, and what must hold afterwards.
 
-What a race leaves behind shows on a machine with several CPUs above all (`--cpus 2`); with one CPU the same operations
-are interleaved.
+What a race leaves behind shows on several CPUs above all, so these tests ask for two.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from ._sysctl import ALL, proc_mib, steady
 from .test_holds import poll, stalled
 
 pytestmark = pytest.mark.needs_kernel
+two_cpus = pytest.mark.cpus(2)
 kern_proc = pytest.mark.kern_proc
 
 #: Somebody else may have begun a session meanwhile: the system may still be starting its last services.
@@ -92,6 +92,7 @@ def settle(calls: list[Pending[None]]) -> int:
     return succeeded
 
 
+@two_cpus
 @kern_proc("proc_makepid", "proc_add_allproc", "proc_remove_zombie")
 @pytest.mark.parametrize("kinds", [("fork", "fork", "fork"), ("vfork", "vfork", "fork")])
 def test_parallel_storms_share_the_pids_without_a_clash(
@@ -109,6 +110,7 @@ def test_parallel_storms_share_the_pids_without_a_clash(
     expect_order(init, kernel)
 
 
+@two_cpus
 @kern_proc("enterpgrp", "leavepgrp", "fixjobc", "pgfind", "pgrel", "sysctl_kern_proc")
 def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel: Whitebox) -> None:
     """6 processes, 1,500 moves and 600 group signals against two scans and a storm (kern_proc.c: enterpgrp, pgrel)."""
@@ -116,6 +118,8 @@ def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel
     before = {kind: kernel.allocations(kind) for kind in KINDS}
     for process in (*leaders, *movers):
         process.sigaction(SIGUSR1, Handler.LOG)
+    # A walk over a group's members follows one that moves into its new group (a known defect, test_known_defects.py).
+    init.sigaction(SIGUSR1, Handler.IGNORE)
     for leader in leaders:
         leader.setpgid(0, 0)
     homes = [init.pid, *(leader.pid for leader in leaders), 0]
@@ -145,6 +149,7 @@ def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel
     )
 
 
+@two_cpus
 @kern_proc("fixjobc", "orphanpg", "proc_move_allproc_zombie", "proc_remove_zombie", "leavepgrp")
 def test_whole_families_end_at_the_same_time(init: RemoteProcess, kernel: Whitebox) -> None:
     """40 families of three generations, in two groups, some stopped: all are reaped (kern_exit.c: exit1)."""
@@ -177,6 +182,7 @@ def end_a_family(init: RemoteProcess, chance: random.Random) -> None:
     eventually(lambda: not any(exists(init, process.pid) for process in family), "the orphans to be reaped")
 
 
+@two_cpus
 @kern_proc("enterpgrp", "sess_rele", "pgrel", "inferior")
 def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
     init: RemoteProcess, kernel: Whitebox
@@ -202,6 +208,7 @@ def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
 
 
 @pytest.mark.usefixtures("several_reapers")
+@pytest.mark.cpus(2, since=500900)  # older ones panic
 @kern_proc("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
 def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Whitebox) -> None:
     """4 threads reap 400 children while others signal them and read the table (kern_exit.c: kern_wait)."""

@@ -1,14 +1,13 @@
 """What kern_proc.c and its callers still do wrong: each test states what ought to be, and fails where the defect is.
 
-Left out of ordinary runs; `--defects` runs them.  The first three kill kernels that have the defect, the third one on
-several CPUs only (`--cpus 2`).
+Left out of ordinary runs; `--defects` runs them.  The first three kill kernels that have the defect.
 """
 
 from __future__ import annotations
 
 import struct
 from errno import EPERM, ESRCH
-from signal import SIGCHLD, SIGCONT, SIGKILL
+from signal import SIGCHLD, SIGCONT, SIGKILL, SIGUSR1
 
 import pytest
 from conformance._children import parked
@@ -19,6 +18,8 @@ from conformance._help import (
     await_continued,
     bury,
     eventually,
+    hearing,
+    logged,
     random_pids,
     stop,
 )
@@ -34,6 +35,7 @@ from harness.processes import (
     WUNTRACED,
     Handler,
     IdType,
+    Pending,
     RemoteProcess,
     WaitResult,
     fails,
@@ -79,6 +81,7 @@ def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) 
 
 
 @kern_proc("pholdzomb", "prelezomb")
+@pytest.mark.cpus(2)
 @defect(since=300104, until=500900, reason="a reaper gives up its own hold before the zombie is off the list: panic")
 def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> None:
     """Whoever meets a zombie that is being reaped waits; shows on several CPUs (kern_exit.c: kern_wait, pholdzomb)."""
@@ -118,6 +121,31 @@ def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemotePro
     for one in storm.records:
         assert one.forked - reaped.get(one.pid, -60.0) >= DELAY, f"pid {one.pid} came back"
         reaped[one.pid] = one.reaped
+
+
+@kern_proc("enterpgrp")
+@pytest.mark.cpus(2)
+@defect(since=200902, reason="killpg() walks over members that move meanwhile, and on into the groups they moved to")
+def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
+    """Members may leave while it is sent; shows on several CPUs (kern_sig.c: dokillpg; kern_proc.c: enterpgrp)."""
+    leader, sender, shelter = init.fork(), init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    shelter.setpgid(0, 0)
+    bystanders, movers = [[init.fork() for _ in range(4)] for _ in range(2)]
+    for process in (*bystanders, *movers):
+        hearing(process)
+    for bystander in bystanders:
+        bystander.setpgid(0, shelter.pid)
+    for process in (leader, shelter):
+        process.sigaction(SIGUSR1, Handler.IGNORE)
+    sent: list[Pending[None]] = []
+    moves: list[Pending[None]] = []
+    for turn in range(3000):
+        moves += [mover.start.setpgid(0, (shelter, leader)[turn % 2].pid) for mover in movers]
+        sent.append(sender.start.killpg(leader.pid, SIGUSR1))
+    for call in (*sent, *moves):
+        call.result(60.0)
+    assert [logged(bystander) for bystander in bystanders] == [[]] * len(bystanders)
 
 
 @kern_proc("sysctl_kern_proc_pathname")

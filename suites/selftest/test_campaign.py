@@ -140,6 +140,32 @@ def test_nothing_of_one_test_is_left_for_the_next(tmp_path: Path) -> None:
     assert status == 0, output
 
 
+CPUS = """
+import pytest
+
+def cpus(guest):
+    return guest.ssh.run("grep -c ^processor /proc/cpuinfo").output.strip()
+
+def test_as_given(init, guest):
+    assert cpus(guest) == "1"
+
+@pytest.mark.cpus(2)
+def test_more(init, guest):
+    assert cpus(guest) == "2"
+
+@pytest.mark.cpus(2, since=100000)
+def test_more_in_another_era(init, guest):
+    assert cpus(guest) == "1"
+"""
+
+
+@pytest.mark.on_vm
+def test_a_test_gets_the_cpus_it_wants_and_the_next_one_what_was_asked_for(tmp_path: Path) -> None:
+    status, output, record = run_tests(tmp_path, CPUS)
+    assert status == 0, output
+    assert set(outcomes(record).values()) == {"passed"}
+
+
 @pytest.mark.on_vm
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_host_without_qemu_is_no_verdict_on_the_kernel(tmp_path: Path, workers: str) -> None:
