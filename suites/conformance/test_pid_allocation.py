@@ -239,6 +239,7 @@ def test_a_random_offset_is_at_least_0_and_below_randompid(
     assert max(offsets) > modulus // 2 > min(offsets)
     assert {offset % 2 for offset in offsets} == {0, 1}
     assert len(set(offsets)) > 10
+    assert sum(first == second for first, second in pairwise(offsets)) < 10
 
 
 @needs_kernel
