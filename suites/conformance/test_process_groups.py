@@ -95,7 +95,7 @@ def test_a_parent_gives_a_stopped_child_a_group_of_its_own(init: Process) -> Non
 
 
 @pytest.mark.kern_proc("inferior", "enterpgrp")
-def test_a_child_that_has_become_another_user_can_be_moved(init: Process) -> None:
+def test_a_descendant_that_has_become_another_user_can_be_moved(init: Process) -> None:
     """By a parent that is one, too: descent and session count, not who one is (kern_prot.c: sys_setpgid; inferior)."""
     parent = init.fork()
     child = parent.fork()
