@@ -789,7 +789,8 @@ def test_the_console_has_a_root_shell_that_comes_back(control: Booted) -> None:
 @pytest.mark.on_vm
 def test_ctrl_c_ends_a_command_on_the_console(control: Booted) -> None:
     console = control.console
-    console.send("echo started $((6 * 7)); sleep 9876\n")
+    # One process says that it has started and sleeps: a Ctrl-C between two commands would meet the shell instead.
+    console.send("sh -c 'echo started $((6 * 7)); exec sleep 9876'\n")
     console.expect(["started 42\r\n"], awaited="the command to start", deadline=30)
     console.send("\x03")
     console.expect([r"\^C\r\n" + PROMPT], awaited="the prompt after Ctrl-C", deadline=30)
