@@ -10,6 +10,7 @@ pytest_plugins = ["harness.campaigns.plugin"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let selftests interrupt what they start: a shell hands SIGINT down ignored to what it runs behind."""
-    if "selftest" in item.path.parts and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let selftests interrupt what they start: a shell hands SIGINT down ignored to its jobs, nohup SIGHUP."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if "selftest" in item.path.parts and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)

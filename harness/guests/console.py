@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -115,7 +116,15 @@ class Console:
                 return int(self._matcher.expect(list(patterns), timeout=max(0.0, min(_SLICE, left))))
             except pexpect.TIMEOUT:
                 if watch is not None:
-                    watch()
+                    try:
+                        watch()
+                    except GuestLostError:
+                        # Its last words may have been on their way, and be what was awaited.
+                        self.join()
+                        if self.closed:
+                            with contextlib.suppress(pexpect.EOF):  # which comes once all has been searched
+                                return int(self._matcher.expect(list(patterns), timeout=None))
+                        raise
                 if left <= 0:
                     raise DeadlineError(awaited, deadline, self.tail()) from None
             except pexpect.EOF:

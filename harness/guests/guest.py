@@ -214,7 +214,12 @@ class Guest:
             )
 
     def _connect(self, deadline: float) -> None:
-        connection = SshConnection(self.machine.host_port(22), self.target.access())
+        try:
+            port = self.machine.host_port(22)
+        except GuestLostError:
+            self.check()  # which knows whether it has panicked already
+            raise
+        connection = SshConnection(port, self.target.access())
         try:
             connection.connect(deadline, self.check)
         except DeadlineError as error:

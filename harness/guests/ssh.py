@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -158,6 +159,12 @@ class SshConnection:
                 banner_timeout=patience,
                 auth_timeout=_AUTH_DEADLINE,
             )
+        except paramiko.AuthenticationException as error:
+            cut = not self.is_open
+            line.close()
+            if cut:  # paramiko says the same of a refusal and of a guest that went away meanwhile
+                raise EOFError("the connection was cut while logging in") from error
+            raise
         except BaseException:
             line.close()
             raise
@@ -187,12 +194,11 @@ class SshConnection:
         WATCH is called every second of a long command and may raise; what that command says must fit into SSH's window
         of 2 MiB.
         """
+        end = time.monotonic() + deadline
         try:
-            channel = self._transport.open_session(timeout=deadline)
+            channel = self._start(command, deadline)
             channel.settimeout(deadline)
-            channel.exec_command(command)
             channel.shutdown_write()
-            end = time.monotonic() + deadline
             while watch is not None and not channel.status_event.wait(_WATCH):
                 watch()
                 if time.monotonic() > end:
@@ -203,8 +209,24 @@ class SshConnection:
         except TimeoutError:
             raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
+            if self.is_open and time.monotonic() >= end:
+                raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
             raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`") from error
         return Completed(command, status, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+    def _start(self, command: str, deadline: float) -> paramiko.Channel:
+        """Return the channel of a COMMAND that the guest has started; raises what paramiko does."""
+        end = time.monotonic() + deadline
+        channel = self._transport.open_session(timeout=deadline)
+        # paramiko itself waits for ever for a guest that has opened the channel and stands still since.
+        alarm = threading.Timer(max(0.0, end - time.monotonic()), channel.close)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            channel.exec_command(command)
+        finally:
+            alarm.cancel()
+        return channel
 
     def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
         """Write a file in the guest by SFTP."""
@@ -232,8 +254,7 @@ class SshConnection:
     def open(self, command: str) -> ChannelTransport:
         """Start COMMAND and return the two-way byte stream to it."""
         try:
-            channel = self._transport.open_session(timeout=_AUTH_DEADLINE)
-            channel.exec_command(command)
+            channel = self._start(command, _AUTH_DEADLINE)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise GuestLostError(f"`{command}` could not be started in the guest ({error})") from error
         return ChannelTransport(channel)

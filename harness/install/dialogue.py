@@ -20,11 +20,13 @@ from harness.install.stages import Stages
 _MENU = r"Escape to loader prompt"
 _COUNTDOWN = r"Booting in \d+ second"
 _PROMPT = r"OK $"
+_PROMPT_AFTER_MENU = r"OK 9*$"  # a key pressed again because the first was answered late
 _UNKNOWN = r"(?:unknown command|parse error)"
-_NO_KERNEL = r"(?:can't (?:load|find) [^\r\n]*|no kernel loaded[^\r\n]*|don't know how to load[^\r\n]*)"
+# Up to the line's end: what says why comes last.
+_NO_KERNEL = r"(?:can't (?:load|find) [^\r\n]*|no kernel loaded[^\r\n]*|don't know how to load[^\r\n]*)[\r\n]"
 _COPYRIGHT = r"The DragonFly Project\."
-_PANIC = r"(?:^|\n)(?:panic: [^\r\n]*|Fatal trap \d+: [^\r\n]*)"
-_NO_ROOT = r"Root mount failed: \d+|mountroot> "
+_PANIC = r"(?:^|\n)(?:panic: [^\r\n]*|Fatal trap \d+: [^\r\n]*)[\r\n]"
+_NO_ROOT = r"Root mount failed: \d+[\r\n]|mountroot> "
 _SINGLE_USER = r"Enter full pathname of shell or RETURN for /bin/sh: "
 _LOGIN = r"login: $"
 _OURS = r"dfly-harness install: ([^\r\n]*)\r?\n"
@@ -49,11 +51,12 @@ class Deadlines:
     """How long to wait for what, in seconds.
 
     Under TCG everything takes about ten times as long as with KVM, and hosts are shared.  `key` is the time until a
-    menu key has had an effect, `echo` until a character comes back.
+    menu key has had an effect, `echo` until a character comes back; after `quiet` nothing more is taken to come.
     """
 
     key: float = 2.0
     echo: float = 1.5
+    quiet: float = 0.5
     menu: float = 180.0
     prompt: float = 60.0
     kernel: float = 300.0
@@ -113,7 +116,7 @@ class InstallDialogue:
             self._console.send("9")
             try:
                 answer = self._expect(
-                    [_PROMPT, _COPYRIGHT, _NO_KERNEL], "the boot loader's prompt", self._deadlines.key
+                    [_PROMPT_AFTER_MENU, _COPYRIGHT, _NO_KERNEL], "the boot loader's prompt", self._deadlines.key
                 )
             except DeadlineError:
                 continue
@@ -163,22 +166,26 @@ class InstallDialogue:
     def _enter(self) -> bool:
         """Press Enter; tell whether the loader took it."""
         for _ in range(_CHARACTER_TRIES):
-            start = self._console.position
+            start = known = self._console.position
             self._console.send("\r")
-            while self._console.await_more(start, self._deadlines.echo) and not self._console.closed:
+            while self._console.await_more(known, self._deadlines.echo) and not self._console.closed:
                 if "\n" in self._console.text(start):
                     return True
+                known = self._console.position
         return False
 
     def _character(self, line: str, length: int, start: int) -> bool:
         """Type one more character; tell whether the first LENGTH of LINE are on the screen now."""
         wanted = line[:length]
-        for _ in range(_CHARACTER_TRIES):
+        for attempt in range(_CHARACTER_TRIES):
             self._console.send(line[length - 1])
             while True:
                 known = self._console.position
                 shown = self._shown(start)
                 if shown == wanted:
+                    # Late is not lost: what was typed twice may come back twice, and Enter must not get in between.
+                    if attempt and self._console.await_more(known, self._deadlines.echo):
+                        continue
                     return True
                 if not wanted.startswith(shown):
                     return False  # something else came back: a doubled or a garbled character
@@ -193,7 +200,7 @@ class InstallDialogue:
     def _settled(self) -> int:
         """Wait until nothing more comes; return the position."""
         position = self._console.position
-        while self._console.await_more(position, self._deadlines.echo / 3) and not self._console.closed:
+        while self._console.await_more(position, self._deadlines.quiet) and not self._console.closed:
             position = self._console.position
         return position
 

@@ -27,7 +27,6 @@ _EXIT_STATUS = 0x55 << 1 | 1
 _DEADLINE = 3.0
 _TCG_DEADLINE = 30.0
 _KILL_DEADLINE = 5.0
-_WORTH_KEEPING = 0.5  # a verdict that took longer than this, in seconds
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def probe_accelerators(
 
     A guest that has not ended after DEADLINE seconds is killed (TCG is given 30 s).  Verdicts are kept in CACHE for as
     long as QEMU, the host's kernel and /dev/kvm stay the same, so an accelerator that hangs costs its seconds once;
-    quick refusals, whose cause may pass, are not kept.
+    refusals, whose cause may pass, are not kept.
     Raises HarnessError when QEMU cannot be started at all or the probe cannot be built.
     """
     probe = build_program("accelprobe", ("probe.c", "probe64.S"), cache)
@@ -63,12 +62,15 @@ def probe_accelerators(
     # The lock is held while probing: parallel workers must not each wait for the same accelerator to hang.
     with FileLock(cache / "accelerators.lock"):
         known = _load(file, host)
+        kept = dict(known)
         missing = [candidate for candidate in candidates if candidate not in known]
         for candidate in missing:
             limit = max(deadline, _TCG_DEADLINE) if candidate is Accelerator.TCG else deadline
-            known[candidate] = _probe(str(qemu), probe, candidate, limit)
+            known[candidate] = found = _probe(str(qemu), probe, candidate, limit)
+            if found.usable or found.seconds >= limit:
+                kept[candidate] = found
         if missing:
-            _save(file, host, [found for found in known.values() if found.usable or found.seconds >= _WORTH_KEEPING])
+            _save(file, host, list(kept.values()))
     return tuple(known[candidate] for candidate in candidates)
 
 

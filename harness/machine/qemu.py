@@ -342,11 +342,20 @@ class Machine:
                 raise DeadlineError("the machine's state to be saved", _SAVE_DEADLINE)
             self.check()
             time.sleep(_POLL)
+        # "completed" comes before the pipe is closed and its reader has ended, this state after both.
+        while self.monitor.execute("query-status")["status"] != "postmigrate":
+            if time.monotonic() > end:
+                raise DeadlineError("the saved machine to be finished with", _SAVE_DEADLINE)
+            self.check()
+            time.sleep(_POLL)
         # QEMU has flushed and released its disks: they are ours to keep once it is gone.
         with contextlib.suppress(GuestLostError):
             self.monitor.execute("quit")
         if self._process is not None:
-            self._process.wait(_QUIT_DEADLINE)
+            try:
+                self._process.wait(_SAVE_DEADLINE)
+            except subprocess.TimeoutExpired:
+                raise DeadlineError("QEMU to end after it has saved the machine", _SAVE_DEADLINE) from None
         for overlay in self.folder.glob("disk*.qcow2"):
             overlay.replace(folder / overlay.name)
         about = {"qemu": qemu_version(), "machine": self.description.command_line()}

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 DEADLINE = 30.0  # s a call may take unless told otherwise
 WATCH_INTERVAL = 0.2  # s between looks at the guest's health while something is awaited
+LAST_LOOKS = 1.0  # s in which a machine that has hung up may turn out to have died
 SUSPECTED_AFTER = 0.3  # s without an answer before a process is suspected to be stopped
 JOURNAL = 120  # calls remembered for the report of a failure
 _SHOWN = 160  # characters of an answer
@@ -383,9 +384,9 @@ class Connection:
                 f"{endpoint} to answer some of its requests",
                 self.deadline,
             )
+        if self._lost is not None:
+            raise self._loss(call.text)
         with self._changed:
-            if self._lost is not None:
-                raise self._loss(call.text)
             if endpoint.gone:
                 raise ProcessGone(str(endpoint), call.text)
             endpoint.sequence += 1
@@ -435,14 +436,26 @@ class Connection:
         try:
             with self._writing:
                 self._transport.write(data)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, GuestLostError) as error:
             with self._changed:
                 self._lost = self._lost or str(error) or type(error).__name__
-            if self._watch is not None:
-                self._watch()
+            self._look_why()
             raise GuestLostError(f"the connection to the guest broke: {error}") from error
 
+    def _look_why(self) -> None:
+        """Raise what the watch says of a guest whose connection broke.
+
+        A dying machine hangs up before it has ended, so the watch may know only a moment later.
+        """
+        end = time.monotonic() + LAST_LOOKS
+        while self._watch is not None and not self._closing:
+            self._watch()
+            if time.monotonic() > end:
+                return
+            time.sleep(0.02)
+
     def _loss(self, awaited: str) -> HarnessError:
+        self._look_why()
         return GuestLostError(f"the connection to the guest broke while waiting for {awaited}: {self._lost}")
 
     # ---- waiting ----
@@ -473,10 +486,10 @@ class Connection:
                 lost = self._lost
                 if lost is None and self._has_news and passed < timeout:
                     continue
-            if self._watch is not None and not self._closing:
-                self._watch()
             if lost is not None:
                 raise self._loss(awaited)
+            if self._watch is not None and not self._closing:
+                self._watch()
             passed = time.monotonic() - began
             if passed >= timeout:
                 self._tell_that_we_gave_up()
@@ -500,8 +513,12 @@ class Connection:
                 if ended and not pending.done:
                     self._bury(endpoint)
                 # What it said last may be still on the way: it is believed to be dead at the next look.
-                ended = self.observation.has_ended(endpoint.pid)
-                if not stop_expected and self.observation.is_stopped(endpoint.pid) and not pending.done:
+                try:
+                    ended = self.observation.has_ended(endpoint.pid)
+                    stopped = not stop_expected and self.observation.is_stopped(endpoint.pid)
+                except (GuestLostError, DeadlineError):
+                    return  # the wait for the call comes to the same end, and says what was awaited
+                if stopped and not pending.done:
                     raise ProcessStopped(str(endpoint), call.text)
 
             self.wait(

@@ -263,7 +263,9 @@ class Warmth:
         """Remove a snapshot that does not work, so that the next call makes another."""
         self._present = None
         with self._store.lock(f"snapshot-{snapshot.folder.name}"):
-            shutil.rmtree(snapshot.folder, ignore_errors=True)
+            present = self._load(snapshot.folder.name)
+            if present is None or present.token == snapshot.token:  # else another command has made it again already
+                shutil.rmtree(snapshot.folder, ignore_errors=True)
 
 
 class Session:

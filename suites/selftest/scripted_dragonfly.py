@@ -294,8 +294,7 @@ class _Server(paramiko.ServerInterface):
         return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        # The answer may come only after this request itself has been answered.
-        threading.Timer(0.1, self._system.execute, (channel, command.decode())).start()
+        threading.Thread(target=self._system.execute, args=(channel, command.decode()), daemon=True).start()
         return True
 
 
@@ -373,6 +372,7 @@ class Installed:
 
     def execute(self, channel: paramiko.Channel, command: str) -> None:
         """Answer a command that came over SSH."""
+        channel.recv(1)  # the end of the client's input: it has seen that its request was granted
         self.commands.append(command)
         status = 0
         if "kern.version" in command:

@@ -260,7 +260,13 @@ class TestSearch:
 class TestState:
     """What is remembered."""
 
-    def test_an_interrupted_search_goes_on_where_it_was(self, store: Store, tmp_path: Path) -> None:
+    def test_an_interrupted_search_goes_on_where_it_was(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # What the runs cost decides which comes next, and must be the same in both searches.
+        monkeypatch.setattr(
+            "harness.bisect.campaign._timed", lambda laboratory, specimen, seed: (laboratory.run(specimen, seed), 0.0)
+        )
         made = project(tmp_path / "repo", 40, 23)
         whole, _ = bisection(made, store)
         whole.run()

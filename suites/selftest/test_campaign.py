@@ -99,10 +99,8 @@ PANIC = """
 def test_before(init):
     assert init.getpid() == init.pid
 
-def test_that_kills_the_kernel(init, guest):
-    guest.ssh.open("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
-    while True:
-        init.getpid()
+def test_that_kills_the_kernel(init):
+    init.write(init.open("/proc/sysrq-trigger", 1), b"c")  # O_WRONLY; root needs no kernel.sysrq for it
 
 def test_after(init, guest):
     assert guest.ssh.run("echo alive").output == "alive\\n"

@@ -308,7 +308,7 @@ class TestWithTheControlGuest:
 
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_an_interrupt_in_mid_boot(self, control_cli: Cli, number: int, status: int) -> None:
-        with control_cli.start("shell", "--control", "true") as process:
+        with control_cli.start("shell", "--control", "sleep 1000") as process:
             assert process.stderr is not None
             for line in process.stderr:
                 if "booting" in line:

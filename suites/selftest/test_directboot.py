@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +38,15 @@ def run_qemu(arguments: Sequence[str], *, memory: int = 128, cpus: int = 1) -> t
         "-accel", "tcg", "-m", str(memory), "-smp", str(cpus), "-serial", "stdio",
         "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", *arguments,
     ]  # fmt: skip
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert done.stderr == ""
-    return done.returncode, done.stdout
+    # A file, as a full pipe would stop the UART, and the stub gives up waiting for that: characters would be lost.
+    with tempfile.TemporaryFile("w+") as console:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.PIPE, text=True, timeout=DEADLINE,
+            check=False,
+        )  # fmt: skip
+        assert done.stderr == ""
+        console.seek(0)
+        return done.returncode, console.read()
 
 
 def litter(folder: Path) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -239,18 +241,30 @@ def test_names_that_share_their_ends(kernel: Path, file: Path) -> None:
     assert identify_kernel(file).version == VERSION
 
 
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU time of this thread that WORK takes; what is slow by construction is so each of three times."""
+
+    def once() -> float:
+        gc.collect()  # of what other tests left
+        begin = time.thread_time()
+        work()
+        return time.thread_time() - begin
+
+    return min(once() for _ in range(3))
+
+
 def test_a_large_kernel_is_identified_quickly(debug_kernel: Path) -> None:
-    begin = time.process_time()
-    identity = identify_kernel(debug_kernel)
-    assert time.process_time() - begin < CPU_SECONDS
-    assert identity.version == VERSION
+    assert cpu_seconds(lambda: identify_kernel(debug_kernel)) < CPU_SECONDS
+    assert identify_kernel(debug_kernel).version == VERSION
 
 
 def test_symbols_of_a_large_kernel_are_found_quickly(debug_kernel: Path, kernel: Path) -> None:
-    begin = time.process_time()
-    symbols = KernelSymbols(debug_kernel)
     names = ("version", "osreldate", "btext", "nextpid", "some_function_99999")
-    addresses = [symbols.symbol_address(name) for name in names]
-    assert time.process_time() - begin < CPU_SECONDS
+
+    def addresses() -> list[int]:
+        symbols = KernelSymbols(debug_kernel)
+        return [symbols.symbol_address(name) for name in names]
+
+    assert cpu_seconds(addresses) < CPU_SECONDS
     expected = nm(kernel)
-    assert addresses == [expected[name] for name in ("version", "osreldate", "btext", "nextpid.1")] + [1]
+    assert addresses() == [expected[name] for name in ("version", "osreldate", "btext", "nextpid.1")] + [1]

@@ -34,19 +34,20 @@ class TestConsole:
     def test_what_was_said_before_anybody_listened_is_matched(self, line: tuple[Console, socket.socket]) -> None:
         console, machine = line
         machine.sendall(b"boot\r\nlogin: ")
-        assert console.expect(["password: ", "login: "], awaited="a prompt", deadline=5) == 1
+        assert console.expect(["password: ", "login: "], awaited="a prompt", deadline=30) == 1
 
     def test_a_match_may_come_in_pieces(self, line: tuple[Console, socket.socket]) -> None:
         console, machine = line
         for piece in (b"lo", b"gi", b"n: "):
             machine.sendall(piece)
-        assert console.expect(["login: "], awaited="a prompt", deadline=5) == 0
+        assert console.expect(["login: "], awaited="a prompt", deadline=30) == 0
 
     def test_a_deadline_names_what_was_awaited_and_shows_the_last_lines(
         self, line: tuple[Console, socket.socket]
     ) -> None:
         console, machine = line
         machine.sendall(b"one\r\ntwo\r\n")
+        assert console.await_more(9, 30), "all ten characters to be recorded"
         with pytest.raises(DeadlineError, match=r"(?s)waited 0.3 s for the prompt, in vain.*one.*two"):
             console.expect(["login: "], awaited="the prompt", deadline=0.3)
 
@@ -54,7 +55,7 @@ class TestConsole:
         console, machine = line
         machine.close()
         with pytest.raises(GuestLostError, match="closed while waiting for the prompt"):
-            console.expect(["login: "], awaited="the prompt", deadline=5)
+            console.expect(["login: "], awaited="the prompt", deadline=30)
 
     def test_a_watcher_can_end_the_wait(self, line: tuple[Console, socket.socket]) -> None:
         def watch() -> None:
@@ -67,7 +68,7 @@ class TestConsole:
         console, machine = line
         machine.sendall(b"first\r\nsecond, unfinished")
         machine.close()
-        console.join()
+        console.join(30)
         lines = console.log.read_text().splitlines()
         assert [text.partition("\t")[2] for text in lines] == ["first", "second, unfinished"]
         assert all(re.match(r" *\d+\.\d{3}\t", text) for text in lines)
@@ -222,13 +223,21 @@ class TestWarmth:
 
     def test_a_damaged_state_is_made_again(self, target: ControlTarget) -> None:
         store = Store()
-        snapshot = Warmth(target, store, self.SIZE).snapshot()
+        size = MachineSize(memory=321)  # a state that no other worker resumes meanwhile
+        snapshot = Warmth(target, store, size).snapshot()
         ram = snapshot.state.ram
         ram.write_bytes(ram.read_bytes()[: 1 << 20])
         said: list[str] = []
-        with Session.resume(Warmth(target, store, self.SIZE), said.append) as session:
+        warmth = Warmth(target, store, size)
+        with Session.resume(warmth, said.append) as session:
             assert session.hub.spawn().pid > 0
         assert any("does not resume" in step for step in said)
+        made_again = warmth.snapshot()
+        assert made_again.token != snapshot.token
+        warmth.forget(snapshot)
+        assert made_again.state.ram.exists(), "what another command has made again is not forgotten"
+        warmth.forget(made_again)
+        assert not made_again.folder.exists()
 
     def test_the_clock_of_a_resumed_guest_is_right(self, target: ControlTarget) -> None:
         import time

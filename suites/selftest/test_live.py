@@ -19,6 +19,7 @@ from rich.console import Console
 
 from harness.config import share
 from harness.machine.gdbstub import GdbStub
+from harness.processes.connection import await_true
 from harness.report.live import Board
 
 ESCAPE = "\x1b"
@@ -198,7 +199,7 @@ def test_the_machine_of_a_failed_test_is_held_and_can_be_entered(tmp_path: Path)
         child.expect(r"target remote ([^'\r]*)'")
         stub = Path(child.match[1] if isinstance(child.match, re.Match) else "")
         child.expect_exact(PROMPT)
-        assert "said before it failed" in Path(log).read_text()
+        await_true(lambda: "said before it failed" in Path(log).read_text(), "the console's log", 30)
         port = int(re.search(r"-p (\d+)", ssh)[1])  # type: ignore[index]
         assert not greets(port, 1)  # it is paused
         with GdbStub(stub) as gdb:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from harness.campaigns.parallel import OVERHEAD, affordable_workers, available_memory, quiet
 from harness.errors import ExitCode
+from harness.processes.connection import await_true
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -40,22 +42,26 @@ def test_the_memory_at_hand_is_part_of_what_is_installed() -> None:
 
 def test_who_wants_to_be_alone_waits_for_all_and_newcomers_queue_behind_it(tmp_path: Path) -> None:
     events: list[str] = []
-    hold, alone_waits = threading.Event(), threading.Event()
 
     def enter(name: str, *, alone: bool) -> None:
-        if alone:
-            alone_waits.set()
         with quiet(tmp_path / "lock", alone=alone):
             events.append(name)
+
+    def gate_is_taken() -> bool:
+        with (tmp_path / "lock.gate").open("w") as gate:
+            try:
+                fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     with quiet(tmp_path / "lock", alone=False), quiet(tmp_path / "lock", alone=False):
         alone = threading.Thread(target=enter, args=("alone",), kwargs={"alone": True})
         alone.start()
-        alone_waits.wait(DEADLINE)
-        hold.wait(0.2)  # that nothing happens is what is looked for
+        await_true(gate_is_taken, "the gate to be taken", DEADLINE)
         newcomer = threading.Thread(target=enter, args=("newcomer",), kwargs={"alone": False})
         newcomer.start()
-        newcomer.join(0.2)
+        newcomer.join(0.2)  # that nothing happens is what is looked for
         assert events == []
     alone.join(DEADLINE)
     newcomer.join(DEADLINE)

@@ -25,6 +25,7 @@ from harness.processes import (
     returns_other_than,
     succeeds,
 )
+from harness.processes.connection import await_true
 from harness.processes.local import can_run_locally, local_hub
 
 pytestmark = pytest.mark.skipif(not can_run_locally(), reason="needs x86_64 Linux")
@@ -71,7 +72,7 @@ def test_a_storm_stops_at_a_pid(init: RemoteProcess) -> None:
 
 def test_a_storm_stops_after_its_time(init: RemoteProcess) -> None:
     storm = init.storm(10_000_000, record=False, seconds=0.2)
-    assert 0.2 <= storm.seconds < 2
+    assert 0.2 <= storm.seconds < 20
     assert not storm.stopped
     assert 0 < storm.count < 10_000_000
 
@@ -93,8 +94,8 @@ def test_many_zombies(init: RemoteProcess) -> None:
 def test_many_paused_children(init: RemoteProcess) -> None:
     pids = init.spawn_many(50, paused=True, sessions=True)
     assert init.wait4(-1, WNOHANG).pid == 0
-    init.nanosleep(0.05)
-    assert init.getsid(pids[7]) == pids[7]
+    # A child makes its session in its own time.
+    await_true(lambda: init.getsid(pids[7]) == pids[7], "the child to be the leader of a session", 30)
     init.kill(pids[0], SIGTERM)
     assert init.wait4().pid == pids[0]
 

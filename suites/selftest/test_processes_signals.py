@@ -24,6 +24,7 @@ from harness.processes import (
     SigFlag,
     fails,
 )
+from harness.processes.connection import await_true
 from harness.processes.local import can_run_locally, local_hub
 
 pytestmark = pytest.mark.skipif(not can_run_locally(), reason="needs x86_64 Linux")
@@ -155,14 +156,19 @@ def test_a_handler_interrupts_a_blocking_call_unless_it_restarts(init: RemotePro
     child.fork()
     child.sigaction(SIGUSR1, Handler.LOG)
     waiting = child.start.wait4()
-    init.nanosleep(0.05)
-    init.kill(child.pid, SIGUSR1)
+
+    def interrupted() -> bool:  # a signal before it sleeps there interrupts nothing
+        init.kill(child.pid, SIGUSR1)
+        return waiting.done
+
+    await_true(interrupted, "wait4() to be interrupted", 30, 0.02)
     with fails("EINTR"):
         waiting.result()
     child.sigaction(SIGUSR1, Handler.LOG, SA_RESTART)
     waiting = child.start.wait4()
-    init.nanosleep(0.05)
-    init.kill(child.pid, SIGUSR1)
+    for _ in range(10):
+        init.nanosleep(0.02)
+        init.kill(child.pid, SIGUSR1)
     with pytest.raises(DeadlineError):
         waiting.result(timeout=0.3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -107,6 +108,24 @@ def test_a_scratch_folder_is_gone_after_an_error(store: Store) -> None:
         (folder / "file").touch()
         _ = 1 // 0
     assert not folder.exists()
+
+
+def test_a_folder_swept_before_its_owner_had_locked_it_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    swept: list[int] = []
+
+    def flock(file: int, how: int) -> None:
+        if not swept and how == fcntl.LOCK_EX:
+            monkeypatch.setattr(fcntl, "flock", real)
+            swept.append(store.sweep())
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with store.scratch("thing") as folder:
+        assert swept == [1]
+        assert (folder / ".owner").exists()
 
 
 def test_a_killed_command_leaves_a_folder_that_the_next_sweep_removes(store: Store) -> None:

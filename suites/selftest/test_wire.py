@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.processes.wire import (
@@ -40,6 +40,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(U32, st.binary(min_size=1, max_size=200))), st.lists(st.integers(0)))
 def test_frames_survive_any_cutting(messages: list[tuple[int, bytes]], places: list[int]) -> None:
     stream = b"".join(encode_frames(process, data) for process, data in messages)
@@ -78,6 +79,7 @@ answers = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(answers), st.lists(st.integers(0)))
 def test_answers_survive_any_cutting(sent: list[Answer], places: list[int]) -> None:
     stream = b"".join(map(answer_bytes, sent))
@@ -90,6 +92,7 @@ def test_an_answer_too_short_for_its_head_is_refused() -> None:
         list(AnswerDecoder().feed(struct.pack("<II", 3, 1) + bytes(60)))
 
 
+@settings(deadline=None)
 @given(I64)
 def test_value32_is_what_a_c_program_sees(value: int) -> None:
     answer = Answer(1, 0, Note.NONE, value, 0, 0, 0, b"")
@@ -162,6 +165,7 @@ buffers = st.builds(
 arguments = st.lists(st.one_of(st.integers(-(2**63), 2**64 - 1), buffers), max_size=8)
 
 
+@settings(deadline=None)
 @given(U32, arguments)
 def test_a_call_arrives_as_it_was_described(number: int, given_arguments: list[int | Buffer]) -> None:
     call = encode_call(number, given_arguments)
