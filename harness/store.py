@@ -114,19 +114,19 @@ class Store:
     @contextlib.contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:
         """Give a private folder that is gone afterwards, and swept up later should this process be killed."""
-        while True:
-            folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self.folder("run")))
-            # The lock tells a folder in use from one whose owner died: the kernel drops it with the process.
-            owner = os.open(folder / ".owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(owner, fcntl.LOCK_EX)
-            if os.fstat(owner).st_nlink:
-                break
-            os.close(owner)  # another command's sweep() came before the lock
+        folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self.folder("run")))
+        owner = None
         try:
+            # The lock tells a folder in use from one whose owner died: the kernel drops it with the process.  Nobody
+            # may see the file without it.
+            owner = os.open(folder / ".owner.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            (folder / ".owner.new").rename(folder / ".owner")
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(owner)
+            if owner is not None:
+                os.close(owner)
 
     def sweep(self) -> int:
         """Remove scratch folders whose owners are dead; return how many."""

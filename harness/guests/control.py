@@ -23,7 +23,7 @@ class ControlTarget(Target):
     abi = "linux"
     is_dragonfly = False
     started = "control guest ready"
-    panic = re.compile(r"^(?:\[ *\d+\.\d+\] )?Kernel panic - not syncing: [^\n]*", re.MULTILINE)
+    panic = re.compile(r"^(?:\[ *\d+\.\d+\] )?Kernel panic - not syncing: [^\n]*(?=\n)", re.MULTILINE)
 
     @property
     def label(self) -> str:

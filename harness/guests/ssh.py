@@ -21,6 +21,7 @@ _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
 _WATCH = 1.0
 _SHOWN = 80  # characters of a command in a message
+_NO_STATUS = -1  # paramiko's, where the guest sent none
 # paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
@@ -197,6 +198,7 @@ class SshConnection:
         end = time.monotonic() + deadline
         try:
             channel = self._start(command, deadline)
+            transport = channel.get_transport()
             channel.settimeout(deadline)
             channel.shutdown_write()
             while watch is not None and not channel.status_event.wait(_WATCH):
@@ -212,6 +214,9 @@ class SshConnection:
             if self.is_open and time.monotonic() >= end:
                 raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
             raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`") from error
+        # A command that a signal ended has no status either, but its output has come to an end.
+        if status == _NO_STATUS and (transport.saved_exception is not None or not channel.eof_received):
+            raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`")
         return Completed(command, status, output.decode(errors="replace"), errors.decode(errors="replace"))
 
     def _start(self, command: str, deadline: float) -> paramiko.Channel:

@@ -319,7 +319,7 @@ class Machine:
         """Return SIZE bytes of guest physical memory."""
         dump = self.folder / f"memory-{os.getpid()}-{threading.get_ident()}"
         try:
-            self.monitor.execute("pmemsave", val=address, size=size, filename=str(dump))
+            self.monitor.execute("pmemsave", val=address, size=size, filename=str(dump), deadline=_SAVE_DEADLINE)
             return dump.read_bytes()
         finally:
             dump.unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def test_answers_longer_than_a_page_are_complete_and_without_the_pager(tmp_path:
 def test_an_answer_that_does_not_end_is_given_up_and_what_came_is_kept(tmp_path: Path) -> None:
     with debugger(tmp_path, {"ps": "half of it\nsilence"}) as (console, _):
         with pytest.raises(UnansweredError, match="DDB's answer to 'ps'") as caught:
-            Ddb(console).ask("ps", 0.3)
+            Ddb(console).ask("ps", 3)
         assert caught.value.said == "half of it\nsilence"
 
 
@@ -204,15 +204,15 @@ def test_a_program_that_prints_a_panic_is_no_panic_where_the_kernel_can_be_looke
     size = MachineSize(memory=320)
     with Session.resume(Warmth(ControlTarget(image), Store(), size)) as session:
         guest = session.guest
-        said = guest.console.position
         guest.ssh.run("printf '\\nKernel panic - not syncing: joke\\n' > /dev/console")
-        assert guest.console.await_more(said, 10)
+        guest.console.expect([r"syncing: joke\r?\n"], awaited="the joke", deadline=30)
         trusting, guest.target = guest.target, Sceptic(image)
         for _ in range(3):
             guest.check()
         guest.target = trusting
         guest.check()  # dismissed once is dismissed for good
-        guest.ssh.run("printf '\\nKernel panic - not syncing: again\\n' > /dev/console; sleep 0.2")
+        guest.ssh.run("printf '\\nKernel panic - not syncing: again\\n' > /dev/console")
+        guest.console.expect([r"syncing: again\r?\n"], awaited="the second joke", deadline=30)
         with pytest.raises(KernelPanicError, match="again"):
             guest.check()
 
