@@ -44,3 +44,7 @@ class DeadlineError(HarnessError):
 
 class GuestLostError(HarnessError):
     """The guest, its machine or the connection to it went away while it was needed."""
+
+
+class UnknownKernelError(HarnessError):
+    """The kernel is one this harness does not know yet: booting it again, or another warm state, changes nothing."""

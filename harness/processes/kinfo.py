@@ -1,7 +1,8 @@
 """struct kinfo_proc, the row of the kern.proc sysctls, decoded by its size.
 
-Three layouts exist on x86_64 (sys/sys/kinfo.h): 960 bytes before 4.4, 976 bytes from 4.4 to 5.6, 992 bytes since 5.8.
-They differ in the width of kp_login (MAXLOGNAME 17, later 33) and in the presence of kl_comm and kp_ktaddr.
+Four layouts exist on x86_64 (sys/sys/kinfo.h): 960 bytes before 4.4, 976 bytes from 4.4 to 5.6, 992 bytes from 5.8 to
+6.4, 1048 bytes in the development version after it (since October 2023).  They differ in the width of kp_login
+(MAXLOGNAME 17, later 33) and in the presence of kl_comm, kp_ktaddr and kp_syscaps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from harness.errors import HarnessError
 from harness.processes.vocabulary import Rusage
 
 E = TypeVar("E", bound=IntEnum)
+
+_CAPS_PER_WORD = 32  # of two bits each (sys/caps.h: __SYSCAP_PER_ELM)
 
 
 class ProcStat(IntEnum):
@@ -57,6 +60,15 @@ class AuxFlag(IntFlag):
 
     KI_CTTY = 1
     KI_SLEADER = 2
+
+
+class SyscapFlag(IntFlag):
+    """Whom a capability restriction binds (sys/caps.h): the process itself, and what it executes."""
+
+    NONE = 0
+    SELF = 1
+    EXEC = 2
+    ALL = 3
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,20 @@ class KinfoProc:
     paddr: int = 0
     fd: int = 0
     ktaddr: int | None = None  # None before 4.4
+    syscaps: tuple[int, ...] | None = None  # 64 bits each, 32 restrictions of two bits; None before they existed
     record_size: int = 0  # bytes, tells the era
+
+    def syscap(self, cap: int) -> SyscapFlag:
+        """Return how capability CAP is restricted (sys/caps.h): of this process, of what it executes, or of both.
+
+        Raises ValueError for a CAP outside 0..255, and where the kernel has no such restrictions.
+        """
+        if self.syscaps is None:
+            raise ValueError(f"a record of {self.record_size} bytes tells nothing of capability restrictions")
+        if not 0 <= cap < len(self.syscaps) * _CAPS_PER_WORD:
+            raise ValueError(f"capability {cap} is not one of 0..{len(self.syscaps) * _CAPS_PER_WORD - 1}")
+        word = self.syscaps[cap // _CAPS_PER_WORD]
+        return SyscapFlag(word >> 2 * (cap % _CAPS_PER_WORD) & 3)
 
     @property
     def is_zombie(self) -> bool:
@@ -166,13 +191,14 @@ class KinfoProc:
 class _Layout:
     login: int  # bytes of kp_login
     lwp: int  # sizeof(struct kinfo_lwp)
+    syscaps: int = 0  # words of kp_syscaps
 
     @property
     def has_comm_and_ktaddr(self) -> bool:
         return self.lwp == 312
 
 
-LAYOUTS = {960: _Layout(24, 296), 976: _Layout(24, 312), 992: _Layout(40, 312)}
+LAYOUTS = {960: _Layout(24, 296), 976: _Layout(24, 312), 992: _Layout(40, 312), 1048: _Layout(40, 312, syscaps=8)}
 
 _HEAD = struct.Struct("<Qiiiii4xQ16s16s16si4xqq17s3xIh2x16I4I5i")  # kp_paddr .. kp_sid
 _MIDDLE = struct.Struct("<IiiH2xiiI4xQ5qIi144s144si4x")  # kp_tdev .. kp_auxflags and padding
@@ -266,6 +292,7 @@ def _decode(data: bytes, offset: int, layout: _Layout, size: int) -> KinfoProc:
         paddr=paddr,
         fd=fd,
         ktaddr=struct.unpack_from("<Q", data, lwp_at + layout.lwp)[0] if layout.has_comm_and_ktaddr else None,
+        syscaps=struct.unpack_from(f"<{layout.syscaps}Q", data, lwp_at + layout.lwp + 8) if layout.syscaps else None,
         record_size=size,
     )
 

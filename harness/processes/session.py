@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.machine.description import Accelerator, Lane
 from harness.machine.qemu import MachineState, qemu_version
@@ -292,12 +292,14 @@ class Session:
         """Return a pristine session from a target's warm state, which is made first if there is none.
 
         A resume that fails is tried once more, and counted in WARMTH.failures; a warm state that fails twice is thrown
-        away and made again, once.
+        away and made again, once.  Raises UnknownKernelError at once: that is not the warm state's fault.
         """
         snapshot = warmth.snapshot(progress)
         for words in ("it is tried again", "the target is booted again"):
             try:
                 return cls._from_snapshot(warmth, snapshot)
+            except UnknownKernelError:
+                raise
             except (HarnessError, struct.error) as error:
                 warmth.failures += 1
                 progress(f"the warm state does not resume ({error}); {words}")

@@ -6,10 +6,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnknownKernelError
 from harness.processes.calls import Caller, Now, Result, Started, system_call
 from harness.processes.connection import Call
-from harness.processes.kinfo import KinfoProc, ProcTable, decode_kinfo
+from harness.processes.kinfo import LAYOUTS, KinfoProc, ProcTable, decode_kinfo
 from harness.processes.repetition import Until, describe_repeat
 from harness.processes.vocabulary import GuestError, Repeat
 from harness.processes.wire import Buffer, LengthSource
@@ -168,15 +168,29 @@ class SysctlCalls(Caller):
         return self._sysctl(mib, room, None, decode, text)
 
     def _record_size(self) -> int:
-        """Return the size of this kernel's struct kinfo_proc: what it returns about the hub alone."""
+        """Return the size of this kernel's struct kinfo_proc: what it returns about the hub alone.
+
+        Raises UnknownKernelError for a size of no known era.
+        """
         if not self._connection.kinfo_size:
             mib = (CTL_KERN, KERN_PROC, _PID, self._connection.hub_pid)
-            call = self._sysctl(mib, _PAGE, None, lambda data, _: len(data))
-            size = self._connection.run(self._connection.hub_endpoint, call)
+            size = self._ask(mib, lambda data, _: len(data))
             if not size:
                 raise HarnessError("kern.proc.pid does not know the hub; the size of struct kinfo_proc is unknown")
+            if size not in LAYOUTS:
+                version = self._ask("kern.version", lambda data, _: _string(data).partition("\n")[0].strip())
+                osreldate = self._ask("kern.osreldate", lambda data, _: int.from_bytes(data, "little"))
+                known = ", ".join(map(str, LAYOUTS))
+                raise UnknownKernelError(
+                    f"this harness does not know {version} ({osreldate}): its struct kinfo_proc has {size} bytes"
+                    f" (known: {known}); report these numbers, with sys/sys/kinfo.h of that kernel's sources"
+                )
             self._connection.kinfo_size = size
         return self._connection.kinfo_size
+
+    def _ask(self, name: str | Mib, convert: Callable[[bytes, int], T]) -> T:
+        """Return a variable as the hub sees it."""
+        return self._connection.run(self._connection.hub_endpoint, self._sysctl(name, _PAGE, None, convert))
 
     @system_call
     def kern_proc_all(self, *, lwp: bool = False) -> Call[ProcTable]:

@@ -15,6 +15,7 @@ from harness.processes.kinfo import (
     ProcFlag,
     ProcStat,
     ProcTable,
+    SyscapFlag,
     decode_kinfo,
     decode_rusage,
 )
@@ -41,7 +42,7 @@ LWP_OFFSETS = {
     "estcpu": (84, "i"), "cpuid": (88, "i"), "wchan": (272, "Q"),
 }  # fmt: skip
 LWP_AT = 648
-ERAS = {960: 0, 976: 0, 992: 16}  # size -> shift of everything behind kp_login
+ERAS = {960: 0, 976: 0, 992: 16, 1048: 16}  # size -> shift of everything behind kp_login
 
 
 def value_for(index: int) -> int:
@@ -102,7 +103,34 @@ def test_texts_sets_and_arrays(size: int) -> None:
     assert (row.lwp.comm, row.ktaddr) == (("lwpX", 0xFFFFF80012345678) if size > 960 else (None, None))
 
 
-@pytest.mark.parametrize(("size", "offset"), [(960, 352), (976, 496), (992, 512)])
+@pytest.mark.parametrize(("cap", "byte", "bits"), [(0, 984, 0x03), (3, 984, 0x40), (31, 991, 0x80), (32, 992, 0x01),
+                                                   (0x19, 990, 0x0C), (255, 1047, 0xC0)])  # fmt: skip
+def test_two_bits_tell_how_a_capability_is_restricted(cap: int, byte: int, bits: int) -> None:
+    record = bytearray(1048)
+    record[byte] = bits
+    (row,) = decode_kinfo(bytes(record), 1048)
+    state = SyscapFlag(bits >> 2 * (cap % 4) & 3)
+    assert state
+    assert [row.syscap(other) for other in range(256)] == [state if other == cap else 0 for other in range(256)]
+
+
+def test_a_capability_that_does_not_exist_has_no_state() -> None:
+    (row,) = decode_kinfo(bytes(1048), 1048)
+    assert row.syscaps == (0,) * 8
+    for cap in (-1, 256):
+        with pytest.raises(ValueError, match=rf"capability {cap} is not one of 0\.\.255"):
+            row.syscap(cap)
+
+
+@pytest.mark.parametrize("size", [960, 976, 992])
+def test_before_restrictions_existed_nothing_is_said_of_them(size: int) -> None:
+    (row,) = decode_kinfo(bytes(size), size)
+    assert row.syscaps is None
+    with pytest.raises(ValueError, match=f"a record of {size} bytes tells nothing of capability restrictions"):
+        row.syscap(0)
+
+
+@pytest.mark.parametrize(("size", "offset"), [(960, 352), (976, 496), (992, 512), (1048, 512)])
 def test_resource_usage_of_the_process_and_of_its_children(size: int, offset: int) -> None:
     record = bytearray(size)
     struct.pack_into("<18q", record, offset, 1, 500_000, 2, 250_000, *range(10, 24))
@@ -113,7 +141,7 @@ def test_resource_usage_of_the_process_and_of_its_children(size: int, offset: in
 
 
 def test_an_unknown_size_is_named_together_with_the_known_ones() -> None:
-    with pytest.raises(HarnessError, match=r"of 1000 bytes is of no known era \(known: 960, 976, 992\)"):
+    with pytest.raises(HarnessError, match=r"of 1000 bytes is of no known era \(known: 960, 976, 992, 1048\)"):
         decode_kinfo(bytes(1000), 1000)
 
 
