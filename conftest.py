@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-pytest_plugins = ["harness.campaigns.plugin"]
+pytest_plugins = ["harness.plugin.entry"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

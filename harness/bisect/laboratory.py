@@ -12,16 +12,16 @@ from harness.bisect.decision import Outcome, Trouble
 from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.quirks import Needs, Quirk, needs_of
 from harness.bisect.repository import Repository
-from harness.campaigns.costs import measure
-from harness.campaigns.finding import Finding, start_finding
-from harness.campaigns.runs import SuiteRunner
-from harness.campaigns.suite import suite_arguments
+from harness.compare.costs import measure
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.kernels.build import Build, Builder, BuildFailedError, build_kernel, build_key, name_build
 from harness.kernels.patch import PatchError, apply_patches
 from harness.kernels.source import SourceTree
+from harness.results.finding import Finding, start_finding
+from harness.runs.runner import SuiteRunner
+from harness.runs.suite import suite_arguments
 from harness.store import Store
 
 

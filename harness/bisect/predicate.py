@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.bisect.decision import Outcome, Trouble
-from harness.campaigns.finding import Finding
-from harness.campaigns.runs import Run
 from harness.errors import UsageError
+from harness.results.finding import Finding
+from harness.runs.runner import Run
 
 _EXCERPT = 40  # lines
 _DIED_BOOTING = tuple(f"{finding}: " for finding in (Finding.BOOT_FAILURE, Finding.PANIC, Finding.HANG))

@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.campaigns.bench import BenchResult, run_bench
-from harness.campaigns.peers import PEER, VirtmeNg
-from harness.campaigns.suite import suite_arguments
+from harness.bench.bench import BenchResult, run_bench
+from harness.bench.peers import PEER, VirtmeNg
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, target_arguments
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import resolve_target
 from harness.report.terminal import progress_display
+from harness.runs.suite import suite_arguments
 from harness.store import Store
 
 _WIDTH = 120

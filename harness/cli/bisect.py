@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.bisect.campaign import Bisection
 from harness.bisect.decision import Outcome
 from harness.bisect.gitlog import read_log, told, write_log
 from harness.bisect.laboratory import KernelLaboratory
@@ -17,8 +16,8 @@ from harness.bisect.predicate import Bound, Predicate
 from harness.bisect.quirks import TABLE, load_quirks
 from harness.bisect.rates import CERTAIN
 from harness.bisect.repository import Repository
+from harness.bisect.search import Bisection
 from harness.bisect.state import FILE, State, key_of
-from harness.campaigns.suite import suite_arguments
 from harness.cli.kernels import chosen_builder
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
@@ -26,6 +25,7 @@ from harness.guests.guest import MachineSize, Progress
 from harness.kernels.build import DEFAULT_CONFIG
 from harness.report.bisection import bisection_data, bisection_page, print_bisection, print_explanation
 from harness.report.terminal import make_console, progress_display
+from harness.runs.suite import suite_arguments
 from harness.store import Store
 
 CONFIDENCE = 0.95

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.campaigns.compare import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
-from harness.campaigns.costs import BLOCKS, CostCampaign, Costs
-from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
+from harness.compare.costs import BLOCKS, CostCampaign, Costs
 from harness.config import share
 from harness.errors import HarnessError, UsageError
 from harness.guests.guest import MachineSize, Progress
@@ -22,6 +21,7 @@ from harness.guests.targets import TargetChoice, resolve_target
 from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, progress_display
+from harness.runs.suite import DEFAULT_SUITE, suite_arguments
 from harness.store import Store
 
 _ORACLE = "oracle"

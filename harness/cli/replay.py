@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.campaigns.record import last_record, read_results
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
@@ -18,6 +17,7 @@ from harness.guests.guest import MachineSize, Target
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.recording import Recording, Replay
 from harness.report.terminal import make_console, progress_display
+from harness.results.record import last_record, read_results
 from harness.store import Store
 
 

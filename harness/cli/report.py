@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.campaigns.record import last_record
 from harness.cli.options import add_command
 from harness.errors import ExitCode
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
+from harness.results.record import last_record
 from harness.store import Store
 
 

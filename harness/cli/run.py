@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.campaigns.finding import Finding
-from harness.campaigns.record import RunRecord
-from harness.campaigns.suite import DEFAULT_SUITE, suite_arguments
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
@@ -19,6 +16,9 @@ from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
 from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
+from harness.results.finding import Finding
+from harness.results.record import RunRecord
+from harness.runs.suite import DEFAULT_SUITE, suite_arguments
 from harness.store import Store
 
 

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import harness.bisect
-from harness.bisect.campaign import HOLDS, Bisection
 from harness.bisect.decision import Outcome
 from harness.bisect.repository import Repository
+from harness.bisect.search import HOLDS, Bisection
 from harness.report.page import facts, folded, page, shown
 
 #: What the simulation measured, see harness.bisect.simulation.

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.campaigns.certainty import passes_to_bound
-from harness.campaigns.compare import Comparison, TestComparison, counts
-from harness.campaigns.verdicts import Judgement, Tally, Verdict
+from harness.compare.campaign import Comparison, TestComparison, counts
+from harness.compare.certainty import passes_to_bound
+from harness.compare.verdicts import Judgement, Tally, Verdict
 from harness.report.plots import Bar, ratio_plot
 
 _STYLES = {

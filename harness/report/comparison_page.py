@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.campaigns.compare import Comparison, TestComparison
-from harness.campaigns.verdicts import Verdict
+from harness.compare.campaign import Comparison, TestComparison
+from harness.compare.verdicts import Verdict
 from harness.errors import ExitCode
 from harness.report.comparison import cost_rows, explain, news, percent, plots, summary
 from harness.report.page import facts, folded, page, shown

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.campaigns.bench import seconds_to_first_test
-from harness.campaigns.peers import VirtmeNg
+from harness.bench.bench import seconds_to_first_test
+from harness.bench.peers import VirtmeNg
 from harness.errors import HarnessError, UsageError
 from harness.guests.guest import MachineSize
 from harness.machine.description import Accelerator

@@ -16,20 +16,20 @@ import pytest
 from browser import WIDTHS, assert_readable, look, needs_browser
 from testkernel import build_kernel as build_test_kernel
 
-from harness.bisect.campaign import FAILS, HOLDS, IMPOSSIBLE, Bisection
 from harness.bisect.decision import Outcome, Trouble
 from harness.bisect.gitlog import Said, read_log, write_log
 from harness.bisect.laboratory import Specimen
 from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.quirks import TABLE, Needs, load_quirks, needs_of
 from harness.bisect.repository import Repository
+from harness.bisect.search import FAILS, HOLDS, IMPOSSIBLE, Bisection
 from harness.bisect.state import State
-from harness.campaigns.runs import Run
 from harness.cli import main
 from harness.errors import HarnessError, UsageError
 from harness.images.base import BaseImage
 from harness.kernels.source import KERN_PROC
 from harness.report.bisection import bisection_data, bisection_page
+from harness.runs.runner import Run
 from harness.store import Store
 
 BROKEN = "BROKEN"
@@ -265,7 +265,7 @@ class TestState:
     ) -> None:
         # What the runs cost decides which comes next, and must be the same in both searches.
         monkeypatch.setattr(
-            "harness.bisect.campaign._timed", lambda laboratory, specimen, seed: (laboratory.run(specimen, seed), 0.0)
+            "harness.bisect.search._timed", lambda laboratory, specimen, seed: (laboratory.run(specimen, seed), 0.0)
         )
         made = project(tmp_path / "repo", 40, 23)
         whole, _ = bisection(made, store)
@@ -414,7 +414,7 @@ def test_a_promise_of_later_kernels_is_tried_on_older_ones_if_asked_for(
     (tmp_path / "test_later.py").write_text(
         "import pytest\n@pytest.mark.eras(since=500000, reason='later')\ndef test_it(init):\n    init.getpid()\n"
     )
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "harness.campaigns.plugin", f"--rootdir={tmp_path}", "--oracle",
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "harness.plugin.entry", f"--rootdir={tmp_path}", "--oracle",
             "--json", "record.json", *option, "."]  # fmt: skip
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     (result,) = json.loads((tmp_path / "record.json").read_text())["results"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.campaigns.control import find_lack, load_lacks, name_of_test
 from harness.config import share
+from harness.plugin.control import find_lack, load_lacks, name_of_test
 
 CONFORMANCE = share() / "suites" / "conformance"
 
@@ -33,7 +33,7 @@ def run_tests(folder: Path, code: str, *arguments: str, path: str | None = None)
         folder,
         f"--rootdir={folder}",
         "-p",
-        "harness.campaigns.plugin",
+        "harness.plugin.entry",
         "--control",
         "--json",
         record,
@@ -181,7 +181,7 @@ def test_a_host_without_qemu_is_no_verdict_on_the_kernel(tmp_path: Path, workers
 
 def test_a_kernel_nobody_knows_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(THREE)
-    status, output = run_pytest(tmp_path, f"--rootdir={tmp_path}", "-p", "harness.campaigns.plugin", "--kernel", "nope")
+    status, output = run_pytest(tmp_path, f"--rootdir={tmp_path}", "-p", "harness.plugin.entry", "--kernel", "nope")
     assert status == pytest.ExitCode.USAGE_ERROR
     assert "'nope'" in output or "no image" in output
     assert "Traceback" not in output

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.campaigns.certainty import (
+from harness.compare.campaign import Campaign, Comparison, Contender, Plan, compare_runs, digest_of_tests
+from harness.compare.certainty import (
     Interval,
     chance_of_fewer,
     is_sure,
@@ -26,14 +27,13 @@ from harness.campaigns.certainty import (
     rate_interval,
     runs_until_sure,
 )
-from harness.campaigns.compare import Campaign, Comparison, Contender, Plan, compare_runs, digest_of_tests
-from harness.campaigns.costs import judge_times
-from harness.campaigns.runs import Run
-from harness.campaigns.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
+from harness.compare.costs import judge_times
+from harness.compare.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
 from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.report.comparison import explain, percent, print_comparison, to_markdown
 from harness.report.comparison_page import comparison_page
+from harness.runs.runner import Run
 from harness.store import Store
 
 PATHNAME_PANIC = """
@@ -364,7 +364,7 @@ class TestCampaigns:
         suite.mkdir()
         (suite / "test_it.py").write_text(TEST_FILE)
         monkeypatch.setenv("COUNT_FILE", str(tmp_path / "count"))
-        arguments = (str(suite), f"--rootdir={suite}", "-p", "harness.campaigns.plugin")
+        arguments = (str(suite), f"--rootdir={suite}", "-p", "harness.plugin.entry")
         oracle = Contender("oracle", "oracle", ("--oracle",))
         return Plan((oracle, Contender("again", "again", ("--oracle",))), arguments, 100, digest_of_tests([suite]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.campaigns.control import load_lacks, name_of_test
 from harness.config import share
+from harness.plugin.control import load_lacks, name_of_test
 
 CONFORMANCE = share() / "suites" / "conformance"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.campaigns import costs as costs_module
-from harness.campaigns.certainty import Interval
-from harness.campaigns.compare import Comparison, Contender
-from harness.campaigns.costs import (
+from harness.compare import costs as costs_module
+from harness.compare.campaign import Comparison, Contender
+from harness.compare.certainty import Interval
+from harness.compare.costs import (
     BLOCKS,
     CONFIDENCE,
     Bench,

@@ -163,7 +163,7 @@ def test_what_a_test_breaks_fails_it_unless_that_is_declared(target: DragonFlyTa
     (tmp_path / "test_inner.py").write_text(STRANGERS)
     record = tmp_path / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path), f"--rootdir={tmp_path}"]
-    argv += ["-p", "harness.campaigns.plugin", "--invariants", "--json", str(record)]
+    argv += ["-p", "harness.plugin.entry", "--invariants", "--json", str(record)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=180)
     results = json.loads(record.read_text())["results"]
     assert [result["verdict"] for result in results] == ["passed", "passed", "failed"], done.stdout

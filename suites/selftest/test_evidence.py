@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 
-from harness.campaigns.evidence import demand_debug_file
-from harness.campaigns.finding import Finding, exit_code, finding_of, skip_finding, start_finding
-from harness.campaigns.record import TestResult, keep
 from harness.cli import main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
@@ -24,8 +21,11 @@ from harness.guests.guest import GuestHangError, KernelPanicError
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
+from harness.plugin.evidence import demand_debug_file
 from harness.processes.vocabulary import GuestError, ProcessGone
 from harness.report.html import conclusion
+from harness.results.finding import Finding, exit_code, finding_of, skip_finding, start_finding
+from harness.results.record import TestResult, keep
 from harness.store import Store
 
 PANIC = KernelPanicError(CrashReport("panic: x"))
@@ -127,7 +127,7 @@ def run_tests(folder: Path, code: str, *arguments: str, timeout: float = 600) ->
     (folder / "test_inner.py").write_text(code)
     record = folder / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    argv += ["-p", "harness.campaigns.plugin", "--control", "--json", str(record), *arguments]
+    argv += ["-p", "harness.plugin.entry", "--control", "--json", str(record), *arguments]
     environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
     done = subprocess.run(
         argv, capture_output=True, text=True, env=environment, cwd=share(), check=False, timeout=timeout

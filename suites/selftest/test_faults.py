@@ -114,7 +114,7 @@ def test_goes_on(init, killer, turn):
 def start(folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     (folder / "test_inner.py").write_text(code)
     argv = [sys.executable, "-m", "pytest", "-sq", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    argv += ["-p", "harness.campaigns.plugin", *TARGET, "--json", str(folder / "record.json"), *arguments]
+    argv += ["-p", "harness.plugin.entry", *TARGET, "--json", str(folder / "record.json"), *arguments]
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=share(), start_new_session=True
     )

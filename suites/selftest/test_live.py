@@ -89,7 +89,7 @@ def test_left_out(init):
 
 def arguments(folder: Path, code: str, *more: str) -> list[str]:
     (folder / "test_inner.py").write_text(code)
-    argv = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.campaigns.plugin", f"--rootdir={folder}"]
+    argv = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.plugin.entry", f"--rootdir={folder}"]
     return [*argv, str(folder), "--live", *more]
 
 

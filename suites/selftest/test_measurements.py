@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.campaigns.measurements import Measurements, measure
 from harness.processes.vocabulary import ForkRecord, Storm
+from harness.results.measurements import Measurements, measure
 
 
 def storm(*lives: tuple[int, float, float], seconds: float = 1.0) -> Storm:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.campaigns.parallel import OVERHEAD, affordable_workers, available_memory, quiet
 from harness.errors import ExitCode
+from harness.plugin.parallel import OVERHEAD, affordable_workers, available_memory, quiet
 from harness.processes.connection import await_true
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_alone(n):
 
 def test_an_exclusive_test_runs_while_no_other_does(tmp_path: Path) -> None:
     (tmp_path / "test_them.py").write_text(EXCLUSIVE)
-    argv = [sys.executable, "-m", "pytest", "-p", "harness.campaigns.plugin", "-q", "-n", "3", str(tmp_path)]
+    argv = [sys.executable, "-m", "pytest", "-p", "harness.plugin.entry", "-q", "-n", "3", str(tmp_path)]
     environment = {**os.environ, "JOURNAL": str(tmp_path / "journal"), "DFLY_HARNESS_HOME": str(tmp_path / "store")}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.PASSED, done.stdout[-2000:]

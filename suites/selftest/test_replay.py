@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.campaigns.record import RunRecord, TestResult, read_results
-from harness.campaigns.recorder import choice_of
 from harness.cli import main
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.guest import MachineSize, Target
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
 from harness.machine.description import Disk, Lane, MachineDescription
+from harness.plugin.recorder import choice_of
 from harness.processes.recording import Execution, Recording, Replay, discard, verify
 from harness.processes.session import Session, Warmth
+from harness.results.record import RunRecord, TestResult, read_results
 from harness.store import Store
 
 SIZE = MachineSize()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.campaigns.certainty import Interval, median_interval
+from harness.compare.certainty import Interval, median_interval
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Progress, Target

@@ -13,19 +13,19 @@ from typing import Any, Protocol
 
 import pytest
 
-from harness.campaigns.finding import Diagnosis, Finding, exit_code, finding_of, skip_finding
-from harness.campaigns.hold import hold
-from harness.campaigns.live import terminal_of_ones_own
-from harness.campaigns.measurements import measure
-from harness.campaigns.parallel import worker_name
-from harness.campaigns.record import TestResult
-from harness.campaigns.rig import Rig
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, Target
 from harness.machine.qemu import qemu_version
+from harness.plugin.hold import hold
+from harness.plugin.live import terminal_of_ones_own
+from harness.plugin.parallel import worker_name
+from harness.plugin.rig import Rig
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
 from harness.report.publish import publish
+from harness.results.finding import Diagnosis, Finding, exit_code, finding_of, skip_finding
+from harness.results.measurements import measure
+from harness.results.record import TestResult
 
 _CALLS = "system calls"
 _DECLARED = "process table: known defects"

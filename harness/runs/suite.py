@@ -25,7 +25,7 @@ def suite_arguments(choice: TargetChoice, size: MachineSize, paths: Sequence[str
             raise UsageError(f"no test {path}: give a file, a folder or FILE::TEST")
     arguments = [*(paths or [str(root / DEFAULT_SUITE)]), f"--rootdir={_root_of(paths, root)}", f"--confcutdir={root}"]
     # A user's own tests lie elsewhere, out of reach of our conftest.py.
-    arguments += ["-p", "harness.campaigns.plugin"]
+    arguments += ["-p", "harness.plugin.entry"]
     if (root / "pyproject.toml").exists():
         arguments += ["-c", str(root / "pyproject.toml")]
     arguments += [f"--memory={size.memory}", f"--cpus={size.cpus}", f"--ssh-port={size.ssh_port}"]

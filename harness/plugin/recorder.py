@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import pytest
 from _pytest.runner import runtestprotocol
 
-from harness.campaigns.rig import Rig
 from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Target
 from harness.machine.description import Lane
+from harness.plugin.rig import Rig
 from harness.processes.recording import Recording, discard, verify
 from harness.processes.session import Session, Warmth
 from harness.store import Store

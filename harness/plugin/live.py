@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from harness.campaigns.parallel import worker_name
 from harness.guests.guest import Progress
+from harness.plugin.parallel import worker_name
 from harness.report.html import defect_of, verdict_of
 from harness.report.live import Board
 from harness.report.terminal import progress_display

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from harness.campaigns.peers import PEER, VirtmeNg
-from harness.campaigns.record import read_results
+from harness.bench.peers import PEER, VirtmeNg
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Lane
@@ -23,6 +22,7 @@ from harness.processes import RemoteProcess
 from harness.processes.lanes import probe_time_warp
 from harness.processes.session import Session, Warmth
 from harness.processes.vocabulary import Clock
+from harness.results.record import read_results
 from harness.store import Store
 
 #: A short test, so that a run of it has the cost of getting to the first test and little else.

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.campaigns.certainty import rate_interval
-from harness.campaigns.runs import Run, SuiteRunner
-from harness.campaigns.verdicts import Judgement, Tally, Verdict, judge, tally
+from harness.compare.certainty import rate_interval
+from harness.compare.verdicts import Judgement, Tally, Verdict, judge, tally
 from harness.errors import ExitCode, HarnessError
+from harness.runs.runner import Run, SuiteRunner
 from harness.store import Store
 
 FORMAT = 1

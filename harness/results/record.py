@@ -21,10 +21,10 @@ _RECORDS = "[0-9]*-*.json"
 class TestResult:
     """One test: its outcome in pytest's words, seconds, why it failed, and what the console said meanwhile.
 
-    `verdict` is a harness.campaigns.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
+    `verdict` is a harness.results.finding.Finding, `fingerprint` tells the causes of panics and hangs apart,
     `behaviour` is what the test holds the kernel to in words, `calls` are the last system calls of one that failed,
     `lane` is how time passed for it (harness.machine.description.Lane), `measurements` what its fork storms showed
-    (harness.campaigns.measurements.Measurements), `recording` the folder that `replay` reads, `defect` the known defect
+    (harness.results.measurements.Measurements), `recording` the folder that `replay` reads, `defect` the known defect
     of this kernel's era that the test shows where it fails.
     """
 

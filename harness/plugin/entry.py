@@ -11,15 +11,6 @@ from typing import Any
 
 import pytest
 
-from harness.campaigns import live
-from harness.campaigns.control import find_lack, learn, load_lacks, name_of_test
-from harness.campaigns.evidence import Evidence, add_options, demand_debug_file, with_evidence
-from harness.campaigns.finding import Finding, start_finding
-from harness.campaigns.parallel import Workers
-from harness.campaigns.record import RunRecord, TestResult, keep
-from harness.campaigns.recorder import Recorder
-from harness.campaigns.rig import Rig
-from harness.campaigns.suite import DEFAULT_SUITE
 from harness.config import share
 from harness.errors import ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
@@ -27,10 +18,19 @@ from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
 from harness.machine.description import Lane
 from harness.oracle import make_oracle
+from harness.plugin import live
+from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
+from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
+from harness.plugin.parallel import Workers
+from harness.plugin.recorder import Recorder
+from harness.plugin.rig import Rig
 from harness.processes import Hub
 from harness.processes.api import Process
 from harness.processes.lanes import LaneVerdict, probe_time_warp
 from harness.processes.session import Session
+from harness.results.finding import Finding, start_finding
+from harness.results.record import RunRecord, TestResult, keep
+from harness.runs.suite import DEFAULT_SUITE
 from harness.store import Store
 
 #: __DragonFly_version of the revision the oracle specifies.

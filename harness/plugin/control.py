@@ -79,7 +79,7 @@ def learn(suite: Path, failures: Mapping[str, str], passed: Iterable[str]) -> li
     cases: dict[str, set[str | None]] = defaultdict(set)
     for test in (*failures, *passed):
         cases[test.partition("[")[0]].add(sorted_out.get(test))
-    text = ["# What Linux lacks: see harness/campaigns/control.py.  The lists of tests are written by", "#"]
+    text = ["# What Linux lacks: see harness/plugin/control.py.  The lists of tests are written by", "#"]
     text += [
         "#     dfly-harness run --control --learn-control",
         "",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from harness.campaigns.certainty import Interval, chance_of_fewer, is_sure, rate_interval, runs_until_sure
-from harness.campaigns.finding import Finding
+from harness.compare.certainty import Interval, chance_of_fewer, is_sure, rate_interval, runs_until_sure
+from harness.results.finding import Finding
 
 _HEADLINE = re.compile(
     r"^(panic: [^\n]*|Fatal (?:double fault|trap \d+: [^\n]*)|SECONDARY PANIC[^\n]*"

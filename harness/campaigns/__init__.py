@@ -1,1 +1,0 @@
-"""Campaigns: one suite over one or more targets."""

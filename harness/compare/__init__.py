@@ -1,0 +1,1 @@
+"""The same suite on several kernels, and how sure one can be of what differs."""

@@ -1,0 +1,1 @@
+"""The pytest plugin: options, the target, selection, evidence, and the record of a run."""

@@ -1,0 +1,1 @@
+"""Running the suite in a pytest process of its own."""
