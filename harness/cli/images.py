@@ -52,7 +52,9 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
         "dfly-harness image build 6.4.2",
     )
     _add_release_options(parser)
-    parser.add_argument("--name", metavar="NAME", help="what to call the image (default: the release)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="what to call the image (default: the release; of a rolling one with its date)"
+    )
     parser.add_argument("--filesystem", choices=("ufs", "hammer2"), default="ufs", help="root file system")
     parser.add_argument("--disk-size", type=int, default=16384, metavar="MiB", help="size of its disk (default: 16384)")
     parser.add_argument("--memory", type=int, metavar="MiB", help="memory while installing (default: the manifest's)")
@@ -93,7 +95,9 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _add_release_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("release", metavar="RELEASE", help="a known release, or FILE.toml: a manifest of your own")
+    parser.add_argument(
+        "release", metavar="RELEASE", help="a known release (RELEASE-DATE: that edition), or FILE.toml: your own"
+    )
     parser.add_argument("--from", dest="given", type=Path, metavar="FILE", help="the CD's file, brought by other means")
 
 
@@ -110,7 +114,7 @@ def _releases(options: argparse.Namespace) -> int:
         manifest = load_manifest(release)
         medium = choose_medium(manifest)
         stated = "; ".join(checksum.stated_by for checksum in medium.checksums) or "nobody: pinned on first use"
-        table.add_row(release, manifest.released, medium.file, stated)
+        table.add_row(release, manifest.released or ("rolling" if manifest.rolling else ""), medium.file, stated)
     Console().print(table)
     return ExitCode.PASSED
 
@@ -130,7 +134,7 @@ def _fetched(manifest: Manifest, store: Store, given: Path | None) -> Installati
 def _fetch(options: argparse.Namespace) -> int:
     manifest = load_manifest(options.release)
     medium = _fetched(manifest, Store(), options.given)
-    Console().print(f"{medium.file}: in the store; {medium.verified}", markup=False, soft_wrap=True)
+    Console().print(f"{medium.file}: in the store as {medium.name}; {medium.verified}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 
 
@@ -140,7 +144,7 @@ def _build(options: argparse.Namespace) -> int:
         raise UsageError("an install needs a disk of 64 MiB, 256 MiB of memory and one CPU at least")
     medium = _fetched(manifest, store, options.given)
     wanted = BuildOptions(
-        options.name or manifest.release, options.filesystem, options.disk_size, options.memory, options.cpus
+        options.name or medium.name, options.filesystem, options.disk_size, options.memory, options.cpus
     )
     with progress_display(f"image {wanted.name}") as progress:
         image = build_image(manifest, medium, store, wanted, progress)

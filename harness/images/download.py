@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -36,10 +38,11 @@ class OfflineError(HarnessError):
 
 @dataclass(frozen=True)
 class Mirror:
-    """A URL that answered: `size` in bytes as the server states it."""
+    """A URL that answered: `size` in bytes and `modified` (the date of the file) as the server states them."""
 
     url: str
     size: int | None
+    modified: datetime | None = None
 
     @property
     def host(self) -> str:
@@ -60,12 +63,18 @@ def _reason(error: Exception) -> str:
     return str(getattr(cause, "strerror", None) or cause) or type(error).__name__
 
 
+def _date(stated: str | None) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        return parsedate_to_datetime(stated).astimezone(UTC) if stated else None
+    return None
+
+
 def _knock(url: str) -> Mirror | str:
     request = urllib.request.Request(url, method="HEAD", headers=_AGENT)  # noqa: S310 (checked by the manifest)
     try:
         with urllib.request.urlopen(request, timeout=_KNOCK_SECONDS) as answer:  # noqa: S310
             size = answer.headers.get("Content-Length")
-            return Mirror(url, int(size) if size and size.isdigit() else None)
+            return Mirror(url, int(size) if size and size.isdigit() else None, _date(answer.headers["Last-Modified"]))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return f"{urlsplit(url).netloc}: {_reason(error)}"
 

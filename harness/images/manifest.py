@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,12 @@ _SUFFIXES = (".iso", ".iso.bz2")
 _NICS = {"virtio": "virtio-net-pci,ctrl_vq=off", "e1000": "e1000"}
 _FILESYSTEMS = ("ufs", "hammer2")
 _KEYS = frozenset(
-    "release released disks nics filesystems console_speed pfi_rc_actions memory mirrors media kernel_version".split()
+    "release released rolling disks nics filesystems console_speed pfi_rc_actions memory mirrors media"
+    " kernel_version".split()
 )
+_MIRRORS = "mirrors.toml"
+#: One edition of a rolling release: its name and the date of the CD.
+_EDITION = re.compile(r"(?P<release>.+?)-(?P<edition>\d{4}-\d\d-\d\d(\.\d{4})?)")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Manifest:
     """A release: where its CD is, and what the machine it is installed on must be like.
 
     `memory` is in MiB, `console_speed` in bits per second.  `kernel_version` must occur in the installed system's
-    `kern.version`.
+    `kern.version`.  A `rolling` release is one whose file is replaced by a newer one under the same name every now and
+    then: each CD of it is an edition, named by its date; `edition` is empty for the newest.
     """
 
     release: str
@@ -75,20 +80,33 @@ class Manifest:
     memory: int = 2048
     kernel_version: str = ""
     released: str = ""
+    rolling: bool = False
+    edition: str = ""
+
+    def named(self, edition: str) -> str:
+        """Return what the CD of EDITION is called in the store."""
+        return f"{self.release}-{edition}" if self.rolling else self.release
 
 
 def known_releases() -> list[str]:
-    """Return the releases whose manifests come with the harness, newest first."""
-    names = [file.stem for file in (share() / "images").glob("[0-9]*.toml")]
-    return sorted(names, key=lambda name: [int(part) for part in name.split(".")], reverse=True)
+    """Return the releases whose manifests come with the harness: numbered ones, newest first, then rolling ones."""
+    folder = share() / "images"
+    numbered = [file.stem for file in folder.glob("[0-9]*.toml")]
+    rolling = [file.stem for file in folder.glob("[!0-9]*.toml") if file.name != _MIRRORS]
+    return sorted(numbered, key=lambda name: [int(part) for part in name.split(".")], reverse=True) + sorted(rolling)
 
 
 def load_manifest(name: str) -> Manifest:
     """Return the manifest of release NAME, or the one in the file NAME when it ends in `.toml`.
 
-    Raises UsageError when there is none, or with the file, the key and what is wrong with it.
+    `RELEASE-DATE` is one edition of a rolling release.  Raises UsageError when there is none, or with the file, the
+    key and what is wrong with it.
     """
     own = name.endswith(".toml")
+    if not own and (dated := _EDITION.fullmatch(name)) and dated["release"] in known_releases():
+        manifest = load_manifest(dated["release"])
+        if manifest.rolling:
+            return replace(manifest, edition=dated["edition"])
     file = Path(name) if own else share() / "images" / f"{name}.toml"
     if not own and name not in known_releases():
         raise UsageError(
@@ -140,9 +158,13 @@ class _Reader:
         media = data.get("media")
         if not isinstance(media, list) or not media:
             raise self._refuse("at least one [[media]] table is needed")
+        rolling = data.get("rolling", False)
+        if not isinstance(rolling, bool):
+            raise self._refuse(f"rolling must be true or false, not {rolling!r}")
         mirrors = data.get("mirrors")
         if mirrors is None:
-            mirrors = tomllib.loads((share() / "images" / "mirrors.toml").read_text())["releases"]
+            known = tomllib.loads((share() / "images" / _MIRRORS).read_text())
+            mirrors = known["snapshots" if rolling else "releases"]
         return Manifest(
             release=release,
             media=tuple(self._medium(table, mirrors) for table in media),
@@ -154,6 +176,7 @@ class _Reader:
             memory=self._value(data, "memory", int, 2048),
             kernel_version=self._value(data, "kernel_version", str, release),
             released=self._value(data, "released", str, ""),
+            rolling=rolling,
         )
 
     def _medium(self, table: Any, mirrors: list[str]) -> Medium:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import errno
 import hashlib
 import http.server
+import json
 import os
 import re
 import shutil
@@ -47,7 +49,8 @@ ISO = an_iso()
 class MirrorServer:
     """A mirror on loopback.
 
-    `break_after` cuts an answer off after so many bytes, `breaks` times; `requests` are the paths and ranges asked for.
+    `break_after` cuts an answer off after so many bytes, `breaks` times; `requests` are the paths and ranges asked for;
+    `modified` is the date it states of its files.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class MirrorServer:
     delay: float = 0.0
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
+    modified: str = ""
 
     def answer(self, handler: http.server.BaseHTTPRequestHandler, *, body: bool) -> None:
         name = handler.path.rpartition("/")[2]
@@ -79,6 +83,8 @@ class MirrorServer:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             handler.send_response(200)
+        if self.modified:
+            handler.send_header("Last-Modified", self.modified)
         handler.send_header("Content-Length", str(len(content) - start))
         handler.end_headers()
         if not body:
@@ -162,7 +168,7 @@ def left_of(store: Store) -> list[str]:
 class TestManifests:
     """What comes with the harness, and what users write themselves."""
 
-    @pytest.mark.parametrize("release", known_releases())
+    @pytest.mark.parametrize("release", [name for name in known_releases() if name[0].isdigit()])
     def test_each_manifest_of_the_harness_is_sound(self, release: str) -> None:
         manifest = load_manifest(release)
         assert manifest.release == release
@@ -179,6 +185,23 @@ class TestManifests:
         releases = known_releases()
         assert releases[0] == "6.4.2"
         assert {"6.4.2", "6.4.0", "6.2.2", "6.0.0", "5.8.1", "5.4.3", "4.8.1", "4.8.0"} <= set(releases)
+
+    def test_the_nightly_snapshot_is_there(self) -> None:
+        manifest = load_manifest("master")
+        assert known_releases()[-1] == "master"
+        assert manifest.rolling
+        assert not manifest.edition
+        assert "DEVELOPMENT" in manifest.kernel_version
+        assert all("/snapshots/" in url for medium in manifest.media for url in medium.urls)
+
+    @pytest.mark.parametrize("edition", ["2026-04-19", "2026-04-19.0312"])
+    def test_an_edition_is_named_by_its_date(self, edition: str) -> None:
+        manifest = load_manifest(f"master-{edition}")
+        assert (manifest.release, manifest.edition) == ("master", edition)
+
+    def test_a_numbered_release_has_no_editions(self) -> None:
+        with pytest.raises(UsageError, match=r"no release '6\.4\.2-2026-04-19'"):
+            load_manifest("6.4.2-2026-04-19")
 
     def test_a_file_with_a_checksum_is_preferred(self) -> None:
         manifest = load_manifest("6.4.2")
@@ -204,6 +227,7 @@ class TestManifests:
                 'release = "x"\n[[media]]\nfile = "a.iso"\n[[media.checksums]]\nmd5 = "12"',
                 "'12' is no md5 digest",
             ),
+            ('release = "x"\nrolling = "no"\n[[media]]\nfile = "a.iso"', "rolling must be true or false"),
             ("release = ", "cannot be read"),
         ],
     )
@@ -551,3 +575,126 @@ def test_a_name_that_does_not_resolve_is_offline_too(
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     with pytest.raises(OfflineError, match="name not found"):
         fetch_medium(load_manifest("6.4.2"), store)
+
+
+MONDAY, TUESDAY = "Mon, 20 Apr 2026 03:12:00 GMT", "Tue, 21 Apr 2026 03:12:00 GMT"
+
+
+def made_at(stamp: str, filling: int = 0) -> bytes:
+    """Return a CD that says it was made at STAMP (14 digits); FILLING makes another one of the same date."""
+    iso = bytearray(ISO)
+    iso[16 * 2048 + 813 : 16 * 2048 + 827] = stamp.encode()
+    iso[-1] = filling
+    return bytes(iso)
+
+
+def a_rolling_manifest(folder: Path, *mirrors: MirrorServer) -> str:
+    return str(a_manifest(folder, *mirrors, extra="rolling = true\n"))
+
+
+class TestRollingReleases:
+    """A file that is replaced by a newer one under the same name."""
+
+    def test_each_edition_is_kept_under_its_own_date(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        first = fetch_medium(manifest, store)
+        server.files[FILE], server.modified = made_at("20260421031200"), TUESDAY
+        second = fetch_medium(manifest, store)
+        assert [first.name, second.name] == ["9.9.9-2026-04-20", "9.9.9-2026-04-21"]
+        assert store.blob(first.iso).read_bytes() == made_at("20260420031200")
+        assert store.blob(second.iso).read_bytes() == made_at("20260421031200")
+        assert left_of(store) == []
+
+    def test_the_newest_is_not_fetched_twice(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        first = fetch_medium(manifest, store)
+        server.requests.clear()
+        assert fetch_medium(manifest, store) == first
+        assert server.requests == []
+
+    def test_a_mirror_that_lags_behind_is_not_asked_for_the_file(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        old = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        new = mirror(files={FILE: made_at("20260421031200")}, modified=TUESDAY)
+        assert fetch_medium(load_manifest(a_rolling_manifest(tmp_path, old, new)), store).name == "9.9.9-2026-04-21"
+        assert old.requests == [] or {name for name, _ in old.requests} == {"md5.txt"}
+
+    def test_what_is_there_of_an_older_edition_is_not_gone_on_with(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY, break_after=1 << 20, ranges=False)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        with pytest.raises(HarnessError, match="broke off"):
+            fetch_medium(manifest, store)
+        server.files[FILE], server.modified = made_at("20260421031200"), TUESDAY
+        server.break_after, server.ranges = None, True
+        assert store.blob(fetch_medium(manifest, store).iso).read_bytes() == made_at("20260421031200")
+
+    def test_an_edition_that_has_changed_is_refused(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        first = fetch_medium(manifest, store)
+        server.files[FILE], server.modified = made_at("20260420031200", filling=1), TUESDAY
+        with pytest.raises(HarnessError, match="according to the copy seen first"):
+            fetch_medium(manifest, store)
+        assert [medium.name for medium in store.all(InstallationMedium)] == [first.name]
+
+    def test_two_editions_of_one_day_are_told_apart(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        fetch_medium(manifest, store)
+        server.files[FILE], server.modified = made_at("20260420150500"), TUESDAY
+        assert fetch_medium(manifest, store).name == "9.9.9-2026-04-20.1505"
+
+    def test_an_older_edition_is_had_from_the_store_alone(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        manifest = load_manifest(a_rolling_manifest(tmp_path, server))
+        first = fetch_medium(manifest, store)
+        assert fetch_medium(dataclasses.replace(manifest, edition="2026-04-20"), store) == first
+        with pytest.raises(UsageError, match=r"mirrors keep the newest only.*in the store: 9\.9\.9-2026-04-20"):
+            fetch_medium(dataclasses.replace(manifest, edition="2026-04-19"), store)
+
+    def test_without_a_network_the_editions_in_the_store_are_named(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        server = mirror(files={FILE: made_at("20260420031200")}, modified=MONDAY)
+        fetch_medium(load_manifest(a_rolling_manifest(tmp_path, server)), store)
+        with pytest.raises(OfflineError, match=r"in the store: 9\.9\.9-2026-04-20"):
+            fetch_medium(load_manifest(a_rolling_manifest(tmp_path)), store)
+
+
+class TestMd5Only:
+    """MD5 keeps accidents out, not people."""
+
+    def test_the_first_copy_is_pinned_and_the_next_held_to_it(
+        self, mirror: Callable[..., MirrorServer], store: Store, tmp_path: Path
+    ) -> None:
+        said: list[str] = []
+        server = mirror(files={FILE: ISO})
+        file = a_manifest(tmp_path, server)
+        md5 = hashlib.md5(ISO, usedforsecurity=False).hexdigest()
+        file.write_text(file.read_text() + f'[[media.checksums]]\nmd5 = "{md5}"\nstated_by = "a list"\n')
+        medium = fetch_medium(load_manifest(str(file)), store, say=said.append)
+        assert "md5 stated by a list" in medium.verified
+        assert "pinned on first use" in medium.verified
+        assert "no published checksum but MD5" in said[0]
+        pins = json.loads((store.home / "pins.json").read_text())
+        assert pins[FILE]["sha256"] == digest(ISO)
+        pins[FILE]["sha256"] = "0" * 64  # as if another file of the same MD5 had been seen first
+        (store.home / "pins.json").write_text(json.dumps(pins))
+        store.remove(InstallationMedium, medium.name)
+        with pytest.raises(HarnessError, match="according to the copy seen first"):
+            fetch_medium(load_manifest(str(file)), store)
