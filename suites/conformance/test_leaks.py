@@ -14,12 +14,11 @@ import pytest
 from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, fails, fails_with
 from harness.processes.wire import Buffer
-
-from ._children import all_lead_sessions, allow_many, parked
-from ._help import NO_SUCH_ID, bury, eventually
-from ._mounts import null_mount, procfs
-from ._sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
-from .test_sysctl_kern_proc import run
+from support.children import all_lead_sessions, allow_many, parked
+from support.mounts import null_mount, procfs
+from support.processes import NO_SUCH_ID, bury, eventually
+from support.programs import run
+from support.sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc

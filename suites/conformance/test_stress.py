@@ -14,20 +14,12 @@ from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGUSR1
 import pytest
 
 from harness.guests.whitebox import Whitebox
-from harness.processes import (
-    GuestError,
-    Handler,
-    Pending,
-    ProcessGone,
-    RemoteProcess,
-    fails_with,
-)
-
-from ._children import parked
-from ._help import bury, eventually, exists
-from ._kernel import CHAINS
-from ._sysctl import ALL, proc_mib, steady
-from .test_holds import poll, stalled
+from harness.processes import GuestError, Handler, Pending, ProcessGone, RemoteProcess, fails_with
+from support.allocator import CHAINS
+from support.children import parked
+from support.processes import bury, eventually, exists
+from support.procfs import stalled
+from support.sysctl import ALL, poll, proc_mib, steady
 
 pytestmark = pytest.mark.needs_kernel
 two_cpus = pytest.mark.cpus(2)

@@ -1,5 +1,5 @@
-"""Fixtures shared with the conformance suite."""
+"""Fixtures shared with the other suites."""
 
-from conformance.conftest import allocator, kernel
+from support.fixtures import allocator, kernel, several_reapers
 
-__all__ = ["allocator", "kernel"]
+__all__ = ["allocator", "kernel", "several_reapers"]

@@ -13,11 +13,6 @@ from errno import EAGAIN, EPERM
 from signal import SIGCHLD, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1
 
 import pytest
-from conformance._help import SOMEBODY, await_stopped, bury, eventually, exists, random_pids
-from conformance._kernel import PidAllocator
-from conformance._mounts import null_mount
-from conformance._sysctl import ARGS, oid, proc_mib
-from conformance.test_sysctl_kern_proc import run
 
 from harness.processes import (
     SA_SIGINFO,
@@ -33,6 +28,11 @@ from harness.processes import (
     fails,
 )
 from harness.processes.wire import Buffer
+from support.allocator import PidAllocator
+from support.mounts import null_mount
+from support.processes import SOMEBODY, await_stopped, bury, eventually, exists, random_pids
+from support.programs import run
+from support.sysctl import ARGS, oid, proc_mib
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc

@@ -10,23 +10,6 @@ from errno import EPERM, ESRCH
 from signal import SIGCHLD, SIGCONT, SIGKILL, SIGUSR1
 
 import pytest
-from conformance._children import parked
-from conformance._help import (
-    NO_SUCH_ID,
-    SOMEBODY,
-    SOMEBODY_ELSE,
-    await_continued,
-    bury,
-    eventually,
-    hearing,
-    logged,
-    random_pids,
-    stop,
-)
-from conformance._kernel import CHAINS, DELAY, PidAllocator
-from conformance._sysctl import ALL, ARGS, CWD, PATHNAME, proc_mib, setting
-from conformance.test_holds import poll
-from conformance.test_shared_pages_and_threads import shared_page
 
 from harness.processes import (
     WCONTINUED,
@@ -41,6 +24,22 @@ from harness.processes import (
     fails,
     fails_with,
 )
+from support.allocator import CHAINS, DELAY, PidAllocator
+from support.children import parked
+from support.processes import (
+    NO_SUCH_ID,
+    SOMEBODY,
+    SOMEBODY_ELSE,
+    await_continued,
+    bury,
+    eventually,
+    hearing,
+    logged,
+    random_pids,
+    stop,
+)
+from support.shared_page import shared_page
+from support.sysctl import ALL, ARGS, CWD, PATHNAME, poll, proc_mib, setting
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc

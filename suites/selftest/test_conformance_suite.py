@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.config import share
@@ -60,3 +62,13 @@ def test_the_expected_failures_of_the_control_guest_are_of_tests_that_exist(test
     known = {name_of_test(test.nodeid) for test in tests}
     known |= {name.partition("[")[0] for name in known}
     assert not {name for lack in load_lacks(CONFORMANCE) for name in lack.tests} - known
+
+
+@pytest.mark.parametrize("suite", ["conformance", "regressions"])
+def test_no_test_file_imports_another_or_is_too_long_to_be_looked_through(suite: str) -> None:
+    files = sorted((CONFORMANCE.parent / suite).glob("test_*.py"))
+    texts = {file.name: file.read_text() for file in files}
+    assert not [
+        name for name, text in texts.items() if re.search(r"^\s*(from|import) .*\btest_\w+", text, re.MULTILINE)
+    ]
+    assert not [name for name, text in texts.items() if text.count("\n") > 480]

@@ -15,9 +15,8 @@ from functools import cached_property
 from harness.errors import DeadlineError
 from harness.guests.whitebox import Whitebox
 from harness.processes import Clock, RemoteProcess
-
-from ._children import born, parked
-from ._help import eventually
+from support.children import born, parked
+from support.processes import eventually
 
 PID_MAX = 999_999  # sys/proc.h
 LOWEST_RECYCLED = 100  # kern_proc.c: proc_makepid()

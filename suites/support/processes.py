@@ -1,16 +1,28 @@
-"""Small things several conformance files need: waiting for what can be observed, and looking at the process table."""
+"""Small things several test files need: waiting for what can be observed, and looking at the process table."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from signal import SIGSTOP, SIGUSR1, Signals
+from signal import SIGCONT, SIGSTOP, SIGUSR1, Signals
 
 import pytest
 
 from harness.errors import DeadlineError
-from harness.processes import GuestError, Handler, KinfoProc, LwpStat, Process, ProcStat
+from harness.processes import (
+    GuestError,
+    Handler,
+    KinfoProc,
+    LwpStat,
+    Pending,
+    Process,
+    ProcStat,
+    RemoteProcess,
+    RemoteThread,
+    Repeat,
+    fails_with,
+)
 from harness.processes.vocabulary import SignalName
 
 #: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
@@ -198,3 +210,21 @@ def chain_mates(parent: Process, prepare: Callable[[Process], object] = id) -> t
             older = seen.setdefault(child.pid % HASH_SIZE, child)
             if older is not child:
                 return older, child
+
+
+def numbers_taken(process: Process) -> set[int]:
+    """Return all numbers that are a pid, pgid or sid now."""
+    rows = [row for row in process.sysctl.kern_proc_all() if not row.is_kernel_thread]
+    return {number for row in rows for number in (row.pid, row.pgid, row.sid)}
+
+
+def resume(sender: Process, child: Process) -> None:
+    """Let SENDER continue CHILD, which is stopped; return when it answers again."""
+    sender.kill(child.pid, SIGCONT)
+    eventually(lambda: row(sender, child.pid).stat != 3, f"process {child.pid} to be continued")
+    assert child.getpid() == child.pid  # its thread, too, is on its way no longer
+
+
+def keep_busy(thread: RemoteProcess | RemoteThread) -> Pending[Repeat]:
+    """Let THREAD make one system call after the other, without end."""
+    return thread.start.repeat_until(fails_with("EPERM"), "getpid", seconds=3600.0)

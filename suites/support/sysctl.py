@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.errors import DeadlineError
-from harness.processes import GuestError, RemoteProcess
-
-from ._memory import OwnMemory
+from harness.processes import GuestError, Pending, RemoteProcess, Repeat, length_is
+from harness.processes.wire import Buffer
+from support.memory import OwnMemory
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -92,3 +92,13 @@ def setting(process: RemoteProcess, name: str, value: int) -> Iterator[None]:
         yield
     finally:
         process.sysctl.write(name, before)
+
+
+def poll(reader: RemoteProcess, mib: tuple[int, ...], seconds: float) -> Pending[Repeat]:
+    """Let READER read MIB over and over until it is empty, or for SECONDS."""
+    room = 1 << 18
+    length = Buffer(struct.pack("<Q", room))
+    name = struct.pack(f"<{len(mib)}i", *mib)
+    return reader.start.repeat_until(
+        length_is(0), "__sysctl", name, len(mib), Buffer(size=room), length, 0, 0, seconds=seconds, length_in=length
+    )

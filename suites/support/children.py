@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.processes import RemoteProcess, Resource
-
-from ._help import eventually
+from harness.processes import Process, RemoteProcess, Resource
+from support.processes import eventually
 
 _DEADLINE = 60.0  # s
 
@@ -48,3 +47,10 @@ def zombies(parent: RemoteProcess, count: int) -> list[int]:
 
     eventually(dead, "the children to be zombies")
     return pids
+
+
+def exited_child(parent: Process, status: int = 0) -> Process:
+    """Return a child of PARENT that has exited with STATUS and is not reaped."""
+    child = parent.fork()
+    child.exit(status)
+    return child

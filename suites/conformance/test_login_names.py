@@ -1,0 +1,75 @@
+"""The login name: the session has it, and all its members (kern_prot.c: sys_setlogin(), sys_getlogin())."""
+
+from __future__ import annotations
+
+from errno import EINVAL, EPERM
+
+import pytest
+
+from harness.processes import Process, fails
+from support.processes import SOMEBODY, bury, row
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_the_login_name_belongs_to_the_session(init: Process) -> None:
+    """Whoever sets it sets it for all of them (kern_prot.c: sys_setlogin)."""
+    member, other = init.fork(), init.fork()
+    other.setpgid(0, 0)
+    member.setlogin("somebody")
+    assert [process.getlogin() for process in (init, member, other)] == ["somebody"] * 3
+    assert {row(init, process.pid).login for process in (init, member, other)} == {"somebody"}
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_new_session_copies_the_login_name(init: Process) -> None:
+    """From then on each session has its own (kern_proc.c: enterpgrp, s_login)."""
+    init.setlogin("first")
+    child = init.fork()
+    child.setsid()
+    assert (child.getlogin(), row(init, child.pid).login) == ("first", "first")
+    child.setlogin("second")
+    assert (init.getlogin(), child.getlogin()) == ("first", "second")
+    init.setlogin("third")
+    assert (init.getlogin(), child.getlogin()) == ("third", "second")
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_a_long_login_name_is_copied_whole(init: Process) -> None:
+    """Sixteen characters and a null fit (sys/param.h: MAXLOGNAME; kern_proc.c: enterpgrp)."""
+    init.setlogin("abcdefghijklmnop")
+    child = init.fork()
+    child.setsid()
+    assert child.getlogin() == "abcdefghijklmnop"
+
+
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.eras(until=500_705, reason="MAXLOGNAME grew from 17 to 33 in September 2019")
+def test_a_login_name_that_is_too_long_is_refused(init: Process) -> None:
+    """EINVAL, and the old one stays (kern_prot.c: sys_setlogin)."""
+    init.setlogin("short")
+    with fails(EINVAL):
+        init.setlogin("abcdefghijklmnopq")
+    assert init.getlogin() == "short"
+
+
+@pytest.mark.kern_proc("enterpgrp")
+def test_only_root_sets_the_login_name(init: Process) -> None:
+    """EPERM (kern_prot.c: sys_setlogin)."""
+    init.setlogin("rightful")
+    user = init.fork()
+    user.setsid()
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.setlogin("usurper")
+    assert user.getlogin() == "rightful"
+
+
+@pytest.mark.kern_proc("sess_rele")
+def test_the_login_name_outlives_the_leader(init: Process) -> None:
+    """It is the session's, not the leader's (kern_proc.c: sess_rele)."""
+    leader = init.fork()
+    leader.setsid()
+    leader.setlogin("heritage")
+    member = leader.fork()
+    bury(init, leader)
+    assert member.getlogin() == "heritage"

@@ -1,0 +1,149 @@
+"""kern.proc.cwd and kern.proc.pathname (kern_proc.c: sysctl_kern_proc_cwd(), sysctl_kern_proc_pathname())."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ENOENT, ESRCH
+
+import pytest
+
+from harness.processes import Process, RemoteProcess, fails
+from support.processes import NO_SUCH_ID, SOMEBODY
+from support.programs import run
+from support.sysctl import CWD, PATHNAME, proc_mib
+
+needs_kernel = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+
+
+# ---- Working directory --------------------------------------------------------------------------------------------
+
+
+@kern_proc("sysctl_kern_proc_cwd")
+def test_cwd_follows_chdir(init: Process) -> None:
+    """A child begins in its parent's directory and then goes its own way (kern_proc.c: sysctl_kern_proc_cwd)."""
+    init.chdir("/dev")
+    child = init.fork()
+    assert init.sysctl.kern_proc_cwd(child.pid) == "/dev"
+    child.chdir("/")
+    assert (init.sysctl.kern_proc_cwd(child.pid), child.sysctl.kern_proc_cwd(init.pid)) == ("/", "/dev")
+
+
+@contextmanager
+def folder(process: RemoteProcess) -> Iterator[str]:
+    """Make a directory that is removed afterwards."""
+    path = f"/tmp/conformance-{process.pid}"  # noqa: S108  (in the guest)
+    process.mkdir(path)
+    try:
+        yield path
+    finally:
+        process.chdir("/")
+        process.rmdir(path)
+
+
+@kern_proc("sysctl_kern_proc_cwd")
+def test_cwd_ends_with_a_null_byte_and_nothing_else(init: RemoteProcess) -> None:
+    """Its length is that of the string (kern_proc.c: sysctl_kern_proc_cwd)."""
+    init.chdir("/dev")
+    assert init.sysctl.read(proc_mib(CWD, init.pid)) == b"/dev\0"
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_cwd")
+def test_cwd_is_the_directorys_present_name(init: RemoteProcess) -> None:
+    """Renaming it shows at once (vfs_cache.c: cache_fullpath)."""
+    child = init.fork()
+    with folder(init) as path:
+        child.chdir(path)
+        init.rename(path, f"{path}-renamed")
+        found = init.sysctl.kern_proc_cwd(child.pid)
+        init.rename(f"{path}-renamed", path)
+    assert found == f"{path}-renamed"
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_cwd")
+def test_cwd_is_told_from_the_processs_own_root(init: RemoteProcess) -> None:
+    """Not from the reader's (vfs_cache.c: cache_fullpath, fd_nrdir)."""
+    child = init.fork()
+    with folder(init) as path:
+        init.mkdir(f"{path}/inner")
+        child.chroot(path)
+        child.chdir("/inner")
+        found = init.sysctl.kern_proc_cwd(child.pid)
+        child.exit()
+        init.rmdir(f"{path}/inner")
+    assert found == "/inner"
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_cwd")
+def test_a_directory_outside_the_processs_root_has_no_name(init: RemoteProcess) -> None:
+    """ENOENT (vfs_cache.c: cache_fullpath)."""
+    child = init.fork()
+    with folder(init) as path:
+        child.chdir("/dev")
+        child.chroot(path)
+        with fails(ENOENT):
+            init.sysctl.kern_proc_cwd(child.pid)
+        child.exit()
+
+
+# ---- Program ------------------------------------------------------------------------------------------------------
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+def test_pathname_of_minus_one_is_the_callers_own(init: RemoteProcess) -> None:
+    """Short for its own pid (kern_proc.c: sysctl_kern_proc_pathname)."""
+    child = init.fork()
+    own = init.sysctl.kern_proc_pathname(-1)
+    assert own.endswith("/executor")
+    assert (init.sysctl.kern_proc_pathname(init.pid), child.sysctl.kern_proc_pathname(-1)) == (own, own)
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+def test_pathname_is_the_program_a_process_runs(init: RemoteProcess) -> None:
+    """Its full path after execve(), for anybody (kern_proc.c: sysctl_kern_proc_pathname)."""
+    child, user = init.fork(), init.fork()
+    user.setuid(SOMEBODY)
+    run(init, child, "/bin/sleep", "sleep", "1000")
+    for reader in (init, user):
+        assert reader.sysctl.read(proc_mib(PATHNAME, child.pid)) == b"/bin/sleep\0"
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_pathname")
+def test_pathname_is_the_files_own_even_if_it_was_started_by_a_link(init: RemoteProcess) -> None:
+    """Symbolic links have been followed (kern_exec.c: p_textnch)."""
+    child = init.fork()
+    with folder(init) as path:
+        init.syscall("symlink", "/bin/sleep", f"{path}/link")
+        run(init, child, f"{path}/link", "sleep", "1000")
+        found = init.sysctl.kern_proc_pathname(child.pid)
+        init.unlink(f"{path}/link")
+    assert found == "/bin/sleep"
+
+
+@kern_proc("sysctl_kern_proc_pathname", "pfind")
+def test_pathname_of_nobody_or_a_zombie_is_refused(init: RemoteProcess) -> None:
+    """ESRCH, unlike args and cwd (kern_proc.c: sysctl_kern_proc_pathname)."""
+    zombie = init.fork()
+    zombie.exit()
+    for pid in (zombie.pid, NO_SUCH_ID, -2):
+        with fails(ESRCH):
+            init.sysctl.kern_proc_pathname(pid)
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_pathname")
+def test_a_program_outside_the_processs_root_has_no_path(init: RemoteProcess) -> None:
+    """ENOENT (vfs_cache.c: cache_fullpath)."""
+    child = init.fork()
+    with folder(init) as path:
+        child.chroot(path)
+        with fails(ENOENT):
+            init.sysctl.kern_proc_pathname(child.pid)
+        with fails(ENOENT):
+            child.sysctl.kern_proc_pathname(-1)
+        child.exit()

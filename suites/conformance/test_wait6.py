@@ -1,0 +1,74 @@
+"""wait6(): by what it chooses, and what it reports (kern_exit.c: sys_wait6())."""
+
+from __future__ import annotations
+
+from errno import ECHILD, EINVAL
+from signal import SIGCHLD
+
+import pytest
+
+from harness.processes import WEXITED, WNOHANG, WNOWAIT, WUNTRACED, IdType, Process, fails
+from support.children import exited_child
+from support.processes import SOMEBODY, exists
+
+WAIT6_SINCE = 500_400  # __DragonFly_version of the first release that has wait6()
+
+WITH_WAIT6 = pytest.mark.eras(since=WAIT6_SINCE, reason="the first release with wait6()")
+
+
+@pytest.mark.kern_proc("proc_remove_zombie")
+@WITH_WAIT6
+def test_wnowait_leaves_the_child_to_be_waited_for(init: Process) -> None:
+    """It can be looked at any number of times (kern_exit.c: kern_wait)."""
+    zombie = exited_child(init, 4)
+    for _ in range(2):
+        assert init.wait6(IdType.P_ALL, 0, WEXITED | WNOWAIT).exit_status == 4
+    assert exists(init, zombie.pid)
+    assert init.wait4(zombie.pid).exit_status == 4
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@WITH_WAIT6
+def test_wait6_reports_only_what_it_was_asked_for(init: Process) -> None:
+    """Without WEXITED a zombie is nothing to report; without anything to report it is EINVAL (kern_exit.c)."""
+    zombie = exited_child(init)
+    assert init.wait6(IdType.P_PID, zombie.pid, WUNTRACED | WNOHANG).pid == 0
+    with fails(EINVAL):
+        init.wait6(IdType.P_PID, zombie.pid, WNOHANG)
+    assert init.wait6(IdType.P_PID, zombie.pid, WEXITED).pid == zombie.pid
+
+
+@pytest.mark.kern_proc("proc_remove_zombie", "enterpgrp")
+@WITH_WAIT6
+@pytest.mark.parametrize("idtype", [IdType.P_PID, IdType.P_PGID, IdType.P_SID, IdType.P_UID], ids=lambda one: one.name)
+def test_wait6_chooses_by_process_group_session_or_user(init: Process, idtype: IdType) -> None:
+    """One child per kind of choice, among others (kern_exit.c: kern_wait)."""
+    chosen, *others = (init.fork() for _ in range(3))
+    chosen.setsid()
+    chosen.setuid(SOMEBODY)
+    for child in (others[0], chosen, others[1]):
+        child.exit()
+    result = init.wait6(idtype, SOMEBODY if idtype is IdType.P_UID else chosen.pid, WEXITED)
+    assert result.pid == chosen.pid
+
+
+@pytest.mark.kern_proc("proc_remove_zombie")
+@WITH_WAIT6
+@pytest.mark.parametrize("idtype", [IdType.P_CPUID, IdType.P_TASKID, 99], ids=str)
+def test_wait6_knows_no_other_kinds_of_choice(init: Process, idtype: IdType | int) -> None:
+    """They match nobody: ECHILD (kern_exit.c: kern_wait)."""
+    zombie = exited_child(init)
+    with fails(ECHILD):
+        init.wait6(idtype, zombie.pid, WEXITED)
+
+
+@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.eras(since=500_505, reason="si_status and si_code were fixed in March 2019")
+def test_wait6_describes_the_end_of_the_child(init: Process) -> None:
+    """Who it was and how it ended, decoded (kern_exit.c: kern_wait, siginfo_t)."""
+    child = init.fork()
+    child.setuid(SOMEBODY)
+    child.exit(3)
+    info = init.wait6(IdType.P_PID, child.pid, WEXITED).siginfo
+    assert info is not None
+    assert (info.signal, info.pid, info.uid, info.status) == (SIGCHLD, child.pid, SOMEBODY, 3)

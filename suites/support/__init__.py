@@ -1,0 +1,1 @@
+"""What several test files need: children, terminals, the process table, the pid allocator; no test is here."""
