@@ -10,6 +10,7 @@ from enum import Enum, Flag
 from typing import ClassVar, TypeVar
 
 from harness.processes.vocabulary import (
+    O_CLOFORK,
     Clock,
     IdType,
     Resource,
@@ -39,7 +40,7 @@ class Abi(ABC):
     mask_operations: ClassVar[Mapping[SigHow, int]]
     resources: ClassVar[Mapping[Resource, int]]
     clocks: ClassVar[Mapping[Clock, int]]
-    open_flags: ClassVar[Mapping[str, int]]  # by the name of the host's os.O_ constant
+    open_flags: ClassVar[Mapping[str, int]]  # by the name of the host's os.O_ constant, and O_CLOFORK
     ioctls: ClassVar[Mapping[str, int]]
     ptrace_requests: ClassVar[Mapping[str, int]]
     sigset_size: ClassVar[int]  # bytes
@@ -147,10 +148,15 @@ class Abi(ABC):
         return table[value]
 
     def open_flag_bits(self, flags: int) -> int:
-        """Translate the host's os.O_ flags to the guest's."""
+        """Translate the host's os.O_ flags, and O_CLOFORK, to the guest's.
+
+        Raises ValueError for O_CLOFORK where the guest's interface has none.
+        """
+        if flags & O_CLOFORK and "O_CLOFORK" not in self.open_flags:
+            raise ValueError(f"{self.name} has no O_CLOFORK")
         bits = flags & 3  # the access mode is the same everywhere
         for name, bit in self.open_flags.items():
-            host = getattr(os, name, 0)
+            host = O_CLOFORK if name == "O_CLOFORK" else getattr(os, name, 0)
             if host and flags & host == host:
                 bits |= bit
         return bits

@@ -1,6 +1,7 @@
 """DragonFly's system call interface (sys/kern/syscalls.master, sys/sys/*.h).
 
-Numbers are never reused, so one table serves all versions: what a kernel does not know fails with ENOSYS.
+One table serves all versions: what a kernel does not know fails with ENOSYS.  Two numbers have been used again, 455
+and 456, eleven years after the calls that had them before went (they are syscap_get and syscap_set since October 2023).
 """
 
 from __future__ import annotations
@@ -46,16 +47,20 @@ class DragonFlyAbi(Abi):
         "mkfifo": 132, "sendto": 133, "shutdown": 134, "socketpair": 135, "mkdir": 136, "rmdir": 137, "setsid": 147,
         "rtprio": 166, "setgid": 181, "setegid": 182, "seteuid": 183, "getrlimit": 194, "setrlimit": 195,
         "mmap": 197, "lseek": 199, "truncate": 200, "ftruncate": 201, "__sysctl": 202, "mlock": 203, "munlock": 204,
-        "getpgid": 207, "poll": 209, "clock_gettime": 232, "clock_settime": 233, "nanosleep": 240, "minherit": 250,
+        "getpgid": 207, "poll": 209, "clock_gettime": 232, "clock_settime": 233, "nanosleep": 240,
+        "clock_nanosleep": 241, "minherit": 250,
         "rfork": 251, "issetugid": 253, "getsid": 310, "setresuid": 311, "setresgid": 312, "yield": 321,
         "mlockall": 324, "munlockall": 325, "__getcwd": 326, "utrace": 335, "jail": 338, "sigprocmask": 340,
         "sigsuspend": 341, "sigaction": 342, "sigpending": 343, "sigtimedwait": 345, "sigwaitinfo": 346,
-        "getresuid": 360, "getresgid": 361, "kqueue": 362, "kevent": 363, "kenv": 390, "sys_checkpoint": 467,
+        "getresuid": 360, "getresgid": 361, "kqueue": 362, "kevent": 363, "kenv": 390,
+        "syscap_get": 455, "syscap_set": 456, "sys_checkpoint": 467,
         "umtx_sleep": 469, "umtx_wakeup": 470, "jail_attach": 471, "closefrom": 474, "stat": 475, "fstat": 476,
         "lstat": 477, "getdents": 480, "usched_set": 481, "extexit": 494, "lwp_create": 495, "lwp_gettid": 496,
-        "lwp_kill": 497, "lwp_rtprio": 498, "pselect": 499, "openat": 504, "procctl": 536, "pipe2": 538,
+        "lwp_kill": 497, "lwp_rtprio": 498, "pselect": 499, "openat": 504, "chroot_kernel": 522, "procctl": 536,
+        "pipe2": 538,
         "lwp_setname": 542, "ppoll": 543, "lwp_setaffinity": 544, "lwp_getaffinity": 545, "lwp_create2": 546,
-        "getcpuclockid": 547, "wait6": 548, "lwp_getname": 549, "getrandom": 550,
+        "getcpuclockid": 547, "wait6": 548, "lwp_getname": 549, "getrandom": 550, "__realpath": 551,
+        "fexecve": 552, "posix_fallocate": 553, "fdatasync": 554, "futimesat": 555,
     }  # fmt: skip
     wait_options: ClassVar[Mapping[WaitOption, int]] = {
         WaitOption.WNOHANG: 0x01,
@@ -98,6 +103,7 @@ class DragonFlyAbi(Abi):
     open_flags: ClassVar[Mapping[str, int]] = {
         "O_NONBLOCK": 0x0004, "O_APPEND": 0x0008, "O_SYNC": 0x0080, "O_NOFOLLOW": 0x0100, "O_CREAT": 0x0200,
         "O_TRUNC": 0x0400, "O_EXCL": 0x0800, "O_NOCTTY": 0x8000, "O_CLOEXEC": 0x20000, "O_DIRECTORY": 0x08000000,
+        "O_CLOFORK": 0x01000000,
     }  # fmt: skip
     ioctls: ClassVar[Mapping[str, int]] = {
         "TIOCSCTTY": 0x20007461, "TIOCNOTTY": 0x20007471, "TIOCGPGRP": 0x40047477, "TIOCSPGRP": 0x80047476,

@@ -45,8 +45,9 @@ class LinuxAbi(Abi):
         "getresgid": 120, "getpgid": 121, "getsid": 124, "sigpending": 127, "sigtimedwait": 128, "sigsuspend": 130,
         "sigaltstack": 131, "mknod": 133, "getpriority": 140, "setpriority": 141, "prctl": 157, "setrlimit": 160,
         "chroot": 161, "sync": 162, "mount": 165, "gettid": 186, "tkill": 200, "futex": 202, "clock_settime": 227,
-        "clock_gettime": 228, "exit": 231, "tgkill": 234, "waitid": 247, "openat": 257, "ppoll": 271, "pipe2": 293,
-        "getrandom": 318,
+        "clock_gettime": 228, "clock_nanosleep": 230,
+        "exit": 231, "tgkill": 234, "waitid": 247, "openat": 257, "ppoll": 271,
+        "pipe2": 293, "getrandom": 318, "execveat": 322,
     }  # fmt: skip
     wait_options: ClassVar[Mapping[WaitOption, int]] = {
         WaitOption.WNOHANG: 0x01,

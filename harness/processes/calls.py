@@ -51,6 +51,14 @@ class Caller(ABC):
 
         return Call(text, operation, encoded.payload, decode, on_gone, timeout)
 
+    def _call(self, name: str, *arguments: Argument, text: str | None = None) -> Call[int]:
+        """Describe a call that returns a number."""
+        return self._describe(name, arguments, text or arguments_text(name, *arguments), lambda result: result.value)
+
+    def _void(self, name: str, *arguments: Argument, text: str | None = None) -> Call[None]:
+        """Describe a call that returns nothing."""
+        return self._describe(name, arguments, text or arguments_text(name, *arguments), lambda _: None)
+
 
 class Result:
     """A successful answer together with the memory it brought back."""
@@ -129,3 +137,8 @@ def system_call(describe: Callable[Concatenate[C, P], Call[T]]) -> SystemCall[P,
 def arguments_text(name: str, *arguments: object) -> str:
     """Return a call as it would be written: `setpgid(1234, 0)`."""
     return f"{name}({', '.join(map(str, arguments))})"
+
+
+def path_buffer(path: str | bytes) -> Buffer:
+    """Return a path, or another text, as a C string in memory."""
+    return Buffer((path if isinstance(path, bytes) else path.encode(errors="surrogateescape")) + b"\0")

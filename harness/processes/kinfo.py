@@ -62,6 +62,10 @@ class AuxFlag(IntFlag):
     KI_SLEADER = 2
 
 
+#: In a capability's number: what is asked or set is the parent's (sys/caps.h).
+SYSCAP_INPARENT = 0x00010000
+
+
 class SyscapFlag(IntFlag):
     """Whom a capability restriction binds (sys/caps.h): the process itself, and what it executes."""
 

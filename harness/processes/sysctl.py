@@ -20,8 +20,8 @@ Mib = Sequence[int]
 
 # sys/sysctl.h
 CTL_KERN, KERN_PROC = 1, 14
-_LWP = 0x10  # KERN_PROC_FLAG_LWP
-_ALL, _PID, _PGRP, _TTY, _UID, _RUID, _ARGS, _CWD, _PATHNAME = 0, 1, 2, 4, 5, 6, 7, 8, 9
+_LWP, _LWKT = 0x10, 0x20  # KERN_PROC_FLAG_LWP, KERN_PROC_FLAG_LWKT
+_ALL, _PID, _PGRP, _TTY, _UID, _RUID, _ARGS, _CWD, _PATHNAME, _SIGTRAMP = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10
 
 # Larger reads share one lock in the kernel, up to a page they do not (kern_sysctl.c: userland_sysctl()).
 _PAGE = 4096
@@ -146,8 +146,10 @@ class SysctlCalls(Caller):
 
     # ---- kern.proc ----
 
-    def _rows(self, kind: str, subtype: int, *argument: int, lwp: bool, room: int = _TABLE) -> Call[ProcTable]:
-        return self._table(kind, subtype, argument, lwp, room, ProcTable)
+    def _rows(
+        self, kind: str, subtype: int, *argument: int, lwp: bool, lwkt: bool, room: int = _TABLE
+    ) -> Call[ProcTable]:
+        return self._table(kind, subtype, argument, lwp, lwkt, room, ProcTable)
 
     def _table(
         self,
@@ -155,12 +157,14 @@ class SysctlCalls(Caller):
         subtype: int,
         argument: tuple[int, ...],
         lwp: bool,
+        lwkt: bool,
         room: int,
         convert: Callable[[list[KinfoProc]], T],
     ) -> Call[T]:
-        mib = (CTL_KERN, KERN_PROC, subtype | (_LWP if lwp else 0), *argument)
+        flags = (_LWP if lwp else 0) | (_LWKT if lwkt else 0)
+        mib = (CTL_KERN, KERN_PROC, subtype | flags, *argument)
         suffix = f".{argument[0]}" if argument else ""
-        text = f"sysctl(kern.proc.{kind}{'_lwp' if lwp else ''}{suffix})"
+        text = f"sysctl(kern.proc.{kind}{'_lwp' if lwp else ''}{'_lwkt' if lwkt else ''}{suffix})"
 
         def decode(data: bytes, _: int) -> T:
             return convert(decode_kinfo(data, self._record_size()) if data else [])
@@ -193,47 +197,61 @@ class SysctlCalls(Caller):
         return self._connection.run(self._connection.hub_endpoint, self._sysctl(name, _PAGE, None, convert))
 
     @system_call
-    def kern_proc_all(self, *, lwp: bool = False) -> Call[ProcTable]:
-        """Return all processes and kernel threads (`kern.proc.all`); with lwp=True one row per thread."""
-        return self._rows("all", _ALL, lwp=lwp)
+    def kern_proc_all(self, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:
+        """Return all processes (`kern.proc.all`); with lwp=True one row per thread.
+
+        With lwkt=True (KERN_PROC_FLAG_LWKT) kernel threads as well; kernels before November 2022 list them always and
+        know no such flag: ENOENT.
+        """
+        return self._rows("all", _ALL, lwp=lwp, lwkt=lwkt)
 
     @system_call
-    def kern_proc_pid(self, pid: int, *, lwp: bool = False) -> Call[list[KinfoProc]]:
+    def kern_proc_pid(self, pid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[list[KinfoProc]]:
         """Return one process, or nothing: no error is raised for a pid that does not exist."""
-        return self._table("pid", _PID, (pid,), lwp, _TABLE if lwp else _PAGE, list)
+        return self._table("pid", _PID, (pid,), lwp, lwkt, _TABLE if lwp or lwkt else _PAGE, list)
 
     @system_call
-    def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False) -> Call[ProcTable]:
+    def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:
         """Return the members of a process group."""
-        return self._rows("pgrp", _PGRP, pgid, lwp=lwp)
+        return self._rows("pgrp", _PGRP, pgid, lwp=lwp, lwkt=lwkt)
 
     @system_call
-    def kern_proc_tty(self, tdev: int, *, lwp: bool = False) -> Call[ProcTable]:
+    def kern_proc_tty(self, tdev: int, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:
         """Return the processes whose controlling terminal has device number TDEV."""
-        return self._rows("tty", _TTY, tdev, lwp=lwp)
+        return self._rows("tty", _TTY, tdev, lwp=lwp, lwkt=lwkt)
 
     @system_call
-    def kern_proc_uid(self, uid: int, *, lwp: bool = False) -> Call[ProcTable]:
+    def kern_proc_uid(self, uid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:
         """Return the processes of an effective user id."""
-        return self._rows("uid", _UID, uid, lwp=lwp)
+        return self._rows("uid", _UID, uid, lwp=lwp, lwkt=lwkt)
 
     @system_call
-    def kern_proc_ruid(self, uid: int, *, lwp: bool = False) -> Call[ProcTable]:
+    def kern_proc_ruid(self, uid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:
         """Return the processes of a real user id."""
-        return self._rows("ruid", _RUID, uid, lwp=lwp)
+        return self._rows("ruid", _RUID, uid, lwp=lwp, lwkt=lwkt)
 
     @system_call
-    def kern_proc_args(self, pid: int) -> Call[list[bytes]]:
-        """Return a process's argument vector; empty for an unknown pid."""
-        mib = (CTL_KERN, KERN_PROC, _ARGS, pid)
-        text = f"sysctl(kern.proc.args.{pid})"
+    def kern_proc_args(self, pid: int, tid: int | None = None) -> Call[list[bytes]]:
+        """Return the argument vector of a process, or of its thread TID; empty for an unknown pid."""
+        mib, text = _args_mib(pid, tid)
         return self._sysctl(mib, 262144, None, lambda data, _: data.split(b"\0")[:-1] if data else [], text)
 
     @system_call
-    def set_kern_proc_args(self, pid: int, title: bytes) -> Call[None]:
-        """Set a process's title; only its own process may (EPERM)."""
-        mib = (CTL_KERN, KERN_PROC, _ARGS, pid)
-        return self._sysctl(mib, None, title, lambda _data, _length: None, f"sysctl(kern.proc.args.{pid}=...)")
+    def set_kern_proc_args(self, pid: int, title: bytes, tid: int | None = None) -> Call[None]:
+        """Set the title of a process, or of its thread TID; only its own process may (EPERM)."""
+        mib, text = _args_mib(pid, tid)
+        return self._sysctl(mib, None, title, lambda _data, _length: None, f"{text[:-1]}=...)")
+
+    @system_call
+    def kern_proc_sigtramp(self, pid: int) -> Call[tuple[int, int]]:
+        """Return first and last address of a process's signal trampoline (DragonFly since 4.9)."""
+        mib = (CTL_KERN, KERN_PROC, _SIGTRAMP, pid)
+
+        def convert(data: bytes, _: int) -> tuple[int, int]:
+            first, last = struct.unpack_from("<QQ", data)
+            return first, last
+
+        return self._sysctl(mib, _PAGE, None, convert, f"sysctl(kern.proc.sigtramp.{pid})")
 
     @system_call
     def kern_proc_cwd(self, pid: int) -> Call[str]:
@@ -246,6 +264,12 @@ class SysctlCalls(Caller):
         """Return the path of the program a process runs."""
         mib = (CTL_KERN, KERN_PROC, _PATHNAME, pid)
         return self._sysctl(mib, _PAGE, None, lambda data, _: _string(data), f"sysctl(kern.proc.pathname.{pid})")
+
+
+def _args_mib(pid: int, tid: int | None) -> tuple[tuple[int, ...], str]:
+    """Return mib and text; a thread as fifth number is understood since 5.8 (kern_proc.c: sysctl_kern_proc_args)."""
+    thread = () if tid is None else (tid,)
+    return (CTL_KERN, KERN_PROC, _ARGS, pid, *thread), f"sysctl(kern.proc.args.{'.'.join(map(str, (pid, *thread)))})"
 
 
 def _string(data: bytes) -> str:

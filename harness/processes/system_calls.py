@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.errors import HarnessError
 from harness.processes.abi_base import Abi
 from harness.processes.api import NO_FLAGS, NO_OPTIONS
-from harness.processes.calls import Caller, Result, arguments_text, system_call
+from harness.processes.calls import Result, arguments_text, path_buffer, system_call
 from harness.processes.connection import Call, Endpoint
+from harness.processes.control_calls import ControlCalls
+from harness.processes.event_calls import EventCalls
 from harness.processes.kinfo import decode_rusage
 from harness.processes.repetition import Until, describe_repeat
 from harness.processes.vocabulary import (
@@ -24,7 +26,6 @@ from harness.processes.vocabulary import (
     GuestError,
     Handler,
     IdType,
-    ReaperStatus,
     Repeat,
     Resource,
     RforkFlag,
@@ -70,6 +71,7 @@ _STORM_DATA = struct.Struct("<IIIIQ")
 _STORM_RECORD = struct.Struct("<III")
 _SPAWN_REQUEST = struct.Struct("<IIIIQ")
 _TIMESPEC = struct.Struct("<qq")
+_AT_EMPTY_PATH = 0x1000  # Linux: include/uapi/linux/fcntl.h
 
 _BULK_TIMEOUT = 900.0  # s a storm without a deadline may take
 
@@ -78,13 +80,9 @@ def _text(data: bytes) -> str:
     return data.split(b"\0", 1)[0].decode(errors="surrogateescape")
 
 
-def _path(path: str | bytes) -> Buffer:
-    return Buffer((path if isinstance(path, bytes) else path.encode(errors="surrogateescape")) + b"\0")
-
-
 def _vector(strings: Sequence[str | bytes]) -> Buffer:
     """Build an argv-like array of pointers, ended by a null pointer."""
-    return Buffer(bytes(8 * (len(strings) + 1)), pointers={8 * i: _path(text) for i, text in enumerate(strings)})
+    return Buffer(bytes(8 * (len(strings) + 1)), pointers={8 * i: path_buffer(text) for i, text in enumerate(strings)})
 
 
 def _signal_set_text(signals: Iterable[SignalLike]) -> str:
@@ -95,23 +93,13 @@ def _nothing(_: Result) -> None:
     return None
 
 
-def _value(result: Result) -> int:
-    return result.value
-
-
 def _words(result: Result, buffer: Buffer) -> tuple[int, ...]:
     data = result.memory(buffer)
     return struct.unpack(f"<{len(data) // 4}i", data)
 
 
-class SystemCalls(Caller):
+class SystemCalls(ControlCalls, EventCalls):
     """The system calls of one process, described; see RemoteProcess and Start for what happens to the description."""
-
-    def _call(self, name: str, *arguments: Argument, text: str | None = None) -> Call[int]:
-        return self._describe(name, arguments, text or arguments_text(name, *arguments), _value)
-
-    def _void(self, name: str, *arguments: Argument, text: str | None = None) -> Call[None]:
-        return self._describe(name, arguments, text or arguments_text(name, *arguments), _nothing)
 
     # ---- identity ----
 
@@ -235,7 +223,7 @@ class SystemCalls(Caller):
     @system_call
     def setlogin(self, name: str) -> Call[None]:
         """Set the session's login name."""
-        return self._void("setlogin", _path(name), text=f"setlogin({name!r})")
+        return self._void("setlogin", path_buffer(name), text=f"setlogin({name!r})")
 
     # ---- fork, exit, wait ----
 
@@ -399,10 +387,29 @@ class SystemCalls(Caller):
         pid = self._endpoint.pid
         return self._describe(
             "execve",
-            (_path(path), vector, environment),
+            (path_buffer(path), vector, environment),
             f"execve({path!r})",
             _nothing,
             on_gone=lambda: self._connection.undriven.add(pid),
+        )
+
+    @system_call
+    def fexecve(
+        self, fd: int, argv: Sequence[str | bytes] = ("program",), env: Mapping[str, str] | None = None
+    ) -> Call[None]:
+        """Run the program that descriptor FD is open on (DragonFly since February 2021; execveat() on Linux).
+
+        After success this process is no longer driven: any further call raises ProcessGone.
+        """
+        vector = _vector(argv)
+        environment = _vector([f"{name}={value}" for name, value in (env or {}).items()])
+        pid = self._endpoint.pid
+        name = "fexecve" if self._abi.is_dragonfly else "execveat"
+        arguments: tuple[Argument, ...] = (fd, vector, environment)
+        if not self._abi.is_dragonfly:
+            arguments = (fd, path_buffer(""), vector, environment, _AT_EMPTY_PATH)
+        return self._describe(
+            name, arguments, f"fexecve({fd})", _nothing, on_gone=lambda: self._connection.undriven.add(pid)
         )
 
     @system_call
@@ -536,9 +543,9 @@ class SystemCalls(Caller):
 
     @system_call
     def open(self, path: str, flags: int = 0, mode: int = 0o666) -> Call[int]:
-        """Open a file; FLAGS are the host's os.O_ constants and translated."""
+        """Open a file; FLAGS are the host's os.O_ constants, or O_CLOFORK, and translated."""
         bits = self._abi.open_flag_bits(flags)
-        return self._call("open", _path(path), bits, mode, text=f"open({path!r}, {flags:#x})")
+        return self._call("open", path_buffer(path), bits, mode, text=f"open({path!r}, {flags:#x})")
 
     @system_call
     def close(self, fd: int) -> Call[None]:
@@ -653,37 +660,37 @@ class SystemCalls(Caller):
     @system_call
     def revoke(self, path: str) -> Call[None]:
         """Revoke all access to a device."""
-        return self._void("revoke", _path(path), text=f"revoke({path!r})")
+        return self._void("revoke", path_buffer(path), text=f"revoke({path!r})")
 
     @system_call
     def chdir(self, path: str) -> Call[None]:
         """Change the working directory."""
-        return self._void("chdir", _path(path), text=f"chdir({path!r})")
+        return self._void("chdir", path_buffer(path), text=f"chdir({path!r})")
 
     @system_call
     def chroot(self, path: str) -> Call[None]:
         """Change the root directory.  Later forks need the hub's socket at its path below the new root."""
-        return self._void("chroot", _path(path), text=f"chroot({path!r})")
+        return self._void("chroot", path_buffer(path), text=f"chroot({path!r})")
 
     @system_call
     def mkdir(self, path: str, mode: int = 0o777) -> Call[None]:
         """Make a directory."""
-        return self._void("mkdir", _path(path), mode, text=f"mkdir({path!r}, {mode:#o})")
+        return self._void("mkdir", path_buffer(path), mode, text=f"mkdir({path!r}, {mode:#o})")
 
     @system_call
     def rmdir(self, path: str) -> Call[None]:
         """Remove a directory."""
-        return self._void("rmdir", _path(path), text=f"rmdir({path!r})")
+        return self._void("rmdir", path_buffer(path), text=f"rmdir({path!r})")
 
     @system_call
     def unlink(self, path: str) -> Call[None]:
         """Remove a file."""
-        return self._void("unlink", _path(path), text=f"unlink({path!r})")
+        return self._void("unlink", path_buffer(path), text=f"unlink({path!r})")
 
     @system_call
     def rename(self, old: str, new: str) -> Call[None]:
         """Rename a file."""
-        return self._void("rename", _path(old), _path(new), text=f"rename({old!r}, {new!r})")
+        return self._void("rename", path_buffer(old), path_buffer(new), text=f"rename({old!r}, {new!r})")
 
     @system_call
     def getcwd(self) -> Call[str]:
@@ -699,6 +706,25 @@ class SystemCalls(Caller):
         """Sleep; EINTR if a handler runs meanwhile."""
         text = f"nanosleep({seconds} s)"
         return self._describe("nanosleep", (Buffer(_timespec(seconds)), 0), text, _nothing, timeout=seconds + 30)
+
+    @system_call
+    def clock_nanosleep(self, seconds: float, clock: Clock | int, *, absolute: bool = False) -> Call[None]:
+        """Sleep by CLOCK for, or if ABSOLUTE until, SECONDS (DragonFly since January 2021).
+
+        What the call returns is an errno (kern_time.c: sys_clock_nanosleep), raised as GuestError as ever.
+        """
+        number = self._abi.clock_number(clock)
+        name = clock if isinstance(clock, int) else clock.name
+        text = f"clock_nanosleep({name}, {'until' if absolute else 'for'} {seconds} s)"
+
+        def convert(result: Result) -> None:
+            if result.value:
+                raise GuestError(text, self._abi.errno_name(result.value), result.value)
+
+        # How long a sleep until a moment takes is not known here.
+        limit = None if absolute else seconds + 30
+        arguments = (number, int(absolute), Buffer(_timespec(seconds)), 0)
+        return self._describe("clock_nanosleep", arguments, text, convert, timeout=limit)
 
     @system_call
     def clock_gettime(self, clock: Clock | int = Clock.CLOCK_MONOTONIC) -> Call[float]:
@@ -743,68 +769,7 @@ class SystemCalls(Caller):
 
         return Call(text, Operation.TOUCH, struct.pack("<Q", size), decode)
 
-    # ---- reaper, jail, ptrace ----
-
-    def _procctl(self, command: int, name: str) -> Call[None]:
-        text = f"procctl({name})"
-        if self._abi.is_dragonfly:
-            return self._void("procctl", 0, self._endpoint.pid, command, 0, text=text)
-        # The honest equivalent; it has no errors of its own for doing it twice.
-        return self._void("prctl", 36, 1 if command == 1 else 0, 0, 0, 0, text=text)
-
-    @system_call
-    def procctl_reaper_acquire(self) -> Call[None]:
-        """Become a reaper of all descendants (Linux: PR_SET_CHILD_SUBREAPER)."""
-        return self._procctl(1, "PROC_REAP_ACQUIRE")
-
-    @system_call
-    def procctl_reaper_release(self) -> Call[None]:
-        """Stop being a reaper."""
-        return self._procctl(2, "PROC_REAP_RELEASE")
-
-    @system_call
-    def procctl_reaper_status(self) -> Call[ReaperStatus]:
-        """Tell about this process's reaper.  ENOSYS on Linux."""
-        text = "procctl(PROC_REAP_STATUS)"
-        status = Buffer(bytes(256), wanted=True)
-
-        def convert(result: Result) -> ReaperStatus:
-            flags, references, first = struct.unpack_from("<II120xi", result.memory(status))
-            return ReaperStatus(bool(flags & 1), bool(flags & 2), references, first)
-
-        return self._describe("procctl", (0, self._endpoint.pid, 3, status), text, convert)
-
-    @system_call
-    def procctl(self, idtype: IdType | int, id_: int, command: int, data: bytes | None = None) -> Call[bytes]:
-        """Make a raw procctl(); return the content of DATA after the call."""
-        structure = Buffer(data or bytes(256), wanted=True)
-        name = idtype if isinstance(idtype, int) else idtype.name
-        return self._describe(
-            "procctl",
-            (self._abi.id_type_number(idtype), id_, command, structure if data is not None else 0),
-            f"procctl({name}, {id_}, {command})",
-            lambda result: result.memory(structure) if data is not None else b"",
-        )
-
-    @system_call
-    def jail(self, path: str, hostname: str = "jail") -> Call[int]:
-        """Enter a new jail (version 1, without addresses) rooted at PATH; return its id.  ENOSYS on Linux."""
-        structure = Buffer(struct.pack("<IIQQIIQ", 1, 0, 0, 0, 0, 0, 0), pointers={8: _path(path), 16: _path(hostname)})
-        return self._call("jail", structure, text=f"jail({path!r})")
-
-    @system_call
-    def jail_attach(self, jid: int) -> Call[None]:
-        """Enter an existing jail."""
-        return self._void("jail_attach", jid)
-
-    @system_call
-    def ptrace(self, request: int | str, pid: int, address: int = 0, data: int = 0) -> Call[int]:
-        """Make a ptrace() by number or DragonFly's name ("PT_ATTACH")."""
-        number = self._abi.ptrace_requests.get(request) if isinstance(request, str) else request
-        text = f"ptrace({request}, {pid})"
-        if number is None:
-            raise GuestError(text, "ENOSYS")
-        return self._call("ptrace", number, pid, address, data, text=text)
+    # ---- anything ----
 
     @system_call
     def syscall(self, name_or_number: str | int, *arguments: Argument | bytes | str) -> Call[Result]:
@@ -930,7 +895,7 @@ class SystemCalls(Caller):
 
 def _argument(argument: Argument | bytes | str) -> Argument:
     if isinstance(argument, str):
-        return _path(argument)
+        return path_buffer(argument)
     return Buffer(argument) if isinstance(argument, bytes) else argument
 
 

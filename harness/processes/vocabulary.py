@@ -12,7 +12,7 @@ import signal as host_signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum, Flag, IntFlag, auto
+from enum import Enum, Flag, IntEnum, IntFlag, auto
 
 from harness.errors import GuestLostError, HarnessError
 from harness.processes.errnos import errno_name, host_errno
@@ -118,6 +118,31 @@ class RforkFlag(IntFlag):
     RFSIGSHARE = 1 << 14
     RFLINUXTHPN = 1 << 16
     RFPPWAIT = 1 << 31
+
+
+#: Flag of open() that closes the descriptor in children (POSIX 2024).  Hosts have none yet: a bit no host uses.
+O_CLOFORK = 1 << 40
+
+
+class Fcntl(IntEnum):
+    """Commands of fcntl() and flags of descriptors, DragonFly's own numbers (sys/fcntl.h)."""
+
+    F_DUPFD = 0
+    F_GETFD = 1
+    F_SETFD = 2
+    F_DUP2FD = 10
+    F_DUPFD_CLOEXEC = 17
+    F_DUP2FD_CLOEXEC = 18
+    F_DUPFD_CLOFORK = 21
+    F_DUP2FD_CLOFORK = 22
+    F_DUP3FD = 23
+
+
+class FdFlag(IntFlag):
+    """What F_GETFD returns and F_SETFD sets, DragonFly's own numbers (sys/fcntl.h)."""
+
+    FD_CLOEXEC = 1
+    FD_CLOFORK = 2
 
 
 class Resource(Enum):
@@ -273,6 +298,64 @@ class ReaperStatus:
     real_init: bool  # its reaper is init
     references: int
     first_child: int  # pid, -1 for none
+
+
+@dataclass(frozen=True)
+class ReapKill:
+    """Answer of procctl(PROC_REAP_KILL): how many got the signal, and the first that could not be given it (or 0)."""
+
+    killed: int
+    failed: int  # pid
+
+
+class NoteFlag(IntFlag):
+    """Events of a process that a kernel queue can report (sys/event.h)."""
+
+    NOTE_TRACK = 0x00000001
+    NOTE_TRACKERR = 0x00000002
+    NOTE_CHILD = 0x00000004
+    NOTE_EXEC = 0x20000000
+    NOTE_FORK = 0x40000000
+    NOTE_EXIT = 0x80000000
+
+
+class EvFlag(IntFlag):
+    """Actions on a kernel queue's filters, and what their events are marked with (sys/event.h)."""
+
+    EV_ADD = 0x0001
+    EV_DELETE = 0x0002
+    EV_ENABLE = 0x0004
+    EV_DISABLE = 0x0008
+    EV_ONESHOT = 0x0010
+    EV_CLEAR = 0x0020
+    EV_RECEIPT = 0x0040
+    EV_DISPATCH = 0x0080
+    EV_HUP = 0x0800
+    EV_NODATA = 0x1000
+    EV_ERROR = 0x4000
+    EV_EOF = 0x8000
+
+
+class EvFilter(IntEnum):
+    """What a kernel queue watches (sys/event.h)."""
+
+    EVFILT_READ = -1
+    EVFILT_WRITE = -2
+    EVFILT_PROC = -5
+    EVFILT_SIGNAL = -6
+    EVFILT_TIMER = -7
+
+
+@dataclass(frozen=True)
+class Kevent:
+    """struct kevent: something to watch, or what has come of it.  `data` of NOTE_EXIT is the status word."""
+
+    ident: int
+    filter: EvFilter | int
+    flags: EvFlag
+    fflags: int = 0  # NoteFlag for a process
+    data: int = 0
+    udata: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.processes import RemoteProcess, fails_with
+from harness.processes.memory import OwnMemory
 from support.allocator import PidAllocator
-from support.memory import OwnMemory
 from support.processes import SOMEBODY, bury, eventually
 from support.shared_page import (
     _HEADERS,

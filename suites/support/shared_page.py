@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.processes import RemoteProcess
-from support.memory import OwnMemory
+from harness.processes.memory import OwnMemory
 
 # sys/upmap.h: types of the entries; bits 8 to 11 give the size as a power of two.
 VERSION, RUNTICKS, FORKID, PID_ENTRY, TITLE, INVFORK = 0x0201, 0x0210, 0x0311, 0x0212, 0x0A13, 0x0214

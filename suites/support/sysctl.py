@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from harness.errors import DeadlineError
 from harness.processes import GuestError, Pending, RemoteProcess, Repeat, length_is
+from harness.processes.memory import OwnMemory
 from harness.processes.wire import Buffer
-from support.memory import OwnMemory
 
 T = TypeVar("T")
 U = TypeVar("U")

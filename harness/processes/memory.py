@@ -1,9 +1,8 @@
-"""Any address of a driven process's own memory, through a pipe; for what the kernel maps there or leaves behind."""
+"""Any address of a driven process's own memory, through a pipe: for what the kernel maps there or leaves behind."""
 
 from __future__ import annotations
 
-from harness.processes import RemoteProcess
-from harness.processes.remote import RemoteThread
+from harness.processes.remote import RemoteProcess, RemoteThread
 
 _PIPE_ROOM = 4096  # bytes a pipe takes at once for certain
 
