@@ -1,13 +1,28 @@
-"""The oracle: an executable specification of DragonFly's process subsystem at the seed revision, in plain Python.
+"""The oracle: an executable specification of DragonFly's process subsystem, by era, in plain Python.
 
 `make_oracle().spawn()` gives a process with the interface of a driven one.  kernel.py holds the state, model.py what
 it is made of, rules.py each promise by itself; pids, jobs, lifecycle, reapers, wait, signals, delivery, creds and views
 say what the system calls do, each function naming the C function it specifies; calls.py decides who runs next;
-variants.py breaks the promises one at a time.
+eras.py has what kernels of different years do differently, variants.py breaks the promises one at a time.
 """
 
+from harness.oracle.eras import DEFAULT_ERA, ERAS, Era, split_target
 from harness.oracle.oracle import Oracle, make_oracle
 from harness.oracle.process import OraclePending, OracleProcess, OracleWouldBlock
-from harness.oracle.variants import VARIANTS, Variant
+from harness.oracle.variants import VARIANTS, Variant, rules_of, variants_of
 
-__all__ = ["VARIANTS", "Oracle", "OraclePending", "OracleProcess", "OracleWouldBlock", "Variant", "make_oracle"]
+__all__ = [
+    "DEFAULT_ERA",
+    "ERAS",
+    "VARIANTS",
+    "Era",
+    "Oracle",
+    "OraclePending",
+    "OracleProcess",
+    "OracleWouldBlock",
+    "Variant",
+    "make_oracle",
+    "rules_of",
+    "split_target",
+    "variants_of",
+]

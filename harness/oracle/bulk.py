@@ -45,7 +45,7 @@ def storm(
             lifecycle.exit1(k, child, k.rules.exit_status(status))
             k.clock.advance(FORK_TIME)
             failed = "wait4"
-            wait.kern_wait(k, proc, child.pid, 0)
+            wait.wait4(k, proc, child.pid, 0)
         except Errno as reason:
             error = reason.name
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.oracle import syscaps
 from harness.oracle.model import Credentials, Errno, Proc
 from harness.oracle.rules import RLIMIT_NPROC
 from harness.processes.kinfo import ProcFlag
@@ -20,7 +21,7 @@ def setuid(k: Kernel, proc: Proc, uid: int) -> None:
     """sys_setuid(): all three ids, for root or to the real or effective one."""
     uid &= _UNSIGNED
     cred = proc.cred
-    _need(k, cred, uid in (cred.ruid, cred.uid))
+    _need(k, cred, uid in (cred.ruid, cred.uid), syscaps.NO_SETUID)
     _set(proc, replace(cred, uid=uid, ruid=uid, svuid=uid))
 
 
@@ -28,7 +29,7 @@ def seteuid(k: Kernel, proc: Proc, uid: int) -> None:
     """sys_seteuid(): the effective id, for root or to the real or saved one."""
     uid &= _UNSIGNED
     cred = proc.cred
-    _need(k, cred, uid in (cred.ruid, cred.svuid))
+    _need(k, cred, uid in (cred.ruid, cred.svuid), syscaps.NO_SETEUID)
     _set(proc, replace(cred, uid=uid))
 
 
@@ -36,7 +37,8 @@ def setreuid(k: Kernel, proc: Proc, ruid: int, euid: int) -> None:
     """sys_setreuid(): the saved id follows the effective one if the real one is set or differs from it."""
     ruid, euid = ruid & _UNSIGNED, euid & _UNSIGNED
     cred = proc.cred
-    _need(k, cred, ruid in (UNCHANGED, cred.ruid, cred.svuid) and euid in (UNCHANGED, cred.uid, cred.ruid, cred.svuid))
+    allowed = ruid in (UNCHANGED, cred.ruid, cred.svuid) and euid in (UNCHANGED, cred.uid, cred.ruid, cred.svuid)
+    _need(k, cred, allowed, syscaps.NO_SETREUID)
     new = cred
     if euid != UNCHANGED:
         new = replace(new, uid=euid)
@@ -51,14 +53,15 @@ def setresuid(k: Kernel, proc: Proc, ruid: int, euid: int, suid: int) -> None:
     """sys_setresuid(): each id on its own, to any of the three for those who are not root."""
     wanted = (ruid & _UNSIGNED, euid & _UNSIGNED, suid & _UNSIGNED)
     cred = proc.cred
-    _need(k, cred, all(uid in (UNCHANGED, cred.ruid, cred.uid, cred.svuid) for uid in wanted))
+    allowed = all(uid in (UNCHANGED, cred.ruid, cred.uid, cred.svuid) for uid in wanted)
+    _need(k, cred, allowed, syscaps.NO_SETRESUID)
     present = (cred.ruid, cred.uid, cred.svuid)
     ruid, euid, suid = (old if new == UNCHANGED else new for old, new in zip(present, wanted, strict=True))
     _set(proc, replace(cred, ruid=ruid, uid=euid, svuid=suid))
 
 
-def _need(k: Kernel, cred: Credentials, allowed: bool) -> None:
-    if not allowed and not k.rules.is_privileged(cred):
+def _need(k: Kernel, cred: Credentials, allowed: bool, cap: int) -> None:
+    if not allowed and not k.rules.may(cred, cap):
         raise Errno("EPERM")
 
 
@@ -71,7 +74,7 @@ def _set(proc: Proc, cred: Credentials) -> None:
 def setrlimit(k: Kernel, proc: Proc, resource: int, soft: int, hard: int) -> None:
     """kern_setrlimit() (kern_plimit.c): the hard limit is raised by root only; RLIMIT_NPROC is at least 1."""
     ceiling = proc.limit(resource)[1]
-    if (soft > ceiling or hard > ceiling) and not k.rules.is_privileged(proc.cred):
+    if (soft > ceiling or hard > ceiling) and not k.rules.may(proc.cred, syscaps.NO_SETRLIMIT):
         raise Errno("EPERM")
     soft = min(soft, hard)
     if resource == RLIMIT_NPROC:

@@ -25,12 +25,10 @@ def return_to_user(k: Kernel, proc: Proc) -> None:
     Each signal that can be delivered pushes a frame for its handler before any handler runs, so the last one, which has
     the highest number, runs first.  A process that stops on the way runs its handlers when it is continued.
     """
-    while not proc.is_zombie:
+    while not proc.is_zombie and not _stops_here(k, proc):
         signal = signals.issignal(k, proc)
-        if proc.stat is ProcStat.SSTOP:
-            if proc.stop_unreported:
-                signals.report_stop(k, proc)
-            return
+        if not signal and _is_stopped(proc):
+            continue
         if signal and proc.sigacts.of(signal).action != "catch":
             signals.take(proc, signal)
             sigexit(k, proc, signal)
@@ -42,6 +40,17 @@ def return_to_user(k: Kernel, proc: Proc) -> None:
             proc.mask = returnmask  # sigreturn()
         else:
             return
+
+
+def _stops_here(k: Kernel, proc: Proc) -> bool:
+    """tstop(): tell whether it has to stay, having told its parent so."""
+    if _is_stopped(proc) and proc.stop_unreported:
+        signals.report_stop(k, proc)
+    return _is_stopped(proc)
+
+
+def _is_stopped(proc: Proc) -> bool:
+    return proc.stat is ProcStat.SSTOP
 
 
 def _postsig(k: Kernel, proc: Proc, signal: int) -> None:
@@ -58,11 +67,12 @@ def _postsig(k: Kernel, proc: Proc, signal: int) -> None:
 
 
 def _handle(k: Kernel, proc: Proc, signal: int, disposition: Disposition) -> None:
-    """The logging handler of a driven process; the seed leaves all of siginfo_t but the signal number 0."""
+    """The logging handler of a driven process; of siginfo_t it finds the signal, and since 2018 who sent it last."""
     if disposition.is_internal:
         return
     siginfo = SigFlag.SA_SIGINFO in disposition.flags
-    record = SignalRecord(DRAGONFLY.signal_name(signal), 0, 0, 0, 0, proc.logged, k.clock.monotonic, siginfo)
+    pid, uid = proc.senders.get(signal, (0, 0)) if siginfo and k.rules.tells_sender() else (0, 0)
+    record = SignalRecord(DRAGONFLY.signal_name(signal), 0, pid, uid, 0, proc.logged, k.clock.monotonic, siginfo)
     proc.log.append(record)
     proc.logged += 1
 

@@ -177,7 +177,7 @@ def setlogin(k: Kernel, proc: Proc, name: str) -> None:
     """sys_setlogin()."""
     if not k.rules.may_setlogin(proc.cred):
         raise Errno("EPERM")
-    if len(name.encode()) >= k.rules.LOGIN_SIZE:
+    if len(name.encode()) >= k.rules.login_size():
         raise Errno("EINVAL")
     k.rules.setlogin_reaches(proc.session).login = name
 

@@ -30,6 +30,7 @@ class Kernel:
             "kern.ps_argsopen": 1,
             "kern.ps_arg_cache_limit": 256,
             "hw.ncpu": 1,
+            "kern.osreldate": rules.era.osreldate,
             "kern.maxproc": MAXPROC,
             "kern.maxprocperuid": MAXPROC // 4,
         }

@@ -42,6 +42,12 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     child.comm, child.args, child.path, child.cwd = parent.comm, parent.args, parent.path, parent.cwd
     child.xstat = parent.xstat
     child.limits = parent.limits
+    child.depth = parent.depth + (parent.depth % 32 != 31)
+    child.senders = dict(parent.senders)
+    if k.rules.title_is_inherited():
+        child.title = parent.title
+    if k.rules.deathsig_is_inherited():
+        child.deathsig = parent.deathsig
     child.mask = parent.mask
     child.flags = P_MAYBETHREADED | (parent.flags & ProcFlag.P_SUGID)
     child.acflag = AFORK
@@ -77,7 +83,11 @@ def release_vfork_parent(k: Kernel, child: Proc) -> bool:
 
 def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:
     """kern_execve(): run another program in the same process."""
+    if not k.rules.may_exec(proc.cred):
+        raise Errno("EACCES")
     signals.execsigs(proc)
+    if k.rules.exec_ends_title():
+        proc.title = proc.thread_title = b""
     proc.comm = path.rpartition("/")[2][:16]
     proc.path = path
     vector = b"".join(arg + b"\0" for arg in args)
@@ -86,7 +96,7 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
     release_vfork_parent(k, proc)
     if proc.cred.uid == proc.cred.ruid and proc.cred.gid == proc.cred.rgid:
         proc.flags &= ~ProcFlag.P_SUGID
-    proc.cred = k.rules.exec_saves_uid(proc.cred)
+    proc.cred = k.rules.caps_after_exec(k.rules.exec_saves_uid(proc.cred))
     proc.acflag &= ~AFORK
 
 
@@ -113,6 +123,9 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
             child = proc.children.pop(0)
             adopt(k, heir, child)
             child.signals_parent_with = "SIGCHLD"
+            child.signalled_by_reaper = False
+            if sent := rules.deathsig_sent(child):
+                signals.ksignal(k, child, sent)
         k.scheduler.wakeup(heir)
     assert proc.parent is not None
     if rules.forgoes_zombies(proc.parent):
@@ -142,6 +155,7 @@ def proc_reparent(k: Kernel, child: Proc, parent: Proc) -> None:
         return
     old.children.remove(child)
     adopt(k, parent, child)
+    child.signalled_by_reaper = False
     if not old.children:
         k.scheduler.wakeup(old)
 

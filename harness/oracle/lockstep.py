@@ -85,7 +85,7 @@ class OracleWorld:
     def table(self) -> ProcTable:
         """Return the process table."""
         kernel = self._oracle.kernel
-        return views.kern_proc_all(kernel, kernel.init)
+        return ProcTable(views.table(kernel, kernel.init, "all", ()))
 
 
 class GuestWorld:

@@ -10,22 +10,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.oracle import views
-from harness.oracle.encode import RECORD_SIZE, encode_kinfo
+from harness.oracle.encode import encode_kinfo
 from harness.oracle.model import Errno, Proc
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
 CTL_KERN, KERN_PROC = 1, 14
-LWP = 0x10  # KERN_PROC_FLAG_LWP
+LWP, LWKT = 0x10, 0x20  # KERN_PROC_FLAG_LWP, KERN_PROC_FLAG_LWKT
 TABLES = {"all": 0, "pid": 1, "pgrp": 2, "tty": 4, "uid": 5, "ruid": 6}
 STRINGS = {"args": 7, "cwd": 8, "pathname": 9}
 NAME_TO_OID = (0, 3)
-_NODES = {
-    **{f"kern.proc.{name}": (CTL_KERN, KERN_PROC, number) for name, number in (TABLES | STRINGS).items()},
-    **{f"kern.proc.{name}_lwp": (CTL_KERN, KERN_PROC, number | LWP) for name, number in TABLES.items()},
-    "kern.proc": (CTL_KERN, KERN_PROC),
-}
+SIGTRAMP = 10  # KERN_PROC_SIGTRAMP
+_SUFFIXES = {"": 0, "_lwp": LWP, "_lwkt": LWKT, "_lwp_lwkt": LWP | LWKT}
 _FIRST_DYNAMIC = 0x100  # OID_AUTO: numbers given at boot
 _LONG = frozenset({"kern.ps_arg_cache_limit"})
 
@@ -35,10 +32,23 @@ def variable_names(k: Kernel) -> list[str]:
     return sorted({*views.SPECIAL, *k.variables})
 
 
+def nodes(k: Kernel) -> dict[str, int]:
+    """SYSCTL_NODE: the nodes below kern.proc, by name."""
+    found = {
+        name + suffix: number | flags
+        for name, number in TABLES.items()
+        for suffix, flags in _SUFFIXES.items()
+        if not flags & LWKT or k.rules.traits.lwkt_flag
+    }
+    return found | STRINGS | ({"sigtramp": SIGTRAMP} if k.rules.traits.sigtramp else {})
+
+
 def mib_of(k: Kernel, name: str) -> tuple[int, ...]:
     """name2oid(): the number of a name; ENOENT for an unknown one."""
-    if name in _NODES:
-        return _NODES[name]
+    if name == "kern.proc":
+        return (CTL_KERN, KERN_PROC)
+    if name.startswith("kern.proc.") and (number := nodes(k).get(name.removeprefix("kern.proc."))) is not None:
+        return (CTL_KERN, KERN_PROC, number)
     names = variable_names(k)
     if name not in names:
         raise Errno("ENOENT")
@@ -87,33 +97,38 @@ def _kern_proc(k: Kernel, viewer: Proc, rest: tuple[int, ...], reads: bool, new:
     if not rest:
         raise Errno("EISDIR")
     number, arguments = rest[0], rest[1:]
-    base = number & ~LWP
-    kinds = {value: name for name, value in (TABLES if number & LWP else TABLES | STRINGS).items()}
-    kind = kinds.get(base)
-    if kind is None:
+    name = next((name for name, value in nodes(k).items() if value == number), None)
+    if name is None:
         raise Errno("ENOENT")
-    if number == TABLES["all"] and arguments:
-        raise Errno("ENOTDIR")  # a leaf, unlike its twin for threads
+    kind = name.partition("_")[0]
+    if name in ("all", "sigtramp") and arguments:
+        raise Errno("ENOTDIR")  # leaves, unlike the twin for threads
     if new is not None and kind != "args":
         raise Errno("EPERM")
+    if name == "sigtramp":
+        return struct.pack("<6Q", *views.SIGNAL_TRAMPOLINE, 0, 0, 0, 0)
     if not k.rules.accepts_arguments(kind, len(arguments)):
         raise Errno("EINVAL")
     if kind in STRINGS:
-        return _string(k, viewer, kind, arguments[0], reads, new)
-    rows = encode_kinfo(views.table(k, viewer, kind, arguments))
+        return _string(k, viewer, kind, arguments, reads, new)
+    rows = encode_kinfo(
+        views.table(k, viewer, kind, arguments, lwp=bool(number & LWP), kernel_threads=bool(number & LWKT))
+    )
     if not reads and kind != "pid":
-        rows += bytes(RECORD_SIZE * k.rules.size_slop())
+        rows += bytes(k.rules.traits.record_size * k.rules.size_slop())
     return rows
 
 
-def _string(k: Kernel, viewer: Proc, kind: str, pid: int, reads: bool, new: bytes | None) -> bytes:
-    """Args and cwd produce an answer only where there is a buffer for it, pathname always."""
+def _string(k: Kernel, viewer: Proc, kind: str, arguments: tuple[int, ...], reads: bool, new: bytes | None) -> bytes:
+    """Args and cwd used to produce an answer only where there is a buffer for it, pathname always has."""
+    pid, tid = arguments[0], arguments[1] if len(arguments) > 1 else None
     if kind == "pathname":
         return views.kern_proc_pathname(k, viewer, pid).encode() + b"\0"
+    answers = reads or k.rules.sizes_strings()
     if kind == "cwd":
-        path = views.kern_proc_cwd(k, viewer, pid) if reads else ""
+        path = views.kern_proc_cwd(k, viewer, pid) if answers else ""
         return path.encode() + b"\0" if path else b""
-    old = views.kern_proc_args(k, viewer, pid) if reads else b""
+    old = views.kern_proc_args(k, viewer, pid, tid) if answers else b""
     if new is not None:
-        views.set_kern_proc_args(k, viewer, pid, new)
+        views.set_kern_proc_args(k, viewer, pid, new, tid)
     return old

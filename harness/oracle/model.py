@@ -45,6 +45,7 @@ class Credentials:
     gid: int = 0
     rgid: int = 0
     svgid: int = 0
+    caps: int = 0  # cr_caps: two bits for each restriction (syscaps.py)
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,20 @@ class Proc:
     xstat: int = 0  # exit status word of a zombie, otherwise the last stop signal
     comm: str = ""
     args: bytes = b""  # p_args: each argument ends with a zero byte
+    title: bytes = b""  # p_upmap->proc_title, where a title set by sysctl is kept in later eras
+    thread_title: bytes = b""  # lwp_lpmap->thread_title
     path: str = ""  # of the program
     cwd: str = "/"
     acflag: int = 0
+    depth: int = 0  # p_depth: generations, for the downscaling of limits
+    deathsig: int = 0  # p_deathsig: what it gets when its parent dies
+    signalled_by_reaper: bool = False  # p_reaptid: PROC_REAP_KILL has come by
     limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # soft and hard; the rest are infinite
     signals_parent_with: str = "SIGCHLD"  # p_sigparent; SIGUSR1 makes it a thread in the eyes of wait4()
     mask: frozenset[int] = frozenset()  # lwp_sigmask
     pending: set[int] = field(default_factory=set)  # p_siglist
     notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
+    senders: dict[int, tuple[int, int]] = field(default_factory=dict)  # ps_frominfo: pid and uid, by signal
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
     stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode
     frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run

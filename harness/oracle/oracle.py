@@ -43,9 +43,9 @@ class Oracle:
         self.kernel.clock.advance(seconds)
 
 
-def make_oracle(variant: str | None = None, *, seed: int = 0) -> Oracle:
-    """Make the oracle, or the wrong one called VARIANT; SEED decides everything that is random in it.
+def make_oracle(target: str | None = None, *, seed: int = 0) -> Oracle:
+    """Make the oracle of an era, a wrong one: "2026", "zombies-found", "2026:zombies-found", by default that of 2017.
 
-    Raises UsageError for an unknown variant.
+    SEED decides everything that is random in it.  Raises UsageError for an unknown era or variant.
     """
-    return Oracle(rules_of(variant), seed)
+    return Oracle(rules_of(target), seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 from harness.errors import DeadlineError
-from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, wait
+from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, syscaps, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
@@ -14,7 +15,7 @@ from harness.oracle.model import Disposition, Errno, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
 from harness.processes.abi import DRAGONFLY
-from harness.processes.kinfo import ProcStat
+from harness.processes.kinfo import ProcStat, SyscapFlag
 from harness.processes.repetition import Until
 from harness.processes.vocabulary import (
     SIG_SETMASK,
@@ -25,12 +26,15 @@ from harness.processes.vocabulary import (
     ProcessGone,
     ProcessStopped,
     ReaperStatus,
+    ReapKill,
     Repeat,
     Resource,
     RforkFlag,
+    Rusage,
     SigAction,
     SigFlag,
     SigHow,
+    SigInfo,
     SignalLike,
     SignalName,
     SignalRecord,
@@ -258,17 +262,24 @@ class OracleProcess:
         bits = DRAGONFLY.wait_option_bits(options)
 
         def wait4(k: Kernel, proc: Proc) -> WaitResult:
-            found = wait.kern_wait(k, proc, pid, bits)
+            found = wait.wait4(k, proc, pid, bits)
             status = DRAGONFLY.decode_status(found.status) if found.pid else None
             return WaitResult(found.pid, status, raw_status=found.status)
 
         return self.execute(call_text("wait4", pid, options), wait4)
 
     def wait6(self, idtype: IdType | int, id_: int, options: WaitOption | int) -> WaitResult:
-        """Wait for a child chosen by id type: the seed has no such call."""
+        """Wait for a child chosen by id type.  ENOSYS before 2018."""
+        number = DRAGONFLY.id_type_number(idtype)
+        name = next((one.name for one, value in DRAGONFLY.id_types.items() if value == number), "")
+        bits = DRAGONFLY.wait_option_bits(options)
 
         def wait6(k: Kernel, proc: Proc) -> WaitResult:
-            raise Errno("ENOSYS")
+            found = wait.wait6(k, proc, name, id_, bits)
+            status = DRAGONFLY.decode_status(found.status) if found.pid else None
+            signal = DRAGONFLY.signal_name(found.signal)
+            info = SigInfo(signal, found.code, found.info_pid, found.uid, found.info_status)
+            return WaitResult(found.pid, status, raw_status=found.status, children=Rusage(), siginfo=info)
 
         return self.execute(call_text("wait6", idtype, id_, options), wait6)
 
@@ -398,11 +409,61 @@ class OracleProcess:
         """Tell about this process's reaper."""
         return self.execute("procctl(PROC_REAP_STATUS)", lambda _, proc: reapers.status(proc))
 
+    def procctl(self, idtype: IdType | int, id_: int, command: int, data: bytes | None = None) -> bytes:
+        """Make a raw procctl(); return the content of DATA after the call."""
+        number = DRAGONFLY.id_type_number(idtype)
+        name = next((one.name for one, value in DRAGONFLY.id_types.items() if value == number), "")
+        given = data if data != b"" else bytes(256)
+        return self.execute(
+            call_text("procctl", idtype, id_, command),
+            lambda k, proc: reapers.procctl(k, proc, name, id_, command, given),
+        )
+
+    def procctl_reap_kill(self, sig: SignalLike, *, children_only: bool = False) -> ReapKill:
+        """Send a signal to all that is below this reaper, not across other reapers.  EINVAL before 2025."""
+        number = DRAGONFLY.signal_number(sig)
+
+        def reap_kill(k: Kernel, proc: Proc) -> ReapKill:
+            if not k.rules.traits.reap_kill:
+                raise Errno("EINVAL")
+            return ReapKill(*reapers.kill(k, proc, number, children_only=children_only))
+
+        return self.execute(f"procctl(PROC_REAP_KILL, {signal_text(sig)})", reap_kill)
+
+    def procctl_pdeathsig(self, sig: SignalLike) -> None:
+        """Ask for a signal when the parent exits, 0 for none.  EINVAL before November 2020."""
+        word = struct.pack("<i", DRAGONFLY.signal_number(sig))
+        self.execute(
+            f"procctl(PROC_PDEATHSIG_CTL, {signal_text(sig)})",
+            lambda k, proc: reapers.procctl(k, proc, "P_PID", proc.pid, reapers.DEATHSIG_CTL, word),
+        )
+
+    def procctl_pdeathsig_status(self) -> int:
+        """Return the number of the signal asked for at the parent's death, 0 for none."""
+
+        def status(k: Kernel, proc: Proc) -> int:
+            found = reapers.procctl(k, proc, "P_PID", proc.pid, reapers.DEATHSIG_STATUS, bytes(4))
+            return int.from_bytes(found, "little", signed=True)
+
+        return self.execute("procctl(PROC_PDEATHSIG_STATUS)", status)
+
+    # ---- restrictions ----
+
+    def syscap_get(self, cap: int) -> SyscapFlag:
+        """Return how capability CAP of this process is restricted.  ENOSYS before October 2023."""
+        text = f"syscap_get({cap:#x})"
+        return self.execute(text, lambda k, proc: SyscapFlag(syscaps.get(k, proc, cap)))
+
+    def syscap_set(self, cap: int, flags: SyscapFlag | int) -> SyscapFlag:
+        """Restrict capability CAP of this process for good; return how it is restricted then."""
+        text = f"syscap_set({cap:#x}, {flags!r})"
+        return self.execute(text, lambda k, proc: SyscapFlag(syscaps.set_(k, proc, cap, int(flags))))
+
     # ---- time, limits, bulk ----
 
     def gettid(self) -> int:
-        """Return the thread id: the seed counts from 0."""
-        return self.execute("gettid()", lambda *_: 0)
+        """Return the id of the only thread."""
+        return self.execute("gettid()", lambda k, _: k.rules.traits.first_tid)
 
     def clock_gettime(self, clock: Clock | int = Clock.CLOCK_MONOTONIC) -> float:
         """Return a clock's virtual time in seconds."""

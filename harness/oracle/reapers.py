@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from harness.oracle import signals
 from harness.oracle.model import Errno, Proc, Reaper
 from harness.processes.vocabulary import ReaperStatus
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
+
+
+# sys/procctl.h
+REAP_ACQUIRE, REAP_RELEASE, REAP_STATUS, DEATHSIG_CTL, DEATHSIG_STATUS, REAP_KILL = range(1, 7)
 
 
 def inherit(k: Kernel, parent: Proc, child: Proc) -> None:
@@ -45,6 +52,70 @@ def status(proc: Proc) -> ReaperStatus:
     if reaper is None or reaper.proc is not proc:
         return ReaperStatus(owned=False, real_init=False, references=0, first_child=first)
     return ReaperStatus(True, reaper.real_init, reaper.references - 1, first)
+
+
+def procctl(k: Kernel, proc: Proc, idtype: str, id_: int, command: int, data: bytes | None) -> bytes:
+    """sys_procctl(): the raw call, on the caller alone; return what DATA holds afterwards (b"" where there is none)."""
+    traits = k.rules.traits
+    if idtype != "P_PID" or not k.rules.procctl_id(proc, id_):
+        raise Errno("EINVAL")
+    kept = data or b""
+    if command == REAP_ACQUIRE:
+        acquire(proc)
+    elif command == REAP_RELEASE:
+        release(proc)
+    elif command == REAP_STATUS:
+        found = status(proc)
+        flags = found.owned * 1 | found.real_init * 2
+        kept = _over(kept, struct.pack("<II120xi60x", flags, found.references, found.first_child))
+    elif command == DEATHSIG_CTL and traits.deathsig and data is not None:
+        (signal,) = struct.unpack_from("<i", data)
+        if not k.rules.deathsig_allowed(signal):
+            raise Errno("EINVAL")
+        proc.deathsig = signal
+    elif command == DEATHSIG_STATUS and traits.deathsig and data is not None:
+        kept = _over(kept, struct.pack("<i", proc.deathsig))
+    elif command == REAP_KILL and traits.reap_kill and data is not None:
+        flags, signal = struct.unpack_from("<Ii", data)
+        kept = _over(kept, struct.pack("<IiIi", flags, signal, *kill(k, proc, signal, children_only=bool(flags & 1))))
+    else:
+        raise Errno("EINVAL")
+    return kept
+
+
+def _over(data: bytes, new: bytes) -> bytes:
+    return (new + data[len(new) :])[: len(data)]
+
+
+def kill(k: Kernel, proc: Proc, signal: int, *, children_only: bool = False) -> tuple[int, int]:
+    """reaper_kill(): signal what is below, but not what is below other reapers there; return how many, and who not.
+
+    It begins again until it meets nobody new; who was given another parent meanwhile is new, and counts again.
+    """
+    if proc.reaper is None or proc.reaper.proc is not proc:
+        raise Errno("ENOTCONN")
+    if not 0 < signal <= k.rules.highest_signal():
+        raise Errno("EINVAL")
+    for one in k.procs.values():
+        one.signalled_by_reaper = False
+    killed = failed = 0
+    while fresh := [one for one in _below(k, proc, proc, children_only) if not one.signalled_by_reaper]:
+        for one in fresh:
+            one.signalled_by_reaper = True
+            if k.rules.reap_kill_reaches(proc, one):
+                signals.ksignal(k, one, signal)
+                killed += 1
+            elif not failed:
+                failed = one.pid
+        k.scheduler.run_others()
+    return killed, failed
+
+
+def _below(k: Kernel, reaper: Proc, parent: Proc, children_only: bool) -> Iterator[Proc]:
+    for child in list(parent.children):
+        yield child
+        if not children_only and k.rules.reap_kill_enters(reaper, child):
+            yield from _below(k, reaper, child, children_only)
 
 
 def exit_reaper(proc: Proc) -> Reaper | None:

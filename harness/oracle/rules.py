@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.oracle import syscaps
+from harness.oracle.eras import DEFAULT_ERA, Era
 from harness.oracle.model import Credentials, Pgrp, Proc, Session, SigActs
 from harness.oracle.signals_table import Prop
 from harness.processes.abi import DRAGONFLY
@@ -21,16 +23,29 @@ if TYPE_CHECKING:
 HASH_SIZE = 256  # ALLPROC_HSIZE
 PARGS_HEADER = 8  # bytes of struct pargs in front of the arguments
 
-WNOHANG, WUNTRACED, WCONTINUED, WLINUXCLONE = (
+WNOHANG, WUNTRACED, WCONTINUED, WNOWAIT, WEXITED, WTRAPPED, WLINUXCLONE = (
     DRAGONFLY.wait_options[option]
-    for option in (WaitOption.WNOHANG, WaitOption.WUNTRACED, WaitOption.WCONTINUED, WaitOption.WLINUXCLONE)
+    for option in (
+        WaitOption.WNOHANG,
+        WaitOption.WUNTRACED,
+        WaitOption.WCONTINUED,
+        WaitOption.WNOWAIT,
+        WaitOption.WEXITED,
+        WaitOption.WTRAPPED,
+        WaitOption.WLINUXCLONE,
+    )
 )
+CLD_EXITED, CLD_KILLED, CLD_TRAPPED, CLD_STOPPED, CLD_CONTINUED = 1, 2, 4, 5, 6  # sys/_siginfo.h
 
 RLIMIT_NPROC = DRAGONFLY.resources[Resource.RLIMIT_NPROC]
 
 
 class Rules:
-    """What DragonFly does at the seed revision."""
+    """What DragonFly does in an era."""
+
+    def __init__(self, era: Era = DEFAULT_ERA) -> None:
+        self.era = era
+        self.traits = era.traits
 
     # ---- kern_proc.c: proc_add_allproc(), proc_makepid(), procinit() ----
 
@@ -124,7 +139,7 @@ class Rules:
 
     def may_write_sysctl(self, cred: Credentials) -> bool:
         """Only root changes system variables (kern_sysctl.c: sysctl_root())."""
-        return self.is_privileged(cred)
+        return self.may(cred, syscaps.NO_SYSCTL_WRITE)
 
     # ---- kern_proc.c: inferior(), pfind(), zpfind(), pgfind() ----
 
@@ -251,13 +266,24 @@ class Rules:
         """kern.proc.pid does not ask security.ps_showallprocs."""
         return True
 
-    def shows_kernel_threads(self, k: Kernel, query: str) -> bool:
-        """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0."""
-        return query == "all" and bool(k.variables["security.ps_showallthreads"])
+    def shows_kernel_threads(self, k: Kernel, query: str, asked: bool) -> bool:
+        """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0; since 2022 on request."""
+        wanted = asked or not self.traits.lwkt_flag
+        return wanted and query == "all" and bool(k.variables["security.ps_showallthreads"])
 
     def accepts_arguments(self, kind: str, count: int) -> bool:
         """sysctl_kern_proc*(): how many components follow the node; any other number is EINVAL."""
+        if kind == "args" and self.traits.titles_in_page:
+            return count in (1, 2)
         return count == (0 if kind == "all" else 1)
+
+    def sizes_strings(self) -> bool:
+        """sysctl_kern_proc_args(), sysctl_kern_proc_cwd(): whether a size query is answered."""
+        return self.traits.sizes_strings
+
+    def row_tid(self) -> int:
+        """sysctl_out_proc(): the thread id in the row of a process: its only thread's, later that of a sum."""
+        return -1 if self.traits.sums_up_threads else self.traits.first_tid
 
     def size_slop(self) -> int:
         """sysctl_kern_proc(): a size query of a table adds room for processes born meanwhile."""
@@ -270,6 +296,18 @@ class Rules:
     def keeps_title(self, k: Kernel, title: bytes) -> bool:
         """sysctl_kern_proc_args(): a title that does not fit the limit is dropped without a word."""
         return len(title) + PARGS_HEADER <= k.variables["kern.ps_arg_cache_limit"]
+
+    def title_room(self) -> int:
+        """sysctl_kern_proc_args(): how many bytes of a title are kept where it has a page of its own."""
+        return 1023
+
+    def title_is_inherited(self) -> bool:
+        """fork1(): a title kept in a page of its own is not."""
+        return False
+
+    def exec_ends_title(self) -> bool:
+        """exec_new_vmspace(): the page is gone with the memory, and the title with it."""
+        return True
 
     def cwd_shown(self, viewer: Proc, proc: Proc) -> str:
         """sysctl_kern_proc_cwd(): the directory of the process asked about."""
@@ -287,6 +325,10 @@ class Rules:
         """sysctl_kern_proc_pathname(): the error for a pid that is not found."""
         return "ESRCH"
 
+    def pathname_of_no_program(self) -> str | None:
+        """sysctl_kern_proc_pathname(): the error for the swapper, which runs no program."""
+        return self.traits.pathname_of_no_program
+
     def jobc_shown(self, group: Pgrp) -> int:
         """fill_kinfo_proc(): kp_jobc is the group's count."""
         return group.jobc
@@ -301,10 +343,41 @@ class Rules:
         """priv_check_cred(): effective user id 0."""
         return cred.uid == 0
 
+    def may(self, cred: Credentials, cap: int) -> bool:
+        """caps_priv_check(): what root may do unless it is restricted; before 2023 nobody is."""
+        return self.is_privileged(cred) and not self.is_restricted(cred, cap)
+
+    def is_restricted(self, cred: Credentials, cap: int) -> bool:
+        """caps_priv_check(): a restriction, or that of its whole group, binds the process itself."""
+        return syscaps.restricts(cred, cap)
+
+    def syscaps_shown(self, cred: Credentials) -> tuple[int, ...] | None:
+        """fill_kinfo_proc(): kp_syscaps."""
+        return syscaps.words(cred) if self.traits.syscap else None
+
+    def caps_after_exec(self, cred: Credentials) -> Credentials:
+        """caps_exec(): restrictions of programs to come bind this one; those of the caller alone are over."""
+        return syscaps.after_exec(cred)
+
+    def may_signal_init(self, cred: Credentials) -> bool:
+        """kern_kill(): who may not reboot may not signal process 1; members of group wheel need not be root."""
+        return not self.traits.syscap or (
+            (self.is_privileged(cred) or cred.gid == 0) and not self.is_restricted(cred, syscaps.NO_REBOOT)
+        )
+
     def trespasses(self, subject: Credentials, target: Credentials) -> bool:
-        """p_trespass(): whether SUBJECT may not touch TARGET: none of the four pairs of ids match, and not root."""
+        """p_trespass(): whether SUBJECT may not touch TARGET: none of the four pairs of ids match, and not root.
+
+        Nor may who is confined to a restricted root touch who is not.
+        """
+        if self.is_confined(subject) and not self.is_confined(target):
+            return True
         mine, theirs = {subject.uid, subject.ruid}, {target.uid, target.ruid}
         return not (mine & theirs) and not self.is_privileged(subject)
+
+    def is_confined(self, cred: Credentials) -> bool:
+        """p_trespass(): SYSCAP_RESTRICTEDROOT binds the process."""
+        return bool(syscaps.flags_of(cred, syscaps.RESTRICTED_ROOT) & syscaps.SELF)
 
     def setsid_refused(self, k: Kernel, proc: Proc) -> bool:
         """sys_setsid(): refused to group leaders, and while a group with the caller's pid exists."""
@@ -340,14 +413,19 @@ class Rules:
 
     def may_setlogin(self, cred: Credentials) -> bool:
         """sys_setlogin(): root only."""
-        return self.is_privileged(cred)
+        return self.may(cred, syscaps.NO_SETLOGIN)
 
-    #: MAXLOGNAME, the final zero byte included.
-    LOGIN_SIZE = 17
+    def login_size(self) -> int:
+        """MAXLOGNAME, the final zero byte included."""
+        return self.traits.login_size
 
     def setlogin_reaches(self, session: Session) -> Session:
         """sys_setlogin(): the name is the session's, not the process's."""
         return session
+
+    def may_exec(self, cred: Credentials) -> bool:
+        """sys_execve(): refused to who is restricted by SYSCAP_NOEXEC, root or not."""
+        return not self.is_restricted(cred, syscaps.NO_EXEC)
 
     def exec_marks(self) -> ProcFlag:
         """kern_exec.c, kern_execve(): from here on the parent may not move the process to another group."""
@@ -376,12 +454,52 @@ class Rules:
         return True
 
     def can_fork(self, k: Kernel, proc: Proc) -> bool:
-        """fork1(): the last ten slots are root's; RLIMIT_NPROC binds everybody else."""
+        """fork1(): the last ten slots are root's; RLIMIT_NPROC binds everybody else, since 2017 root as well."""
         uid = proc.cred.ruid
         limit = k.variables["kern.maxproc"]
         if len(k.procs) >= limit or (uid != 0 and len(k.procs) >= limit - 10):
             return False
-        return uid == 0 or k.process_count(uid) + 1 <= proc.limit(RLIMIT_NPROC)[0]
+        if uid == 0 and not self.limits_root():
+            return True
+        return k.process_count(uid) + 1 <= self.process_limit(k, proc)
+
+    def limits_root(self) -> bool:
+        """fork1(): whether RLIMIT_NPROC binds root."""
+        return self.traits.limits_root
+
+    def process_limit(self, k: Kernel, proc: Proc) -> int:
+        """plimit_getadjvalue(): RLIMIT_NPROC, a 320th of it less for each generation up to the 31st."""
+        limit = min(proc.limit(RLIMIT_NPROC)[0], k.variables["kern.maxproc"])
+        return limit - limit * proc.depth // 320 if self.traits.limits_root else limit
+
+    # ---- kern_fork.c: procctl() ----
+
+    def procctl_id(self, proc: Proc, id_: int) -> bool:
+        """sys_procctl(): whether an id means the caller, the only one it is for."""
+        return id_ == proc.pid or (id_ == 0 and self.traits.ids_of_zero)
+
+    def deathsig_allowed(self, signal: int) -> bool:
+        """PROC_PDEATHSIG_CTL: a signal, or 0 for none.
+
+        Kernels ignore what is out of range instead of refusing it, except for 128, of which they die: defects.
+        """
+        return 0 <= signal <= self.highest_signal()
+
+    def deathsig_is_inherited(self) -> bool:
+        """fork1(): a child has none."""
+        return False
+
+    def deathsig_sent(self, child: Proc) -> int:
+        """exit1(): what a child gets when its parent dies."""
+        return child.deathsig
+
+    def reap_kill_reaches(self, reaper: Proc, target: Proc) -> bool:
+        """reaper_kill(): the kernel asks whether the reaper may signal itself, not TARGET: a defect, kept here."""
+        return True
+
+    def reap_kill_enters(self, reaper: Proc, child: Proc) -> bool:
+        """reaper_kill(): the children of a descendant are signalled, too, unless it is a reaper itself."""
+        return child.reaper is reaper.reaper
 
     # ---- kern_fork.c: reapers ----
 
@@ -417,8 +535,43 @@ class Rules:
             pid = -caller.group.pgid
         return pid == -1 or child.pid == pid or child.group.pgid == -pid
 
-    #: kern_wait(): the options it knows; any other bit is EINVAL.
-    WAIT_OPTIONS = WNOHANG | WUNTRACED | WCONTINUED | WLINUXCLONE
+    def wait_options(self) -> int:
+        """kern_wait(): the options it knows; any other bit is EINVAL."""
+        known = WNOHANG | WUNTRACED | WCONTINUED | WLINUXCLONE
+        return known | WNOWAIT | WEXITED | WTRAPPED if self.traits.wait6 else known
+
+    def wait6_needs(self) -> int:
+        """kern_wait(): wait6() without any of these options is EINVAL."""
+        return WEXITED | WUNTRACED | WCONTINUED | WTRAPPED
+
+    def wait6_matches(self, caller: Proc, child: Proc, idtype: str, id_: int) -> bool:
+        """kern_wait(): who is waited for; a kind of id the kernel does not know matches nobody."""
+        ids = {
+            "P_ALL": id_,
+            "P_PID": child.pid,
+            "P_PGID": child.group.pgid,
+            "P_SID": child.session.sid,
+            "P_UID": child.cred.uid,
+            "P_GID": child.cred.gid,
+            "P_JAILID": id_,  # who is in no jail passes for being in each: a defect, kept here
+        }
+        return ids.get(idtype) == id_
+
+    def keeps_what_is_only_looked_at(self) -> bool:
+        """kern_wait(): WNOWAIT leaves the child as it is."""
+        return True
+
+    def end_shown(self, xstat: int) -> tuple[int, int]:
+        """kern_wait(): si_code and si_status of a child that has ended."""
+        return (CLD_EXITED, xstat >> 8) if xstat & 0x7F == 0 else (CLD_KILLED, xstat & 0x7F)
+
+    def change_shown(self, child: Proc) -> tuple[int, int, int, int]:
+        """kern_wait(): si_signo, si_pid, si_uid and si_status of a child that has stopped or was continued.
+
+        The status is taken from where a status word has it, but p_xstat is the signal itself, and all the rest is
+        forgotten: defects, kept here.
+        """
+        return 0, 0, 0, child.xstat >> 8
 
     def reports_stop(self, child: Proc, untraced: bool) -> bool:
         """kern_wait(): each stop is reported once, to those who ask for it."""
@@ -438,11 +591,38 @@ class Rules:
 
     # ---- kern_sig.c ----
 
-    def can_signal(self, sender: Proc, target: Proc, signal: str) -> bool:
-        """CANSIGNAL(): who may touch a process may signal it; SIGCONT is free within a session."""
-        if not self.trespasses(sender.cred, target.cred):
+    def highest_signal(self) -> int:
+        """kern_kill(), kern_sigaction(): any higher number is EINVAL."""
+        return self.traits.highest_signal
+
+    def can_signal(self, k: Kernel, sender: Proc, target: Proc, signal: str, *, alone: bool) -> bool:
+        """CANSIGNAL(): who may touch a process may signal it; SIGCONT is free within a session.
+
+        Since 2017 a reaper's family is in the way, too.  ALONE: kill() is for this target and no group or broadcast.
+        """
+        if not self.trespasses(sender.cred, target.cred) and self.within_family(sender, target, alone):
             return True
         return signal == "SIGCONT" and target.session is sender.session
+
+    def within_family(self, sender: Proc, target: Proc, alone: bool) -> bool:
+        """reaper_sigtest(): TARGET is below SENDER's reaper; the reaper itself is signalled ALONE or by itself only."""
+        family = sender.reaper
+        if not self.traits.reapers_confine_signals or family is None:
+            return True
+        if family is target.reaper:
+            return alone or family.proc is not target or family.proc is sender
+        at = target.reaper
+        while at is not None and at is not family:
+            at = at.parent
+        return at is family and (alone or family.proc is not target)
+
+    def tells_sender(self) -> bool:
+        """sigsetfrompid(): a handler with SA_SIGINFO is told who sent the signal."""
+        return self.traits.tells_sender
+
+    def stops_later(self) -> bool:
+        """issignal(): whether who is to stop on its way back to user mode looks at its other signals first."""
+        return self.traits.stops_later
 
     def kill_zombie(self) -> str | None:
         """kern_kill(): the error for a zombie: none, whoever it belongs to."""

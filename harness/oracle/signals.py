@@ -9,7 +9,6 @@ from harness.oracle.model import Disposition, Errno, Proc
 from harness.oracle.signals_table import (
     CANNOT_MASK,
     IGNORED_AT_BIRTH,
-    MAXSIG,
     NUMBERS,
     SIGCHLD,
     SIGCONT,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 def sigaction(k: Kernel, proc: Proc, signal: int, new: Disposition | None) -> Disposition:
     """kern_sigaction(): return the old disposition, and set the new one."""
-    if not 0 < signal <= MAXSIG:
+    if not 0 < signal <= k.rules.highest_signal():
         raise Errno("EINVAL")
     sigacts = proc.sigacts
     old = sigacts.of(signal)
@@ -102,9 +101,11 @@ def sigpending(proc: Proc) -> frozenset[int]:
 
 def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
     """kern_kill()."""
-    if not 0 <= signal <= MAXSIG:
-        raise Errno("EINVAL")
     rules = k.rules
+    if not 0 <= signal <= rules.highest_signal():
+        raise Errno("EINVAL")
+    if pid == 1 and not rules.may_signal_init(sender.cred):
+        raise Errno("EPERM")
     name = signal_text(DRAGONFLY.signal_name(signal)) if signal else ""
     if pid > 0:
         target = rules.pfind(k, pid)
@@ -114,7 +115,7 @@ def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
             if error := rules.kill_zombie():
                 raise Errno(error)
             return
-        if not rules.can_signal(sender, target, name):
+        if not rules.can_signal(k, sender, target, name, alone=True):
             raise Errno("EPERM")
         if signal:
             ksignal(k, target, signal)
@@ -128,7 +129,7 @@ def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
             raise Errno("ESRCH")
         targets = [proc for proc in group.members if rules.group_kill_reaches(sender, proc)]
         none_found = rules.group_without_targets()
-    targets = [proc for proc in targets if rules.can_signal(sender, proc, name)]
+    targets = [proc for proc in targets if rules.can_signal(k, sender, proc, name, alone=False)]
     if not targets:
         raise Errno(none_found)
     if signal:
@@ -155,7 +156,7 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
         proc.pending -= {NUMBERS[name] for name in rules.stop_discards()}
         proc.flags &= ~ProcFlag.P_CONTINUED
     if proc.stat is ProcStat.SSTOP:
-        proc.pending.add(signal)
+        _pend(k, proc, signal)
         if signal == SIGKILL and rules.kill_wakes_stopped():
             proc_unstop(k, proc)
         elif Prop.CONT in prop:
@@ -168,19 +169,31 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
             return
     # A thread that blocks the signal, or sleeps where nothing may disturb it, is not told.
     if signal in proc.mask or proc.waits_for_vfork is not None:
-        proc.pending.add(signal)
+        _pend(k, proc, signal)
         return
     if Prop.STOP in prop and not caught:
         if proc.flags & ProcFlag.P_PPWAIT:  # stopping it would stop its parent for good
-            proc.pending.add(signal)
+            _pend(k, proc, signal)
         else:
             proc.xstat = signal
             proc_stop(k, proc)
         return
     if Prop.CONT in prop and not caught:
         return
+    _set_from(k, proc, signal)
     proc.notified.add(signal)
     k.scheduler.notify(proc)
+
+
+def _pend(k: Kernel, proc: Proc, signal: int) -> None:
+    _set_from(k, proc, signal)
+    proc.pending.add(signal)
+
+
+def _set_from(k: Kernel, proc: Proc, signal: int) -> None:
+    """sigsetfrompid(): remember who sent a signal last: the process, and its effective user."""
+    sender = k.current
+    proc.senders[signal] = (sender.pid, sender.cred.uid) if sender is not None else (0, 0)
 
 
 def _continue(k: Kernel, proc: Proc, signal: int, caught: bool) -> None:
@@ -231,8 +244,13 @@ def proc_unstop(k: Kernel, proc: Proc) -> None:
 
 
 def issignal(k: Kernel, proc: Proc) -> int:
-    """issignal(): the signal to act upon next, the lowest first; stops happen here.  0: none, or stopped."""
-    while proc.stat is not ProcStat.SSTOP:
+    """issignal(): the signal to act upon next, the lowest first; stops happen here.  0: none, or stopped.
+
+    Who stops used to stop at once, the signal still pending until it is continued.  Since 2019 the signal is taken, the
+    others are looked at, and only then, on the way back to user mode, does it stop.
+    """
+    later = k.rules.stops_later()
+    while later or proc.stat is not ProcStat.SSTOP:
         waiting = (proc.pending | proc.notified) - proc.mask
         if proc.flags & ProcFlag.P_PPWAIT:
             waiting -= STOP_SIGNALS
@@ -247,7 +265,10 @@ def issignal(k: Kernel, proc: Proc) -> int:
             if action == "default" and proc.pid > 1:
                 if Prop.STOP in prop and not k.rules.ignored_while_orphaned(proc.group, prop):
                     proc.xstat = signal
-                    proc.stopped_by = signal  # still pending until it is continued
+                    if later:
+                        take(proc, signal)
+                    else:
+                        proc.stopped_by = signal
                     proc_stop(k, proc)
                     continue
                 if Prop.STOP in prop:

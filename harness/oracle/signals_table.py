@@ -6,7 +6,6 @@ from enum import Flag, auto
 
 from harness.processes.abi import DRAGONFLY
 
-MAXSIG = 128  # the highest number kill() accepts
 NSIG = 64  # signals from here on have no properties: they terminate
 
 

@@ -70,29 +70,42 @@ class OracleSysctl:
         else:
             self.write(name, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
-    def kern_proc_all(self, *, lwp: bool = False) -> ProcTable:
-        """Return all processes and kernel threads."""
-        return self._run("kern.proc.all", views.kern_proc_all)
+    def _rows(self, convert: Callable[[list[KinfoProc]], T], kind: str, *argument: int, lwp: bool, lwkt: bool) -> T:
+        name = ".".join(["kern.proc", f"{kind}{'_lwp' if lwp else ''}{'_lwkt' if lwkt else ''}", *map(str, argument)])
 
-    def kern_proc_pid(self, pid: int, *, lwp: bool = False) -> list[KinfoProc]:
+        def rows(k: Kernel, proc: Proc) -> T:
+            if lwkt and not k.rules.traits.lwkt_flag:
+                raise Errno("ENOENT")
+            return convert(views.table(k, proc, kind, argument, lwp=lwp, kernel_threads=lwkt))
+
+        return self._run(name, rows)
+
+    def _table(self, kind: str, *argument: int, lwp: bool, lwkt: bool) -> ProcTable:
+        return self._rows(ProcTable, kind, *argument, lwp=lwp, lwkt=lwkt)
+
+    def kern_proc_all(self, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
+        """Return all processes, and kernel threads where they are asked for or come unasked."""
+        return self._table("all", lwp=lwp, lwkt=lwkt)
+
+    def kern_proc_pid(self, pid: int, *, lwp: bool = False, lwkt: bool = False) -> list[KinfoProc]:
         """Return one process, or nothing."""
-        return self._run(f"kern.proc.pid.{pid}", lambda k, proc: views.kern_proc_pid(k, proc, pid))
+        return self._rows(list, "pid", pid, lwp=lwp, lwkt=lwkt)
 
-    def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False) -> ProcTable:
+    def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
         """Return the members of a process group."""
-        return self._run(f"kern.proc.pgrp.{pgid}", lambda k, proc: views.kern_proc_pgrp(k, proc, pgid))
+        return self._table("pgrp", pgid, lwp=lwp, lwkt=lwkt)
 
-    def kern_proc_tty(self, tdev: int, *, lwp: bool = False) -> ProcTable:
+    def kern_proc_tty(self, tdev: int, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
         """Return the processes whose controlling terminal has device number TDEV."""
-        return self._run(f"kern.proc.tty.{tdev}", views.kern_proc_tty)
+        return self._table("tty", tdev, lwp=lwp, lwkt=lwkt)
 
-    def kern_proc_uid(self, uid: int, *, lwp: bool = False) -> ProcTable:
+    def kern_proc_uid(self, uid: int, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
         """Return the processes of an effective user id."""
-        return self._run(f"kern.proc.uid.{uid}", lambda k, proc: views.kern_proc_uid(k, proc, uid))
+        return self._table("uid", uid, lwp=lwp, lwkt=lwkt)
 
-    def kern_proc_ruid(self, uid: int, *, lwp: bool = False) -> ProcTable:
+    def kern_proc_ruid(self, uid: int, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
         """Return the processes of a real user id."""
-        return self._run(f"kern.proc.ruid.{uid}", lambda k, proc: views.kern_proc_ruid(k, proc, uid))
+        return self._table("ruid", uid, lwp=lwp, lwkt=lwkt)
 
     def kern_proc_args(self, pid: int) -> list[bytes]:
         """Return a process's argument vector; empty for an unknown pid."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
+from harness.oracle.eras import ERAS, Era, Traits, split_target
 from harness.oracle.model import Proc, SigActs
 from harness.oracle.rules import Rules
 from harness.processes.kinfo import ProcFlag, ProcStat
@@ -28,29 +29,44 @@ class Variant:
     breaks: str
     rules: type[Rules]
 
+    applies: Callable[[Traits], bool]  # whether it is wrong in an era at all
 
-def rules_of(variant: str | None) -> Rules:
-    """Return the rules of a variant, the specification's own for None.
 
-    Raises UsageError for an unknown variant.
+def rules_of(target: str | None) -> Rules:
+    """Return the rules of "ERA", "VARIANT" or "ERA:VARIANT"; the specification's own of 2017 for None.
+
+    Raises UsageError for an unknown era or variant, and for one that is right in that era.
     """
-    if variant is None:
-        return Rules()
-    if variant not in VARIANTS:
-        raise UsageError(f"no variant of the oracle is called {variant}; there are: {', '.join(sorted(VARIANTS))}")
-    return VARIANTS[variant].rules()
+    era, name = split_target(target or "")
+    if name is None:
+        return Rules(era)
+    if name not in VARIANTS:
+        names = ", ".join(sorted(VARIANTS))
+        raise UsageError(f"no variant of the oracle is called {name}; there are: {names} (eras: {', '.join(ERAS)})")
+    variant = VARIANTS[name]
+    if not variant.applies(era.traits):
+        eras = ", ".join(one.name for one in ERAS.values() if variant.applies(one.traits))
+        raise UsageError(f"{name} differs from the kernel of other eras, not from that of {era}: try {eras}")
+    return variant.rules(era)
 
 
-def wrong(name: str, function: str, breaks: str, **overridden: object) -> Variant:
+def variants_of(era: Era) -> list[Variant]:
+    """Return the variants that are wrong in an era."""
+    return [variant for variant in VARIANTS.values() if variant.applies(era.traits)]
+
+
+def wrong(
+    name: str, function: str, breaks: str, applies: Callable[[Traits], bool] = lambda _: True, **overridden: object
+) -> Variant:
     """Describe a variant; OVERRIDDEN are the members of Rules it replaces, which must exist."""
     for member in overridden:
         getattr(Rules, member)
-    return Variant(name, function, breaks, type(name, (Rules,), overridden))
+    return Variant(name, function, breaks, type(name, (Rules,), overridden), applies)
 
 
 def constant(value: object) -> Callable[..., object]:
     """Return a method that answers VALUE, whatever it is asked."""
-    return lambda *_: value
+    return lambda *_, **__: value
 
 
 def _overlook_stopped(rules: Rules, k: Kernel, pid: int) -> Proc | None:
@@ -459,13 +475,13 @@ _ALL = (
         "kernel-threads-everywhere",
         "sysctl_kern_proc",
         "Kernel threads are listed by every query.",
-        shows_kernel_threads=lambda _self, k, _query: bool(k.variables["security.ps_showallthreads"]),
+        shows_kernel_threads=lambda self, k, _query, asked: Rules.shows_kernel_threads(self, k, "all", asked),
     ),
     wrong(
         "kernel-threads-always",
         "sysctl_kern_proc",
         "security.ps_showallthreads=0 does not hide kernel threads.",
-        shows_kernel_threads=lambda _self, _k, query: query == "all",
+        shows_kernel_threads=lambda self, _k, query, asked: query == "all" and (asked or not self.traits.lwkt_flag),
     ),
     wrong(
         "kernel-threads-never",
@@ -605,8 +621,8 @@ _ALL = (
     wrong(
         "long-logins",
         "kern_prot.c: sys_setlogin",
-        "Login names of 17 and more characters are accepted.",
-        LOGIN_SIZE=33,
+        "Login names are accepted that are too long by up to 16 characters.",
+        login_size=lambda self: self.traits.login_size + 16,
     ),
     # ---- kern_fork.c -------------------------------------------------------------------------------------------------
     wrong(
@@ -698,7 +714,7 @@ _ALL = (
         "unknown-options-ignored",
         "kern_exit.c: kern_wait",
         "wait4() accepts option bits nobody has defined.",
-        WAIT_OPTIONS=0xFFFFFFFF,
+        wait_options=lambda _self: 0xFFFFFFFF,
     ),
     wrong(
         "changes-reported-again",
@@ -741,7 +757,9 @@ _ALL = (
         "continue-needs-permission",
         "kern_sig.c: kern_kill",
         "SIGCONT to a process of the same session needs the permission every signal needs.",
-        can_signal=lambda self, sender, target, _signal: Rules.can_signal(self, sender, target, ""),
+        can_signal=lambda self, k, sender, target, _signal, *, alone: Rules.can_signal(
+            self, k, sender, target, "", alone=alone
+        ),
     ),
     wrong(
         "empty-group-is-eperm",
@@ -761,6 +779,7 @@ _ALL = (
         "group-kill-counts-zombies",
         "kern_sig.c: dokillpg",
         "killpg() of a group of zombies succeeds.",
+        lambda traits: not traits.reapers_confine_signals,  # later a zombie, having no reaper, is beyond reach anyway
         group_kill_reaches=lambda _self, _sender, member: member.pid > 1 and not member.is_system,
     ),
     wrong(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.oracle.encode import RECORD_SIZE
-from harness.oracle.model import Errno, Proc
+from harness.oracle.model import Credentials, Errno, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import Rusage
 
@@ -15,72 +14,70 @@ if TYPE_CHECKING:
 
 KERNEL_THREADS = ("idle_0", "softclock 0", "ithread 0", "syncer", "pagedaemon")
 READ_ONLY = frozenset({"kern.maxproc", "kern.osreldate", "hw.ncpu"})
-OSRELDATE = 400704
+SIGNAL_TRAMPOLINE = (0x7FFFFFFFEFC0, 0x7FFFFFFFEFE0)  # start and end
 
 Filter = Callable[[Proc], bool]
 
 
-def kern_proc(k: Kernel, viewer: Proc, query: str, matches: Filter) -> ProcTable:
-    """sysctl_kern_proc() for all queries but kern.proc.pid: processes by hash chain, then kernel threads."""
+def kern_proc(
+    k: Kernel, viewer: Proc, query: str, matches: Filter, *, lwp: bool = False, kernel_threads: bool = False
+) -> ProcTable:
+    """sysctl_kern_proc() for all queries but kern.proc.pid: processes by hash chain, then kernel threads.
+
+    LWP and KERNEL_THREADS are the flags KERN_PROC_FLAG_LWP and KERN_PROC_FLAG_LWKT.
+    """
     rules = k.rules
     rows = [
-        fill_kinfo_proc(k, proc)
+        fill_kinfo_proc(k, proc, lwp=lwp)
         for proc in k.allproc()
         if rules.shows(k, viewer.cred, proc) and rules.lists_in_all(proc) and matches(proc)
     ]
-    if rules.shows_kernel_threads(k, query):
-        rows += [_fill_kernel_thread(index, name) for index, name in enumerate(KERNEL_THREADS)]
+    if rules.shows_kernel_threads(k, query, kernel_threads):
+        rows += [_fill_kernel_thread(k, index, name) for index, name in enumerate(KERNEL_THREADS)]
     return ProcTable(rows)
 
 
-def kern_proc_all(k: Kernel, viewer: Proc) -> ProcTable:
-    """kern.proc.all."""
-    return kern_proc(k, viewer, "all", lambda _: True)
-
-
-def kern_proc_pgrp(k: Kernel, viewer: Proc, pgid: int) -> ProcTable:
-    """kern.proc.pgrp."""
-    return kern_proc(k, viewer, "pgrp", lambda proc: k.rules.matches_pgrp(proc, pgid))
-
-
-def kern_proc_tty(k: Kernel, viewer: Proc) -> ProcTable:
-    """kern.proc.tty: nobody in this model has a terminal."""
-    return kern_proc(k, viewer, "tty", lambda _: False)
-
-
-def kern_proc_uid(k: Kernel, viewer: Proc, uid: int) -> ProcTable:
-    """kern.proc.uid."""
-    return kern_proc(k, viewer, "uid", lambda proc: k.rules.matches_uid(proc, uid))
-
-
-def kern_proc_ruid(k: Kernel, viewer: Proc, uid: int) -> ProcTable:
-    """kern.proc.ruid."""
-    return kern_proc(k, viewer, "ruid", lambda proc: k.rules.matches_ruid(proc, uid))
-
-
-def kern_proc_pid(k: Kernel, viewer: Proc, pid: int) -> list[KinfoProc]:
+def kern_proc_pid(k: Kernel, viewer: Proc, pid: int, *, lwp: bool = False) -> list[KinfoProc]:
     """kern.proc.pid: what pfind() finds, whoever asks."""
     proc = k.rules.pfind(k, pid)
     if proc is None or not k.rules.shows_by_pid(k, viewer.cred, proc):
         return []
-    return [fill_kinfo_proc(k, proc)]
+    return [fill_kinfo_proc(k, proc, lwp=lwp)]
 
 
-def kern_proc_args(k: Kernel, viewer: Proc, pid: int) -> bytes:
-    """kern.proc.args (sysctl_kern_proc_args()): nothing, and no error, where pfind() finds nobody."""
-    proc = k.rules.pfind(k, pid)
-    return proc.args if proc is not None and k.rules.shows_args(k, viewer.cred, proc) else b""
+def kern_proc_args(k: Kernel, viewer: Proc, pid: int, tid: int | None = None) -> bytes:
+    """kern.proc.args (sysctl_kern_proc_args()): nothing, and no error, where pfind() finds nobody.
 
-
-def set_kern_proc_args(k: Kernel, viewer: Proc, pid: int, title: bytes) -> None:
-    """kern.proc.args, written: one's own title only; a long one is dropped without a word."""
+    The title of thread TID, if it has one, else that of the process, else its arguments.
+    """
     proc = k.rules.pfind(k, pid)
     if proc is None or not k.rules.shows_args(k, viewer.cred, proc):
+        return b""
+    for title in (proc.thread_title if tid == k.rules.traits.first_tid else b"", proc.title):
+        if shown := title.partition(b"\0")[0]:
+            return shown + b"\0"
+    return proc.args
+
+
+def set_kern_proc_args(k: Kernel, viewer: Proc, pid: int, title: bytes, tid: int | None = None) -> None:
+    """kern.proc.args, written: one's own title only; a long one is dropped without a word.
+
+    An unknown TID is taken for none: a defect, kept here.
+    """
+    rules = k.rules
+    proc = rules.pfind(k, pid)
+    if proc is None or not rules.shows_args(k, viewer.cred, proc):
         return
-    if not k.rules.may_set_args(viewer, proc):
+    if not rules.may_set_args(viewer, proc):
         raise Errno("EPERM")
-    if k.rules.keeps_title(k, title):
+    if not rules.keeps_title(k, title):
+        return
+    if not rules.traits.titles_in_page:
         proc.args = title
+    elif tid == rules.traits.first_tid:
+        proc.thread_title = title[: rules.title_room()]
+    else:
+        proc.title = title[: rules.title_room()]
 
 
 def kern_proc_cwd(k: Kernel, viewer: Proc, pid: int) -> str:
@@ -96,11 +93,13 @@ def kern_proc_pathname(k: Kernel, viewer: Proc, pid: int) -> str:
         if error := k.rules.pathname_of_nobody():
             raise Errno(error)
         return ""
+    if not proc.path and (error := k.rules.pathname_of_no_program()):
+        raise Errno(error)
     return proc.path
 
 
-def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
-    """fill_kinfo_proc(), fill_kinfo_lwp(): one process as a row."""
+def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
+    """fill_kinfo_proc(), fill_kinfo_lwp(): one process, or the only thread of one, as a row."""
     group = proc.pgrp
     session = group.session if group is not None else None
     cred = proc.cred
@@ -129,6 +128,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
         auxflags=AuxFlag.KI_SLEADER if group is not None and proc.is_session_leader else AuxFlag(0),
         lwp=KinfoLwp(
             pid=proc.pid,
+            tid=k.rules.traits.first_tid if lwp else k.rules.row_tid(),
             stat=LwpStat.LSRUN if proc is k.current else LwpStat.LSSLEEP,
             wmesg=_wmesg(k, proc),
             siglist=frozenset(proc.notified),
@@ -146,7 +146,8 @@ def fill_kinfo_proc(k: Kernel, proc: Proc) -> KinfoProc:
         tpgid=0,
         tsid=0,
         ktaddr=0,
-        record_size=RECORD_SIZE,
+        syscaps=k.rules.syscaps_shown(cred),
+        record_size=k.rules.traits.record_size,
     )
 
 
@@ -159,7 +160,7 @@ def _wmesg(k: Kernel, proc: Proc) -> str:
     return "wait" if k.scheduler.is_blocked(proc) else "sbwait"
 
 
-def _fill_kernel_thread(index: int, name: str) -> KinfoProc:
+def _fill_kernel_thread(k: Kernel, index: int, name: str) -> KinfoProc:
     """fill_kinfo_proc_kthread(): a thread without a process has pid -1."""
     return KinfoProc(
         pid=-1,
@@ -170,31 +171,41 @@ def _fill_kernel_thread(index: int, name: str) -> KinfoProc:
         tsid=0,
         lwp=KinfoLwp(pid=-1, tid=-1, stat=LwpStat.LSSLEEP, comm=name),
         ktaddr=0xFFFFFFE020000000 + 0x400 * index,
-        record_size=RECORD_SIZE,
+        syscaps=k.rules.syscaps_shown(Credentials()),
+        record_size=k.rules.traits.record_size,
     )
 
 
-def table(k: Kernel, viewer: Proc, kind: str, arguments: Sequence[int]) -> Sequence[KinfoProc]:
-    """One of the tables by the name of its node."""
-    if kind == "all":
-        return list(kern_proc_all(k, viewer))
+def table(
+    k: Kernel,
+    viewer: Proc,
+    kind: str,
+    arguments: Sequence[int],
+    *,
+    lwp: bool = False,
+    kernel_threads: bool = False,
+) -> list[KinfoProc]:
+    """One of the tables by the name of its node; nobody in this model has a terminal."""
     if kind == "pid":
-        return kern_proc_pid(k, viewer, arguments[0])
-    if kind == "tty":
-        return list(kern_proc_tty(k, viewer))
-    filters = {"pgrp": kern_proc_pgrp, "uid": kern_proc_uid, "ruid": kern_proc_ruid}
-    return list(filters[kind](k, viewer, arguments[0]))
+        return kern_proc_pid(k, viewer, arguments[0], lwp=lwp)
+    rules = k.rules
+    filters: dict[str, Filter] = {
+        "all": lambda _: True,
+        "pgrp": lambda proc: rules.matches_pgrp(proc, arguments[0]),
+        "tty": lambda _: False,
+        "uid": lambda proc: rules.matches_uid(proc, arguments[0]),
+        "ruid": lambda proc: rules.matches_ruid(proc, arguments[0]),
+    }
+    return list(kern_proc(k, viewer, kind, filters[kind], lwp=lwp, kernel_threads=kernel_threads))
 
 
 #: Variables that are not kept in Kernel.variables.
-SPECIAL = ("kern.osreldate", "kern.pid_domain_skips", "kern.pid_inner_skips", "kern.randompid")
+SPECIAL = ("kern.pid_domain_skips", "kern.pid_inner_skips", "kern.randompid")
 
 
 def get_int(k: Kernel, name: str) -> int:
     """Read an integer variable."""
     pids = k.pids
-    if name == "kern.osreldate":
-        return OSRELDATE
     if name == "kern.randompid":
         return pids.randompid
     if name == "kern.pid_domain_skips":

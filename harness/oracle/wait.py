@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.oracle import lifecycle
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import Errno, Proc
-from harness.oracle.rules import WCONTINUED, WLINUXCLONE, WNOHANG, WUNTRACED
-from harness.oracle.signals_table import SIGCONT
+from harness.oracle.rules import (
+    CLD_CONTINUED,
+    CLD_STOPPED,
+    WCONTINUED,
+    WEXITED,
+    WLINUXCLONE,
+    WNOHANG,
+    WNOWAIT,
+    WTRAPPED,
+    WUNTRACED,
+)
+from harness.oracle.signals_table import SIGCHLD, SIGCONT
 from harness.processes.kinfo import ProcFlag
 
 if TYPE_CHECKING:
@@ -18,40 +29,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reaped:
-    """What kern_wait() found: the child and its status word; pid 0 if WNOHANG found nothing."""
+    """What kern_wait() found: the child and its status word; pid 0 if WNOHANG found nothing.
+
+    The rest is for siginfo_t: the signal, the kind of news, child and user as told there, and the status.
+    """
 
     pid: int
     status: int = 0
+    signal: int = 0
+    code: int = 0
+    info_pid: int = 0
+    uid: int = 0
+    info_status: int = 0
 
 
-def kern_wait(k: Kernel, proc: Proc, pid: int, options: int) -> Reaped:
+def wait4(k: Kernel, proc: Proc, pid: int, options: int) -> Reaped:
+    """sys_wait4(): what has ended or is trapped is asked for in any case."""
+    if options & ~k.rules.wait_options() & 0xFFFFFFFF:
+        raise Errno("EINVAL")
+    return _kern_wait(k, proc, lambda child: k.rules.wait_matches(proc, child, pid), options | WEXITED | WTRAPPED)
+
+
+def wait6(k: Kernel, proc: Proc, idtype: str, id_: int, options: int) -> Reaped:
+    """sys_wait6(): by kind of id; pid or group 0 is the caller's group."""
+    if not k.rules.traits.wait6:
+        raise Errno("ENOSYS")
+    if options & ~k.rules.wait_options() & 0xFFFFFFFF or not options & k.rules.wait6_needs():
+        raise Errno("EINVAL")
+    if idtype in ("P_PID", "P_PGID") and id_ == 0:
+        idtype, id_ = "P_PGID", proc.group.pgid
+    return _kern_wait(k, proc, lambda child: k.rules.wait6_matches(proc, child, idtype, id_), options)
+
+
+def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: int) -> Reaped:
     """kern_wait(): report the first child in the list, the youngest first, that has something to report.
 
     Raises WouldBlock if there are children but nothing to report.
     """
     rules = k.rules
-    if options & ~rules.WAIT_OPTIONS & 0xFFFFFFFF:
-        raise Errno("EINVAL")
     threads = bool(options & WLINUXCLONE)
     children = [
-        child
-        for child in proc.children
-        if rules.wait_matches(proc, child, pid) and (child.signals_parent_with != "SIGCHLD") == threads
+        child for child in proc.children if matches(child) and (child.signals_parent_with != "SIGCHLD") == threads
     ]
     if not children:
         raise Errno(rules.without_children())
+    clears = rules.report_clears() and not (options & WNOWAIT and rules.keeps_what_is_only_looked_at())
     for child in children:
-        if child.is_zombie:
-            lifecycle.proc_remove_zombie(k, child)
-            return Reaped(child.pid, rules.zombie_keeps_status(child.xstat))
+        if child.is_zombie and options & WEXITED:
+            code, shown = rules.end_shown(child.xstat)
+            uid = child.cred.uid
+            if not options & WNOWAIT or not rules.keeps_what_is_only_looked_at():
+                lifecycle.proc_remove_zombie(k, child)
+            return Reaped(child.pid, rules.zombie_keeps_status(child.xstat), SIGCHLD, code, child.pid, uid, shown)
+        signal, pid, uid, shown = rules.change_shown(child)
         if rules.reports_stop(child, bool(options & WUNTRACED)):
-            if rules.report_clears():
+            if clears:
                 child.flags |= ProcFlag.P_WAITED
-            return Reaped(child.pid, child.xstat << 8 | 0x7F)
+            return Reaped(child.pid, child.xstat << 8 | 0x7F, signal, CLD_STOPPED, pid, uid, shown)
         if rules.reports_continue(child, bool(options & WCONTINUED)):
-            if rules.report_clears():
+            if clears:
                 child.flags &= ~ProcFlag.P_CONTINUED
-            return Reaped(child.pid, SIGCONT)
+            return Reaped(child.pid, SIGCONT, signal, CLD_CONTINUED, pid, uid, shown)
     if options & WNOHANG:
         return Reaped(0)
     raise WouldBlock

@@ -17,7 +17,7 @@ from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
 from harness.machine.description import Lane
-from harness.oracle import make_oracle
+from harness.oracle import DEFAULT_ERA, ERAS, make_oracle, rules_of, split_target
 from harness.plugin import live
 from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
 from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
@@ -32,9 +32,6 @@ from harness.results.finding import Finding, start_finding
 from harness.results.record import RunRecord, TestResult, keep
 from harness.runs.suite import DEFAULT_SUITE
 from harness.store import Store
-
-#: __DragonFly_version of the revision the oracle specifies.
-ORACLE_OSRELDATE = 400704
 
 # Fixtures that stand for the target: tests without them are not about a kernel.
 _NEEDS_TARGET = {"init", "rig", "guest", "hub", "fresh_guest"}
@@ -61,8 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oracle",
         nargs="?",
         const="",
-        metavar="VARIANT",
-        help="the executable specification, or a wrong variant of it",
+        metavar="[ERA][:VARIANT]",
+        help=f"the executable specification of an era ({', '.join(ERAS)}; default: {DEFAULT_ERA}),"
+        " or a wrong variant of it",
     )
     group.addoption("--kenv", action="append", default=[], metavar="NAME=VALUE", help="set in the kernel environment")
     group.addoption("--memory", type=int, default=512, metavar="MiB", help="memory of a machine")
@@ -151,14 +149,15 @@ class Campaign:
     def label(self) -> str:
         """What every report says the run was about."""
         if self.variant is not None:
-            return f"ORACLE, NOT A KERNEL: {self.variant or 'the specification'}"
+            era, variant = split_target(self.variant)
+            return f"ORACLE, NOT A KERNEL: {variant or 'the specification'} of {era}"
         return self._target.label if self._target is not None else ""
 
     @property
     def osreldate(self) -> int:
         """__DragonFly_version of the target, 0 on the control guest or where it is unknown."""
         if self.variant is not None:
-            return ORACLE_OSRELDATE
+            return split_target(self.variant)[0].osreldate
         target = self.target()
         kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
         return (kernel.osreldate or 0) if kernel is not None else 0
@@ -230,6 +229,11 @@ class Campaign:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Find out that a named target does not exist before workers do."""
         self._session = session
+        if self.variant is not None:
+            try:
+                rules_of(self.variant)
+            except UsageError as error:
+                raise pytest.UsageError(str(error)) from None
         if any(self._config.getoption(option) for option in ("--image", "--kernel")):
             self.target()
         if self._config.getoption("--invariants") and self.variant is None:

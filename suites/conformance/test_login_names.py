@@ -33,22 +33,33 @@ def test_a_new_session_copies_the_login_name(init: Process) -> None:
     assert (init.getlogin(), child.getlogin()) == ("third", "second")
 
 
+LENGTHS = pytest.mark.parametrize(
+    "longest",
+    [
+        pytest.param(16, marks=pytest.mark.eras(until=500_705, reason="MAXLOGNAME grew from 17 to 33 in 2019")),
+        pytest.param(32, marks=pytest.mark.eras(since=500_705, reason="MAXLOGNAME grew from 17 to 33 in 2019")),
+    ],
+)
+
+
 @pytest.mark.kern_proc("enterpgrp")
-def test_a_long_login_name_is_copied_whole(init: Process) -> None:
-    """Sixteen characters and a null fit (sys/param.h: MAXLOGNAME; kern_proc.c: enterpgrp)."""
-    init.setlogin("abcdefghijklmnop")
+@LENGTHS
+def test_a_long_login_name_is_copied_whole(init: Process, longest: int) -> None:
+    """All but one of MAXLOGNAME's characters are for the name (sys/param.h; kern_proc.c: enterpgrp)."""
+    name = "abcdefghijklmnopqrstuvwxyz-abcdefghijklmno"[:longest]
+    init.setlogin(name)
     child = init.fork()
     child.setsid()
-    assert child.getlogin() == "abcdefghijklmnop"
+    assert (child.getlogin(), row(init, child.pid).login) == (name, name)
 
 
 @pytest.mark.kern_proc("enterpgrp")
-@pytest.mark.eras(until=500_705, reason="MAXLOGNAME grew from 17 to 33 in September 2019")
-def test_a_login_name_that_is_too_long_is_refused(init: Process) -> None:
+@LENGTHS
+def test_a_login_name_that_is_too_long_is_refused(init: Process, longest: int) -> None:
     """EINVAL, and the old one stays (kern_prot.c: sys_setlogin)."""
     init.setlogin("short")
     with fails(EINVAL):
-        init.setlogin("abcdefghijklmnopq")
+        init.setlogin("x" * (longest + 1))
     assert init.getlogin() == "short"
 
 

@@ -1,7 +1,8 @@
-"""Each wrong oracle is caught by a test of the conformance suite, and the right one by none.
+"""Each wrong oracle is caught by a test of the conformance suite, in each era, and the right ones by none.
 
-oracle_catches.toml names, for each variant, a test that fails on it.  It is a hint that saves time: where the test is
-gone or no longer fails, the whole suite is tried.  `python suites/selftest/test_oracle_variants.py` writes it anew.
+oracle_catches.toml names, for each variant of each era, a test that fails on it.  It is a hint that saves time: where
+the test is gone or no longer fails, the whole suite is tried.  `python suites/selftest/test_oracle_variants.py` writes
+it anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import share
-from harness.oracle import VARIANTS, Variant
+from harness.oracle import ERAS, VARIANTS, Variant, variants_of
 from harness.oracle.rules import Rules
 
 CONFORMANCE = share() / "suites" / "conformance"
@@ -37,35 +38,49 @@ class _FirstFailure:
         self.passed += report.passed and report.when == "call"
 
 
-def run(variant: str, *tests: str) -> _FirstFailure:
-    """Run TESTS (all of them, if none is named) on VARIANT ("": the right oracle) until one fails."""
+#: The eras in which each variant is tried.
+TRIED = ("2017", "2020")
+WRONG = [f"{era}:{variant.name}" for era in TRIED for variant in variants_of(ERAS[era])]
+
+
+def run(target: str, *tests: str) -> _FirstFailure:
+    """Run TESTS (all of them, if none is named) on a wrong oracle, or the right one of an era, until one fails."""
     outcome = _FirstFailure()
     paths = [str(CONFORMANCE / test) for test in tests] or [str(CONFORMANCE)]
-    options = ["--oracle", variant, "-x", "-qq", "-rN", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    options = ["--oracle", target, "-x", "-qq", "-rN", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
     pytest.main([*paths, *options, f"--rootdir={share()}"], plugins=[outcome])
     return outcome
 
 
-def hints() -> dict[str, str]:
-    """Return which test caught which variant when the table was written."""
-    return dict(tomllib.loads(TABLE.read_text())) if TABLE.exists() else {}
+def hints() -> dict[str, dict[str, str]]:
+    """Return, by era, which test caught which variant when the table was written."""
+    return tomllib.loads(TABLE.read_text()) if TABLE.exists() else {}
 
 
-def catching_test(variant: str) -> str | None:
-    """Return a test that fails on VARIANT, the one known from before if it still does."""
-    hint = hints().get(variant)
-    return (run(variant, hint).test if hint is not None else None) or run(variant).test
+def catching_test(target: str) -> str | None:
+    """Return a test that fails on ERA:VARIANT, the one known from before if it still does."""
+    era, _, variant = target.partition(":")
+    known = hints()
+    for hint in dict.fromkeys(table[variant] for table in (known.get(era, {}), *known.values()) if variant in table):
+        if (test := run(target, hint).test) is not None:
+            return test
+    return run(target).test
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_wrong_oracle_is_caught_by_a_test(variant: str) -> None:
-    assert catching_test(variant) is not None, f"nothing fails although: {VARIANTS[variant].breaks}"
+@pytest.mark.parametrize("target", WRONG)
+def test_a_wrong_oracle_is_caught_by_a_test(target: str) -> None:
+    assert catching_test(target) is not None, f"nothing fails although: {VARIANTS[target.partition(':')[2]].breaks}"
 
 
-def test_the_right_oracle_is_caught_by_no_test() -> None:
-    outcome = run("")
+@pytest.mark.parametrize("era", ["2017", "2020", "6.0", "6.2"])
+def test_the_right_oracle_is_caught_by_no_test(era: str) -> None:
+    outcome = run(era)
     assert outcome.test is None
     assert outcome.passed > 400
+
+
+def test_each_variant_is_wrong_in_some_era() -> None:
+    assert {target.partition(":")[2] for target in WRONG} == set(VARIANTS)
 
 
 def test_there_are_wrong_oracles_for_all_that_a_user_can_see_of_kern_proc_c() -> None:
@@ -89,10 +104,16 @@ def test_a_variant_replaces_one_member_and_says_in_a_sentence_what_is_wrong(vari
 
 
 def write_table() -> None:
-    """Find a test for each variant and write them down."""
-    lines = ["# Written by test_oracle_variants.py: a test that fails on each wrong oracle."]
-    found = ((variant, catching_test(variant)) for variant in VARIANTS)
-    lines += [f'{variant} = "{test}"' for variant, test in found if test is not None]
+    """Find a test for each variant of each era and write them down; those of later eras only where they differ."""
+    lines = ["# Written by test_oracle_variants.py: a test that fails on each wrong oracle.  Later eras: what differs."]
+    written: dict[str, str] = {}
+    for era in TRIED:
+        lines += ["", f'["{era}"]']
+        for variant in variants_of(ERAS[era]):
+            test = catching_test(f"{era}:{variant.name}")
+            if test is not None and written.get(variant.name) != test:
+                lines.append(f'{variant.name} = "{test}"')
+                written[variant.name] = test
     TABLE.write_text("\n".join(lines) + "\n")
 
 
