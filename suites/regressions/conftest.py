@@ -1,5 +1,20 @@
-"""Fixtures shared with the other suites."""
+"""Fixtures shared with the other suites, and what tests that damage a kernel need."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.plugin.rig import Rig
+from harness.processes import RemoteProcess
 from support.fixtures import allocator, kernel, several_reapers
 
 __all__ = ["allocator", "kernel", "several_reapers"]
+
+
+@pytest.fixture
+def sacrificed(rig: Rig, init: RemoteProcess) -> Iterator[None]:
+    """Give the guest up afterwards, before anybody cleans up in it: what a test does to a wrong kernel may last."""
+    yield
+    rig.discard()

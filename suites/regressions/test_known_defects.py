@@ -47,7 +47,11 @@ defect = pytest.mark.defect
 
 
 @kern_proc("sysctl_kern_proc_pathname")
-@defect(since=300701, reason="kern.proc.pathname uses p_fd of a process that has already given it up, and panics")
+@defect(
+    since=300701,
+    severity="panic by any user",
+    reason="kern.proc.pathname uses p_fd of a process that has already given it up, and panics",
+)
 def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemoteProcess) -> None:
     """The path, or ESRCH; as an ordinary user, too (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
     reader = init.fork()
@@ -65,7 +69,11 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
 
 
 @kern_proc("sysctl_kern_proc_pathname")
-@defect(since=300701, reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic")
+@defect(
+    since=300701,
+    severity="panic by any user",
+    reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic",
+)
 def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) -> None:
     """It runs none, and whoever asks for it, root or not, is told so (kern_proc.c: sysctl_kern_proc_pathname).
 
@@ -81,7 +89,12 @@ def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) 
 
 @kern_proc("pholdzomb", "prelezomb")
 @pytest.mark.cpus(2)
-@defect(since=300104, until=500900, reason="a reaper gives up its own hold before the zombie is off the list: panic")
+@defect(
+    since=300104,
+    until=500900,
+    severity="panic by any user",
+    reason="a reaper gives up its own hold before the zombie is off the list: panic",
+)
 def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> None:
     """Whoever meets a zombie that is being reaped waits; shows on several CPUs (kern_exit.c: kern_wait, pholdzomb)."""
     reaping, reader = init.fork(), init.fork()
@@ -99,7 +112,11 @@ def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> N
 
 
 @kern_proc("proc_makepid")
-@defect(since=400704, reason="the inner loop steps to another pid without looking at that one's own delay")
+@defect(
+    since=400704,
+    severity="wrong answer",
+    reason="the inner loop steps to another pid without looking at that one's own delay",
+)
 def test_evading_a_number_in_use_does_not_bypass_the_delay(init: RemoteProcess, allocator: PidAllocator) -> None:
     """A pid is a domain of its own now; the next of its hash chain may just have been reaped (proc_makepid)."""
     living = allocator.child_with(allocator.spare)
@@ -110,7 +127,11 @@ def test_evading_a_number_in_use_does_not_bypass_the_delay(init: RemoteProcess, 
 
 
 @kern_proc("proc_makepid")
-@defect(since=400704, reason="the inner loop steps to another pid without looking at that one's own delay")
+@defect(
+    since=400704,
+    severity="wrong answer",
+    reason="the inner loop steps to another pid without looking at that one's own delay",
+)
 def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemoteProcess) -> None:
     """The same seen from outside: a hundred processes, random pids and a storm (kern_proc.c: proc_makepid)."""
     with random_pids(init, 100):
@@ -124,7 +145,11 @@ def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemotePro
 
 @kern_proc("enterpgrp")
 @pytest.mark.cpus(2)
-@defect(since=200902, reason="killpg() walks over members that move meanwhile, and on into the groups they moved to")
+@defect(
+    since=200902,
+    severity="wrong answer",
+    reason="killpg() walks over members that move meanwhile, and on into the groups they moved to",
+)
 def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
     """Members may leave while it is sent; shows on several CPUs (kern_sig.c: dokillpg; kern_proc.c: enterpgrp)."""
     leader, sender, shelter = init.fork(), init.fork(), init.fork()
@@ -148,7 +173,7 @@ def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
 
 
 @kern_proc("sysctl_kern_proc_pathname")
-@defect(since=300701, reason="kern.proc.pathname looks at no prison")
+@defect(since=300701, severity="breach", reason="kern.proc.pathname looks at no prison")
 def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None:
     """As for kern.proc.pid: whoever is outside does not exist (kern_proc.c: PRISON_CHECK)."""
     jailed = init.fork()
@@ -158,7 +183,7 @@ def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None
 
 
 @kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
-@defect(since=200000, reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison")
+@defect(since=200000, severity="breach", reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison")
 @pytest.mark.parametrize("node", [ARGS, CWD])
 def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: RemoteProcess, node: int) -> None:
     """Open to all users is not open to all jails (kern_proc.c: ps_argsopen, p_trespass)."""
@@ -168,7 +193,7 @@ def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: Remot
 
 
 @kern_proc("sysctl_kern_proc")
-@defect(since=200000, reason="kern.proc.pid does not look at security.ps_showallprocs")
+@defect(since=200000, severity="breach", reason="kern.proc.pid does not look at security.ps_showallprocs")
 def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProcess) -> None:
     """With ps_showallprocs=0 the table leaves it out (kern_proc.c: sysctl_kern_proc)."""
     user = init.fork()
@@ -179,7 +204,11 @@ def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProce
 
 
 @kern_proc("inferior")
-@defect(since=200000, reason="inferior() returns 0 without releasing the process it has climbed to, the swapper")
+@defect(
+    since=200000,
+    severity="leak",
+    reason="inferior() returns 0 without releasing the process it has climbed to, the swapper",
+)
 def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteProcess) -> None:
     """Each setpgid() of one who is no descendant adds one to the swapper's p_lock, for good (kern_proc.c: inferior)."""
     (before,) = init.sysctl.kern_proc_pid(0)
@@ -192,7 +221,11 @@ def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteP
 
 
 @kern_proc("pholdzomb")
-@defect(since=200000, reason="wait4(WNOHANG) without a result copies out what is on the kernel's stack")
+@defect(
+    since=200000,
+    severity="leak of kernel memory",
+    reason="wait4(WNOHANG) without a result copies out what is on the kernel's stack",
+)
 def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProcess) -> None:
     """Status and usage are untouched, or zero (kern_exit.c: sys_wait4)."""
     child = init.fork()
@@ -205,7 +238,11 @@ def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProce
 
 
 @kern_proc("proc_move_allproc_zombie")
-@defect(since=400101, reason="the children of a reaper that ignores SIGCHLD are given to the reaper: to itself")
+@defect(
+    since=400101,
+    severity="wrong answer",
+    reason="the children of a reaper that ignores SIGCHLD are given to the reaper: to itself",
+)
 def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> None:
     """As everybody else who ignores it (kern_exit.c: exit1, proc_reparent)."""
     init.procctl_reaper_acquire()
@@ -217,7 +254,7 @@ def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> No
 
 
 @kern_proc("zpfind")
-@defect(since=200000, reason="kill() finds a zombie without asking who its owner is")
+@defect(since=200000, severity="breach", reason="kill() finds a zombie without asking who its owner is")
 def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess) -> None:
     """EPERM before and after its exit (kern_sig.c: kern_kill)."""
     victim, user = init.fork(), init.fork()
@@ -231,7 +268,11 @@ def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess)
 
 
 @kern_proc("pgfind")
-@defect(since=200000, reason="killpg() does not tell a group one may not signal from one that does not exist")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="killpg() does not tell a group one may not signal from one that does not exist",
+)
 def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: RemoteProcess) -> None:
     """EPERM if it exists, ESRCH if not, says POSIX (kern_sig.c: dokillpg)."""
     leader, user = init.fork(), init.fork()
@@ -244,7 +285,7 @@ def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: Remo
 
 
 @kern_proc("pfind")
-@defect(since=200000, reason="no SIGCHLD is sent when a stopped child goes on")
+@defect(since=200000, severity="wrong answer", reason="no SIGCHLD is sent when a stopped child goes on")
 def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
     child = init.fork()
@@ -258,7 +299,12 @@ def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> N
 
 
 @kern_proc("sysctl_kern_proc_args")
-@defect(since=200000, until=500709, reason="a title that is too long is dropped and success reported")
+@defect(
+    since=200000,
+    until=500709,
+    severity="wrong answer",
+    reason="a title that is too long is dropped and success reported",
+)
 def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
     """Whoever sets one ought to know that it was not kept (kern_proc.c: sysctl_kern_proc_args)."""
     title = b"t" * 300
@@ -270,7 +316,7 @@ def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
 
 
 @kern_proc("proc_usermap", "sysctl_kern_proc_args")
-@defect(since=400000, reason="execve() leaves the title in the shared page")
+@defect(since=400000, severity="wrong answer", reason="execve() leaves the title in the shared page")
 def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess) -> None:
     """Args shows the new program's, not what the old one called itself (kern_exec.c, kern_proc.c: proc_usermap)."""
     child = init.fork()
@@ -281,7 +327,7 @@ def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess
 
 
 @kern_proc("pholdzomb")
-@defect(since=500317, reason="wait6(P_JAILID) takes any child that is in no jail")
+@defect(since=500317, severity="wrong answer", reason="wait6(P_JAILID) takes any child that is in no jail")
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess) -> None:
     """Only those of that jail (kern_exit.c: kern_wait, P_JAILID)."""
@@ -292,7 +338,11 @@ def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess)
 
 
 @kern_proc("pholdzomb")
-@defect(since=500317, reason="siginfo of wait6() names no process when a child has stopped or continued")
+@defect(
+    since=500317,
+    severity="wrong answer",
+    reason="siginfo of wait6() names no process when a child has stopped or continued",
+)
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_the_report_of_a_stop_names_the_child(init: RemoteProcess) -> None:
     """si_pid, as for an exit (kern_exit.c: kern_wait)."""

@@ -12,7 +12,7 @@ from support.processes import eventually
 
 # sys/pioctl.h
 PIOCBIS, PIOCWAIT, PIOCCONT, PIOCSTATUS = 0x80007001, 0x40207004, 0x80007005, 0x40207006
-S_EXEC, S_SIG, S_EXIT = 0x01, 0x02, 0x20
+S_EXEC, S_SIG, S_CORE, S_EXIT = 0x01, 0x02, 0x10, 0x20
 PROCFS_STATUS = struct.Struct("<iiQi4xQ")  # state, flags, events, why, val
 
 #: What pstall() and pholdzomb() wait for, as ps shows it.

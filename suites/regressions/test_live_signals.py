@@ -1,0 +1,275 @@
+"""Signals, and what is told of them: defects of kern_sig.c, kern_fork.c and of what hangs on a process.
+
+Each test states what ought to be, with the source of that, and fails on every kernel known so far.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from errno import EINVAL, EPERM
+from signal import SIGURG, SIGUSR1
+
+import pytest
+
+from conformance.test_holds import F_GETOWN, F_SETOWN
+from conformance.test_reaping import held
+from harness.guests.whitebox import Whitebox
+from harness.processes import SA_SIGINFO, GuestError, Handler, IdType, RemoteProcess, RforkFlag, fails, fails_with
+from support.processes import SOMEBODY, bury, eventually, hearing, logged
+from support.procfs import end, stalled
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+defect = pytest.mark.defect
+
+# sys/procctl.h
+PROC_PDEATHSIG_CTL, PROC_PDEATHSIG_STATUS, PROC_REAP_KILL = 4, 5, 6
+REAPER_KILL = struct.Struct("<IiIi")  # flags, signal, killed, pid_failed
+REAPER_KILL_CHILDREN = 1
+EVFILT_SIGNAL, EV_ADD = -6, 1  # sys/event.h
+KEVENT = struct.Struct("<QhHIqQ")  # ident, filter, flags, fflags, data, udata
+
+death_signal = pytest.mark.eras(since=500902, reason="PROC_PDEATHSIG_CTL appeared in November 2020")
+reap_kill = pytest.mark.eras(since=600510, reason="PROC_REAP_KILL appeared in March 2025")
+
+
+def ask_for_death_signal(process: RemoteProcess, signal: int) -> None:
+    """Let PROCESS ask for SIGNAL, a number, at its parent's death."""
+    process.procctl(IdType.P_PID, 0, PROC_PDEATHSIG_CTL, struct.pack("<i", signal))
+
+
+# ---- Parents' deaths ----------------------------------------------------------------------------------------------
+
+
+@kern_proc("pfind")
+@pytest.mark.usefixtures("sacrificed")
+@death_signal
+@defect(
+    since=500902,
+    severity="panic by any user",
+    reason="PROC_PDEATHSIG_CTL takes 128, which lwpsignal() asserts to be no signal when the parent dies",
+)
+def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> None:
+    """Whether it was refused or not, the parent's end is an end like any other (kern_fork.c: PROC_PDEATHSIG_CTL)."""
+    parent = init.fork()
+    parent.setuid(SOMEBODY)
+    child = parent.fork()
+    with suppress(GuestError):
+        ask_for_death_signal(child, 128)
+    end(parent, 0)
+    assert init.start.wait4(parent.pid).result(20.0).exit_status == 0
+
+
+@kern_proc("pfind")
+@death_signal
+@defect(
+    since=500902,
+    severity="wrong answer",
+    reason="PROC_PDEATHSIG_CTL drops what is out of range and reports success",
+)
+@pytest.mark.parametrize("signal", [-1, 128, 129, 999])
+def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal: int) -> None:
+    """EINVAL, as sigaction() says (FreeBSD: procctl(2); Linux: PR_SET_PDEATHSIG; kern_fork.c: sys_procctl)."""
+    child = init.fork()
+    try:
+        with fails(EINVAL):
+            ask_for_death_signal(child, signal)
+    finally:
+        ask_for_death_signal(child, 0)
+
+
+# ---- Reapers ------------------------------------------------------------------------------------------------------
+
+
+@kern_proc("pfind")
+@reap_kill
+@defect(
+    since=600510,
+    severity="breach",
+    reason="reaper_kill() asks whether the reaper may signal itself, not whether it may signal the descendant",
+)
+def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) -> None:
+    """They are left alone, and the first one is named in pid_failed (procctl(2); kern_fork.c: reaper_kill)."""
+    reaper = init.fork()
+    reaper.procctl_reaper_acquire()
+    descendant = reaper.fork()
+    hearing(descendant)
+    reaper.setuid(SOMEBODY)
+    with fails(EPERM):
+        reaper.kill(descendant.pid, SIGUSR1)
+    request = REAPER_KILL.pack(0, reaper.abi.signal_number(SIGUSR1), 0, 0)
+    answer = REAPER_KILL.unpack(reaper.procctl(IdType.P_PID, 0, PROC_REAP_KILL, request))
+    assert answer[2:] == (0, descendant.pid)
+    assert logged(descendant) == []
+
+
+@kern_proc("pfind")
+@reap_kill
+@defect(since=600510, severity="wrong answer", reason="PROC_REAP_KILL looks at one flag and does not mind the others")
+def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemoteProcess) -> None:
+    """EINVAL: what they will mean one day must not be signals today (FreeBSD: procctl(2); kern_fork.c: reaper_kill)."""
+    init.procctl_reaper_acquire()
+    init.fork()
+    request = REAPER_KILL.pack(0x80 | REAPER_KILL_CHILDREN, init.abi.signal_number(SIGURG), 0, 0)
+    with fails(EINVAL):
+        init.procctl(IdType.P_PID, 0, PROC_REAP_KILL, request)
+
+
+@kern_proc("pfind")
+@reap_kill
+@pytest.mark.cpus(2)
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=600510,
+    severity="panic by any user",
+    reason="reaper_kill() asserts the parent of a descendant that was given another while it waited for its token",
+)
+def test_a_reaper_can_signal_while_its_descendants_are_orphaned(init: RemoteProcess) -> None:
+    """They are signalled once or not at all; shows on several CPUs (kern_fork.c: reaper_kill, p_reaptid)."""
+    reaper = init.fork()
+    reaper.setuid(SOMEBODY)
+    reaper.procctl_reaper_acquire()
+    caller = reaper.thread()
+    request = REAPER_KILL.pack(0, reaper.abi.signal_number(SIGURG), 0, 0)
+    never = fails_with("EXDEV")
+    calls = caller.start.repeat_until(never, "procctl", 0, reaper.pid, PROC_REAP_KILL, request, seconds=40.0)
+    while not calls.done:
+        parents = [reaper.fork() for _ in range(4)]
+        for parent in parents:
+            parent.spawn_many(8, paused=True)
+        for parent in parents:
+            end(parent, 0)
+        for pid in [parent.pid for parent in parents]:
+            reaper.start.wait4(pid).result(30.0)
+    assert calls.result(60.0).count > 0
+
+
+@kern_proc("pfind")
+@defect(
+    since=500000,
+    severity="wrong answer",
+    reason="children keep the reaper that was given up, and may signal nobody outside of what it was the reaper of",
+)
+def test_whoever_gives_up_being_a_reaper_can_be_signalled_by_its_children(init: RemoteProcess) -> None:
+    """As before it became one: only a reaper restricts (kill(2); procctl(2); kern_fork.c: reaper_sigtest)."""
+    reaper = init.fork()
+    early = reaper.fork()
+    reaper.procctl_reaper_acquire()
+    late = reaper.fork()
+    reaper.procctl_reaper_release()
+    early.kill(reaper.pid, 0)
+    late.kill(reaper.pid, 0)
+    late.kill(early.pid, 0)
+
+
+# ---- Senders ------------------------------------------------------------------------------------------------------
+
+
+@kern_proc("allproc_scan")
+@pytest.mark.cpus(2)
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=200000,
+    severity="panic by any user",
+    reason="kill(-1) asks for the owner of a process that fork() has put on the list and given no owner yet",
+)
+def test_everybody_can_be_signalled_while_processes_are_born(init: RemoteProcess) -> None:
+    """Whoever is not complete is passed over; shows on several CPUs (kern_sig.c: killpg_all_callback)."""
+    sender, forker = init.fork(), init.fork()
+    sender.setuid(SOMEBODY)
+    forker.setuid(SOMEBODY)
+    never = fails_with("EXDEV")
+    calls = sender.start.repeat_until(never, "kill", -1, 0, seconds=60.0)
+    storm = forker.start.storm(1_000_000, record=False, seconds=60.0)
+    assert calls.result(90.0).count > 0
+    assert storm.result(90.0).count > 0
+
+
+@kern_proc("pfind")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="sigtimedwait() fills in the signal's number alone, though it is known who sent it",
+)
+def test_whoever_waits_for_a_signal_is_told_who_sent_it(init: RemoteProcess) -> None:
+    """si_pid and si_uid, as a handler is (POSIX: sigtimedwait(); kern_sig.c: kern_sigtimedwait, ps_frominfo)."""
+    waiter, sender = init.fork(), init.fork()
+    sender.setuid(SOMEBODY)
+    waiter.setuid(SOMEBODY)
+    waiter.sigprocmask(mask=[SIGUSR1])
+    sender.kill(waiter.pid, SIGUSR1)
+    info = waiter.sigtimedwait([SIGUSR1], 10.0)
+    assert (info.signal, info.pid, info.uid) == (SIGUSR1, sender.pid, SOMEBODY)
+
+
+@kern_proc("pfind")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="sigsetfrompid() notes the effective user of the sender, not the real one",
+)
+def test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal(init: RemoteProcess) -> None:
+    """si_uid is the real user id (POSIX: <signal.h>; FreeBSD: kern_kill(); kern_sig.c: sigsetfrompid)."""
+    hearer, sender = init.fork(), init.fork()
+    hearer.sigaction(SIGUSR1, Handler.LOG, SA_SIGINFO)
+    sender.setreuid(SOMEBODY, 0)
+    sender.kill(hearer.pid, SIGUSR1)
+    record = hearer.await_signal(SIGUSR1)
+    if not record.siginfo:
+        pytest.skip("not applicable: this kernel passes no siginfo to handlers")
+    assert (record.pid, record.uid) == (sender.pid, SOMEBODY)
+
+
+# ---- What hangs on a process that ends ----------------------------------------------------------------------------
+
+
+@kern_proc("proc_remove_zombie")
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=200000,
+    severity="panic by any user",
+    reason="a queue shared by rfork() keeps EVFILT_SIGNAL notes on a process that is gone, and frees them from there",
+)
+def test_a_queue_outlives_whoever_waited_for_signals_in_it(init: RemoteProcess) -> None:
+    """Its notes go with the process; closing it afterwards is harmless (kern_sig.c: filt_sigattach; kern_exit.c)."""
+    parent = init.fork()
+    parent.setuid(SOMEBODY)
+    for _ in range(8):
+        child = parent.rfork(RforkFlag.RFPROC)
+        queue = child.syscall("kqueue").value
+        wanted = KEVENT.pack(child.abi.signal_number(SIGUSR1), EVFILT_SIGNAL, EV_ADD, 0, 0, 0)
+        child.syscall("kevent", queue, wanted, 1, 0, 0, 0)
+        child.exit()
+        assert parent.wait4(child.pid).exit_status == 0
+        others = [init.fork() for _ in range(4)]  # they get the memory the process has left
+        parent.start.close(queue).result(20.0)
+        bury(init, *others)
+    assert init.storm(200, seconds=60.0).count == 200
+
+
+@kern_proc("pfind", "pstall")
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=200000,
+    severity="panic by any user",
+    reason="F_SETOWN takes a process that is exiting and has let go of all descriptors: one keeps freed memory",
+)
+def test_a_descriptor_is_not_owned_by_whoever_is_exiting(init: RemoteProcess, kernel: Whitebox) -> None:
+    """ESRCH, and so nothing is left of it when the descriptor is closed (kern_descrip.c: fsetown; FreeBSD: P_WEXIT)."""
+    reading, _ = init.pipe()
+    child = init.fork()
+    with held(init, kernel, child):
+        end(child, 0)
+        eventually(lambda: (child.pid, "reap1") in stalled(init), "the exit to wait for the holder")
+        error = ""
+        try:
+            init.fcntl(reading, F_SETOWN, child.pid)
+        except GuestError as refusal:
+            error = refusal.name
+    init.start.wait4(child.pid).result(20.0)
+    owner = init.fcntl(reading, F_GETOWN)
+    others = [init.fork() for _ in range(4)]  # they get the memory the process has left
+    init.start.close(reading).result(20.0)
+    bury(init, *others)
+    assert (error, owner) == ("ESRCH", 0)
