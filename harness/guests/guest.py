@@ -88,6 +88,11 @@ class Target(ABC):
         """Identifies image and kernel by content."""
 
     @property
+    def osreldate(self) -> int:
+        """__DragonFly_version of its kernel as far as that is known before it runs, else 0."""
+        return 0
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Digests of the blobs in the store that its machines read as they run."""
         return ()

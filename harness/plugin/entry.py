@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import pytest
 
 from harness.config import share
 from harness.errors import ExitCode, GuestLostError, HarnessError, UsageError
-from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
 from harness.machine.description import Lane
 from harness.oracle import DEFAULT_ERA, ERAS, make_oracle, rules_of, split_target
 from harness.plugin import live
+from harness.plugin.applies import MARKERS as APPLIES_MARKERS
+from harness.plugin.applies import in_era, inapplicable, is_settled, shown_defect
 from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
 from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
 from harness.plugin.parallel import Workers
@@ -39,8 +41,7 @@ _NEEDS_TARGET = {"init", "rig", "guest", "hub", "fresh_guest"}
 _MARKERS = (
     "kern_proc(*functions): the functions of kern_proc.c whose promise the test holds them to",
     "needs_kernel: needs what only a real kernel has (memory, terminals, a clock); left out on the oracle",
-    "eras(since, until, reason): __DragonFly_version range in which the promise is made",
-    "defect(since, until, reason): demonstrates a known defect of the kernel; run with --defects only",
+    *APPLIES_MARKERS,
     "slow_clock(seconds): spends that much guest time waiting; scheduled first",
     "cpus(number, since, until): wants at least so many CPUs, in that era; the time-warped lane has a single one",
     "exclusive: needs a quiet host",
@@ -123,6 +124,7 @@ class Campaign:
         self._learning: bool = config.getoption("--learn-control")
         self._failures: dict[str, str] = {}
         self._unknown: list[str] = []
+        self._unsettled: set[str] = set()  # tests of which only the running kernel can tell whether they are about it
         self._written: Path | None = None
         self.variant: str | None = config.getoption("--oracle")
 
@@ -156,11 +158,18 @@ class Campaign:
     @property
     def osreldate(self) -> int:
         """__DragonFly_version of the target, 0 on the control guest or where it is unknown."""
+        return self.facts.osreldate if self.facts is not None else 0
+
+    @property
+    def facts(self) -> KernelFacts | None:
+        """What is known of the target's kernel, more once it runs; None on the control guest."""
         if self.variant is not None:
-            return split_target(self.variant)[0].osreldate
+            era = split_target(self.variant)[0]
+            return KernelFacts.of_revision(era.osreldate, era.date, era.traits.record_size)
+        if self._rig is not None and self._rig.facts is not None:
+            return self._rig.facts
         target = self.target()
-        kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
-        return (kernel.osreldate or 0) if kernel is not None else 0
+        return KernelFacts(target.osreldate) if target.is_dragonfly else None
 
     @property
     def present_rig(self) -> Rig | None:
@@ -244,22 +253,32 @@ class Campaign:
         if not any(_NEEDS_TARGET & set(getattr(item, "fixturenames", ())) for item in items):
             return
         on_oracle = self.variant is not None
-        osreldate = self.osreldate
-        defects = self._config.getoption("--defects")
-        any_era = self._config.getoption("--any-era")
+        facts = self.facts
         for item in items:
             if on_oracle and item.get_closest_marker("needs_kernel"):
                 item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
-            defect = item.get_closest_marker("defect")
-            if defect is not None and not defects:
+            if item.get_closest_marker("defect") is not None and not self._config.getoption("--defects"):
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
-            elif defect is not None and in_era(osreldate, defect.kwargs):
-                item.user_properties.append(("defect", str(defect.kwargs.get("reason", ""))))
-            era = item.get_closest_marker("eras")
-            if era is not None and osreldate and not any_era and not in_era(osreldate, era.kwargs):
-                reason = era.kwargs.get("reason", "")
-                item.add_marker(pytest.mark.skip(reason=f"not applicable to {osreldate}: {reason or era.kwargs}"))
+            else:
+                self._settle_if_possible(item, facts)
         items.sort(key=_waiting, reverse=True)
+
+    def _settle_if_possible(self, item: pytest.Item, facts: KernelFacts | None) -> None:
+        try:
+            if facts is not None and not is_settled(item, facts):
+                self._unsettled.add(item.nodeid)
+            elif (reason := self._settle(item, facts)) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        except UsageError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+
+    def _settle(self, item: pytest.Item, facts: KernelFacts | None) -> str | None:
+        """Note which known defect a test shows; say why it is not about this kernel, None if it is."""
+        if (defect := shown_defect(item, facts)) is not None:
+            item.user_properties.append(("defect", defect))
+        if facts is None or self._config.getoption("--any-era"):
+            return None
+        return inapplicable(item, facts)
 
     # Reports
 
@@ -272,6 +291,10 @@ class Campaign:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Remember where the console is, and what the test wants of its machine."""
         self._about_time = item.get_closest_marker("slow_clock") is not None
+        if item.nodeid in self._unsettled:
+            self.rig()
+            if (reason := self._settle(item, self.facts)) is not None:
+                pytest.skip(reason)
         several = item.get_closest_marker("cpus")
         self._cpus = int(several.args[0]) if several is not None and in_era(self.osreldate, several.kwargs) else 1
         guest = self._rig.guest if self._rig is not None else None
@@ -345,6 +368,7 @@ class Campaign:
             "starts": self._rig.starts,
             "failed_resumes": self._rig.failures,
             "warp": str(self._warp or ""),
+            "features": self._rig.facts.summary() if self._rig.facts is not None else "",
         }
 
     @pytest.hookimpl(optionalhook=True)
@@ -429,11 +453,6 @@ class Campaign:
                 terminalreporter.line(f"    {command}")
         if self._written is not None:
             terminalreporter.line(f"record: {self._written}")
-
-
-def in_era(osreldate: int, era: Mapping[str, Any]) -> bool:
-    """Tell whether a kernel's __DragonFly_version lies in [since, until)."""
-    return bool(era.get("since", 0) <= osreldate < era.get("until", 1 << 62))
 
 
 def _moment(seconds: float) -> str:

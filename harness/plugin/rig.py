@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, HarnessError
+from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
@@ -22,7 +23,8 @@ class Rig:
 
     `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
     one did not resume; `lane` is where sessions are, and `size` what machines have at least.  `identity` (the kernel's)
-    and `machine` (QEMU's command line) are those of the last one.
+    and `machine` (QEMU's command line) are those of the last one; `facts` are what is known of the kernel, None before
+    it has run and on the control guest.
     """
 
     def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
@@ -30,6 +32,7 @@ class Rig:
         self.starts = 0
         self.identity = ""
         self.machine = ""
+        self.facts: KernelFacts | None = None
         self._cold = cold
         self._store = store
         self.size = size
@@ -56,6 +59,7 @@ class Rig:
         else:
             session = Session.resume(self._warmth(), progress)
         self.identity = session.guest.identity
+        self.facts = session.facts if self.target.is_dragonfly else None
         self.machine = session.guest.machine.description.command_line()
         return session
 

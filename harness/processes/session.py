@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
+from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.machine.description import Accelerator, Lane
 from harness.machine.qemu import MachineState, qemu_version
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import build_executor
 from harness.processes.hub import Hub
+from harness.processes.probes import learn_facts
 from harness.processes.vocabulary import Clock
 from harness.store import Store, digest_of
 
@@ -35,6 +37,7 @@ _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
 _FORMAT = "2"  # of the warm state: what it was saved as, and when
+_FACTS = "facts.json"
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
 
@@ -150,6 +153,28 @@ class Snapshot:
     def state(self) -> MachineState:
         """The saved machine."""
         return MachineState(self.folder)
+
+    def facts(self, hub: Hub) -> KernelFacts:
+        """Return what is known of its kernel; if nobody has asked it yet, ask it through HUB and keep the answer.
+
+        Raises UnknownKernelError.
+        """
+        if (known := read_facts(self.folder)) is not None:
+            return known
+        facts = learn_facts(hub)
+        part = self.folder / f".{_FACTS}.{secrets.token_hex(4)}"
+        part.write_text(json.dumps(asdict(facts)))
+        part.replace(self.folder / _FACTS)  # another session may be about to write the same
+        return facts
+
+
+def read_facts(folder: Path) -> KernelFacts | None:
+    """Return what is known of the kernel in the warm state in FOLDER, None if it has not been asked."""
+    try:
+        about = json.loads((folder / _FACTS).read_text())
+        return KernelFacts(int(about["osreldate"]), int(about["record_size"]), dict(about["found"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Warmth:
@@ -269,11 +294,12 @@ class Warmth:
 
 
 class Session:
-    """A guest and the hub in it.  A context manager: leaving it stops the machine."""
+    """A guest and the hub in it, and what is known of its kernel.  A context manager: leaving it stops the machine."""
 
-    def __init__(self, guest: Guest, hub: Hub) -> None:
+    def __init__(self, guest: Guest, hub: Hub, facts: KernelFacts) -> None:
         self.guest = guest
         self.hub = hub
+        self.facts = facts
         guest.before_ssh = hub.stop_pacing
 
     @classmethod
@@ -282,7 +308,10 @@ class Session:
         guest = Guest(target, store, size)
         guest.boot(progress)
         try:
-            return cls(guest, open_hub(guest, store))
+            hub = open_hub(guest, store)
+            facts = learn_facts(hub)
+            hub.clear_journal()
+            return cls(guest, hub, facts)
         except BaseException:
             guest.stop()
             raise
@@ -321,12 +350,13 @@ class Session:
             snapshot.check()
             guest.resume(snapshot.state, snapshot.identity)
             hub = _connect_hub(guest, snapshot.token)
+            facts = snapshot.facts(hub)
             _freshen(hub)
             hub.clear_journal()  # these calls were no test's
         except BaseException:
             guest.stop()
             raise
-        return cls(guest, hub)
+        return cls(guest, hub, facts)
 
     def close(self) -> None:
         """Stop the machine."""

@@ -167,11 +167,11 @@ class SysctlCalls(Caller):
         text = f"sysctl(kern.proc.{kind}{'_lwp' if lwp else ''}{'_lwkt' if lwkt else ''}{suffix})"
 
         def decode(data: bytes, _: int) -> T:
-            return convert(decode_kinfo(data, self._record_size()) if data else [])
+            return convert(decode_kinfo(data, self.record_size()) if data else [])
 
         return self._sysctl(mib, room, None, decode, text)
 
-    def _record_size(self) -> int:
+    def record_size(self) -> int:
         """Return the size of this kernel's struct kinfo_proc: what it returns about the hub alone.
 
         Raises UnknownKernelError for a size of no known era.

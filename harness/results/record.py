@@ -80,6 +80,8 @@ class RunRecord:
     `starts` counts machines, `failed_resumes` those that did not come out of the warm state at the first try;
     `warp` says whether tests of time ran in the time-warped lane, and how fast or why not.
 
+    `features` is what is known of the kernel (harness.guests.features.KernelFacts.summary()).
+
     `first_test` is the time at which the first test began its work: its guest was there already.
     """
 
@@ -93,6 +95,7 @@ class RunRecord:
     starts: int = 0
     failed_resumes: int = 0
     warp: str = ""
+    features: str = ""
     workers: int = 1
     exit_status: int = 0
     trouble: str = ""

@@ -65,7 +65,8 @@ class ScriptedKernel:
     """Plays hub and kernel.  `variables` are sysctls by mib, `names` their names, `calls` system calls by name.
 
     A system call that is not scripted does not exist (ENOSYS), a variable neither (ENOENT).  A variable may be bytes,
-    or a function of the caller's pid.  `asked` are the calls made so far, by name.
+    or a function of the caller's pid.  `asked` are the calls made so far, by name.  Who has exited is gone at once:
+    kern.proc.all is empty unless scripted.
     """
 
     variables: dict[tuple[int, ...], bytes | Callable[[int], bytes]] = field(default_factory=dict)
@@ -179,6 +180,8 @@ class ScriptedKernel:
             if name not in self.names:
                 raise Fails("ENOENT")
             value = struct.pack(f"<{len(self.names[name])}i", *self.names[name])
+        elif mib == (1, 14, 0) and mib not in self.variables:
+            value = b""
         elif mib in self.variables:
             found = self.variables[mib]
             value = found if isinstance(found, bytes) else found(asked.pid)

@@ -1,0 +1,70 @@
+"""Which tests are about a kernel: the marks eras, feature and defect against what is known of it.
+
+    @pytest.mark.feature("syscap")                      # kernels that have it; of others the test is not applicable
+    @pytest.mark.feature("!lwkt", reason="...")         # kernels that lack it; several conditions must all hold
+    @pytest.mark.eras(since=500317, until=600302, reason="...")
+    @pytest.mark.defect(since=..., until=..., feature="caps_hole", reason="...")
+
+Names are those of harness.guests.features.  What a version does not tell is decided when the guest is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from harness.guests.features import KernelFacts
+
+MARKERS = (
+    "eras(since, until, reason): __DragonFly_version range in which the promise is made",
+    "feature(*conditions, reason): features the kernel must have, or with `!` before the name lack, for the promise",
+    "defect(since, until, feature, reason): demonstrates a known defect of the kernel; run with --defects only",
+)
+
+
+def in_era(osreldate: int, era: Mapping[str, Any]) -> bool:
+    """Tell whether a kernel's __DragonFly_version lies in [since, until)."""
+    return bool(era.get("since", 0) <= osreldate < era.get("until", 1 << 62))
+
+
+def is_settled(item: pytest.Item, facts: KernelFacts) -> bool:
+    """Tell whether FACTS suffice to say if the test is about the kernel."""
+    marks = [mark for name in ("eras", "defect", "cpus") for mark in item.iter_markers(name)]
+    bounded = any({"since", "until"} & mark.kwargs.keys() for mark in marks)
+    conditions = [condition for mark in item.iter_markers("feature") for condition in mark.args]
+    for mark in item.iter_markers("defect"):
+        conditions += _conditions(mark.kwargs)
+    return (bool(facts.osreldate) or not bounded) and facts.settles(conditions)
+
+
+def inapplicable(item: pytest.Item, facts: KernelFacts) -> str | None:
+    """Say why the test is not about the kernel, None if it is.  Raises UsageError for an unknown feature."""
+    version = facts.osreldate or "a kernel of unknown version"
+    for era in item.iter_markers("eras"):
+        if not in_era(facts.osreldate, era.kwargs):
+            return f"not applicable to {version}: {era.kwargs.get('reason') or era.kwargs}"
+    for mark in item.iter_markers("feature"):
+        if (lack := facts.lacks(mark.args)) is not None:
+            why = f" ({mark.kwargs['reason']})" if mark.kwargs.get("reason") else ""
+            return f"not applicable to {version}: {lack}{why}"
+    return None
+
+
+def shown_defect(item: pytest.Item, facts: KernelFacts | None) -> str | None:
+    """Return the known defect that the test shows on this kernel; None where it has none, or has it no more."""
+    mark = item.get_closest_marker("defect")
+    if mark is None:
+        return None
+    if facts is not None:
+        if facts.osreldate and not in_era(facts.osreldate, mark.kwargs):
+            return None
+        if facts.lacks(_conditions(mark.kwargs)) is not None:
+            return None
+    return str(mark.kwargs.get("reason", ""))
+
+
+def _conditions(defect: Mapping[str, Any]) -> Iterable[str]:
+    given = defect.get("feature", ())
+    return (given,) if isinstance(given, str) else tuple(given)
