@@ -11,19 +11,33 @@ import pytest
 
 from harness.processes import Process, ProcStat, RemoteProcess, fails
 from support.children import parked
+from support.kernel_threads import whole_table_number
 from support.processes import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury
-from support.sysctl import ALL, ARGS, CWD, LWP, PATHNAME, PGRP, PID, RUID, TTY, UID, attempt, oid, proc_mib, steady
+from support.sysctl import (
+    ALL,
+    ARGS,
+    CWD,
+    LWKT,
+    LWP,
+    PATHNAME,
+    PGRP,
+    PID,
+    RUID,
+    TTY,
+    UID,
+    attempt,
+    oid,
+    proc_mib,
+    setting,
+    steady,
+)
 
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
 
 TABLES = {"all": ALL, "pid": PID, "pgrp": PGRP, "tty": TTY, "uid": UID, "ruid": RUID}
-
-
 OTHERS = {"args": ARGS, "cwd": CWD, "pathname": PATHNAME}
-
-
 WITH_ARGUMENT = [
     *((name, number) for name, number in TABLES.items() if name != "all"),
     *((f"{name}_lwp", number | LWP) for name, number in TABLES.items() if name != "all"),
@@ -102,7 +116,7 @@ def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) 
 
 
 @kern_proc("sysctl_kern_proc", "sysctl_out_proc")
-@pytest.mark.parametrize("lwp", [0, LWP])
+@pytest.mark.parametrize("lwp", [0, LWP, pytest.param(LWKT, marks=pytest.mark.feature("lwkt"))])
 @pytest.mark.parametrize("table", ["all", "pgrp", "uid", "ruid"])
 def test_asked_for_its_size_a_table_adds_room_for_five_more(init: RemoteProcess, table: str, lwp: int) -> None:
     """There may be more processes by the time of the real call (kern_proc.c: sysctl_kern_proc)."""
@@ -133,11 +147,45 @@ def test_the_size_of_one_process_is_exact(init: RemoteProcess, lwp: int) -> None
 
 
 @kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.feature("!size_queries")
 def test_only_pathname_tells_how_long_its_answer_would_be(init: RemoteProcess) -> None:
     """The others look at the process only when there is room for an answer (kern_proc.c: req->oldptr)."""
     assert init.sysctl.size(proc_mib(ARGS, init.pid)) == 0
     assert init.sysctl.size(proc_mib(CWD, init.pid)) == 0
     assert init.sysctl.size(proc_mib(PATHNAME, -1)) == len(init.sysctl.kern_proc_pathname(-1)) + 1
+
+
+@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.feature("size_queries")
+@pytest.mark.parametrize("node", OTHERS)
+def test_each_string_tells_how_long_it_would_be(init: RemoteProcess, node: str) -> None:
+    """Asked with no room at all, and of another process, too (sysctl(3): oldp is null; kern_proc.c)."""
+    child = init.fork()
+    child.chdir("/dev")
+    for pid in (init.pid, child.pid):
+        mib = proc_mib(OTHERS[node], pid)
+        assert init.sysctl.size(mib) == len(init.sysctl.read(mib)) > 1
+
+
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.feature("size_queries")
+def test_a_title_tells_how_long_it_is(init: RemoteProcess) -> None:
+    """The title counts, not the arguments it stands in for (kern_proc.c: sysctl_kern_proc_args)."""
+    init.sysctl.set_kern_proc_args(init.pid, b"a title of 24 characters")
+    assert init.sysctl.size(proc_mib(ARGS, init.pid)) == 24 + 1
+
+
+@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@pytest.mark.parametrize("node", ["args", "cwd"])
+def test_what_is_not_shown_has_no_length(init: RemoteProcess, node: str) -> None:
+    """Nobody has none, nor a zombie, nor, with kern.ps_argsopen=0, a stranger's process (kern_proc.c)."""
+    user, zombie = init.fork(), init.fork()
+    user.setuid(SOMEBODY)
+    zombie.exit()
+    for pid in (NO_SUCH_ID, zombie.pid):
+        assert init.sysctl.size(proc_mib(OTHERS[node], pid)) == 0
+    with setting(init, "kern.ps_argsopen", 0):
+        assert user.sysctl.size(proc_mib(OTHERS[node], init.pid)) == 0
 
 
 @needs_kernel
@@ -165,9 +213,10 @@ def test_a_table_that_does_not_fit_is_cut_off(init: RemoteProcess, table: str, r
 @pytest.mark.parametrize("missing", [1, 2000, 20_000])
 def test_the_whole_table_is_cut_off_among_kernel_threads_too(init: RemoteProcess, missing: int) -> None:
     """They come last (kern_proc.c: sysctl_kern_proc)."""
+    whole = proc_mib(whole_table_number(init))
     length, found = steady(
-        lambda: len(init.sysctl.read(proc_mib(ALL), 1 << 20)),
-        lambda length: attempt(init, proc_mib(ALL), length - missing),
+        lambda: len(init.sysctl.read(whole, 1 << 20)),
+        lambda length: attempt(init, whole, length - missing),
     )
     assert (found.error, found.length, found.kept_within, found.untouched) == ("ENOMEM", length - missing, True, 0)
 

@@ -1,4 +1,4 @@
-"""Threads in kern.proc, kernel threads among them, and the whole table under load (kern_proc.c: sysctl_out_proc())."""
+"""Threads of processes in kern.proc, and the whole table under load (kern_proc.c: sysctl_out_proc())."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from signal import SIGKILL
 
 import pytest
 
-from harness.processes import KinfoProc, ProcFlag, ProcStat, RemoteProcess, fails
+from harness.processes import KinfoProc, ProcStat, RemoteProcess, fails
 from support.children import parked, zombies
 from support.filters import FILTERS, all_processes
 from support.processes import SOMEBODY, eventually, holds, stop
@@ -73,77 +73,6 @@ def test_the_thread_table_agrees_with_the_thread_counts(init: RemoteProcess) -> 
         lambda _: init.sysctl.kern_proc_all(lwp=True),
     )
     assert counts == {pid: len(threads.rows_of(pid)) for pid in counts}
-
-
-@kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
-@pytest.mark.parametrize("lwp", [False, True])
-def test_kernel_threads_are_in_the_whole_table(init: RemoteProcess, lwp: bool) -> None:
-    """With pid and tid -1, as system processes of one thread, under their names (kern_kinfo.c)."""
-    threads = init.sysctl.kern_proc_all(lwp=lwp).kernel_threads
-    assert {(row.pid, row.lwp.pid, row.lwp.tid, row.nthreads) for row in threads} == {(-1, -1, -1, 1)}
-    assert {row.flags for row in threads} == {ProcFlag.P_SYSTEM}
-    assert all(row.comm for row in threads)
-    assert len({row.ktaddr for row in threads}) == len(threads)
-
-
-@pytest.mark.cpus(2)
-@kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
-def test_the_kernel_threads_of_all_cpus_are_listed(init: RemoteProcess) -> None:
-    """Each CPU's queue is visited once; its idle thread shows as SIDL (kern_proc.c: sysctl_kern_proc)."""
-    cpus = init.sysctl.get_int("hw.ncpu")
-    threads = init.sysctl.kern_proc_all().kernel_threads
-    assert {row.lwp.cpuid for row in threads} == set(range(cpus))
-    assert len({row.ktaddr for row in threads}) == len(threads)
-    idle = {row.comm: row.stat for row in threads if row.comm.startswith("idle_")}
-    assert idle == {f"idle_{cpu}": ProcStat.SIDL for cpu in range(cpus)}
-
-
-@needs_kernel
-@kern_proc("sysctl_kern_proc")
-def test_threads_of_processes_are_not_among_the_kernel_threads(init: RemoteProcess) -> None:
-    """Those that belong to a process are passed over (kern_proc.c: td_proc)."""
-    before = {row.ktaddr for row in init.sysctl.kern_proc_all().kernel_threads}
-    parked(init, 20)
-    child = init.fork()
-    child.thread()
-    after = {row.ktaddr for row in init.sysctl.kern_proc_all().kernel_threads}
-    assert len(after - before) < 20
-    assert not {row.comm for row in init.sysctl.kern_proc_all().kernel_threads} & {"executor"}
-
-
-@kern_proc("sysctl_kern_proc")
-@pytest.mark.parametrize("lwp", [False, True])
-def test_kernel_threads_are_in_no_filtered_table(init: RemoteProcess, lwp: bool) -> None:
-    """They have no group, terminal or user to be asked for (kern_proc.c: sysctl_kern_proc)."""
-    tables = [query(init, 0, lwp) for query, _ in FILTERS.values()] + [init.sysctl.kern_proc_tty(-1, lwp=lwp)]
-    assert [row for table in tables for row in table.kernel_threads] == []
-    assert init.sysctl.kern_proc_pid(-1, lwp=lwp) == []
-
-
-@kern_proc("sysctl_kern_proc")
-@pytest.mark.parametrize("lwp", [False, True])
-@pytest.mark.parametrize("uid", [0, SOMEBODY])
-def test_kernel_threads_can_be_hidden(init: RemoteProcess, uid: int, lwp: bool) -> None:
-    """security.ps_showallthreads=0 hides them from everybody, and processes from nobody (kern_proc.c)."""
-    user = init.fork()
-    user.setuid(uid)
-    assert user.sysctl.kern_proc_all(lwp=lwp).kernel_threads
-    with setting(init, "security.ps_showallthreads", 0):
-        table = user.sysctl.kern_proc_all(lwp=lwp)
-    assert table.kernel_threads == []
-    assert {1, init.pid, user.pid} <= set(table.pids)
-
-
-@kern_proc("sysctl_kern_proc")
-@pytest.mark.parametrize("value", [2, -1])
-def test_any_value_but_zero_shows_everything(init: RemoteProcess, value: int) -> None:
-    """Neither switch is clamped (kern_proc.c: SYSCTL_INT)."""
-    user = init.fork()
-    user.setuid(SOMEBODY)
-    with setting(init, "security.ps_showallthreads", value), setting(init, "security.ps_showallprocs", value):
-        table = user.sysctl.kern_proc_all()
-    assert table.kernel_threads
-    assert {1, init.pid, user.pid} <= set(table.pids)
 
 
 # ---- Under load ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from harness.processes import RemoteProcess, fails
 from support.filters import FILTERS, all_processes, one_of_each
+from support.kernel_threads import whole_table
 from support.processes import SOMEBODY, SOMEBODY_ELSE, holds
 from support.sysctl import setting
 
@@ -34,7 +35,7 @@ def test_any_user_sees_all_processes(init: RemoteProcess) -> None:
     user = init.fork()
     user.setuid(SOMEBODY)
     assert {child.pid for child in family} | {init.pid, 1} <= set(user.sysctl.kern_proc_all().pids)
-    assert user.sysctl.kern_proc_all().kernel_threads
+    assert whole_table(user).kernel_threads
 
 
 @kern_proc("sysctl_kern_proc")
@@ -65,7 +66,7 @@ def test_kernel_threads_are_shown_while_processes_of_others_are_hidden(init: Rem
     user = init.fork()
     user.setuid(SOMEBODY)
     with setting(init, "security.ps_showallprocs", 0):
-        table = user.sysctl.kern_proc_all()
+        table = whole_table(user)
     assert table.pids == [user.pid]
     assert table.kernel_threads
 
@@ -84,16 +85,14 @@ def test_a_hidden_process_is_still_found_by_its_pid(init: RemoteProcess, lwp: bo
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_a_jailed_process_sees_its_jail_alone(init: RemoteProcess, lwp: bool) -> None:
-    """In the table, by group and by user; kernel threads belong to no jail (kern_proc.c: PRISON_CHECK)."""
+    """In the table, by group and by user (kern_proc.c: PRISON_CHECK)."""
     one_of_each(init)
     jailed = init.fork()
     jailed.jail("/")
     inmate, zombie = jailed.fork(), jailed.fork()
     zombie.exit()
     inside = sorted([jailed.pid, inmate.pid, zombie.pid])
-    table = jailed.sysctl.kern_proc_all(lwp=lwp)
-    assert sorted(table.pids) == inside
-    assert table.kernel_threads == []
+    assert sorted(jailed.sysctl.kern_proc_all(lwp=lwp).pids) == inside
     for query, value in [(FILTERS["pgrp"][0], init.pid), (FILTERS["uid"][0], 0), (FILTERS["ruid"][0], 0)]:
         assert sorted(query(jailed, value, lwp).pids) == inside
 

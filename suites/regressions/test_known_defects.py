@@ -24,6 +24,7 @@ from harness.processes import (
     fails,
     fails_with,
 )
+from harness.processes.shared_pages import shared_page
 from support.allocator import CHAINS, DELAY, PidAllocator
 from support.children import parked
 from support.processes import (
@@ -38,7 +39,6 @@ from support.processes import (
     random_pids,
     stop,
 )
-from support.shared_page import shared_page
 from support.sysctl import ALL, ARGS, CWD, PATHNAME, poll, proc_mib, setting
 
 pytestmark = pytest.mark.needs_kernel
@@ -71,11 +71,12 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
 @kern_proc("sysctl_kern_proc_pathname")
 @defect(
     since=300701,
+    until=600101,
     severity="panic by any user",
     reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic",
 )
 def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) -> None:
-    """It runs none, and whoever asks for it, root or not, is told so (kern_proc.c: sysctl_kern_proc_pathname).
+    """It runs none, and whoever asks for it, root or not, is told so: EINVAL since May 2021 (kern_proc.c).
 
     A reference that fails to be counted goes unnoticed while the cache of references has room (vfs_cache.c:
     _cache_mntref, MNTCACHE_COUNT): processes that end together fill it with those of their directories.
@@ -83,7 +84,7 @@ def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) 
     user = init.fork()
     user.setuid(SOMEBODY)
     bury(init, *[init.fork() for _ in range(8)])
-    with fails("ENOENT"):
+    with fails("ENOENT", "EINVAL"):
         user.sysctl.kern_proc_pathname(0)
 
 
@@ -320,7 +321,7 @@ def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
 def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess) -> None:
     """Args shows the new program's, not what the old one called itself (kern_exec.c, kern_proc.c: proc_usermap)."""
     child = init.fork()
-    shared_page(child).set_title(b"the old program\0")
+    shared_page(child).write("title", b"the old program\0")
     child.execve("/bin/sleep", ["sleep", "1000"])
     eventually(lambda: init.sysctl.kern_proc_pid(child.pid)[0].comm == "sleep", "the program to run")
     assert init.sysctl.kern_proc_args(child.pid) == [b"sleep", b"1000"]

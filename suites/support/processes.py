@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from signal import SIGCONT, SIGSTOP, SIGUSR1, Signals
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +25,8 @@ from harness.processes import (
     fails_with,
 )
 from harness.processes.vocabulary import SignalName
+
+P = TypeVar("P", bound=Process)
 
 #: No pid, and so no group or session, can be this: one below PID_MAX (sys/proc.h), never reached in a test's guest.
 NO_SUCH_ID = 999_998
@@ -126,7 +129,7 @@ def stop(sender: Process, process: Process, signal: Signals = SIGSTOP) -> None:
     await_stopped(sender, process)
 
 
-def hearing(process: Process, *signals: Signals) -> Process:
+def hearing(process: P, *signals: Signals) -> P:
     """Let PROCESS log each of SIGNALS (SIGUSR1 if none is named) from now on; return it."""
     for signal in signals or (SIGUSR1,):
         process.sigaction(signal, Handler.LOG)
