@@ -45,7 +45,7 @@ def test_kernel_threads_are_listed_on_request_only(init: RemoteProcess, lwp: boo
 @pytest.mark.parametrize("lwp", [False, True])
 def test_the_request_for_kernel_threads_adds_nothing_else(init: RemoteProcess, lwp: bool) -> None:
     """Of processes the same rows are listed with and without it (kern_proc.c: KERN_PROC_FLAG_LWKT)."""
-    init.fork().thread()
+    init.fork()
 
     def processes(table: ProcTable) -> list[tuple[int, int]]:
         return sorted((row.pid, row.lwp.tid) for row in table if not row.is_kernel_thread)

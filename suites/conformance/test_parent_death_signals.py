@@ -10,7 +10,7 @@ from signal import SIGKILL, SIGUSR1, SIGUSR2
 import pytest
 
 from harness.processes import IdType, RemoteProcess, fails
-from support.processes import bury, expect_signals, hearing, logged
+from support.processes import bury, expect_signals, hearing, logged, signal_number
 
 kern_proc = pytest.mark.kern_proc
 
@@ -42,7 +42,7 @@ def test_the_death_signal_is_the_one_asked_for_last(init: RemoteProcess) -> None
     child = init.fork()
     for signal in (SIGUSR1, SIGKILL, 0, SIGUSR2):
         child.procctl_pdeathsig(signal)
-        assert child.procctl_pdeathsig_status() == init.abi.signal_number(signal)
+        assert child.procctl_pdeathsig_status() == signal_number(init, signal)
 
 
 @kern_proc("proc_add_allproc")
@@ -63,7 +63,7 @@ def test_a_child_has_no_death_signal_from_its_parent(init: RemoteProcess) -> Non
     child = parent.fork()
     assert child.procctl_pdeathsig_status() == 0
     child.procctl_pdeathsig(SIGUSR2)
-    assert parent.procctl_pdeathsig_status() == init.abi.signal_number(SIGUSR1)
+    assert parent.procctl_pdeathsig_status() == signal_number(init, SIGUSR1)
 
 
 @kern_proc("proc_add_allproc")
@@ -73,7 +73,7 @@ def test_a_death_signal_outlives_the_program(init: RemoteProcess) -> None:
     child = init.fork()
     child.procctl_pdeathsig(SIGUSR1)
     child.reexec()
-    assert child.procctl_pdeathsig_status() == init.abi.signal_number(SIGUSR1)
+    assert child.procctl_pdeathsig_status() == signal_number(init, SIGUSR1)
 
 
 @kern_proc("proc_move_allproc_zombie")
@@ -131,7 +131,7 @@ def test_each_new_parents_death_is_told(init: RemoteProcess) -> None:
     process.procctl_pdeathsig(SIGUSR1)
     bury(reaper, parent)
     expect_signals(process, SIGUSR1)
-    assert (process.getppid(), process.procctl_pdeathsig_status()) == (reaper.pid, init.abi.signal_number(SIGUSR1))
+    assert (process.getppid(), process.procctl_pdeathsig_status()) == (reaper.pid, signal_number(init, SIGUSR1))
     bury(init, reaper)
     expect_signals(process, SIGUSR1)
 
@@ -198,8 +198,8 @@ def test_there_are_no_death_signals_yet(init: RemoteProcess, command: int) -> No
 def test_id_0_is_the_caller(init: RemoteProcess) -> None:
     """As its own pid is (kern_fork.c: sys_procctl)."""
     child = init.fork()
-    child.procctl(IdType.P_PID, 0, CONTROL, struct.pack("<i", init.abi.signal_number(SIGUSR1)))
-    assert child.procctl(IdType.P_PID, 0, STATUS, bytes(4)) == struct.pack("<i", init.abi.signal_number(SIGUSR1))
+    child.procctl(IdType.P_PID, 0, CONTROL, struct.pack("<i", signal_number(init, SIGUSR1)))
+    assert child.procctl(IdType.P_PID, 0, STATUS, bytes(4)) == struct.pack("<i", signal_number(init, SIGUSR1))
     assert init.procctl_pdeathsig_status() == 0
 
 

@@ -49,18 +49,21 @@ NEEDS: dict[int, Callable[[RemoteProcess], object]] = {
     SETRLIMIT: raise_limit,
     SYSCTL_WRITE: lambda process: process.sysctl.write("kern.randompid", bytes(4)),
     SETUID: lambda process: process.setuid(SOMEBODY),
-    SETGID: lambda process: process.setgid(SOMEBODY),
     SETEUID: lambda process: process.seteuid(SOMEBODY),
     SETREUID: lambda process: process.setreuid(SOMEBODY, SOMEBODY),
     SETRESUID: lambda process: process.setresuid(SOMEBODY, SOMEBODY, SOMEBODY),
-    SETGROUPS: lambda process: process.setgroups([0]),
 }
 #: Those the specification has no calls or privileges for.
 NEEDS_A_KERNEL: dict[int, Callable[[RemoteProcess], object]] = {
     SETTIME: set_clock,
+    SETGID: lambda process: process.setgid(SOMEBODY),
+    SETGROUPS: lambda process: process.setgroups([0]),
     JAIL_CREATE: lambda process: process.jail("/"),
     CHROOT: lambda process: process.chroot("/"),
 }
+CALLS = {**NEEDS, **NEEDS_A_KERNEL}
+ALL_CAPS = [pytest.param(cap, marks=[needs_kernel] if cap in NEEDS_A_KERNEL else []) for cap in CALLS]
+CREDENTIALS = (SETUID, SETGID, SETEUID, SETREUID, SETRESUID, SETGROUPS)
 
 
 def shown(observer: RemoteProcess, process: RemoteProcess) -> dict[int, SyscapFlag]:
@@ -169,15 +172,14 @@ def test_anybody_may_restrict_himself(init: RemoteProcess) -> None:
 
 @kern_proc("pcredcache")
 @pytest.mark.feature("syscap")
-@pytest.mark.parametrize("cap", [*NEEDS, *(pytest.param(cap, marks=needs_kernel) for cap in NEEDS_A_KERNEL)])
+@pytest.mark.parametrize("cap", ALL_CAPS)
 def test_what_is_denied_fails_even_for_root(init: RemoteProcess, cap: int) -> None:
     """EPERM, as for a user without privilege; others go on as before (kern_caps.c: caps_priv_check)."""
-    call = {**NEEDS, **NEEDS_A_KERNEL}[cap]
     restricted, free = init.fork(), init.fork()
     restricted.syscap_set(cap, SELF)
     with fails(EPERM):
-        call(restricted)
-    call(free)
+        CALLS[cap](restricted)
+    CALLS[cap](free)
 
 
 @kern_proc("pcredcache")
@@ -194,14 +196,14 @@ def test_what_is_denied_to_programs_is_not_denied_yet(init: RemoteProcess) -> No
 
 @kern_proc("pcredcache")
 @pytest.mark.feature("syscap")
-@pytest.mark.parametrize("cap", [SETUID, SETGID, SETEUID, SETREUID, SETRESUID, SETGROUPS])
+@pytest.mark.parametrize("cap", [each for each in ALL_CAPS if each.values[0] in CREDENTIALS])
 def test_a_group_of_capabilities_is_denied_at_once(init: RemoteProcess, cap: int) -> None:
     """SYSCAP_NOCRED stands for all changes of credentials, without setting each (kern_caps.c: caps_priv_check)."""
     child = init.fork()
     child.syscap_set(NOCRED, SELF)
     assert child.syscap_get(cap) == NONE
     with fails(EPERM):
-        NEEDS[cap](child)
+        CALLS[cap](child)
 
 
 @kern_proc("pcredcache")

@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import DeadlineError
 from harness.processes import (
+    DRAGONFLY,
     GuestError,
     Handler,
     KinfoProc,
@@ -127,6 +128,11 @@ def stop(sender: Process, process: Process, signal: Signals = SIGSTOP) -> None:
     await_idle(sender, process)
     sender.kill(process.pid, signal)
     await_stopped(sender, process)
+
+
+def signal_number(process: Process, signal: Signals | int) -> int:
+    """Return PROCESS's kernel's number of a signal."""
+    return (process.abi if isinstance(process, RemoteProcess) else DRAGONFLY).signal_number(signal)
 
 
 def hearing(process: P, *signals: Signals) -> P:
