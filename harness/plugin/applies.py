@@ -3,7 +3,7 @@
     @pytest.mark.feature("syscap")                      # kernels that have it; of others the test is not applicable
     @pytest.mark.feature("!lwkt", reason="...")         # kernels that lack it; several conditions must all hold
     @pytest.mark.eras(since=500317, until=600302, reason="...")
-    @pytest.mark.defect(since=..., until=..., feature="caps_hole", reason="...")
+    @pytest.mark.defect(since=..., until=..., feature="caps_hole", severity="...", reason="...")
 
 Names are those of harness.guests.features.  What a version does not tell is decided when the guest is there.
 """
@@ -20,7 +20,8 @@ from harness.guests.features import KernelFacts
 MARKERS = (
     "eras(since, until, reason): __DragonFly_version range in which the promise is made",
     "feature(*conditions, reason): features the kernel must have, or with `!` before the name lack, for the promise",
-    "defect(since, until, feature, reason): demonstrates a known defect of the kernel; run with --defects only",
+    "defect(since, until, feature, severity, reason): demonstrates a known defect of such kernels, where only --defects"
+    " runs it",
 )
 
 
@@ -63,6 +64,13 @@ def shown_defect(item: pytest.Item, facts: KernelFacts | None) -> str | None:
         if facts.lacks(_conditions(mark.kwargs)) is not None:
             return None
     return str(mark.kwargs.get("reason", ""))
+
+
+def may_show_defect(item: pytest.Item, facts: KernelFacts | None) -> bool:
+    """Tell whether the kernel has the known defect that the test shows, or may have it: others hold to the promise."""
+    if item.get_closest_marker("defect") is None:
+        return False
+    return facts is None or not is_settled(item, facts) or shown_defect(item, facts) is not None
 
 
 def _conditions(defect: Mapping[str, Any]) -> Iterable[str]:

@@ -20,7 +20,7 @@ from harness.machine.description import Lane
 from harness.oracle import DEFAULT_ERA, ERAS, make_oracle, rules_of, split_target
 from harness.plugin import live
 from harness.plugin.applies import MARKERS as APPLIES_MARKERS
-from harness.plugin.applies import in_era, inapplicable, is_settled, shown_defect
+from harness.plugin.applies import in_era, inapplicable, is_settled, may_show_defect, shown_defect
 from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
 from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
 from harness.plugin.parallel import Workers
@@ -257,7 +257,7 @@ class Campaign:
         for item in items:
             if on_oracle and item.get_closest_marker("needs_kernel"):
                 item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
-            if item.get_closest_marker("defect") is not None and not self._config.getoption("--defects"):
+            if not self._config.getoption("--defects") and may_show_defect(item, facts):
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
             else:
                 self._settle_if_possible(item, facts)

@@ -281,12 +281,13 @@ def test_a_child_can_be_looked_at_before_it_is_reaped(init: RemoteProcess) -> No
 @kern_proc("pfind")
 @since(500317, "33b81dc963, 2018-09-30")
 def test_a_signal_tells_who_sent_it(init: RemoteProcess) -> None:
-    """By pid and effective user; si_pid used to be 0 (kern_sig.c: sigsetfrompid)."""
-    sender = init.fork()
-    init.sigaction(SIGUSR1, Handler.LOG, SA_SIGINFO)
-    sender.setresuid(0, SOMEBODY, 0)  # sharing the real user with INIT, it may
-    sender.kill(init.pid, SIGUSR1)
-    record = init.await_signal(SIGUSR1)
+    """By pid and user; si_pid used to be 0 (kern_sig.c: sigsetfrompid)."""
+    hearer, sender = init.fork(), init.fork()
+    hearer.sigaction(SIGUSR1, Handler.LOG, SA_SIGINFO)
+    for process in (hearer, sender):
+        process.setuid(SOMEBODY)
+    sender.kill(hearer.pid, SIGUSR1)
+    record = hearer.await_signal(SIGUSR1)
     assert (record.pid, record.uid) == (sender.pid, SOMEBODY)
 
 

@@ -27,7 +27,7 @@ PAGE = 4096
 
 
 @kern_proc("sysctl_kern_proc_args", "lwpfind")
-@pytest.mark.eras(since=500709, reason="kern.proc.args took a thread from then on")
+@pytest.mark.feature("thread_titles")
 @defect(
     since=500709,
     severity="wrong answer",
@@ -39,7 +39,7 @@ def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> N
 
 
 @kern_proc("sysctl_kern_proc_args", "lwpfind")
-@pytest.mark.eras(since=500709, reason="kern.proc.args took a thread from then on")
+@pytest.mark.feature("thread_titles")
 @defect(since=500709, severity="wrong answer", reason="the title of a thread there is none of becomes the process's")
 def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: RemoteProcess) -> None:
     """ESRCH, and nothing is changed (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""

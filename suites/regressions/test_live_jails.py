@@ -30,7 +30,7 @@ CPUS = bytes([1]) + bytes(31)  # cpumask_t: the first CPU
 SYSCAP_RESTRICTEDROOT, SYSCAP_NOEXEC, SYSCAP_NOPROC_TRESPASS = 0x01, 0x03, 0x20
 SYSCAP_SELF, SYSCAP_INPARENT = 1, 0x10000
 SYSCAP_GET, SYSCAP_SET = 455, 456
-restrictions = pytest.mark.eras(since=600509, reason="syscap_set() appeared in October 2023, within 600503")
+restrictions = pytest.mark.feature("syscap")
 
 
 def jailed_process(init: RemoteProcess) -> RemoteProcess:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from errno import EINVAL, EPERM
-from signal import SIGURG, SIGUSR1
+from signal import SIGKILL, SIGURG, SIGUSR1
 
 import pytest
 
@@ -30,8 +30,8 @@ REAPER_KILL_CHILDREN = 1
 EVFILT_SIGNAL, EV_ADD = -6, 1  # sys/event.h
 KEVENT = struct.Struct("<QhHIqQ")  # ident, filter, flags, fflags, data, udata
 
-death_signal = pytest.mark.eras(since=500902, reason="PROC_PDEATHSIG_CTL appeared in November 2020")
-reap_kill = pytest.mark.eras(since=600510, reason="PROC_REAP_KILL appeared in March 2025")
+death_signal = pytest.mark.feature("pdeathsig")
+reap_kill = pytest.mark.feature("reap_kill")
 
 
 def ask_for_death_signal(process: RemoteProcess, signal: int) -> None:
@@ -130,18 +130,18 @@ def test_a_reaper_can_signal_while_its_descendants_are_orphaned(init: RemoteProc
     reaper = init.fork()
     reaper.setuid(SOMEBODY)
     reaper.procctl_reaper_acquire()
-    caller = reaper.thread()
+    caller, killer, waiter = [reaper.thread() for _ in range(3)]
     request = REAPER_KILL.pack(0, reaper.abi.signal_number(SIGURG), 0, 0)
     never = fails_with("EXDEV")
-    calls = caller.start.repeat_until(never, "procctl", 0, reaper.pid, PROC_REAP_KILL, request, seconds=40.0)
+    calls = caller.start.repeat_until(never, "procctl", 0, reaper.pid, PROC_REAP_KILL, request, seconds=60.0)
     while not calls.done:
-        parents = [reaper.fork() for _ in range(4)]
-        for parent in parents:
-            parent.spawn_many(8, paused=True)
-        for parent in parents:
-            end(parent, 0)
-        for pid in [parent.pid for parent in parents]:
-            reaper.start.wait4(pid).result(30.0)
+        parent = reaper.fork()
+        parent.spawn_many(60, paused=True)
+        end(parent, 0)
+        assert reaper.start.wait4(parent.pid).result(30.0).exit_status == 0
+        killer.procctl_reap_kill(SIGKILL)
+        waiting = waiter.start.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=30.0)
+        assert waiting.result(60.0).met
     assert calls.result(60.0).count > 0
 
 

@@ -24,7 +24,7 @@ defect = pytest.mark.defect
 # sys/procctl.h
 PROC_PDEATHSIG_CTL, PROC_REAP_KILL = 4, 6
 REAPER_KILL = struct.Struct("<IiIi")  # flags, signal, killed, pid_failed
-reap_kill = pytest.mark.eras(since=600510, reason="PROC_REAP_KILL appeared in March 2025")
+reap_kill = pytest.mark.feature("reap_kill")
 
 
 # ---- Circles ------------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_process_that_is_traced_cannot_ask_to_be_traced(init: RemoteProcess) -
 
 
 @kern_proc("pfind")
-@pytest.mark.eras(since=500902, reason="PROC_PDEATHSIG_CTL appeared in November 2020")
+@pytest.mark.feature("pdeathsig")
 @defect(
     since=500902,
     severity="wrong answer",

@@ -5,7 +5,6 @@ Each test states what ought to be, with the source of that, and fails on every k
 
 from __future__ import annotations
 
-from errno import EINVAL
 from signal import SIGCHLD, SIGCONT, SIGQUIT, SIGSTOP, SIGUSR1
 
 import pytest
@@ -21,7 +20,6 @@ from harness.processes import (
     IdType,
     RemoteProcess,
     Resource,
-    fails,
     fails_with,
 )
 from harness.processes.kinfo import decode_rusage
@@ -34,7 +32,7 @@ from support.procfs import S_CORE, hold, stalled
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
-wait6 = pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
+wait6 = pytest.mark.feature("wait6")
 
 CLD_STOPPED, CLD_CONTINUED = 5, 6  # sys/signal.h
 RUSAGE_SELF = 0
@@ -190,22 +188,3 @@ def test_a_child_that_writes_its_core_is_not_stopped(init: RemoteProcess) -> Non
         holder.exit()  # and with it the event
         assert early.pid == 0, str(early.status)
         assert init.start.wait4(child.pid, WUNTRACED).result(20.0).signal == SIGQUIT
-
-
-# ---- Arguments ----------------------------------------------------------------------------------------------------
-
-
-@kern_proc("pholdzomb")
-@wait6
-@defect(
-    since=500317,
-    severity="wrong answer",
-    reason="kern_wait() passes every child over if it does not know the kind of id, instead of saying so",
-)
-@pytest.mark.parametrize("idtype", [IdType.P_CPUID, 99])
-def test_a_kind_of_id_nobody_knows_is_refused(init: RemoteProcess, idtype: IdType | int) -> None:
-    """EINVAL: idtype and id specify no valid set of processes (POSIX: waitid(); kern_exit.c: kern_wait)."""
-    child = init.fork()
-    child.exit()
-    with fails(EINVAL):
-        init.wait6(idtype, 0, WEXITED | WNOHANG)

@@ -342,7 +342,22 @@ def test_a_test_says_which_features_it_is_about(tmp_path: Path) -> None:
 
 def test_with_any_era_nothing_is_left_out(tmp_path: Path) -> None:
     _, output = inner(tmp_path, INNER, "--oracle", "--any-era")
-    assert "2 failed, 1 passed, 1 skipped" in output
+    assert "3 failed, 1 passed" in output
+
+
+@pytest.mark.parametrize(
+    ("version", "outcome"),
+    [
+        (600502, "1 failed"),  # never had it
+        (600510, "1 skipped"),
+        (600516, "1 skipped"),  # nobody can tell before it runs
+        (600518, "1 failed"),  # mended
+    ],
+)
+def test_a_defect_excuses_only_kernels_that_may_have_it(tmp_path: Path, version: int, outcome: str) -> None:
+    code = UNSETTLED[UNSETTLED.index("@pytest.mark.defect") :]
+    _, output = inner(tmp_path, f"import pytest\n{code}", stub=stub(version, {}))
+    assert f"\n{outcome} in" in output, output
 
 
 def stub(version: int, found: dict[str, bool]) -> str:

@@ -1,0 +1,112 @@
+"""Parents, debuggers, reapers and jails: what holds on some kernels and was lost, or is held by all but a few."""
+
+from __future__ import annotations
+
+from errno import EPERM
+from signal import SIGKILL
+
+import pytest
+
+from harness.processes import (
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    WUNTRACED,
+    IdType,
+    RemoteProcess,
+    fails,
+)
+from support.mounts import procfs
+from support.processes import SOMEBODY, bury, stop
+from support.procfs import end
+from support.tracing import attach
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+defect = pytest.mark.defect
+
+AF_INET, SOCK_RAW, IPPROTO_ICMP = 2, 3, 1
+
+
+# ---- Debuggers ----------------------------------------------------------------------------------------------------
+
+
+@kern_proc("proc_move_allproc_zombie", "pholdzomb")
+def test_the_tracee_of_a_tracer_that_dies_is_killed_and_its_parents_to_reap(init: RemoteProcess) -> None:
+    """Process one, whose the dead tracer's children are, hands the zombie on (kern_exit.c: exit1, kern_wait)."""
+    tracer, child = init.fork(), init.fork()
+    attach(tracer, child)
+    end(tracer, 0)
+    assert init.start.wait4(tracer.pid).result(20.0).exit_status == 0
+    assert init.start.wait4(child.pid).result(20.0).signal == SIGKILL
+
+
+# ---- Looking twice ------------------------------------------------------------------------------------------------
+
+
+@kern_proc("pholdzomb")
+@pytest.mark.feature("wait6")
+def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> None:
+    """With WNOWAIT the report stays; the wait that leaves it out takes it (POSIX: waitid(); kern_exit.c: P_WAITED)."""
+    child = init.fork()
+    stop(init, child)
+    first, second = [init.wait6(IdType.P_PID, child.pid, WUNTRACED | WEXITED | WNOWAIT) for _ in range(2)]
+    assert first.pid == child.pid
+    assert first.raw_status == second.raw_status
+    assert init.wait4(child.pid, WUNTRACED).raw_status == first.raw_status
+    assert init.wait4(child.pid, WUNTRACED | WNOHANG).pid == 0
+
+
+# ---- Jails --------------------------------------------------------------------------------------------------------
+
+
+@kern_proc("pfind")
+@defect(
+    since=600503,
+    until=600517,
+    feature="caps_hole",
+    severity="breach",
+    reason="calls that name a bare capability were checked for restrictions, not for the user (mended by 35a77c5f59)",
+)
+def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
+    """Nor enters one, nor turns accounting on (jail(2), acct(2); kern_caps.c: caps_priv_check)."""
+    jailed, user = init.fork(), init.fork()
+    jid = jailed.jail("/")
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.jail("/")
+    with fails(EPERM):
+        user.jail_attach(jid)
+    with fails(EPERM):
+        user.syscall("acct", "/nonexistent")
+    bury(init, jailed)
+
+
+@kern_proc("pfind")
+@defect(
+    since=600503,
+    feature="syscap",
+    severity="breach",
+    reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
+)
+def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
+    """Root in it is refused while its allow_raw_sockets is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
+    jailed = init.fork()
+    jailed.jail("/")
+    with fails(EPERM):
+        jailed.syscall("socket", AF_INET, SOCK_RAW, IPPROTO_ICMP)
+
+
+@kern_proc("pfind")
+@defect(
+    since=600503,
+    feature="syscap",
+    severity="breach",
+    reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
+)
+def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> None:
+    """Root in it is refused while its vfs_mount_procfs is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
+    jailed = init.fork()
+    jailed.jail("/")
+    with fails(EPERM), procfs(jailed):
+        pass
