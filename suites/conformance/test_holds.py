@@ -14,18 +14,12 @@ import pytest
 from harness.processes import RemoteProcess, fails
 from harness.processes.wire import Buffer
 from support.mounts import procfs
-from support.processes import bury, eventually, holds
+from support.processes import F_GETOWN, F_SETOWN, bury, eventually, holds, is_zombie
 from support.procfs import PIOCCONT, PROCFS_STATUS, S_EXEC, S_EXIT, S_SIG, end, fails_or_not, hold, stalled
 from support.sysctl import ALL, ARGS, CWD, PGRP, PID, poll, proc_mib
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
-
-
-def is_zombie(observer: RemoteProcess, pid: int) -> bool:
-    """Tell whether PID is a zombie."""
-    table = observer.sysctl.kern_proc_all()
-    return pid in table and table[pid].is_zombie
 
 
 # ---- Exit and exec wait for holders -------------------------------------------------------------------------------
@@ -197,9 +191,6 @@ def test_a_zombies_end_is_reported_to_whoever_asks_for_it_later(init: RemoteProc
 
 
 # ---- Owners of descriptors ----------------------------------------------------------------------------------------
-
-
-F_GETOWN, F_SETOWN = 5, 6  # sys/fcntl.h
 
 
 @kern_proc("pfind", "prele")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from signal import SIGKILL
@@ -15,6 +14,7 @@ from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, fails, fails_with
 from harness.processes.wire import Buffer
 from support.children import all_lead_sessions, allow_many, parked
+from support.leaks import SLACK, expect_no_growth
 from support.mounts import null_mount, procfs
 from support.processes import NO_SUCH_ID, bury, eventually
 from support.programs import run
@@ -23,31 +23,7 @@ from support.sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
-#: Malloc types of what kern_proc.c and its callers allocate (kern_proc.c, kern_exec.c: MALLOC_DEFINE).
-KINDS = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP", "M_SUBPROC", "M_PARGS", "M_TEMP")
 CYCLES = 10_000
-#: What else happens in the guest meanwhile, and what a CPU keeps for itself, moves the counts by no more than this.
-SLACK = 40
-
-
-def expect_no_growth(kernel: Whitebox, pattern: Callable[[], int], kinds: tuple[str, ...] = KINDS) -> None:
-    """Run PATTERN, which returns how many cycles it made, and compare; threads are disposed of a little later."""
-
-    def in_use() -> dict[str, int]:
-        return {kind: kernel.allocations(kind) for kind in kinds}
-
-    before = in_use()
-    cycles = pattern()
-    assert cycles > 5 * SLACK, f"only {cycles} cycles"
-
-    def grown() -> dict[str, int]:
-        return {kind: count - before[kind] for kind, count in in_use().items() if count > before[kind] + SLACK}
-
-    try:
-        eventually(lambda: not grown(), "the memory to be given back")
-    except Exception:
-        assert grown() == {}, f"allocations left after {cycles} cycles"
-        raise
 
 
 def repeatedly(

@@ -10,12 +10,10 @@ import pytest
 
 from harness.processes import Clock, Handler, RemoteProcess
 from support.allocator import DELAY, DOMAINS, PidAllocator
-from support.processes import HASH_SIZE, SOMEBODY, bury, eventually, exists, random_pids, stop
+from support.processes import F_SETOWN, HASH_SIZE, SOMEBODY, bury, eventually, exists, random_pids, stop
 
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
-
-F_SETOWN = 6  # sys/fcntl.h
 
 
 def try_age(allocator: PidAllocator, age: int) -> tuple[bool, int, int]:

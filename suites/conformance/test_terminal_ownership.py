@@ -10,7 +10,7 @@ from signal import SIGHUP, SIGKILL, SIGTTOU
 import pytest
 
 from harness.processes import Handler, RemoteProcess, fails
-from support.processes import NO_SUCH_ID, bury, group_exists
+from support.processes import F_GETOWN, F_SETOWN, NO_SUCH_ID, bury, group_exists
 from support.terminals import Terminal
 
 # ---- Giving a terminal back ---------------------------------------------------------------------------------------
@@ -121,9 +121,6 @@ def test_a_terminal_is_free_when_its_session_has_ended(
 
 
 # ---- Owners of descriptors ----------------------------------------------------------------------------------------
-
-
-F_GETOWN, F_SETOWN = 5, 6  # sys/fcntl.h
 
 
 @pytest.mark.kern_proc("pgfind", "pgref", "pgrel")

@@ -9,9 +9,9 @@ from signal import SIGTSTP
 
 import pytest
 
-from conformance.test_reaping import held
 from harness.guests.whitebox import Whitebox
 from harness.processes import WNOHANG, WUNTRACED, RemoteProcess, RforkFlag
+from support.holds import held
 from support.processes import bury, eventually, jobc
 from support.procfs import end, stalled
 from support.tracing import attach, go_on

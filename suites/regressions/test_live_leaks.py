@@ -10,9 +10,9 @@ from errno import EFAULT
 
 import pytest
 
-from conformance.test_leaks import SLACK, expect_no_growth
 from harness.guests.whitebox import Whitebox
 from harness.processes import RemoteProcess, fails
+from support.leaks import SLACK, expect_no_growth
 from support.processes import SOMEBODY
 
 pytestmark = pytest.mark.needs_kernel

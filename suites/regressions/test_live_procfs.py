@@ -11,10 +11,9 @@ from signal import SIGKILL, SIGSTOP
 
 import pytest
 
-from conformance.test_holds import is_zombie
 from harness.processes import WUNTRACED, GuestError, RemoteProcess, fails
 from support.mounts import procfs
-from support.processes import SOMEBODY, eventually, stop
+from support.processes import SOMEBODY, eventually, is_zombie, stop
 from support.procfs import PIOCBIS, S_SIG
 from support.tracing import attach
 

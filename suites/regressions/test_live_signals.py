@@ -12,11 +12,10 @@ from signal import SIGKILL, SIGURG, SIGUSR1
 
 import pytest
 
-from conformance.test_holds import F_GETOWN, F_SETOWN
-from conformance.test_reaping import held
 from harness.guests.whitebox import Whitebox
 from harness.processes import SA_SIGINFO, GuestError, Handler, IdType, RemoteProcess, RforkFlag, fails, fails_with
-from support.processes import SOMEBODY, bury, eventually, hearing, logged
+from support.holds import held
+from support.processes import F_GETOWN, F_SETOWN, SOMEBODY, bury, eventually, hearing, logged
 from support.procfs import end, stalled
 
 pytestmark = pytest.mark.needs_kernel

@@ -9,7 +9,6 @@ from signal import SIGCHLD, SIGCONT, SIGQUIT, SIGSTOP, SIGUSR1
 
 import pytest
 
-from conformance.test_reaping import held, outcome
 from harness.guests.whitebox import Whitebox
 from harness.processes import (
     WCONTINUED,
@@ -25,6 +24,7 @@ from harness.processes import (
 from harness.processes.kinfo import decode_rusage
 from harness.processes.vocabulary import Rusage
 from harness.processes.wire import Buffer
+from support.holds import held, outcome
 from support.mounts import procfs
 from support.processes import await_continued, eventually, expect_signals, hearing, stop
 from support.procfs import S_CORE, hold, stalled

@@ -35,6 +35,8 @@ NO_SUCH_ID = 999_998
 #: Users nobody is; a process becomes one of them to lose its privileges.
 SOMEBODY, SOMEBODY_ELSE = 61_001, 61_002
 
+F_GETOWN, F_SETOWN = 5, 6  # sys/fcntl.h
+
 HASH_SIZE = 256  # ALLPROC_HSIZE: the tables of processes, groups and sessions have so many chains
 
 #: Marks tests in which somebody is refused a setpgid() of a process that does not descend from him.
@@ -237,3 +239,9 @@ def resume(sender: Process, child: Process) -> None:
 def keep_busy(thread: RemoteProcess | RemoteThread) -> Pending[Repeat]:
     """Let THREAD make one system call after the other, without end."""
     return thread.start.repeat_until(fails_with("EPERM"), "getpid", seconds=3600.0)
+
+
+def is_zombie(observer: Process, pid: int) -> bool:
+    """Tell whether PID is a zombie."""
+    table = observer.sysctl.kern_proc_all()
+    return pid in table and table[pid].is_zombie
