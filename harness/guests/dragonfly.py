@@ -199,7 +199,7 @@ class DragonFlyTarget(Target):
         if self.kernel is None:
             raise UsageError("the image's installed kernel is not in the store, so its symbols are unknown")
         debug = self.store.blob(self.kernel.debug) if self.kernel.debug is not None else None
-        return Whitebox(machine, self.store.blob(self.kernel.elf), debug)
+        return Whitebox(machine, self.store.blob(self.kernel.elf), debug, self.store.cache)
 
     def confirms_panic(self, guest: Guest) -> bool:
         """Look into the kernel's memory, where its symbols are known: is it in the debugger or has it panicked."""

@@ -7,43 +7,62 @@ structures lie from its debug file.
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.guests.allocations import STRUCTURES as COUNTED
+from harness.guests.allocations import Counters, counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
 from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
-from harness.machine.debuginfo import DebugInformation, Layout
+from harness.machine.debuginfo import DebugInformation, Layout, dump_layouts, load_layouts
 from harness.machine.elf import KernelSymbols
 from harness.machine.gdbstub import GdbStub
 from harness.machine.qemu import Machine
 
 _UNIT = "kern_proc.c"
-_STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"})
-# sys/malloc.h: malloc_type, malloc_use
-_USE, _USES_INSIDE, _USES_POINTER, _IN_USE = 64, 64, 56, 8
-
+_STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"}) | COUNTED
+_FORMAT = 1  # of the layouts kept in the cache; raised with _STRUCTURES
 
 # Both files are named by their content; reading the second takes seconds.
 _symbols = lru_cache(maxsize=4)(KernelSymbols)
 
 
 @lru_cache(maxsize=4)
-def _layouts(debug: Path) -> dict[str, Layout]:
-    return DebugInformation(debug).layouts(_UNIT, _STRUCTURES)
+def _layouts(debug: Path, cache: Path | None) -> dict[str, Layout]:
+    known = cache / f"layouts-{_FORMAT}-{debug.name}.json" if cache is not None else None
+    if known is not None and known.exists():
+        with suppress(OSError, ValueError, KeyError, TypeError):  # written by halves: read anew
+            return load_layouts(known.read_text())
+    layouts = DebugInformation(debug).layouts(_UNIT, _STRUCTURES)
+    if known is not None:
+        part = known.with_name(f".{known.name}.{os.getpid()}")
+        part.write_text(dump_layouts(layouts))
+        part.replace(known)
+    return layouts
 
 
 class Whitebox:
-    """The kernel in file ELF as it runs on MACHINE; DEBUG is its debug file, where there is one."""
+    """The kernel in file ELF as it runs on MACHINE; DEBUG is its debug file, where there is one.
 
-    def __init__(self, machine: Machine, elf: Path, debug: Path | None = None) -> None:
+    What the debug file says is kept in the folder CACHE: reading it takes seconds.
+    """
+
+    def __init__(self, machine: Machine, elf: Path, debug: Path | None = None, cache: Path | None = None) -> None:
         self._machine = machine
         self._elf = elf
         self._debug = debug
+        self._cache = cache
+
+    @property
+    def has_debug_file(self) -> bool:
+        """Whether its debug file is known."""
+        return self._debug is not None
 
     # Variables
 
@@ -94,24 +113,27 @@ class Whitebox:
         return int.from_bytes(data, "little")
 
     def allocations(self, kind: str) -> int:
-        """Return how many pieces of memory of a malloc type (`M_PROC`) are in use (sys/malloc.h: malloc_type)."""
-        base = self.address(kind)
-        cpus = self.word("ncpus")
-        # Until 5.8 one slot per possible CPU is part of the structure, later a pointer leads to them.
-        slots = base + _USES_INSIDE if self.size(kind) > 1024 else self.word(base + _USES_POINTER, 8)
-        data = self.read(slots, _USE * cpus)
-        counts = [int(struct.unpack_from("<Q", data, _USE * cpu + _IN_USE)[0]) for cpu in range(cpus)]
-        return sum(counts) & (1 << 64) - 1  # freed on another CPU: a single slot may be negative
+        """Return how many pieces of memory of a malloc type (`M_PROC`) are in use (sys/malloc.h: malloc_type).
+
+        Raises HarnessError when the counters are not where this kernel's debug file, or its era, would have them.
+        """
+        return in_use(self._counters(kind), kind, self.address(kind), self.word("ncpus"), self.read)
+
+    def _counters(self, kind: str) -> Counters:
+        if self._debug is None:
+            return counters_by_size(self.size(kind))
+        return counters_by_layout(self.structures)
 
     # The process table
 
     @cached_property
-    def _structures(self) -> dict[str, Layout]:
+    def structures(self) -> dict[str, Layout]:
+        """How its structures lie; raises UsageError when its debug file is not known."""
         if self._debug is None:
             raise UsageError(
                 "the kernel has no debug file: import it with --debug kernel.debug to look into its tables"
             )
-        return _layouts(self._debug)
+        return _layouts(self._debug, self._cache)
 
     @contextmanager
     def frozen(self) -> Iterator[ProcessTable]:
@@ -119,7 +141,7 @@ class Whitebox:
 
         Raises DamagedError when the table cannot be walked, UsageError when the kernel's debug file is not known.
         """
-        structures = self._structures
+        structures = self.structures
         was_running = bool(self._machine.monitor.execute("query-status").get("running"))
         self._machine.pause()
         try:
@@ -152,7 +174,7 @@ class Whitebox:
         """Return what does not hold in the process table at this moment, in words."""
         try:
             with self.frozen() as table:
-                return check_table(table, self._structures)
+                return check_table(table, self.structures)
         except DamagedError as error:
             return [str(error)]
 

@@ -7,21 +7,22 @@ debug file (`kernel.debug`), so that they follow the kernel's version.
 from __future__ import annotations
 
 import bisect
+import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from elftools.common.exceptions import ELFError
-from elftools.dwarf.descriptions import describe_form_class
 from elftools.elf.elffile import ELFFile
 
 from harness.errors import UsageError
 
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, section, value, size
 _STT_NOTYPE, _STT_FUNC = 0, 2
+_DW_OP_PLUS_UCONST = 0x23
 
 
 class FunctionTable:
@@ -61,17 +62,32 @@ class FunctionTable:
 
 @dataclass(frozen=True)
 class Layout:
-    """A C structure: its `size`, and where each member begins, in bytes."""
+    """A C structure: its `size`, and where each member begins, in bytes; which members are `pointers`."""
 
     name: str
     size: int
     offsets: Mapping[str, int]
+    pointers: frozenset[str] = frozenset()
 
     def offset(self, member: str) -> int:
         """Return where MEMBER begins; raises UsageError when this kernel's structure has none of that name."""
         if member not in self.offsets:
             raise UsageError(f"this kernel's struct {self.name} has no member {member}")
         return self.offsets[member]
+
+
+def dump_layouts(layouts: Mapping[str, Layout]) -> str:
+    """Return layouts as JSON."""
+    plain = {key: {**asdict(layout), "pointers": sorted(layout.pointers)} for key, layout in layouts.items()}
+    return json.dumps(plain)
+
+
+def load_layouts(text: str) -> dict[str, Layout]:
+    """Return what dump_layouts() wrote; raises ValueError, KeyError or TypeError for anything else."""
+    return {
+        key: Layout(each["name"], each["size"], each["offsets"], frozenset(each["pointers"]))
+        for key, each in json.loads(text).items()
+    }
 
 
 class DebugInformation:
@@ -90,8 +106,10 @@ class DebugInformation:
     def layouts(self, unit: str, names: frozenset[str]) -> dict[str, Layout]:
         """Return the structures NAMES as the source file UNIT (`kern_proc.c`) sees them.
 
-        Raises UsageError when the kernel has no such file or the file not all of them.
+        `malloc_type.ks_use` names the structure that member is, points to, or is an array of.  Raises UsageError when
+        the kernel has no such file or the file not all of them.
         """
+        wanted = {name.partition(".")[0] for name in names}
         found: dict[str, Layout] = {}
         for cu in self._dwarf.iter_CUs():
             top = cu.get_top_DIE()
@@ -101,10 +119,12 @@ class DebugInformation:
                 if die.tag != "DW_TAG_structure_type" or "DW_AT_byte_size" not in die.attributes:
                     continue
                 name = _text(die, "DW_AT_name")
-                if name in names and name not in found:
-                    found[name] = _layout(name, die)
-                    if len(found) == len(names):
+                if name in wanted:
+                    wanted.remove(name)
+                    found |= _named_layouts(name, die, names)
+                    if not wanted and not names - found.keys():
                         return found
+            break
         missing = ", ".join(sorted(names - found.keys()))
         raise UsageError(f"{self._file}: its debug information of {unit} lacks {missing}")
 
@@ -134,11 +154,48 @@ def _text(die: Any, attribute: str) -> str:
     return value.value.decode(errors="replace") if value is not None else ""
 
 
+def _named_layouts(name: str, die: Any, names: frozenset[str]) -> dict[str, Layout]:
+    """Return the layout of structure NAME, described by DIE, and of those behind its members that are among NAMES."""
+    found = {name: _layout(name, die)} if name in names else {}
+    for child in die.iter_children():
+        path = f"{name}.{_text(child, 'DW_AT_name')}"
+        if path in names and (behind := _type_of(child, through=_WRAPPERS)) is not None:
+            found[path] = _layout(_text(behind, "DW_AT_name"), behind)
+    return found
+
+
+_ALIASES = frozenset({"DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type"})
+_WRAPPERS = _ALIASES | {"DW_TAG_pointer_type", "DW_TAG_array_type"}
+
+
+def _type_of(die: Any, through: frozenset[str]) -> Any | None:
+    """Return the type of a member, looking THROUGH types of those tags; None for void."""
+    while "DW_AT_type" in die.attributes:
+        die = die.get_DIE_from_attribute("DW_AT_type")
+        if die.tag not in through:
+            return die
+    return None
+
+
 def _layout(name: str, die: Any) -> Layout:
-    offsets = {}
+    offsets, pointers = {}, set()
     for child in die.iter_children():
         place = child.attributes.get("DW_AT_data_member_location")
-        # Bit fields have none; an expression would be a C++ affair.
-        if child.tag == "DW_TAG_member" and place is not None and describe_form_class(place.form) == "constant":
-            offsets[_text(child, "DW_AT_name")] = int(place.value)
-    return Layout(name, int(die.attributes["DW_AT_byte_size"].value), offsets)
+        if child.tag != "DW_TAG_member" or place is None:  # bit fields have none
+            continue
+        if (offset := _member_offset(place.value)) is not None:
+            member = _text(child, "DW_AT_name")
+            offsets[member] = offset
+            behind = _type_of(child, through=_ALIASES)
+            if behind is not None and behind.tag == "DW_TAG_pointer_type":
+                pointers.add(member)
+    return Layout(name, int(die.attributes["DW_AT_byte_size"].value), offsets, frozenset(pointers))
+
+
+def _member_offset(place: object) -> int | None:
+    """Return where a member lies: a number since DWARF 3, whatever its form; before, an expression that adds one."""
+    if isinstance(place, int):
+        return place
+    if isinstance(place, list) and place[:1] == [_DW_OP_PLUS_UCONST]:
+        return sum((int(byte) & 0x7F) << 7 * number for number, byte in enumerate(place[1:]))
+    return None  # any other expression is an affair of C++

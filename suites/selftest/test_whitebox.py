@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
+from harness.guests import whitebox
+from harness.guests.allocations import counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
 from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
-from harness.machine.debuginfo import DebugInformation, Layout
+from harness.machine.debuginfo import DebugInformation, Layout, load_layouts
 from harness.machine.description import MachineDescription
 from harness.machine.gdbstub import GdbStub
 from harness.machine.qemu import Machine
@@ -33,17 +36,39 @@ int first(int x)
 {
         return second(x) + table[x].p_pid;
 }
+struct lone { int only; };
+struct either { long kind; union { int number; void *address; }; };
+struct use { long memuse, inuse; char pad[176]; };
+typedef struct use use_t;
+struct malloc_type { struct malloc_type *ks_next; int ks_magic; use_t *ks_use; use_t ks_inside[3]; void *ks_any; };
+struct malloc_type M_PROC[1];
+struct lone lone;
+struct either either;
 """
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[2, 3, 4, 5])
+def compiled(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Compile a program like the debug file of a kernel, in a version of DWARF."""
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     folder = tmp_path_factory.mktemp("debug")
-    (folder / "kern_proc.c").write_text(SOURCE)
+    # What is the same in many places is moved to where it is said once.
+    many = "".join(f"struct s{n} {{ long a; union {{ int b; void *c; }}; }} v{n};\n" for n in range(12))
+    (folder / "kern_proc.c").write_text(SOURCE + many)
     out = folder / "kernel.debug"
-    argv = ["gcc", "-g", "-O0", "-nostdlib", "-static", "-Wl,-e,first", "-o", str(out), str(folder / "kern_proc.c")]
+    argv = [
+        "gcc",
+        f"-gdwarf-{request.param}",
+        "-gstrict-dwarf",
+        "-O0",
+        "-nostdlib",
+        "-static",
+        "-Wl,-e,first",
+        "-o",
+        str(out),
+        str(folder / "kern_proc.c"),
+    ]
     subprocess.run(argv, check=True)
     return out
 
@@ -53,6 +78,36 @@ def test_layouts_come_from_the_debug_file(compiled: Path) -> None:
     assert (layout.size, layout.offset("p_list"), layout.offset("p_pid"), layout.offset("name")) == (48, 0, 16, 21)
     with pytest.raises(UsageError, match="struct proc has no member p_ppid"):
         layout.offset("p_ppid")
+
+
+def test_structures_behind_members_are_found_by_their_place(compiled: Path) -> None:
+    names = {"malloc_type", "malloc_type.ks_use", "malloc_type.ks_inside", "lone", "either"}
+    layouts = DebugInformation(compiled).layouts("kern_proc.c", frozenset(names))
+    outer, use = layouts["malloc_type"], layouts["malloc_type.ks_use"]
+    assert layouts.keys() == names
+    assert (use.name, use.size, use.offset("inuse")) == ("use", 192, 8)
+    assert layouts["malloc_type.ks_inside"] == use
+    assert outer.pointers == {"ks_next", "ks_use", "ks_any"}
+    assert [outer.offset(name) for name in ("ks_magic", "ks_use", "ks_inside")] == [8, 16, 24]
+    assert layouts["lone"].offset("only") == 0
+    assert layouts["either"].offsets == {"kind": 0, "": 8}
+    with pytest.raises(UsageError, match=r"lacks malloc_type\.ks_any"):  # which points to nothing in particular
+        DebugInformation(compiled).layouts("kern_proc.c", frozenset({"malloc_type.ks_any"}))
+
+
+def test_these_files_are_what_they_should_be(compiled: Path, request: pytest.FixtureRequest) -> None:
+    """Members' places in each form that compilers give them; version 5 keeps constants among the abbreviations."""
+    version = request.node.callspec.params["compiled"]
+    forms = set()
+    with compiled.open("rb") as stream:
+        dwarf = ELFFile(stream).get_dwarf_info()
+        for unit in dwarf.iter_CUs():
+            assert unit["version"] == version
+            for die in unit.iter_DIEs():
+                if (place := die.attributes.get("DW_AT_data_member_location")) is not None:
+                    forms.add(place.form)
+    assert ("DW_FORM_implicit_const" in forms) is (version == 5)
+    assert (forms == {"DW_FORM_block1"}) is (version == 2)
 
 
 @pytest.mark.parametrize("names", [{"proc", "pgrp"}, {"session"}])
@@ -215,6 +270,101 @@ def test_a_hold_by_a_vfork_parent_or_while_exiting_is_no_leak(flag: int) -> None
     world = World()
     world.put(world.proc(7), PROC, p_lock=1, p_flags=flag)
     assert world.problems() == []
+
+
+def test_a_reservation_to_wait_is_no_hold() -> None:
+    world = World()
+    world.put(world.proc(7), PROC, p_lock=0x10000000)
+    assert world.problems() == []
+    world.put(world.proc(7), PROC, p_lock=0x10000002)
+    assert "is held 2 times by nobody" in "".join(world.problems())
+
+
+# ---- Allocations ------------------------------------------------------------------------------------------------
+
+MAGIC = 877983977
+KIND, SLOTS = 0x1000, 0x9000
+
+
+class Counted:
+    """The memory of a malloc type: 3 CPUs that count 7, -2 and 40, in slots of STRIDE bytes."""
+
+    def __init__(self, size: int, stride: int, *, uses: int, magic: int, elsewhere: bool) -> None:
+        self.bytes = bytearray(0x20000)
+        slots = SLOTS if elsewhere else KIND + uses
+        if elsewhere:
+            struct.pack_into("<Q", self.bytes, KIND + uses, slots)
+        struct.pack_into("<I", self.bytes, KIND + magic, MAGIC)
+        for cpu, count in enumerate((7, -2, 40)):
+            struct.pack_into("<Qq", self.bytes, slots + stride * cpu, 999, count)
+        self.size = size
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self.bytes[address : address + size])
+
+
+ERAS = {
+    "2017": (16576, 64, 64, 16464, False),
+    "2020": (128, 64, 56, 36, True),
+    "2021": (384, 192, 56, 36, True),
+}
+
+
+@pytest.fixture(params=ERAS)
+def counted(request: pytest.FixtureRequest) -> Counted:
+    size, stride, uses, magic, elsewhere = ERAS[request.param]
+    return Counted(size, stride, uses=uses, magic=magic, elsewhere=elsewhere)
+
+
+def test_allocations_are_counted_over_all_cpus(counted: Counted) -> None:
+    assert in_use(counters_by_size(counted.size), "M_PROC", KIND, 3, counted.read) == 45
+
+
+def test_debug_information_counts_as_the_table_does(counted: Counted) -> None:
+    size, stride, uses, magic, elsewhere = next(era for era in ERAS.values() if era[0] == counted.size)
+    pointers = frozenset({"ks_use"} if elsewhere else ())
+    outer = Layout("malloc_type", size, {"ks_use": uses, "ks_magic": magic}, pointers)
+    use = Layout("kmalloc_use", stride, {"memuse": 0, "inuse": 8})
+    counters = counters_by_layout({"malloc_type": outer, "malloc_type.ks_use": use})
+    assert counters == counters_by_size(size)
+
+
+def test_what_lies_otherwise_than_known_is_noticed(counted: Counted) -> None:
+    counters = counters_by_size(counted.size)
+    struct.pack_into("<I", counted.bytes, KIND + counters.magic, 1)
+    with pytest.raises(HarnessError, match="M_PROC bears the mark 1, not 877983977"):
+        in_use(counters, "M_PROC", KIND, 3, counted.read)
+
+
+def test_counters_that_are_addresses_are_noticed(counted: Counted) -> None:
+    counters = counters_by_size(counted.size)
+    slots = SLOTS if counters.elsewhere else KIND + counters.uses
+    struct.pack_into("<Q", counted.bytes, slots + counters.stride + counters.in_use, 0xFFFFF80012345678)
+    with pytest.raises(HarnessError, match=r"M_PROC has -?\d+ allocations in use: its counters are not where"):
+        in_use(counters, "M_PROC", KIND, 3, counted.read)
+
+
+def test_a_size_of_no_known_era_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"a struct malloc_type of 256 bytes is of no known era .*--debug"):
+        counters_by_size(256)
+
+
+def test_what_debug_information_says_is_kept(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = frozenset({"proc", "malloc_type", "malloc_type.ks_use"})
+    monkeypatch.setattr(whitebox, "_STRUCTURES", names)
+    first = whitebox._layouts(compiled, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert load_layouts(kept.read_text()) == first
+    assert first["malloc_type"].pointers
+    whitebox._layouts.cache_clear()
+    monkeypatch.setattr(DebugInformation, "layouts", None)  # which nobody asks again
+    assert whitebox._layouts(compiled, tmp_path) == first
+    whitebox._layouts.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(whitebox, "_STRUCTURES", names)
+    kept.write_text("[1, 2")
+    assert whitebox._layouts(compiled, tmp_path) == first
+    whitebox._layouts.cache_clear()
 
 
 @pytest.mark.on_vm
