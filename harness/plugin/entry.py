@@ -23,7 +23,7 @@ from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import in_era, inapplicable, is_settled, may_show_defect, shown_defect
 from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
 from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
-from harness.plugin.parallel import Workers
+from harness.plugin.parallel import GiveUp, Workers
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
 from harness.processes import Hub
@@ -34,6 +34,8 @@ from harness.results.finding import Finding, start_finding
 from harness.results.record import RunRecord, TestResult, keep
 from harness.runs.suite import DEFAULT_SUITE
 from harness.store import Store
+
+TROUBLE = "trouble"  # the property of a test's report that says why there was no guest
 
 # Fixtures that stand for the target: tests without them are not about a kernel.
 _NEEDS_TARGET = {"init", "rig", "guest", "hub", "fresh_guest"}
@@ -90,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     campaign = Campaign(config)
     config.pluginmanager.register(campaign, "dfly-harness-campaign")
     config.pluginmanager.register(Workers(config), "dfly-harness-workers")
+    config.pluginmanager.register(GiveUp(config, lambda: bool(campaign.trouble)), "dfly-harness-give-up")
     live.register(config, campaign)
     if config.getoption("--record"):
         config.pluginmanager.register(Recorder(campaign), "dfly-harness-recorder")
@@ -121,6 +124,7 @@ class Campaign:
         self._broken = ""
         self._trouble: Finding | None = None
         self._session: pytest.Session | None = None
+        self._item: pytest.Item | None = None  # the present test
         self._learning: bool = config.getoption("--learn-control")
         self._failures: dict[str, str] = {}
         self._unknown: list[str] = []
@@ -187,9 +191,20 @@ class Campaign:
         return self._written
 
     def rig(self) -> Rig:
-        """Return the rig with a guest that is well; what prevents that ends the session with exit status 3."""
+        """Return the rig with a guest that is well; what prevents that ends the session with exit status 3.
+
+        It is said once, at the end of the run, and kept with the test that met it.
+        """
+        if not self._broken:
+            self._make_ready()
         if self._broken:
-            pytest.fail(self._broken, pytrace=False)
+            if self._item is not None:
+                self._item.user_properties.append((TROUBLE, self._broken))
+            pytest.fail(f"{self._trouble}: there is no guest to run it in", pytrace=False)
+        assert self._rig is not None
+        return self._rig
+
+    def _make_ready(self) -> None:
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
         try:
@@ -210,10 +225,9 @@ class Campaign:
             finding = start_finding(error)
             self._trouble = finding
             self._broken = str(error) if finding is Finding.HARNESS_ERROR else f"{finding}: {error}"
+            # pytest.exit() would keep reports from being written; a worker goes on, see GiveUp.
             if self._session is not None and not hasattr(self._config, "workeroutput"):
-                self._session.shouldstop = self._broken  # pytest.exit() would keep reports from being written
-            pytest.fail(self._broken, pytrace=False)
-        return self._rig
+                self._session.shouldstop = f"{finding}: there is no guest"
 
     def _lane(self, rig: Rig, size: MachineSize, progress: Progress) -> Lane:
         """Return where the present test runs."""
@@ -290,6 +304,7 @@ class Campaign:
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Remember where the console is, and what the test wants of its machine."""
+        self._item = item
         self._about_time = item.get_closest_marker("slow_clock") is not None
         if item.nodeid in self._unsettled:
             self.rig()
@@ -352,7 +367,8 @@ class Campaign:
         if report.when == "call" or report.outcome != "passed":
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
             functions = tuple(str(value) for name, value in report.user_properties if name == "function")
-            reason = "" if report.passed else getattr(report, "wasxfail", "") or str(report.longrepr)
+            said = dict(report.user_properties).get(TROUBLE, "") or getattr(report, "wasxfail", "")
+            reason = "" if report.passed else str(said or report.longrepr)
             result = TestResult(report.nodeid, outcome, round(report.duration, 3), reason, functions=functions)
             keep(self._results, with_evidence(result, report))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -74,6 +74,22 @@ class Workers:
         if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
             for file in (lock := _lock(manager.testrunuid), lock.with_suffix(".gate")):
                 file.unlink(missing_ok=True)
+
+
+class GiveUp:
+    """Lets a worker that HAS GIVEN UP, there being no guest, pass over its other tests without a word.
+
+    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.
+    """
+
+    def __init__(self, config: pytest.Config, has_given_up: Callable[[], bool]) -> None:
+        self._config = config
+        self._has_given_up = has_given_up
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self) -> bool | None:
+        """Say that a test has been dealt with."""
+        return True if worker_name(self._config) and self._has_given_up() else None
 
 
 def _lock(run: str) -> Path:

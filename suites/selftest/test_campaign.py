@@ -173,9 +173,12 @@ def test_a_host_without_qemu_is_no_verdict_on_the_kernel(tmp_path: Path, workers
         for folder in os.environ["PATH"].split(":"):
             if (Path(folder) / name).exists() and not (tools / name).exists():
                 (tools / name).symlink_to(Path(folder) / name)
-    status, output, _ = run_tests(tmp_path, THREE, "-n", workers, path=str(tools))
+    status, output, record = run_tests(tmp_path, THREE, "-n", workers, path=str(tools))
     assert status == 3, output
-    assert "qemu-system-x86_64 is not installed" in output
+    assert output.count("qemu-system-x86_64 is not installed") == 1, output
+    assert "qemu-system-x86_64 is not installed" in record["trouble"]
+    assert 1 <= len(record["results"]) <= max(int(workers), 1)
+    assert all("is not installed" in result["reason"] for result in record["results"])
     assert "INTERNALERROR" not in output
 
 
