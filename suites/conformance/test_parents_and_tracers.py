@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from errno import EPERM
+import struct
+from errno import EPERM, ESRCH
 from signal import SIGKILL
 
 import pytest
@@ -26,6 +27,8 @@ kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 AF_INET, SOCK_RAW, IPPROTO_ICMP = 2, 3, 1
+RTP_SET, RTP_PRIO_NORMAL = 1, 1  # sys/rtprio.h
+FIRST_CPU = bytes([1]) + bytes(31)  # cpumask_t
 
 
 # ---- Debuggers ----------------------------------------------------------------------------------------------------
@@ -110,3 +113,39 @@ def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> No
     jailed.jail("/")
     with fails(EPERM), procfs(jailed):
         pass
+
+
+@kern_proc("pfind")
+@defect(
+    since=600503,
+    feature="syscap",
+    severity="breach",
+    reason="rtprio() and lwp_rtprio() look at no prison, and jails may do what SYSCAP_NOSCHED stands for",
+)
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: bool) -> None:
+    """Whoever is outside does not exist, or the privilege is missing (kern_resource.c: sys_rtprio, sys_lwp_rtprio)."""
+    jailed, outside = init.fork(), init.fork()
+    jailed.jail("/")
+    normal = struct.pack("<HH", RTP_PRIO_NORMAL, 0)
+    with fails(ESRCH, EPERM):
+        if threads:
+            jailed.syscall("lwp_rtprio", RTP_SET, outside.pid, outside.gettid(), normal)
+        else:
+            jailed.syscall("rtprio", RTP_SET, outside.pid, normal)
+
+
+@kern_proc("pfind")
+@pytest.mark.eras(since=400706, reason="lwp_setaffinity() appeared in January 2017, within 400705")
+@defect(
+    since=600503,
+    feature="syscap",
+    severity="breach",
+    reason="lwp_setaffinity() looks at no prison, and jails may do what SYSCAP_NOSCHED_CPUSET stands for",
+)
+def test_a_jailed_root_moves_nobody_outside_to_other_cpus(init: RemoteProcess) -> None:
+    """Whoever is outside does not exist, or the privilege is missing (kern_usched.c: sys_lwp_setaffinity)."""
+    jailed, outside = init.fork(), init.fork()
+    jailed.jail("/")
+    with fails(ESRCH, EPERM):
+        jailed.syscall("lwp_setaffinity", outside.pid, -1, FIRST_CPU)

@@ -51,9 +51,9 @@ def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: Rem
 
 
 @kern_proc("lwpfind")
-@pytest.mark.eras(since=500710, reason="lwp_getname() appeared in 2020")
+@pytest.mark.eras(since=500710, reason="lwp_getname() appeared in November 2019, within 500709")
 @defect(
-    since=500710,
+    since=500709,
     severity="wrong answer",
     reason="lwp_getname() overwrites ESRCH with the outcome of copying an empty name",
 )

@@ -22,25 +22,24 @@ kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 PIOCSFL, PF_LINGER = 0x80007003, 1  # sys/pioctl.h
-INT_MAX = 0x7FFFFFFF
+LARGE = 4_000_000_000  # an id of ten digits
 
 
 @kern_proc("pfind")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,
-    severity="panic by any user",
+    severity="hang by any user",
     reason="/proc/N/map is written into a buffer as large as the reader says his is, gigabytes of kernel memory",
 )
-@pytest.mark.parametrize("room", [1 << 30, INT_MAX - 1])
-def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProcess, room: int) -> None:
+def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProcess) -> None:
     """What is read is short, however much room there is (procfs_map.c: procfs_domap; FreeBSD: PFS_MAXBUFSIZ)."""
     reader = init.fork()
     reader.setuid(SOMEBODY)
     with procfs(init) as mounted:
         fd = reader.open(f"{mounted}/{reader.pid}/map", os.O_RDONLY)
         place = reader.touch_memory(1 << 16)
-        read = reader.start.syscall("read", fd, place, room)
+        read = reader.start.syscall("read", fd, place, 1 << 30)
         try:
             assert 0 < read.result(60.0).wide < 1 << 16
         except GuestError as refusal:
@@ -53,15 +52,21 @@ def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProc
 @defect(
     since=200000,
     severity="wrong answer",
-    reason="/proc/N/status is made up in 256 bytes, which sixteen groups can fill",
+    reason="/proc/N/status is made up in 256 bytes, which sixteen groups and large ids overflow",
 )
 def test_the_status_of_a_process_in_many_groups_can_be_read(init: RemoteProcess) -> None:
     """With all its groups (procfs(5); procfs_status.c: psbuf)."""
-    groups = [4_000_000_000 + number for number in range(16)]
-    child = init.fork()
+    groups = [LARGE + number for number in range(16)]
+    child, reader = init.fork(), init.fork()
     child.setgroups(groups)
+    child.setgid(LARGE)
+    child.setresuid(LARGE, LARGE, LARGE)
     with procfs(init) as mounted:
-        status = init.read(init.open(f"{mounted}/{child.pid}/status", os.O_RDONLY), 4096).decode()
+        fd = reader.open(f"{mounted}/{child.pid}/status", os.O_RDONLY)
+        try:
+            status = reader.read(fd, 4096).decode()
+        finally:
+            reader.exit()
     assert all(str(group) in status for group in groups)
 
 
@@ -138,7 +143,7 @@ def test_a_process_left_at_an_event_can_be_killed(init: RemoteProcess) -> None:
         debugger.ioctl(fd, PIOCSFL, PF_LINGER)
         debugger.ioctl(fd, PIOCBIS, S_SIG)
         init.kill(child.pid, "SIGUSR1")
-        eventually(lambda: init.sysctl.kern_proc_pid(child.pid)[0].lwp.wmesg == "stopevent", "the event")
+        eventually(lambda: init.sysctl.kern_proc_pid(child.pid)[0].lwp.wmesg.startswith("stopeve"), "the event")
         debugger.exit()
         init.kill(child.pid, SIGKILL)
         eventually(lambda: is_zombie(init, child.pid), "the process to end", 10.0)

@@ -116,35 +116,6 @@ def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemotePro
 
 
 @kern_proc("pfind")
-@reap_kill
-@pytest.mark.cpus(2)
-@pytest.mark.usefixtures("sacrificed")
-@defect(
-    since=600510,
-    severity="panic by any user",
-    reason="reaper_kill() asserts the parent of a descendant that was given another while it waited for its token",
-)
-def test_a_reaper_can_signal_while_its_descendants_are_orphaned(init: RemoteProcess) -> None:
-    """They are signalled once or not at all; shows on several CPUs (kern_fork.c: reaper_kill, p_reaptid)."""
-    reaper = init.fork()
-    reaper.setuid(SOMEBODY)
-    reaper.procctl_reaper_acquire()
-    caller, killer, waiter = [reaper.thread() for _ in range(3)]
-    request = REAPER_KILL.pack(0, reaper.abi.signal_number(SIGURG), 0, 0)
-    never = fails_with("EXDEV")
-    calls = caller.start.repeat_until(never, "procctl", 0, reaper.pid, PROC_REAP_KILL, request, seconds=60.0)
-    while not calls.done:
-        parent = reaper.fork()
-        parent.spawn_many(60, paused=True)
-        end(parent, 0)
-        assert reaper.start.wait4(parent.pid).result(30.0).exit_status == 0
-        killer.procctl_reap_kill(SIGKILL)
-        waiting = waiter.start.repeat_until(fails_with("ECHILD"), "wait4", -1, 0, 0, 0, seconds=30.0)
-        assert waiting.result(60.0).met
-    assert calls.result(60.0).count > 0
-
-
-@kern_proc("pfind")
 @defect(
     since=500000,
     severity="wrong answer",
@@ -218,6 +189,40 @@ def test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal(init: Remote
     if not record.siginfo:
         pytest.skip("not applicable: this kernel passes no siginfo to handlers")
     assert (record.pid, record.uid) == (sender.pid, SOMEBODY)
+
+
+@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=200000,
+    severity="hang",
+    reason="exit1() kills the peers of rfork(RFTHREAD) by kill(), which may be refused, and waits for ever",
+)
+def test_a_leader_that_has_given_up_its_privileges_ends_with_its_peers(init: RemoteProcess) -> None:
+    """They are killed whoever they are (rfork(2): RFTHREAD; FreeBSD: exit1(), kern_psignal(); kern_exit.c: exit1)."""
+    leader = init.fork()
+    leader.rfork(RforkFlag.RFPROC | RforkFlag.RFFDG | RforkFlag.RFTHREAD)
+    leader.setuid(SOMEBODY)
+    end(leader, 0)
+    assert init.start.wait4(leader.pid).result(10.0).exit_status == 0
+
+
+@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.usefixtures("sacrificed")
+@defect(
+    since=200000,
+    severity="hang",
+    reason="whoever is the last to close a terminal, be it by his end, waits for its output to be read: for ever",
+)
+def test_a_process_ends_though_nobody_reads_what_it_has_written_to_a_terminal(init: RemoteProcess) -> None:
+    """SIGKILL ends any process (POSIX: <signal.h>; FreeBSD: t_drainwait; tty.c: ttylclose, ttywait; exit1: fdfree)."""
+    master, slave, _ = init.openpty()
+    child = init.fork()
+    child.close(master)
+    init.close(slave)
+    child.write(slave, b"x" * 100)
+    init.kill(child.pid, SIGKILL)
+    assert init.start.wait4(child.pid).result(15.0).signal == SIGKILL
 
 
 # ---- What hangs on a process that ends ----------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_the_report_of_nothing_is_empty(init: RemoteProcess) -> None:
         result = init.wait6(IdType.P_PID, child.pid, WEXITED | WNOHANG)
         assert result.pid == 0
         assert result.siginfo is not None
-        assert (result.siginfo.pid, str(result.siginfo.signal)) == (0, "0")
+        assert (result.siginfo.pid, result.siginfo.signal) == (0, "signal 0")
 
 
 # ---- Looking without reaping --------------------------------------------------------------------------------------
