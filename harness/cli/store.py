@@ -16,10 +16,12 @@ from harness.cli.images import add_image_commands
 from harness.cli.kernels import add_build_command
 from harness.cli.options import add_command
 from harness.errors import ExitCode
+from harness.guests.features import FEATURES, KernelFacts
 from harness.images.base import BaseImage
 from harness.images.media import InstallationMedium
 from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.qemu import QEMU, qemu_version
+from harness.processes.session import known_facts
 from harness.report.terminal import progress_display
 from harness.store import Record, Store
 
@@ -104,9 +106,27 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    kind: type[Record] = options.kind
-    Console().print_json(json.dumps(asdict(Store().get(kind, options.name))))
+    store = Store()
+    record: Record = store.get(options.kind, options.name)
+    about = asdict(record)
+    if isinstance(record, Kernel):
+        about |= _known(known_facts(store, record.elf, record.osreldate or 0))
+    elif isinstance(record, BaseImage):
+        about |= _known(_facts_of_installed(record, store))
+    Console().print_json(json.dumps(about))
     return ExitCode.PASSED
+
+
+def _facts_of_installed(image: BaseImage, store: Store) -> KernelFacts:
+    if image.installed_kernel:
+        kernel = store.get(Kernel, image.installed_kernel)
+        return known_facts(store, kernel.elf, kernel.osreldate or 0)
+    return KernelFacts(image.own_version[1])
+
+
+def _known(facts: KernelFacts) -> dict[str, object]:
+    """Return which features a kernel has; null where only a look at it would tell, and nobody has looked."""
+    return {"record_size": facts.record_size or None, "features": {name: facts.has(name) for name in FEATURES}}
 
 
 def _remove(options: argparse.Namespace) -> int:

@@ -125,7 +125,7 @@ class DragonFlyTarget(Target):
     def label(self) -> str:
         """Kernel and image by name and version."""
         if self.kernel is None:
-            version = self.image.recipe.get("kernel")
+            version, _ = self.image.own_version
             return f"DragonFly: the installed kernel of image {self.image.name}{f' ({version})' if version else ''}"
         return f"DragonFly: kernel {self.kernel.name} ({self.kernel.version}) on image {self.image.name}"
 
@@ -134,7 +134,7 @@ class DragonFlyTarget(Target):
         """What the kernel's file says, or what the installed kernel said when the image was made."""
         if self.kernel is not None:
             return self.kernel.osreldate or 0
-        return int(self.image.recipe.get("osreldate") or 0)
+        return self.image.own_version[1]
 
     @property
     def key(self) -> str:

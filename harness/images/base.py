@@ -44,6 +44,16 @@ class BaseImage(Record):
         """Return the blobs of the disk and the key."""
         return {"disk": self.disk, "ssh_key": self.ssh_key}
 
+    @property
+    def own_version(self) -> tuple[str, int]:
+        """What the kernel on the disk said of itself when the image was made: kern.version and kern.osreldate.
+
+        Empty and 0 where another kernel, or none, was booted then.
+        """
+        if "direct_boot" in self.recipe:
+            return "", 0
+        return str(self.recipe.get("kernel") or ""), int(self.recipe.get("osreldate") or 0)
+
 
 @dataclass(frozen=True)
 class DiskContent:

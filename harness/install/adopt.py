@@ -190,6 +190,8 @@ class _Adoption:
             "compiler": found.compiler,
             "qemu": qemu_version(),
         }
+        if foreign.kernel is not None:  # the versions above are those of a kernel that is not on the disk
+            recipe["direct_boot"] = foreign.kernel.name
         flat = self._folder / "flat.qcow2"
         qemu_img("convert", "-f", "qcow2", "-O", "qcow2", str(self._disk.file), str(flat))
         wanted = BaseImage(

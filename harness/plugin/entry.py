@@ -463,6 +463,8 @@ class Campaign:
             return
         terminalreporter.section("target", bold=True, red=not is_dragonfly)
         terminalreporter.line(label)
+        if features := next((about["features"] for about in self._abouts if about.get("features")), ""):
+            terminalreporter.line(f"kernel features: {features}")
         if self._abouts and not is_dragonfly:
             terminalreporter.line("These results say nothing about DragonFly. To get a DragonFly target:")
             for command in THREE_COMMANDS:

@@ -177,6 +177,16 @@ def read_facts(folder: Path) -> KernelFacts | None:
         return None
 
 
+def known_facts(store: Store, blob: str, osreldate: int) -> KernelFacts:
+    """Return what is known of a kernel of version OSRELDATE from the warm states in STORE that BLOB is needed for."""
+    for file in sorted(store.folder("snapshots").glob("*/warm.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            facts = read_facts(file.parent)
+            if facts is not None and facts.osreldate == osreldate and blob in json.loads(file.read_text())["needs"]:
+                return facts
+    return KernelFacts(osreldate)
+
+
 class Warmth:
     """The warm state of one target on one size of machine, made when first needed.
 

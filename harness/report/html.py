@@ -118,6 +118,7 @@ def _body(record: Mapping[str, Any]) -> Iterator[str]:
     yield facts(
         [
             ("kernel", str(record.get("identity", ""))),
+            ("features", str(record.get("features", ""))),
             ("began", str(record.get("started", ""))),
             ("took", f"{record.get('seconds', 0):.1f} s on {record.get('workers', 1)} machine(s) side by side"),
             ("machines used", str(record.get("starts", ""))),

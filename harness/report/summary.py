@@ -24,6 +24,9 @@ def _lines(file: Path) -> Iterator[str]:
         yield ""
     yield f"**{conclusion(record)}** {record.get('seconds', 0):.0f} s."
     yield ""
+    if features := str(record.get("features", "")):
+        yield f"Kernel: {_cell(features)}"
+        yield ""
     yield "| verdict | tests |"
     yield "|---|---:|"
     for verdict, count in counts(record).items():

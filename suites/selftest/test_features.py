@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scripted_kernel import HUB_PID, Asked, Fails, Script, ScriptedKernel
 
+from harness.cli import main
 from harness.config import share
 from harness.errors import UsageError
+from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.features import FEATURES, Change, Feature, KernelFacts
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel
 from harness.oracle.eras import ERAS, Era
 from harness.processes.probes import PROBES, OpenQuestionError, learn_facts, look
+from harness.processes.session import Snapshot, known_facts
+from harness.report.html import run_page
+from harness.store import Store
 
 # ---- Versions ---------------------------------------------------------------------------------------------------
 
@@ -256,6 +265,80 @@ def test_what_it_leaves_open_is_looked_at() -> None:
     assert facts.undecided == ("bsd_ptys",)
 
 
+# ---- What is remembered -----------------------------------------------------------------------------------------
+
+
+def snapshot(folder: Path, *needs: str) -> Snapshot:
+    folder.mkdir(parents=True)
+    (folder / "warm.json").write_text(json.dumps({"needs": needs}))
+    return Snapshot(folder, "token", "identity", 1.0)
+
+
+def test_a_kernel_is_asked_once_for_each_warm_state(tmp_path: Path) -> None:
+    state = snapshot(tmp_path / "state")
+    calls = {**USER, "jail_attach": fails("EPERM"), "access": gives(0)}
+    with kernel_of(600516, 1048, calls).hub() as hub:
+        first = state.facts(hub)
+    silent = ScriptedKernel()
+    with silent.hub() as hub:
+        assert state.facts(hub) == first
+    assert silent.asked == []
+    assert first.undecided == ()
+    (tmp_path / "state" / "facts.json").write_text("{")
+    with kernel_of(600516, 1048, {}).hub() as hub:
+        assert state.facts(hub).undecided == ("caps_hole", "bsd_ptys")
+
+
+def test_what_warm_states_know_of_a_kernel_is_found_by_its_blob(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.folder("snapshots")
+    with kernel_of(600516, 1048, {"access": gives(0)}).hub() as hub:
+        facts = snapshot(folder / "a", "disk", "elf").facts(hub)
+    snapshot(folder / "b", "disk", "other")
+    assert known_facts(store, "elf", 600516) == facts
+    assert known_facts(store, "elf", 600518) == KernelFacts(600518)  # a kernel of that name has been built anew
+    assert known_facts(store, "other", 600516) == KernelFacts(600516)
+
+
+def test_kernel_and_image_show_name_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path))
+    store = Store()
+    store.put(Kernel("k", elf="0" * 64, version="DragonFly", osreldate=600516))
+    own = {"kernel": "DragonFly v6.4", "osreldate": 600402}
+    for name, recipe in {"built": own, "adopted": {**own, "direct_boot": "k"}, "imported": {}}.items():
+        store.put(BaseImage(name, disk="1" * 64, ssh_key="2" * 64, recipe=recipe))
+    store.put(BaseImage("with-k", disk="1" * 64, ssh_key="2" * 64, recipe=own, installed_kernel="k"))
+
+    def features(*arguments: str) -> dict[str, bool | None]:
+        assert main([*arguments]) == 0
+        shown: dict[str, bool | None] = json.loads(capsys.readouterr().out)["features"]
+        return shown
+
+    assert [features("kernel", "show", "k")[name] for name in ("lwkt", "clofork", "size_queries")] == [True, True, None]
+    assert [features("image", "show", "built")[name] for name in ("lwkt", "syscap")] == [True, False]
+    assert features("image", "show", "with-k")["clofork"] is True
+    for unknown in ("adopted", "imported"):
+        assert set(features("image", "show", unknown).values()) == {None}
+
+
+def test_the_version_of_an_installed_kernel_is_known_from_its_image(tmp_path: Path) -> None:
+    recipe = {"kernel": "DragonFly v6.4.2-RELEASE", "osreldate": 600402}
+    image = BaseImage("i", disk="1" * 64, ssh_key="2" * 64, recipe=recipe)
+    target = DragonFlyTarget(image, None, Store(tmp_path), {})
+    assert target.osreldate == 600402
+    assert target.label == "DragonFly: the installed kernel of image i (DragonFly v6.4.2-RELEASE)"
+    other = DragonFlyTarget(replace(image, recipe={**recipe, "direct_boot": "k"}), None, Store(tmp_path), {})
+    assert (other.osreldate, other.label) == (0, "DragonFly: the installed kernel of image i")
+
+
+def test_reports_name_the_features() -> None:
+    features = KernelFacts(600302, 992).summary()
+    record = {"target": "DragonFly: kernel k", "is_dragonfly": True, "results": [], "features": features}
+    assert "600302, records of 992 bytes: wait6 login33" in run_page(record)
+
+
 # ---- Tests that ask for features --------------------------------------------------------------------------------
 
 INNER = """
@@ -280,6 +363,7 @@ def test_mended(init):
 
 STUB = """
 import pytest
+from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.features import KernelFacts
 from harness.plugin.entry import Campaign
 
