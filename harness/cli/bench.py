@@ -12,7 +12,7 @@ from rich.table import Table
 from harness.bench.bench import BenchResult, run_bench
 from harness.bench.peers import PEER, VirtmeNg
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, target_arguments
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, decided, target_arguments
 from harness.errors import ExitCode, UsageError
 from harness.guests.targets import resolve_target
 from harness.report.terminal import progress_display
@@ -43,8 +43,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _bench(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.workers < 1:
         raise UsageError("--rounds and --workers count from 1")
-    store, choice, size = Store(), chosen_target(options), chosen_size(options)
-    again = target_arguments(options)
+    store, choice = Store(), chosen_target(options)
+    size = decided(chosen_size(options), store)
+    again = [*target_arguments(options), f"--accelerator={size.accelerator}"]
     peer = VirtmeNg.found() if options.peer else None
     if wants_source(options):
         choice = replace(choice, kernel=kernel_from_source(options, store).name)

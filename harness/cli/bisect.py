@@ -19,7 +19,7 @@ from harness.bisect.repository import Repository
 from harness.bisect.search import Bisection
 from harness.bisect.state import FILE, State, key_of
 from harness.cli.kernels import chosen_builder
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, decided
 from harness.errors import ExitCode, UsageError
 from harness.guests.guest import MachineSize, Progress
 from harness.kernels.build import DEFAULT_CONFIG
@@ -171,6 +171,7 @@ def _given(options: argparse.Namespace) -> tuple[str, ...]:
         "image": options.image,
         "memory": options.memory,
         "cpus": options.cpus,
+        "accelerator": options.accelerator,
         "panic": options.panic,
         "failure": options.failure or None,
         "bench": options.bench,
@@ -216,18 +217,21 @@ def _go_on(options: argparse.Namespace, store: Store, folder: Path | None, state
     console = make_console()
     if options.import_log is not None:
         _import(options.import_log, state, repository)
+    makes_runs = not options.explain and options.export_log is None
     with progress_display("bisect") as progress:
         bisection = Bisection(
             state,
             folder,
             store,
             repository,
-            _laboratory(options, store, repository, predicate, size, folder, progress),
+            _laboratory(
+                options, store, repository, predicate, decided(size, store) if makes_runs else size, folder, progress
+            ),
             jobs=options.jobs,
             progress=progress,
         )
         state.write(folder)
-        if not options.explain and options.export_log is None:
+        if makes_runs:
             if known := len(state.observations):
                 console.print(f"{known} observations were made before and are used", markup=False)
             bisection.run()

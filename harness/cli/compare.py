@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, decided
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
 from harness.compare.costs import BLOCKS, CostCampaign, Costs
 from harness.config import share
@@ -121,6 +121,8 @@ def _costs(options: argparse.Namespace, store: Store, size: MachineSize, progres
 
 def _compare(options: argparse.Namespace) -> int:
     store, size = Store(), chosen_size(options)
+    if any(word.partition(":")[0] != _ORACLE for word in options.targets):
+        size = decided(size, store)
     plan = _plan(options, store, size)
     console = make_console()
     jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // size.cpus))

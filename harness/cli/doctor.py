@@ -17,8 +17,8 @@ from harness.guests.guest import MachineSize
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
-from harness.machine.accel import probe_accelerators
-from harness.machine.qemu import find_qemu, qemu_version
+from harness.machine.accel import choose_accelerator
+from harness.machine.qemu import qemu_version
 from harness.processes.lanes import probe_time_warp
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
@@ -92,7 +92,7 @@ def _package_lists_missing() -> bool:
 
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "QEMU", qemu_version
-    yield "accelerator", lambda: "; ".join(str(verdict) for verdict in probe_accelerators(find_qemu(), store.cache))
+    yield "accelerator", lambda: str(choose_accelerator(store))
     yield "store", lambda: f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
     if has_dragonfly(store):
         yield "lane", lambda: _lane(store)

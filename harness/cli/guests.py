@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
 from harness.errors import ExitCode, UsageError
 from harness.guests.attach import attach_console, attach_shell
+from harness.guests.bootcheck import boot
 from harness.guests.guest import Guest
 from harness.guests.targets import resolve_target
 from harness.report.terminal import make_console, progress_display
@@ -49,7 +50,7 @@ def _booted(options: argparse.Namespace) -> Iterator[Guest]:
         target = resolve_target(choice, store, progress)
         make_console().print(target.label, style="bold", markup=False)
         guest = Guest(target, store, size)
-        guest.boot(progress)
+        boot(guest, progress)
     with guest:
         yield guest
 

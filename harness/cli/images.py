@@ -11,7 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.cli.options import (
+    add_accelerator_option,
+    add_command,
+    add_target_options,
+    chosen_accelerator,
+    chosen_size,
+    chosen_target,
+)
 from harness.errors import ExitCode, UsageError
 from harness.guests.ssh import load_private_key
 from harness.guests.targets import resolve_target
@@ -59,6 +66,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--disk-size", type=int, default=16384, metavar="MiB", help="size of its disk (default: 16384)")
     parser.add_argument("--memory", type=int, metavar="MiB", help="memory while installing (default: the manifest's)")
     parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPUs while installing (default: 1)")
+    add_accelerator_option(parser)
     parser.set_defaults(action=_build)
 
     parser = add_command(
@@ -82,6 +90,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
     )
     parser.add_argument("--kernel", metavar="NAME", help="kernel in the store to boot it with (default: its own)")
     parser.add_argument("--memory", type=int, default=1024, metavar="MiB", help="memory for --check (default: 1024)")
+    add_accelerator_option(parser)
     parser.set_defaults(action=_import)
 
     parser = add_command(
@@ -144,7 +153,12 @@ def _build(options: argparse.Namespace) -> int:
         raise UsageError("an install needs a disk of 64 MiB, 256 MiB of memory and one CPU at least")
     medium = _fetched(manifest, store, options.given)
     wanted = BuildOptions(
-        options.name or medium.name, options.filesystem, options.disk_size, options.memory, options.cpus
+        options.name or medium.name,
+        options.filesystem,
+        options.disk_size,
+        options.memory,
+        options.cpus,
+        chosen_accelerator(options),
     )
     with progress_display(f"image {wanted.name}") as progress:
         image = build_image(manifest, medium, store, wanted, progress)
@@ -191,6 +205,7 @@ def _import(options: argparse.Namespace) -> int:
         root=options.root or "",
         kernel=store.get(Kernel, options.kernel) if options.kernel is not None else None,
         memory=options.memory,
+        accelerator=chosen_accelerator(options),
     )
     with progress_display(f"image {options.name}") as progress:
         image = adopt_image(described, store, progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.cli.options import add_command
+from harness.cli.options import add_accelerator_option, add_command, chosen_accelerator
 from harness.errors import ExitCode, UsageError
 from harness.guests.builder import GuestBuilder
 from harness.guests.guest import BOOT_DEADLINE, MachineSize
@@ -32,6 +32,7 @@ def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParse
     )
     parser.add_argument("name", metavar="NAME")
     add_source_options(parser, required=True)
+    add_accelerator_option(parser)
     parser.set_defaults(action=_build)
     parser = add_command(
         actions,
@@ -42,6 +43,7 @@ def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("name", metavar="KERNEL", help="kernel in the store")
     parser.add_argument("--image", metavar="NAME", help="image to install it on (default: the one imported last)")
     parser.add_argument("--as", dest="new_image", metavar="NAME", help="the new image (default: IMAGE+KERNEL)")
+    add_accelerator_option(parser)
     parser.add_argument("--timeout", type=float, default=BOOT_DEADLINE, metavar="S", help="for it to answer over SSH")
     parser.set_defaults(action=_install)
 
@@ -135,7 +137,9 @@ def chosen_builder(options: argparse.Namespace, store: Store) -> Builder:
         )
     image = _image(store, name)
     kernel = store.get(Kernel, options.builder_kernel) if options.builder_kernel else None
-    return GuestBuilder(store, image, kernel=kernel, modules=options.with_modules)
+    return GuestBuilder(
+        store, image, kernel=kernel, modules=options.with_modules, accelerator=chosen_accelerator(options)
+    )
 
 
 def _image(store: Store, name: str | None) -> BaseImage:
@@ -150,9 +154,9 @@ def _install(options: argparse.Namespace) -> int:
     kernel, image = store.get(Kernel, options.name), _image(store, options.image)
     name = options.new_image or f"{image.name}+{kernel.name}"
     with progress_display(f"image {name}") as progress:
-        made = Installation(store, image, kernel, MachineSize(), deadline=options.timeout).make(
-            name, progress, image.imported
-        )
+        made = Installation(
+            store, image, kernel, MachineSize(accelerator=chosen_accelerator(options)), deadline=options.timeout
+        ).make(name, progress, image.imported)
     Console().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from harness.errors import UsageError
 from harness.guests.guest import MachineSize
 from harness.guests.targets import TargetChoice
+from harness.machine.accel import choose_accelerator
+from harness.machine.description import Accelerator
+from harness.store import Store
 
 
 def add_command(
@@ -40,9 +44,29 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--memory", metavar="MiB", type=int, default=512, help="memory of the machine (default: 512)")
     parser.add_argument("--cpus", metavar="N", type=int, default=1, help="CPUs of the machine (default: 1)")
+    add_accelerator_option(parser)
     parser.add_argument(
         "--ssh-port", metavar="PORT", type=int, default=0, help="port on 127.0.0.1 for SSH (default: any free one)"
     )
+
+
+def add_accelerator_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what QEMU runs guests with."""
+    parser.add_argument(
+        "--accelerator",
+        choices=[each.value for each in Accelerator],
+        help="what QEMU runs guests with (default: what is fastest here; `doctor` shows the figures)",
+    )
+
+
+def chosen_accelerator(options: argparse.Namespace) -> Accelerator | None:
+    """Return the accelerator asked for, or None."""
+    return Accelerator(options.accelerator) if options.accelerator is not None else None
+
+
+def decided(size: MachineSize, store: Store) -> MachineSize:
+    """Return SIZE with its accelerator decided, for a command whose runs are all to have the same."""
+    return size if size.accelerator is not None else replace(size, accelerator=choose_accelerator(store).accelerator)
 
 
 def chosen_target(options: argparse.Namespace) -> TargetChoice:
@@ -70,4 +94,4 @@ def chosen_size(options: argparse.Namespace) -> MachineSize:
         raise UsageError("a machine needs at least 128 MiB and one CPU")
     if not 0 <= options.ssh_port <= 65535:
         raise UsageError(f"{options.ssh_port} is no port number")
-    return MachineSize(options.memory, options.cpus, options.ssh_port)
+    return MachineSize(options.memory, options.cpus, options.ssh_port, chosen_accelerator(options))

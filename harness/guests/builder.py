@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import HarnessError
+from harness.guests.bootcheck import boot
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, MachineSize
 from harness.guests.ssh import Completed
@@ -251,12 +252,20 @@ class GuestBuilder:
     """Builds in a machine of IMAGE, booted from its own disk, or with KERNEL where the image has no boot loader."""
 
     def __init__(
-        self, store: Store, image: BaseImage, *, kernel: Kernel | None = None, modules: bool = False, cpus: int = 0
+        self,
+        store: Store,
+        image: BaseImage,
+        *,
+        kernel: Kernel | None = None,
+        modules: bool = False,
+        cpus: int = 0,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self._store = store
         self._image = image
         self._kernel = kernel
         self._modules = modules
+        self._accelerator = accelerator
         self._cpus = cpus or min(_MAX_CPUS, os.cpu_count() or 1)
 
     @property
@@ -274,8 +283,8 @@ class GuestBuilder:
         with self._store.lock(f"builder-{key}", deadline=BUILD_DEADLINE), self._disk(key) as (disk, fresh):
             target = _BuilderTarget(self._image, self._kernel, self._store, {}, disk=disk)
             device = "vbd1" if DiskModel(self._image.disk_model) is DiskModel.VIRTIO else "vbd0"
-            with Guest(target, self._store, MachineSize(_MEMORY, self._cpus)) as guest:
-                guest.boot(job.progress)
+            with Guest(target, self._store, MachineSize(_MEMORY, self._cpus, accelerator=self._accelerator)) as guest:
+                boot(guest, job.progress)
                 driver = BuildDriver(
                     guest.ssh, device, fresh=fresh, cpus=self._cpus, modules=self._modules, watch=guest.check
                 )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 import time
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from harness.guests.ddb import Ddb, interrogate, parse_trace
 from harness.guests.guest import Guest, MachineSize, Target
 from harness.guests.hang import observe
 from harness.guests.processors import describe, processors
+from harness.guests.quirks import boot_quirks
 from harness.guests.ssh import SshAccess
 from harness.guests.whitebox import Whitebox
 from harness.images.base import BaseImage, disk_of
@@ -80,9 +82,10 @@ def dragonfly_machine(
         elf = store.blob(kernel.elf)
         if size.memory < (least := minimum_memory(elf)):
             raise UsageError(f"kernel {kernel.name} needs at least {least} MiB of memory (--memory)")
+        for_era = ChainMap(*(dict(quirk.environment) for quirk in boot_quirks(kernel.osreldate, accelerator)))
         boot = direct_boot(
             elf,
-            environment={**_QUICK_BOOT, "vfs.root.mountfrom": root, **environment},
+            environment={**_QUICK_BOOT, "vfs.root.mountfrom": root, **for_era, **environment},
             flags=boot_flags(environment),
             cache=store.cache,
         )
@@ -161,6 +164,10 @@ class DragonFlyTarget(Target):
             environment=self.environment,
             nic=self.image.nic,
         )
+
+    def quirks(self, accelerator: Accelerator) -> tuple[str, ...]:
+        """Return what the kernel of an old era needs."""
+        return tuple(map(str, boot_quirks(self.kernel.osreldate, accelerator))) if self.kernel is not None else ()
 
     def access(self) -> SshAccess:
         """Return the access given when the image was imported."""

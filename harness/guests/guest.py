@@ -19,9 +19,9 @@ from harness.guests.crash import CrashReport
 from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, observe
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.guests.whitebox import Whitebox
-from harness.machine.accel import best_accelerator
+from harness.machine.accel import choose_accelerator
 from harness.machine.description import Accelerator, Lane, MachineDescription
-from harness.machine.qemu import Machine, MachineState, find_qemu
+from harness.machine.qemu import Machine, MachineState
 from harness.store import Store
 
 Progress = Callable[[str], None]
@@ -58,11 +58,15 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class MachineSize:
-    """What a guest is given: MiB of memory, CPUs, and the SSH port wished for (0: any free one)."""
+    """What a guest is given: MiB of memory, CPUs, the SSH port wished for (0: any free one), and the accelerator.
+
+    `accelerator` None stands for the one that is fastest on this host (harness.machine.accel).
+    """
 
     memory: int = 512
     cpus: int = 1
     ssh_port: int = 0
+    accelerator: Accelerator | None = None
 
 
 class Target(ABC):
@@ -101,6 +105,11 @@ class Target(ABC):
     def machine(self, size: MachineSize, accelerator: Accelerator) -> MachineDescription:
         """Return the machine this target runs on."""
 
+    def quirks(self, accelerator: Accelerator) -> tuple[str, ...]:
+        """Return, in words, what the machine does differently for the kernel's era under ACCELERATOR."""
+        del accelerator
+        return ()
+
     @abstractmethod
     def access(self) -> SshAccess:
         """Return how to log in."""
@@ -136,7 +145,7 @@ class Target(ABC):
 class Guest:
     """A booted target.  A context manager: leaving it stops the machine.
 
-    `accelerator` None stands for the fastest one that works on this host.
+    `accelerator` goes before the one that SIZE asks for.
     """
 
     def __init__(
@@ -150,12 +159,12 @@ class Guest:
     ) -> None:
         self.target = target
         self.size = MachineSize() if size is None else size
-        self._store = store
-        self.accelerator = best_accelerator(find_qemu(), store.cache) if accelerator is None else accelerator
+        self.store = store
+        self.accelerator = accelerator or self.size.accelerator or choose_accelerator(store).accelerator
         self._take_machine(replace(target.machine(self.size, self.accelerator), guest_ports=guest_ports))
 
     def _take_machine(self, description: MachineDescription) -> None:
-        self.machine = Machine(description, self._store)
+        self.machine = Machine(description, self.store)
         self._console: Console | None = None
         self._ssh: SshConnection | None = None
         self._panic: KernelPanicError | None = None

@@ -64,6 +64,10 @@ class InstalledTarget(DragonFlyTarget):
             return plain
         return plain.with_disks([Disk(self.disk, DiskFormat.QCOW2, plain.disks[0].model, self.writable)])
 
+    def quirks(self, accelerator: Accelerator) -> tuple[str, ...]:
+        """Return what the kernel would need and the image's own loader does not give it."""
+        return tuple(f"not applied, as the image's loader boots: {quirk}" for quirk in super().quirks(accelerator))
+
 
 class KernelInstaller:
     """Puts a kernel into /boot of a running system, as `make installkernel` would, and keeps the previous one."""
@@ -125,6 +129,7 @@ class Installation:
         self._kernel = kernel
         self._start = start if start is not None else lambda target: Guest(target, store, size)
         self._deadline = deadline
+        self._size = size
 
     def _target(self, disk: Path | None, kernel: Kernel | None, *, writable: bool = False) -> InstalledTarget:
         return InstalledTarget(self._image, kernel, self._store, {}, disk, writable)
@@ -155,12 +160,15 @@ class Installation:
 
     def _prove(self, disk: Path, progress: Progress) -> None:
         progress("booting the new kernel by the loader")
+        target = self._target(disk, self._kernel)
         try:
-            with self._start(self._target(disk, self._kernel)) as guest:
+            with self._start(target) as guest:
                 guest.boot(progress, deadline=self._deadline)
                 return
         except HarnessError as error:
-            why = str(error).partition("\n")[0]
+            why = f"{str(error).partition(chr(10))[0]} (under {guest.accelerator.value})"
+        if guest.accelerator is not Accelerator.TCG:
+            self._prove_under_tcg(target, why, progress)
         progress("rolling back to the old kernel")
         with self._start(self._target(None, None)) as guest:
             guest.boot(progress, deadline=self._deadline)
@@ -169,6 +177,17 @@ class Installation:
             f"kernel {self._kernel.name} does not come up installed on image {self._image.name}: {why}; rolled back,"
             f" the image boots {old} as before"
         )
+
+    def _prove_under_tcg(self, target: InstalledTarget, why: str, progress: Progress) -> None:
+        """Raise HarnessError when the kernel comes up there: then it is not at fault."""
+        progress("booting it under tcg")
+        size = replace(self._size, ssh_port=0, accelerator=Accelerator.TCG)
+        with contextlib.suppress(GuestLostError, DeadlineError), Guest(target, self._store, size) as guest:
+            guest.boot(progress, deadline=self._deadline)
+            raise HarnessError(
+                f"kernel {self._kernel.name} does not come up: {why}; under tcg it does: the accelerator is at fault,"
+                " not the kernel (--accelerator tcg)"
+            )
 
     def _take_over(self, name: str, disk: Path, sealed: Path, progress: Progress, imported: str) -> BaseImage:
         progress("sealing the disk")

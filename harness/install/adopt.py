@@ -19,9 +19,9 @@ from harness.images.keys import store_key
 from harness.install.prove import BOOT_DEADLINE, Findings, Launch, examine, launcher, prove, shut_down
 from harness.install.stages import Stages
 from harness.kernels.artefact import Kernel
-from harness.machine.accel import best_accelerator
-from harness.machine.description import Disk, DiskModel, MachineDescription
-from harness.machine.qemu import find_qemu, qemu_img, qemu_version
+from harness.machine.accel import choose_accelerator
+from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
+from harness.machine.qemu import qemu_img, qemu_version
 from harness.store import Store
 
 _SCRIPT = "adopt.sh"
@@ -50,6 +50,7 @@ class Foreign:
     kernel: Kernel | None = None
     memory: int = 1024
     cpus: int = 1
+    accelerator: Accelerator | None = None
 
 
 def unpack_box(box: Path, into: Path, store: Store) -> Path:
@@ -138,7 +139,7 @@ class _Adoption:
             self._disk,
             self._store,
             MachineSize(foreign.memory, foreign.cpus),
-            best_accelerator(find_qemu(), self._store.cache),
+            foreign.accelerator or choose_accelerator(self._store).accelerator,
             kernel=foreign.kernel,
             root=foreign.root or "ufs:vbd0",
             environment={},

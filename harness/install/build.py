@@ -22,9 +22,9 @@ from harness.images.pfi import DISK_NAMES, Installation, install_script, write_c
 from harness.install.dialogue import Deadlines, FalseStartError, InstallDialogue
 from harness.install.prove import BOOT_DEADLINE, Findings, Launch, Proof, launcher, prove
 from harness.install.stages import StageError, Stages
-from harness.machine.accel import best_accelerator
+from harness.machine.accel import choose_accelerator
 from harness.machine.description import Accelerator, Disk, MachineDescription
-from harness.machine.qemu import find_qemu, qemu_img, qemu_version
+from harness.machine.qemu import qemu_img, qemu_version
 from harness.store import Store
 
 _POWER_OFF = 120.0
@@ -35,13 +35,17 @@ _ROOM = 4
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build: `disk_size` in MiB; `memory` in MiB, None for what the manifest says."""
+    """What to build: `disk_size` in MiB; `memory` in MiB, None for what the manifest says.
+
+    `accelerator` None stands for the fastest.
+    """
 
     name: str
     filesystem: str = "ufs"
     disk_size: int = 16384
     memory: int | None = None
     cpus: int = 1
+    accelerator: Accelerator | None = None
 
 
 def build_image(
@@ -110,7 +114,7 @@ class _Builder:
         self._key: StoreKey = store_key(store)
         self._installation = Installation(DISK_NAMES[manifest.disk], options.filesystem, self._key.public)
         self._size = MachineSize(options.memory or manifest.memory, options.cpus)
-        self._accelerator: Accelerator = best_accelerator(find_qemu(), store.cache)
+        self._accelerator: Accelerator = options.accelerator or choose_accelerator(store).accelerator
 
     def _machine(self) -> MachineDescription:
         return dragonfly_machine(

@@ -27,6 +27,7 @@ from harness.store import Store
 
 QEMU = "qemu-system-x86_64"
 _QUIT_DEADLINE = 5.0
+_KILL_DEADLINE = 10.0  # a process that an accelerator holds in the kernel may not end at all
 _SAVE_DEADLINE = 120.0
 _POLL = 0.02
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
@@ -81,6 +82,12 @@ class MachineState:
         saved = [Disk(file) for file in sorted(self.folder.glob("disk*.qcow2"))]
         models = [disk.model for disk in like] + [DiskModel.VIRTIO] * len(saved)
         return tuple(replace(disk, model=model) for disk, model in zip(saved, models, strict=False))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_KILL_DEADLINE)
 
 
 class Machine:
@@ -238,6 +245,18 @@ class Machine:
         if status != 0:
             self.check()
 
+    def exit_status(self, deadline: float) -> int:
+        """Wait until QEMU ends by itself and return its exit status, or minus the signal that killed it.
+
+        Raises DeadlineError after DEADLINE seconds.
+        """
+        if self._process is None:
+            raise GuestLostError("the machine is not running")
+        try:
+            return self._process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise DeadlineError("QEMU to end", deadline) from None
+
     def stop(self) -> None:
         """End QEMU and remove its overlays; safe to call at any time, any number of times."""
         _live.discard(self)
@@ -253,12 +272,10 @@ class Machine:
                 try:
                     process.wait(_QUIT_DEADLINE if monitor is not None else 0)
                 except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                    _kill(process)
         finally:
             if process is not None and process.poll() is None:  # a second Ctrl-C while waiting above
-                process.kill()
-                process.wait()
+                _kill(process)
             self._resources.close()
 
     def __enter__(self) -> Self:

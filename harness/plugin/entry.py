@@ -16,14 +16,15 @@ from harness.errors import ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, resolve_target
-from harness.machine.description import Lane
+from harness.machine.accel import Choice
+from harness.machine.description import Accelerator, Lane
 from harness.oracle import DEFAULT_ERA, ERAS, make_oracle, rules_of, split_target
 from harness.plugin import live
 from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import in_era, inapplicable, is_settled, may_show_defect, shown_defect
 from harness.plugin.control import find_lack, learn, load_lacks, name_of_test
 from harness.plugin.evidence import Evidence, add_options, demand_debug_file, with_evidence
-from harness.plugin.parallel import GiveUp, Workers
+from harness.plugin.parallel import GiveUp, Workers, accelerator_of_run
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
 from harness.processes import Hub
@@ -69,6 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--memory", type=int, default=512, metavar="MiB", help="memory of a machine")
     group.addoption("--cpus", type=int, default=1, metavar="N", help="CPUs of a machine")
     group.addoption("--ssh-port", type=int, default=0, metavar="PORT", help="port on 127.0.0.1 (default: any free one)")
+    group.addoption(
+        "--accelerator", choices=[each.value for each in Accelerator], help="for QEMU (default: the fastest here)"
+    )
     group.addoption("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
     group.addoption(
         "--lane",
@@ -118,6 +122,7 @@ class Campaign:
         self._about_time = False  # the present test is
         self._cpus = 1  # it wants
         self._warp: LaneVerdict | None = None
+        self._accelerator: Choice | None = None
         self._console_mark = 0
         self._results: list[TestResult] = []
         self._abouts: list[dict[str, Any]] = []
@@ -210,8 +215,8 @@ class Campaign:
         try:
             if self._rig is None:
                 option = self._config.getoption
-                size = MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"))
                 with quiet, live.starting_display(self._config) as progress:
+                    size = self._size(progress)
                     self._rig = Rig(self.target(progress), self.store, size, cold=option("--cold"))
                     self._rig.enter(self._lane(self._rig, size, progress), self._cpus)
                     self._rig.ready(progress)
@@ -228,6 +233,18 @@ class Campaign:
             # pytest.exit() would keep reports from being written; a worker goes on, see GiveUp.
             if self._session is not None and not hasattr(self._config, "workeroutput"):
                 self._session.shouldstop = f"{finding}: there is no guest"
+
+    def _size(self, progress: Progress) -> MachineSize:
+        if self._accelerator is None:
+            progress("measuring accelerators")
+            self._accelerator = accelerator_of_run(self._config, self.store)
+        option = self._config.getoption
+        return MachineSize(option("--memory"), option("--cpus"), option("--ssh-port"), self._accelerator.accelerator)
+
+    def _quirks(self) -> tuple[str, ...]:
+        if self._accelerator is None or self._target is None:
+            return ()
+        return self._target.quirks(self._accelerator.accelerator)
 
     def _lane(self, rig: Rig, size: MachineSize, progress: Progress) -> Lane:
         """Return where the present test runs."""
@@ -385,6 +402,9 @@ class Campaign:
             "failed_resumes": self._rig.failures,
             "warp": str(self._warp or ""),
             "features": self._rig.facts.summary() if self._rig.facts is not None else "",
+            "accelerator": self._accelerator.accelerator.value if self._accelerator is not None else "",
+            "quirks": list(self._quirks()),
+            "accelerator_reason": self._accelerator.reason if self._accelerator is not None else "",
         }
 
     @pytest.hookimpl(optionalhook=True)
@@ -413,9 +433,11 @@ class Campaign:
             self._unknown = learn(share() / DEFAULT_SUITE, self._failures, passed)
         if self._abouts:
             sums = {name: sum(about.get(name, 0) for about in self._abouts) for name in ("starts", "failed_resumes")}
+            # Workers on other hosts may have another one.
+            used = ", ".join(sorted({about["accelerator"] for about in self._abouts if about.get("accelerator")}))
             warp = next((about["warp"] for about in self._abouts if about.get("warp")), "")
             record = RunRecord(
-                **{**self._abouts[0], **sums, "warp": warp},
+                **{**self._abouts[0], **sums, "warp": warp, "accelerator": used},
                 workers=len(self._abouts),
                 started=self._began.isoformat(timespec="seconds"),
                 first_test=_moment(self._first_call),
@@ -465,6 +487,11 @@ class Campaign:
         terminalreporter.line(label)
         if features := next((about["features"] for about in self._abouts if about.get("features")), ""):
             terminalreporter.line(f"kernel features: {features}")
+        if self._abouts and self._abouts[0].get("accelerator"):
+            about = self._abouts[0]
+            terminalreporter.line(f"accelerator: {about['accelerator']} ({about['accelerator_reason']})")
+            for quirk in about["quirks"]:
+                terminalreporter.line(f"quirk: {quirk}")
         if self._abouts and not is_dragonfly:
             terminalreporter.line("These results say nothing about DragonFly. To get a DragonFly target:")
             for command in THREE_COMMANDS:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from harness.machine.accel import Choice, choose_accelerator
+from harness.machine.description import Accelerator
 from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
@@ -44,6 +49,26 @@ def worker_name(config: pytest.Config) -> str:
     return str(getattr(config, "workerinput", {}).get("workerid", ""))
 
 
+def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
+    """Return the accelerator that was asked for, or else the fastest as measured when the run first needed one.
+
+    All workers of a run on one host get the same.  Raises what choose_accelerator() raises.
+    """
+    if (asked := config.getoption("--accelerator")) is not None:
+        return Choice(Accelerator(asked))
+    run = getattr(config, "workerinput", {}).get("testrunuid")
+    if run is None:
+        return choose_accelerator(store)
+    file = _choice_file(run)
+    with FileLock(file.with_suffix(".lock")):
+        if file.exists():
+            known = json.loads(file.read_text())
+            return Choice(Accelerator(known["accelerator"]), known["reason"])
+        choice = choose_accelerator(store)
+        file.write_text(json.dumps(asdict(choice)))
+    return choice
+
+
 class Workers:
     """Sizes `-n auto`, and lets a test marked `exclusive` wait until the other workers on this host pause."""
 
@@ -69,10 +94,11 @@ class Workers:
             return (yield)
 
     def pytest_sessionfinish(self) -> None:
-        """Remove the lock, once all workers have gone."""
+        """Remove what the workers shared, once all have gone."""
         session = self._config.pluginmanager.get_plugin("dsession")  # pytest-xdist's, where it controls workers
         if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
-            for file in (lock := _lock(manager.testrunuid), lock.with_suffix(".gate")):
+            lock, choice = _lock(manager.testrunuid), _choice_file(manager.testrunuid)
+            for file in (lock, lock.with_suffix(".gate"), choice, choice.with_suffix(".lock")):
                 file.unlink(missing_ok=True)
 
 
@@ -94,6 +120,10 @@ class GiveUp:
 
 def _lock(run: str) -> Path:
     return Store().folder("locks") / f"quiet-{run}"
+
+
+def _choice_file(run: str) -> Path:
+    return Store().folder("locks") / f"accelerator-{run}.json"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
+from harness.guests.bootcheck import BootFailedError, Culprit, boot
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.machine.description import Accelerator, Lane
@@ -256,18 +257,43 @@ class Warmth:
         key = self.key
         if (found := self._load(key)) is not None:
             return found
+        began = time.time()
         progress("waiting for another command that boots the same target")
         with self._store.lock(f"snapshot-{key}"):
             if (found := self._load(key)) is not None:
                 return found
+            self._raise_failure_since(began, key)
             self._store.require_space(int(self._size.memory * _RAM_PER_GUEST) << 20, "the target's warm state")
             return self._make(key, progress)
+
+    def _failure(self, key: str) -> Path:
+        """Return where it is noted why the target did not boot, for those who waited for it meanwhile."""
+        return self._store.folder("locks") / f"snapshot-{key}.failed"
+
+    def _raise_failure_since(self, moment: float, key: str) -> None:
+        file = self._failure(key)
+        try:
+            if file.stat().st_mtime < moment:
+                return
+            about = json.loads(file.read_text())
+        except (OSError, ValueError):  # it did not fail
+            return
+        raise BootFailedError(Culprit(about["culprit"]), about["text"])
+
+    def _boot(self, guest: Guest, key: str, progress: Progress) -> None:
+        failure = self._failure(key)
+        failure.unlink(missing_ok=True)
+        try:
+            boot(guest, progress)
+        except BootFailedError as error:
+            failure.write_text(json.dumps({"culprit": error.culprit, "text": str(error)}))
+            raise
 
     def _make(self, key: str, progress: Progress) -> Snapshot:
         token = secrets.token_hex(16)
         started = time.monotonic()
         with self._store.scratch("snapshot") as folder, self._template.another() as guest:
-            guest.boot(progress)
+            self._boot(guest, key, progress)
             _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()
             progress("saving the warm state")
@@ -316,7 +342,7 @@ class Session:
     def boot(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
         """Boot TARGET from power-on and start the hub over SSH; raises what Guest.boot() raises."""
         guest = Guest(target, store, size)
-        guest.boot(progress)
+        boot(guest, progress)
         try:
             hub = open_hub(guest, store)
             facts = learn_facts(hub)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
+from harness.guests.bootcheck import BootFailedError, Culprit
 from harness.guests.guest import GuestHangError, KernelPanicError
 from harness.kernels.build import BuildFailedError
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
@@ -93,6 +94,9 @@ def start_finding(error: HarnessError) -> Finding:
     """Return what ERROR means, raised while a target was booted."""
     if isinstance(error, UsageError):
         return Finding.HARNESS_ERROR
+    if isinstance(error, BootFailedError):
+        blameless = error.culprit in {Culprit.ACCELERATOR, Culprit.HOST}
+        return Finding.HARNESS_ERROR if blameless else Finding.BOOT_FAILURE
     if isinstance(error, (GuestLostError, DeadlineError)):
         return Finding.BOOT_FAILURE
     return finding_of(error)

@@ -78,7 +78,9 @@ class RunRecord:
     """One suite on one target; `trouble` is what ended it early, such as a kernel that does not boot.
 
     `starts` counts machines, `failed_resumes` those that did not come out of the warm state at the first try;
-    `warp` says whether tests of time ran in the time-warped lane, and how fast or why not.
+    `warp` says whether tests of time ran in the time-warped lane, and how fast or why not.  `accelerator` is what QEMU
+    ran the guests with, `accelerator_reason` why: the figures it was chosen by, or that somebody asked for it;
+    `quirks` is what the machine does differently for a kernel of that era under it.
 
     `features` is what is known of the kernel (harness.guests.features.KernelFacts.summary()).
 
@@ -96,6 +98,9 @@ class RunRecord:
     failed_resumes: int = 0
     warp: str = ""
     features: str = ""
+    accelerator: str = ""
+    accelerator_reason: str = ""
+    quirks: list[str] = field(default_factory=list)
     workers: int = 1
     exit_status: int = 0
     trouble: str = ""

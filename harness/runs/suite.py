@@ -29,6 +29,7 @@ def suite_arguments(choice: TargetChoice, size: MachineSize, paths: Sequence[str
     if (root / "pyproject.toml").exists():
         arguments += ["-c", str(root / "pyproject.toml")]
     arguments += [f"--memory={size.memory}", f"--cpus={size.cpus}", f"--ssh-port={size.ssh_port}"]
+    arguments += [f"--accelerator={size.accelerator.value}"] if size.accelerator is not None else []
     arguments += [f"--kenv={name}={value}" for name, value in choice.environment.items()]
     for option, value in (("--image", choice.image), ("--kernel", choice.kernel)):
         arguments += [option, value] if value is not None else []

@@ -126,6 +126,8 @@ class FakeConsole:
 class FakeGuest:
     """Comes up, or does not, as told by OUTCOME."""
 
+    accelerator = Accelerator.TCG
+
     def __init__(self, target: InstalledTarget, shell: LocalShell, outcome: HarnessError | None) -> None:
         self.target = target
         self.ssh = shell

@@ -1,0 +1,264 @@
+"""Why a target does not boot is found out by more boots, before anything is said of its kernel."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from testkernel import build_kernel
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.guests import bootcheck
+from harness.guests.bootcheck import BootFailedError, Culprit, boot, known_to_boot
+from harness.guests.crash import CrashReport
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
+from harness.guests.quirks import boot_quirks
+from harness.images.base import BaseImage
+from harness.kernels.artefact import Kernel, import_kernel
+from harness.machine.description import Accelerator
+from harness.processes.session import Warmth
+from harness.results.finding import Finding, start_finding
+from harness.store import Store
+
+KVM, TCG = Accelerator.KVM, Accelerator.TCG
+LOST = GuestLostError("QEMU was killed by signal 9")
+NO_SSH = DeadlineError("SSH to answer", 180, ["mountroot>"])
+PANIC = KernelPanicError(CrashReport("panic: no init"))
+
+
+@dataclass
+class World:
+    """Which kernels come up under which accelerator: `outcomes` says what is raised where one does not."""
+
+    store: Store
+    image: BaseImage
+    outcomes: dict[tuple[str, Accelerator], HarnessError] = field(default_factory=dict)
+    booted: list[tuple[str, Accelerator]] = field(default_factory=list)
+
+    def kernel(self, name: str, digest: str = "") -> Kernel:
+        """Return the kernel called NAME; they differ by what their files are."""
+        try:
+            return self.store.get(Kernel, name)
+        except UsageError:
+            file = self.store.folder("files") / name
+            file.write_bytes(build_kernel(self.store.cache).read_bytes() + (digest or name).encode())
+            return import_kernel(self.store, name, file)
+
+    def target(self, name: str) -> DragonFlyTarget:
+        """Return the image with the kernel called NAME."""
+        return DragonFlyTarget(self.image, self.kernel(name), self.store, {})
+
+    def has_booted(self, name: str, image: BaseImage | None = None) -> None:
+        """Leave a warm state of the kernel called NAME."""
+        folder = self.store.folder("snapshots", f"{name}-{image.name if image else 'base'}")
+        needs = [(image or self.image).disk, self.kernel(name).elf]
+        (folder / "warm.json").write_text(json.dumps({"needs": needs}))
+
+    def guest(self, name: str, accelerator: Accelerator) -> Guest:
+        """Return a guest to boot."""
+        return Guest(self.target(name), self.store, MachineSize(128, accelerator=accelerator))
+
+    def failure(self, name: str, accelerator: Accelerator) -> BootFailedError:
+        """Boot, and return what was found."""
+        with pytest.raises(BootFailedError) as caught:
+            boot(self.guest(name, accelerator))
+        return caught.value
+
+
+def make_image(store: Store, name: str) -> BaseImage:
+    disk = store.folder("files") / f"{name}.raw"
+    disk.write_bytes(name.encode())
+    image = BaseImage(name, disk=store.add_blob(disk), ssh_key=store.add_blob(disk))
+    store.put(image)
+    return image
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    store = Store(tmp_path / "store")
+    world = World(store, make_image(store, "base"))
+
+    def scripted(self: Guest, progress: Progress = lambda _: None, *, deadline: float = 1.0) -> None:
+        del progress, deadline
+        assert isinstance(self.target, DragonFlyTarget)
+        assert self.target.kernel is not None
+        case = self.target.kernel.name, self.accelerator
+        world.booted.append(case)
+        if case in world.outcomes:
+            raise world.outcomes[case]
+
+    monkeypatch.setattr(Guest, "boot", scripted)
+    return world
+
+
+def test_what_boots_is_not_looked_into(world: World) -> None:
+    world.has_booted("good")
+    boot(world.guest("new", KVM))
+    assert world.booted == [("new", KVM)]
+
+
+def test_the_accelerator_is_at_fault(world: World) -> None:
+    world.outcomes["new", KVM] = NO_SSH
+    found = world.failure("new", KVM)
+    assert found.culprit is Culprit.ACCELERATOR
+    assert world.booted == [("new", KVM), ("new", TCG)]
+    first, *tail = str(found).splitlines()
+    assert "kernel new" in first
+    assert "does not come up under kvm (waited 180 s for SSH to answer, in vain)" in first
+    assert "under tcg it came up in 0 s: the accelerator is at fault, not the kernel (--accelerator tcg)" in first
+    assert tail == ["    | mountroot>"]
+    assert start_finding(found) is Finding.HARNESS_ERROR
+
+
+def test_a_qemu_that_does_not_start_is_the_accelerators_fault_too(world: World) -> None:
+    world.outcomes["new", KVM] = HarnessError("QEMU did not start: failed to initialize kvm")
+    assert world.failure("new", KVM).culprit is Culprit.ACCELERATOR
+
+
+def test_the_kernel_is_at_fault(world: World) -> None:
+    world.has_booted("good")
+    world.outcomes |= {("new", KVM): LOST, ("new", TCG): NO_SSH}
+    found = world.failure("new", KVM)
+    assert found.culprit is Culprit.KERNEL
+    assert world.booted == [("new", KVM), ("new", TCG), ("good", TCG)]
+    assert "under kvm (QEMU was killed by signal 9), nor under tcg (waited 180 s for SSH to answer" in str(found)
+    assert "kernel good" in str(found)
+    assert "the kernel is at fault, not the host" in str(found)
+    assert start_finding(found) is Finding.BOOT_FAILURE
+
+
+def test_under_tcg_it_is_not_tried_again(world: World) -> None:
+    world.has_booted("good")
+    world.outcomes["new", TCG] = NO_SSH
+    assert world.failure("new", TCG).culprit is Culprit.KERNEL
+    assert world.booted == [("new", TCG), ("good", TCG)]
+
+
+def test_the_host_is_at_fault(world: World) -> None:
+    world.has_booted("good")
+    world.outcomes |= {("new", TCG): NO_SSH, ("good", TCG): LOST}
+    found = world.failure("new", TCG)
+    assert found.culprit is Culprit.HOST
+    assert "kernel good" in str(found)
+    assert "does not come up either (QEMU was killed by signal 9): the host is at fault (load " in str(found)
+    assert start_finding(found) is Finding.HARNESS_ERROR
+
+
+def test_nothing_to_compare_with(world: World) -> None:
+    world.has_booted("new")  # in other days: that is the one in question
+    world.outcomes["new", TCG] = NO_SSH
+    found = world.failure("new", TCG)
+    assert found.culprit is Culprit.UNKNOWN
+    assert "cannot be told apart" in str(found)
+    assert start_finding(found) is Finding.BOOT_FAILURE
+
+
+def test_what_boots_on_another_image_clears_the_host_only(world: World) -> None:
+    other = make_image(world.store, "other")
+    world.has_booted("good", other)
+    world.outcomes["new", TCG] = NO_SSH
+    found = world.failure("new", TCG)
+    assert found.culprit is Culprit.KERNEL
+    assert "the kernel or its image is, not the host" in str(found)
+
+
+def test_a_panic_is_a_panic(world: World) -> None:
+    world.has_booted("good")
+    world.outcomes |= {("new", KVM): NO_SSH, ("new", TCG): PANIC}
+    with pytest.raises(KernelPanicError):
+        boot(world.guest("new", KVM))
+    assert ("good", TCG) not in world.booted
+
+
+def test_a_panic_under_an_accelerator_alone_is_not_the_kernels(world: World) -> None:
+    world.outcomes["new", KVM] = PANIC
+    assert world.failure("new", KVM).culprit is Culprit.ACCELERATOR
+
+
+def test_another_kernel_than_the_one_asked_for_is_said_at_once(world: World) -> None:
+    world.has_booted("good")
+    world.outcomes["new", TCG] = HarnessError("another kernel is running")
+    with pytest.raises(HarnessError, match=r"^another kernel is running$"):
+        boot(world.guest("new", TCG))
+    assert world.booted == [("new", TCG)]
+
+
+def test_the_same_image_goes_first_and_damage_is_passed_by(world: World) -> None:
+    other = make_image(world.store, "other")
+    world.has_booted("good")
+    world.has_booted("later", other)
+    (world.store.folder("snapshots", "broken") / "warm.json").write_text("{")
+    (world.store.folder("snapshots", "gone") / "warm.json").write_text('{"needs": ["a", "b"]}')
+    found = known_to_boot(world.target("new"), world.store)
+    assert isinstance(found, DragonFlyTarget)
+    assert found.kernel is not None
+    assert (found.kernel.name, found.image.name) == ("good", "base")
+
+
+def test_who_waited_meanwhile_does_not_boot_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootcheck, "known_to_boot", lambda *_: None)
+    world.outcomes["new", TCG] = NO_SSH
+    size = MachineSize(128, accelerator=TCG)
+    first, second = (Warmth(world.target("new"), world.store, size) for _ in range(2))
+    errors: list[BaseException] = []
+
+    def make(warmth: Warmth) -> None:
+        try:
+            warmth.snapshot()
+        except BootFailedError as error:
+            errors.append(error)
+
+    with world.store.lock(f"snapshot-{first.key}"):
+        threads = [threading.Thread(target=make, args=(warmth,)) for warmth in (first, second)]
+        waiting = threading.Event()
+        said: list[str] = []
+
+        def note(line: str) -> None:
+            said.append(line)
+            if len(said) == len(threads):
+                waiting.set()
+
+        monkeypatch.setattr(Warmth, "snapshot", lambda self: Warmth._find_or_make(self, note))
+        for thread in threads:
+            thread.start()
+        assert waiting.wait(20)
+    for thread in threads:
+        thread.join(20)
+    assert world.booted == [("new", TCG)]
+    assert [type(error) for error in errors] == [BootFailedError] * 2
+    assert str(errors[0]) == str(errors[1])
+    # Who comes later tries anew.
+    with pytest.raises(BootFailedError):
+        Warmth(world.target("new"), world.store, size).snapshot()
+    assert len(world.booted) == 2
+
+
+@pytest.mark.parametrize(
+    ("osreldate", "accelerator", "wanted"),
+    [(400704, KVM, True), (500901, KVM, True), (500902, KVM, False), (600518, KVM, False), (None, KVM, True),
+     (400704, TCG, False)],
+)  # fmt: skip
+def test_old_kernels_keep_their_io_apic_under_kvm(
+    world: World, osreldate: int | None, accelerator: Accelerator, wanted: bool
+) -> None:
+    target = world.target("old")
+    assert target.kernel is not None
+    target = replace(target, kernel=replace(target.kernel, osreldate=osreldate))
+    boot_options = target.machine(MachineSize(128), accelerator).boot
+    assert boot_options is not None
+    assert ("hw.ioapic_enable=1" in boot_options.append) is wanted
+    assert len(target.quirks(accelerator)) == len(list(boot_quirks(osreldate, accelerator))) == int(wanted)
+    assert all("hw.ioapic_enable=1" in quirk for quirk in target.quirks(accelerator))
+
+
+def test_what_the_user_says_goes_before_a_quirk(world: World) -> None:
+    target = replace(world.target("old"), environment={"hw.ioapic_enable": "0"})
+    assert target.kernel is not None
+    boot_options = replace(target, kernel=replace(target.kernel, osreldate=1)).machine(MachineSize(128), KVM).boot
+    assert boot_options is not None
+    assert "hw.ioapic_enable=0" in boot_options.append
+    assert "hw.ioapic_enable=1" not in boot_options.append
