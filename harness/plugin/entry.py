@@ -551,6 +551,12 @@ def osreldate(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def facts(request: pytest.FixtureRequest) -> KernelFacts | None:
+    """Return what is known of the kernel under test (`facts.has("lwkt")`), None on the control guest."""
+    return _campaign(request.config).facts
+
+
+@pytest.fixture
 def init(request: pytest.FixtureRequest) -> Iterator[Process]:
     """Give a fresh process, leader of its own session; it and all its descendants are killed afterwards."""
     campaign = _campaign(request.config)

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest
 from harness.guests.whitebox import Whitebox
 from harness.oracle import OracleProcess
@@ -49,7 +50,7 @@ def allocator(
 
 
 @pytest.fixture
-def several_reapers(guest: Guest, osreldate: int) -> None:
-    """Leave out what lets several threads wait for children at once, where that is known to panic the kernel."""
-    if guest.size.cpus > 1 and 0 < osreldate < 500900:
+def several_reapers(guest: Guest, facts: KernelFacts | None) -> None:
+    """Leave out what lets several threads wait for children at once, where that may panic the kernel."""
+    if guest.size.cpus > 1 and facts is not None and not facts.has("wait_reservation"):
         pytest.skip("not applicable: on several CPUs, threads that wait at the same time panic it (f071b5e0ac, 2020)")
