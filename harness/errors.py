@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit status of every dfly-harness command."""
+    """Exit status of every dfly-harness command, and of pytest with its plugin."""
 
     PASSED = 0
     TEST_FAILED = 1
     USAGE = 2
     HARNESS_FAILED = 3
+    INTERRUPTED = 128 + signal.SIGINT
+    TERMINATED = 128 + signal.SIGTERM
+
+
+class SignalledError(KeyboardInterrupt):
+    """A signal asks this process to end: it unwinds like Ctrl-C, so that machines are stopped in order."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
 
 
 class HarnessError(Exception):

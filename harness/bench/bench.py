@@ -18,11 +18,13 @@ from harness.bench.peers import PEER, VirtmeNg
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Lane
+from harness.options import PYTEST_PREFIX
 from harness.processes import RemoteProcess
 from harness.processes.lanes import probe_time_warp
 from harness.processes.session import Session, Warmth
 from harness.processes.vocabulary import Clock
-from harness.results.record import read_results
+from harness.results.record import read_record
+from harness.results.summary import conclusion
 from harness.store import Store
 
 #: A short test, so that a run of it has the cost of getting to the first test and little else.
@@ -237,33 +239,38 @@ def seconds_to_first_test(options: Sequence[str]) -> float:
         argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", "run", *options]
         entered = time.time()
         done = subprocess.run(
-            [*argv, "-k", FIRST_TEST, "--json", str(file)], capture_output=True, text=True, check=False
-        )
+            [*argv, "-k", FIRST_TEST, "--json", str(file)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
         if done.returncode != 0:
-            raise HarnessError(f"the run fails, so its time says nothing: {_last_line(done.stderr or done.stdout)}")
-        return datetime.fromisoformat(json.loads(file.read_text())["first_test"]).timestamp() - entered
+            raise HarnessError(f"the run fails, so its time says nothing: {_why(file, done.stderr)}")
+        return datetime.fromisoformat(read_record(file).first_test).timestamp() - entered
 
 
 def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "record.json"
-        argv = [sys.executable, "-m", "pytest", *suite, "--json", str(record), "-q"]
+        file = Path(folder) / "record.json"
+        argv = [sys.executable, "-m", "pytest", *suite, f"--{PYTEST_PREFIX}json={file}", "-q"]
         argv += ["-n", str(workers)] if workers > 1 else []
         with readings.seconds(f"suite, {workers} worker(s)"):
             done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise HarnessError(f"the suite does not pass, so its time says nothing: {_last_line(done.stdout)}")
-        about, results = json.loads(record.read_text()), read_results(record)
+            raise HarnessError(f"the suite does not pass, so its time says nothing: {_why(file, done.stderr)}")
+        record = read_record(file)
     name = f"suite, {workers} worker(s)"
-    began, first = (datetime.fromisoformat(about[moment]).timestamp() for moment in ("started", "first_test"))
-    inside = sum(result.seconds for result in results)
-    waits = sum(result.seconds for result in results if result.lane == Lane.TIME_WARPED)
+    began, first = (datetime.fromisoformat(moment).timestamp() for moment in (record.started, record.first_test))
+    inside = sum(result.seconds for result in record.results)
+    waits = sum(result.seconds for result in record.results if result.lane == Lane.TIME_WARPED)
     readings.add(f"{name}: collection and resume, to the first test", "s", first - began)
     readings.add(f"{name}: inside tests", "s", inside)
     readings.add(f"{name}: of these, tests of time", "s", waits)
     if workers == 1:
-        readings.add(f"{name}: between tests, tidying up, report", "s", began + about["seconds"] - first - inside)
+        readings.add(f"{name}: between tests, tidying up, report", "s", began + record.seconds - first - inside)
 
 
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
+def _why(record: Path, said: str) -> str:
+    """Return what RECORD says of a run that failed; where it left none, the complaint it SAID last."""
+    if not record.exists():
+        return said.strip().rpartition("\n")[2]
+    found = read_record(record)
+    return str(found.trouble) if found.trouble is not None else conclusion(found)

@@ -14,12 +14,15 @@ from harness.bisect.quirks import Needs, Quirk, needs_of
 from harness.bisect.repository import Repository
 from harness.compare.costs import measure
 from harness.errors import HarnessError
-from harness.guests.guest import MachineSize, Progress
-from harness.guests.targets import TargetChoice, resolve_target
+from harness.guests.guest import Progress
+from harness.guests.options import TargetOptions
+from harness.guests.targets import decide, resolve_target
 from harness.kernels.build import Build, Builder, BuildFailedError, build_kernel, build_key, name_build
 from harness.kernels.patch import PatchError, apply_patches
 from harness.kernels.source import SourceTree
-from harness.results.finding import Finding, start_finding
+from harness.plugin.diagnosis import start_trouble
+from harness.results.verdict import Verdict
+from harness.runs.options import RunOptions
 from harness.runs.runner import SuiteRunner
 from harness.runs.suite import suite_arguments
 from harness.store import Store
@@ -56,7 +59,7 @@ class Laboratory(Protocol):
 
 
 class KernelLaboratory:
-    """Builds with BUILDER, boots what CHOICE and SIZE say, and runs the tests at PATHS with OPTIONS for pytest.
+    """Builds with BUILDER, boots what TARGET says, and runs the tests at PATHS with OPTIONS for pytest.
 
     Records of the runs go to FOLDER.
     """
@@ -69,8 +72,7 @@ class KernelLaboratory:
         predicate: Predicate | Bound,
         *,
         config: str,
-        choice: TargetChoice,
-        size: MachineSize,
+        target: TargetOptions,
         paths: Sequence[str] = (),
         options: Sequence[str] = (),
         quirks: Sequence[Quirk] = (),
@@ -84,11 +86,10 @@ class KernelLaboratory:
         self._builder = builder
         self._predicate = predicate
         self._config = config
-        self._choice = choice
-        self._size = size
+        self._target = target
         self._paths = tuple(paths)
         self._options = tuple(options)
-        self._quirks = tuple(quirk for quirk in quirks if quirk.matters(size.cpus, size.memory))
+        self._quirks = tuple(quirk for quirk in quirks if quirk.matters(target.cpus, target.memory))
         self._patches = tuple(patches)
         self._folder = folder
         self._retry = retry
@@ -132,27 +133,32 @@ class KernelLaboratory:
 
     def run(self, specimen: Specimen, seed: int) -> Sighting:
         """Run the suite, or the benchmark, on SPECIMEN once."""
-        environment = {**specimen.needs.kenv, **self._choice.environment}
-        choice = replace(self._choice, kernel=specimen.name, environment=environment)
         needs = specimen.needs
-        size = replace(
-            self._size,
-            cpus=min(self._size.cpus, needs.cpus or self._size.cpus),
-            memory=max(self._size.memory, needs.memory or self._size.memory),
+        target = replace(
+            self._target,
+            kernel=specimen.name,
+            kenv={**needs.kenv, **self._target.kenv},
+            cpus=min(self._target.cpus, needs.cpus or self._target.cpus),
+            memory=max(self._target.memory, needs.memory or self._target.memory),
         )
         if isinstance(self._predicate, Bound):
-            return self._measure(self._predicate, choice, size)
+            return self._measure(self._predicate, target)
         record = self._folder / f"run-{seed:05}.json"
-        arguments = [*suite_arguments(choice, size, self._paths), *self._options]
+        run = RunOptions(target, resolved=decide(target.choice, self._store))
+        arguments = [*suite_arguments(run, self._paths), *self._options]
         return self._predicate.judge(self._runner.run(arguments, seed, record))
 
-    def _measure(self, bound: Bound, choice: TargetChoice, size: MachineSize) -> Sighting:
+    def _measure(self, bound: Bound, target: TargetOptions) -> Sighting:
         try:
             seconds = measure(
-                resolve_target(choice, self._store), self._store, size, bound.workload, counted=bound.instructions
+                resolve_target(target.choice, self._store),
+                self._store,
+                target.size,
+                bound.workload,
+                counted=bound.instructions,
             )
         except HarnessError as error:
-            died = start_finding(error) in {Finding.BOOT_FAILURE, Finding.PANIC, Finding.HANG}
+            died = start_trouble(error).verdict in {Verdict.BOOT_FAILURE, Verdict.PANIC, Verdict.HANG}
             return Sighting(Outcome.UNTESTABLE, Trouble.BOOT if died else Trouble.INFRASTRUCTURE, str(error))
         return bound.judge(seconds * (1e9 if bound.instructions else 1e6))
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.bisect.decision import Outcome, Trouble
 from harness.errors import UsageError
-from harness.results.finding import Finding
+from harness.results.record import TestResult
+from harness.results.verdict import Verdict
 from harness.runs.runner import Run
 
 _EXCERPT = 40  # lines
-_DIED_BOOTING = tuple(f"{finding}: " for finding in (Finding.BOOT_FAILURE, Finding.PANIC, Finding.HANG))
-_NOT_THE_KERNELS = {Finding.GUEST_LOST, Finding.HARNESS_ERROR, Finding.BUILD_FAILURE}
+_NOT_THE_KERNELS = {Verdict.GUEST_LOST, Verdict.HARNESS_ERROR, Verdict.BUILD_FAILURE}
 
 
 @dataclass(frozen=True)
@@ -56,39 +54,39 @@ class Predicate:
             return self._without_record(run)
         passed = 0
         others: list[Sighting] = []
-        for result in run.record["results"]:
-            if result["outcome"] in {"skipped", "xfailed"}:
+        for result in run.record.results:
+            verdict = result.verdict
+            if verdict.is_left_out:
                 continue
-            if result["outcome"] == "passed":
+            if verdict is Verdict.PASSED:
                 passed += 1
                 continue
-            finding = Finding(result["verdict"]) if result.get("verdict") else Finding.FAILED
             detail = _headline(result)
-            if self._is_sought(finding, result):
-                return Sighting(self.outcome(fails=True), None, detail, str(result["test"]), _excerpt(result))
-            if finding is Finding.BOOT_FAILURE:
+            if self._is_sought(result):
+                return Sighting(self.outcome(fails=True), None, detail, result.test, _excerpt(result))
+            if verdict is Verdict.BOOT_FAILURE:
                 trouble = Trouble.BOOT
             else:
-                trouble = Trouble.INFRASTRUCTURE if finding in _NOT_THE_KERNELS else Trouble.OTHER_FAILURE
-            others.append(Sighting(Outcome.UNTESTABLE, trouble, detail, str(result["test"]), _excerpt(result)))
+                trouble = Trouble.INFRASTRUCTURE if verdict in _NOT_THE_KERNELS else Trouble.OTHER_FAILURE
+            others.append(Sighting(Outcome.UNTESTABLE, trouble, detail, result.test, _excerpt(result)))
         if others:
             # That the kernel failed otherwise says more than that the harness did.
             return next((each for each in others if each.trouble is Trouble.OTHER_FAILURE), others[0])
         if not passed:
-            reasons = [str(result.get("reason", "")).strip() for result in run.record["results"]]
+            reasons = [result.reason.strip() for result in run.record.results]
             return Sighting(Outcome.UNTESTABLE, Trouble.NOT_APPLICABLE, _last_line(reasons[0]) if reasons else "")
         return Sighting(self.outcome(fails=False), detail=f"{passed} passed")
 
-    def _is_sought(self, finding: Finding, result: Mapping[str, Any]) -> bool:
+    def _is_sought(self, result: TestResult) -> bool:
         if self.panic is not None:
-            return finding in {Finding.PANIC, Finding.HANG} and self.panic in str(result.get("fingerprint", ""))
-        return finding is Finding.FAILED and re.search(self.failure, str(result.get("reason", ""))) is not None
+            return result.verdict in {Verdict.PANIC, Verdict.HANG} and self.panic in result.fingerprint
+        return result.verdict is Verdict.FAILED and re.search(self.failure, result.reason) is not None
 
     def _without_record(self, run: Run) -> Sighting:
         said = run.said or f"pytest ended with status {run.status}"
-        if self.panic and self.panic in said:
+        if self.panic and run.is_kernels_fault and self.panic in said:
             return Sighting(self.outcome(fails=True), None, said)
-        died = said.startswith(_DIED_BOOTING) or run.is_kernels_fault
+        died = run.trouble is not None and run.trouble.verdict is Verdict.BOOT_FAILURE
         return Sighting(Outcome.UNTESTABLE, Trouble.BOOT if died else Trouble.INFRASTRUCTURE, said)
 
 
@@ -110,18 +108,17 @@ class Bound:
         return Sighting(outcome, None, f"{self.workload}: {value:.4g} {unit} (bound {self.limit:g})", self.workload)
 
 
-def _headline(result: Mapping[str, Any]) -> str:
-    if fingerprint := result.get("fingerprint"):
-        return f"{result.get('verdict', '')}: {fingerprint}"
-    lines = str(result.get("reason", "")).splitlines()
+def _headline(result: TestResult) -> str:
+    if result.fingerprint:
+        return f"{result.verdict}: {result.fingerprint}"
+    lines = result.reason.splitlines()
     shown = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")] or lines[-1:] or [""]
-    return f"{result.get('verdict') or 'failed'}: {shown[0]}"[:200]
+    return f"{result.verdict}: {shown[0]}"[:200]
 
 
 def _last_line(text: str) -> str:
     return text.rpartition("\n")[2][:200]
 
 
-def _excerpt(result: Mapping[str, Any]) -> str:
-    text = str(result.get("console", "")) or str(result.get("reason", ""))
-    return "\n".join(text.splitlines()[:_EXCERPT])
+def _excerpt(result: TestResult) -> str:
+    return "\n".join((result.evidence or result.reason).splitlines()[:_EXCERPT])

@@ -15,14 +15,15 @@ from harness.bisect.predicate import Sighting
 from harness.bisect.repository import Repository
 from harness.bisect.state import Observation, State, learn
 from harness.errors import HarnessError
+from harness.results.bisection import HOLDS
 from harness.store import Store
 
 # What is believed of costs before anything was measured, in seconds.
 _BUILD_SECONDS, _BOOT_SECONDS, _RUN_SECONDS = 300.0, 20.0, 10.0
 # The proof's patience: so many times the runs that should do.
 _PATIENCE = 3
-#: Statements of the proof.
-HOLDS, FAILS, IMPOSSIBLE = "holds", "fails", "not possible"
+#: What the proof says of a statement that does not stand.
+FAILS, IMPOSSIBLE = "fails", "not possible"
 
 Progress = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, SignalledError
 from harness.report.terminal import make_console
 
 # Modules and the commands they have: only the one that is asked for is imported, so that each starts quickly.
@@ -26,8 +26,6 @@ _MODULES = {
     "doctor": ("doctor",),
 }
 
-INTERRUPTED = 128 + signal.SIGINT
-
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of COMMAND and its like, or of all commands where there is none of that name."""
@@ -35,6 +33,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         prog="dfly-harness",
         description="Boots real DragonFly BSD kernels under QEMU and holds kern_proc.c to its word.",
         epilog="exit status: 0 passed, 1 a test failed, 2 usage, 3 the harness or the host failed, 130 Ctrl-C",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"dfly-harness {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -52,12 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and not getattr(options, "takes_rest", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
-    terminated: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         # Unwinds like Ctrl-C, so that machines are stopped in order; anything else pytest would hold against the test.
-        terminated.append(number)
-        raise KeyboardInterrupt
+        raise SignalledError(number)
 
     # The terminal that goes away ends a command as well, unless that is ignored (nohup).
     previous = {
@@ -71,10 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as error:
         console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
         return error.exit_code
-    except KeyboardInterrupt:
-        word = "terminated" if terminated else "interrupted"
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, SignalledError) else int(signal.SIGINT)
+        word = "interrupted" if number == signal.SIGINT else "terminated"
         console.print(f"dfly-harness: {word}; all machines are stopped", style="bold", markup=False)
-        return 128 + terminated[0] if terminated else INTERRUPTED
+        return 128 + number
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.HARNESS_FAILED

@@ -9,24 +9,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target, decided
+from harness.cli.options import add_command
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
-from harness.compare.costs import BLOCKS, CostCampaign, Costs
-from harness.config import share
+from harness.compare.costs import BLOCKS, CostMeasurement
 from harness.errors import HarnessError, UsageError
-from harness.guests.guest import MachineSize, Progress
-from harness.guests.targets import TargetChoice, resolve_target
+from harness.guests.guest import Progress
+from harness.guests.options import TargetOptions
+from harness.guests.targets import ResolvedTarget, decide
 from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
-from harness.report.terminal import make_console, progress_display
-from harness.runs.suite import DEFAULT_SUITE, suite_arguments
+from harness.report.terminal import make_console, make_output, progress_display
+from harness.results.costs import Costs
+from harness.runs.options import RunOptions
+from harness.runs.suite import default_tests, find_tests, test_arguments
 from harness.store import Store
 
 _ORACLE = "oracle"
 _CONTROL = "control"
-_FILE_WIDTH = 160
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "compare",
         "Run the same tests on several kernels and say what differs, and how sure that is.",
-        "dfly-harness compare stock fixed --repeat 5 --suite suites/regressions -k pathname --defects",
+        "dfly-harness compare stock fixed --repeat 5 --suite regressions -k pathname --defects",
     )
     parser.add_argument(
         "targets",
@@ -44,9 +43,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="kernels in the store, the first one being the baseline; 'oracle' and 'oracle:VARIANT' are the executable"
         " specification and a wrong variant of it, 'control' the Linux guest",
     )
-    add_target_options(parser)
+    TargetOptions.declare(parser.add_argument)
     parser.add_argument(
-        "--suite", metavar="PATH", action="append", default=[], help=f"tests (repeatable; default: {DEFAULT_SUITE})"
+        "--suite",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="tests: a suite by name, a file, a folder (repeatable; default: conformance)",
     )
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of the suite on each (default: 1)")
@@ -67,21 +70,26 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_compare)
 
 
-def _contender(word: str, options: argparse.Namespace, store: Store) -> Contender:
+def _contender(word: str, given: TargetOptions, run: RunOptions, store: Store, progress: Progress) -> Contender:
     kind, colon, variant = word.partition(":")
     if kind == _ORACLE:
-        given = f"--oracle={variant}" if colon else "--oracle"
-        return Contender(word, word, (given,))
+        return Contender(word, word, tuple(replace(run, oracle=variant if colon else "").words()))
+    resolved = _resolved(word, given, store)
     if word == _CONTROL:
-        target = resolve_target(TargetChoice(control=True), store)
-        return Contender(word, target.key, ("--control",))
-    choice = replace(chosen_target(options), kernel=word)
-    target = resolve_target(choice, store)
-    image = ["--image", choice.image] if choice.image is not None else []
-    return Contender(word, target.key, (*image, "--kernel", word))
+        run = replace(run, target=replace(run.target, control=True, image=None))
+    else:
+        run = replace(run, target=replace(run.target, kernel=word, image=given.image))
+    key = resolved.open(store, progress).key
+    return Contender(word, key, tuple(replace(run, resolved=resolved).words()))
 
 
-def _plan(options: argparse.Namespace, store: Store, size: MachineSize) -> Plan:
+def _resolved(word: str, given: TargetOptions, store: Store) -> ResolvedTarget:
+    if word == _CONTROL:
+        return ResolvedTarget()
+    return decide(replace(given, kernel=word).choice, store)
+
+
+def _check(options: argparse.Namespace, given: TargetOptions) -> None:
     if len(options.targets) < 2:
         raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
     if options.blocks < 1:
@@ -90,29 +98,32 @@ def _plan(options: argparse.Namespace, store: Store, size: MachineSize) -> Plan:
         raise UsageError("a kernel is named twice: comparing it with itself tells nothing")
     if options.repeat < 1 or options.jobs < 0 or not 0.5 <= options.confidence < 1:
         raise UsageError("--repeat is at least 1, --jobs not negative, --confidence from 0.5 to below 1")
-    if options.kernel is not None or options.control:
+    if given.kernel is not None or given.control:
         raise UsageError("name the kernels to compare as arguments: leave out --kernel and --control")
-    contenders = tuple(_contender(word, options, store) for word in options.targets)
-    only_environment = TargetChoice(environment=chosen_target(options).environment)
-    arguments = suite_arguments(only_environment, size, options.suite)
-    arguments += ["-k", options.expression] if options.expression is not None else []
-    arguments += ["--defects"] if options.defects else []
-    paths = [Path(path.partition("::")[0]) for path in options.suite] or [share() / DEFAULT_SUITE]
+
+
+def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progress: Progress) -> Plan:
+    _check(options, given)
+    machine = replace(given, image=None)
+    run = RunOptions(machine, defects=options.defects)
+    contenders = tuple(_contender(word, given, run, store, progress) for word in options.targets)
+    tests = test_arguments(options.suite, defects=options.defects)
+    arguments = [*tests, *(["-k", options.expression] if options.expression is not None else [])]
+    paths = [Path(find_tests(word).partition("::")[0]) for word in options.suite or default_tests(options.defects)]
     return Plan(contenders, tuple(arguments), options.seed, digest_of_tests(paths))
 
 
-def _costs(options: argparse.Namespace, store: Store, size: MachineSize, progress: Progress) -> Iterator[Costs]:
+def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, progress: Progress) -> Iterator[Costs]:
     """Measure every kernel against the first, in time and, where that works, in instructions."""
-    choice = chosen_target(options)
     if any(word.partition(":")[0] in {_ORACLE, _CONTROL} for word in options.targets):
         raise UsageError("--costs compares DragonFly kernels: leave the oracle and the control guest out")
-    base, *others = (resolve_target(replace(choice, kernel=word), store) for word in options.targets)
+    base, *others = (_resolved(word, given, store).open(store, progress) for word in options.targets)
     for other, word in zip(others, options.targets[1:], strict=True):
-        campaign = CostCampaign(store, size, base, other, progress)
-        timed = campaign.times(options.blocks)
+        measurement = CostMeasurement(store, given.size, base, other, progress)
+        timed = measurement.times(options.blocks)
         timed.base, timed.other = options.targets[0], word
         try:
-            counted = campaign.instructions()
+            counted = measurement.instructions()
             timed.costs += counted.costs
         except HarnessError as error:
             timed.missing["instructions"] = str(error)
@@ -120,20 +131,21 @@ def _costs(options: argparse.Namespace, store: Store, size: MachineSize, progres
 
 
 def _compare(options: argparse.Namespace) -> int:
-    store, size = Store(), chosen_size(options)
-    if any(word.partition(":")[0] != _ORACLE for word in options.targets):
-        size = decided(size, store)
-    plan = _plan(options, store, size)
+    store, given = Store(), TargetOptions.read(options)
     console = make_console()
-    jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // size.cpus))
+    if any(word.partition(":")[0] != _ORACLE for word in options.targets):
+        given = given.decided(store)
+    with progress_display("compare") as progress:
+        plan = _plan(options, given, store, progress)
+    jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // given.cpus))
     campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh)
     if known := campaign.known_runs(options.repeat):
         console.print(f"{known} runs were made before and are used (--fresh makes them again)", markup=False)
     with progress_display("compare") as progress:
         comparison = campaign.run(0 if options.only_costs else options.repeat, options.confidence, progress)
         if options.costs or options.only_costs:
-            comparison.costs = [costs.to_json() for costs in _costs(options, store, size, progress)]
-    comparison.suite = " ".join(options.suite) or DEFAULT_SUITE
+            comparison.costs = list(_costs(options, given, store, progress))
+    comparison.suite = " ".join(options.suite or default_tests(options.defects))
     record = options.json or campaign.folder / "comparison.json"
     record.write_text(json.dumps(comparison.to_json(), indent=1) + "\n")
     if options.plots is not None:
@@ -142,7 +154,6 @@ def _compare(options: argparse.Namespace) -> int:
         options.markdown.write_text(to_markdown(comparison))
     if options.html is not None:
         options.html.write_text(comparison_page(comparison), encoding="utf-8")
-    output = Console(highlight=False)
-    print_comparison(comparison, output if output.is_terminal else Console(highlight=False, width=_FILE_WIDTH))
+    print_comparison(comparison, make_output())
     console.print(f"record: {record}", markup=False, soft_wrap=True)
     return comparison.exit_code

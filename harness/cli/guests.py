@@ -7,11 +7,12 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
+from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.attach import attach_console, attach_shell
 from harness.guests.bootcheck import boot
 from harness.guests.guest import Guest
+from harness.guests.options import TargetOptions
 from harness.guests.targets import resolve_target
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
@@ -27,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Boot a target and run COMMAND in it over SSH, or give a login shell.",
         "dfly-harness shell --kernel stock 'ps ax; sysctl kern.maxproc'",
     )
-    add_target_options(parser)
+    TargetOptions.declare(parser.add_argument)
     parser.add_argument(
         "shell_command", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run; its exit status is ours"
     )
@@ -38,18 +39,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Boot a target and attach to its serial console; Ctrl-] leaves and stops the machine.",
         "dfly-harness console --kernel stock --kenv boot_verbose=YES",
     )
-    add_target_options(parser)
+    TargetOptions.declare(parser.add_argument)
     parser.set_defaults(action=_console)
 
 
 @contextlib.contextmanager
 def _booted(options: argparse.Namespace) -> Iterator[Guest]:
-    store = Store()
-    size, choice = chosen_size(options), chosen_target(options)
+    store, given = Store(), TargetOptions.read(options)
     with progress_display("guest") as progress:
-        target = resolve_target(choice, store, progress)
+        target = resolve_target(given.choice, store, progress)
         make_console().print(target.label, style="bold", markup=False)
-        guest = Guest(target, store, size)
+        guest = Guest(target, store, given.size)
         boot(guest, progress)
     with guest:
         yield guest

@@ -11,15 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.options import (
-    add_accelerator_option,
-    add_command,
-    add_target_options,
-    chosen_accelerator,
-    chosen_size,
-    chosen_target,
-)
+from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
+from harness.guests.options import ACCELERATOR, TargetOptions, chosen_accelerator
 from harness.guests.ssh import load_private_key
 from harness.guests.targets import resolve_target
 from harness.images.base import BaseImage, import_image
@@ -66,7 +60,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument("--disk-size", type=int, default=16384, metavar="MiB", help="size of its disk (default: 16384)")
     parser.add_argument("--memory", type=int, metavar="MiB", help="memory while installing (default: the manifest's)")
     parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPUs while installing (default: 1)")
-    add_accelerator_option(parser)
+    ACCELERATOR.declare(parser.add_argument)
     parser.set_defaults(action=_build)
 
     parser = add_command(
@@ -90,7 +84,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
     )
     parser.add_argument("--kernel", metavar="NAME", help="kernel in the store to boot it with (default: its own)")
     parser.add_argument("--memory", type=int, default=1024, metavar="MiB", help="memory for --check (default: 1024)")
-    add_accelerator_option(parser)
+    ACCELERATOR.declare(parser.add_argument)
     parser.set_defaults(action=_import)
 
     parser = add_command(
@@ -99,7 +93,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
         "Boot a target once and save its warm state, which every run resumes from.",
         "dfly-harness image warm --image 6.4.2 --kernel stock",
     )
-    add_target_options(parser)
+    TargetOptions.declare(parser.add_argument)
     parser.set_defaults(action=_warm)
 
 
@@ -158,7 +152,7 @@ def _build(options: argparse.Namespace) -> int:
         options.disk_size,
         options.memory,
         options.cpus,
-        chosen_accelerator(options),
+        chosen_accelerator(options.accelerator),
     )
     with progress_display(f"image {wanted.name}") as progress:
         image = build_image(manifest, medium, store, wanted, progress)
@@ -205,7 +199,7 @@ def _import(options: argparse.Namespace) -> int:
         root=options.root or "",
         kernel=store.get(Kernel, options.kernel) if options.kernel is not None else None,
         memory=options.memory,
-        accelerator=chosen_accelerator(options),
+        accelerator=chosen_accelerator(options.accelerator),
     )
     with progress_display(f"image {options.name}") as progress:
         image = adopt_image(described, store, progress)
@@ -222,9 +216,9 @@ def _password(given: str | None) -> str | None:
 
 
 def _warm(options: argparse.Namespace) -> int:
-    store, size = Store(), chosen_size(options)
+    store, given = Store(), TargetOptions.read(options)
     with progress_display("warm state") as progress:
-        target = resolve_target(chosen_target(options), store, progress)
-        snapshot = Warmth(target, store, size).snapshot(progress)
+        target = resolve_target(given.choice, store, progress)
+        snapshot = Warmth(target, store, given.size).snapshot(progress)
     Console().print(f"{target.label}: warm, booted in {snapshot.boot_seconds:.1f} s", markup=False, soft_wrap=True)
     return ExitCode.PASSED

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.cli.options import add_accelerator_option, add_command, chosen_accelerator
+from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.builder import GuestBuilder
 from harness.guests.guest import BOOT_DEADLINE, MachineSize
 from harness.guests.installed import Installation
+from harness.guests.options import ACCELERATOR, chosen_accelerator
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, require_free_name
 from harness.kernels.build import DEFAULT_CONFIG, Builder, CommandBuilder, build_kernel, name_build
 from harness.kernels.patch import apply_patches
 from harness.kernels.source import open_source
+from harness.machine.description import Accelerator
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
 
@@ -32,7 +34,7 @@ def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParse
     )
     parser.add_argument("name", metavar="NAME")
     add_source_options(parser, required=True)
-    add_accelerator_option(parser)
+    ACCELERATOR.declare(parser.add_argument)
     parser.set_defaults(action=_build)
     parser = add_command(
         actions,
@@ -43,7 +45,7 @@ def add_build_command(actions: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument("name", metavar="KERNEL", help="kernel in the store")
     parser.add_argument("--image", metavar="NAME", help="image to install it on (default: the one imported last)")
     parser.add_argument("--as", dest="new_image", metavar="NAME", help="the new image (default: IMAGE+KERNEL)")
-    add_accelerator_option(parser)
+    ACCELERATOR.declare(parser.add_argument)
     parser.add_argument("--timeout", type=float, default=BOOT_DEADLINE, metavar="S", help="for it to answer over SSH")
     parser.set_defaults(action=_install)
 
@@ -127,19 +129,39 @@ def source_arguments(options: argparse.Namespace) -> list[str]:
 
 def chosen_builder(options: argparse.Namespace, store: Store) -> Builder:
     """Return the builder that the options mean; raises UsageError when the store lacks what it needs."""
-    if options.build_command:
-        return CommandBuilder(options.build_command)
-    name = options.builder_image or getattr(options, "image", None)
+    image = options.builder_image or getattr(options, "image", None)
+    return make_builder(
+        store,
+        options.build_command,
+        image,
+        options.builder_kernel,
+        chosen_accelerator(options.accelerator),
+        modules=options.with_modules,
+    )
+
+
+def make_builder(
+    store: Store,
+    command: str | None,
+    image: str | None,
+    kernel: str | None,
+    accelerator: Accelerator | None,
+    *,
+    modules: bool = False,
+) -> Builder:
+    """Return what builds by COMMAND on this host, else in a guest of IMAGE (default: the newest) under KERNEL.
+
+    Raises UsageError when the store lacks what it needs.
+    """
+    if command:
+        return CommandBuilder(command)
     if not store.all(BaseImage):
         raise UsageError(
             "a kernel is built in a DragonFly guest, and the store has no image: import one, or build on this host"
             " with --command 'CMD {source} {output}'"
         )
-    image = _image(store, name)
-    kernel = store.get(Kernel, options.builder_kernel) if options.builder_kernel else None
-    return GuestBuilder(
-        store, image, kernel=kernel, modules=options.with_modules, accelerator=chosen_accelerator(options)
-    )
+    found = store.get(Kernel, kernel) if kernel else None
+    return GuestBuilder(store, _image(store, image), kernel=found, modules=modules, accelerator=accelerator)
 
 
 def _image(store: Store, name: str | None) -> BaseImage:
@@ -154,9 +176,8 @@ def _install(options: argparse.Namespace) -> int:
     kernel, image = store.get(Kernel, options.name), _image(store, options.image)
     name = options.new_image or f"{image.name}+{kernel.name}"
     with progress_display(f"image {name}") as progress:
-        made = Installation(
-            store, image, kernel, MachineSize(accelerator=chosen_accelerator(options)), deadline=options.timeout
-        ).make(name, progress, image.imported)
+        size = MachineSize(accelerator=chosen_accelerator(options.accelerator))
+        made = Installation(store, image, kernel, size, deadline=options.timeout).make(name, progress, image.imported)
     Console().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 

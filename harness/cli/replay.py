@@ -17,7 +17,7 @@ from harness.guests.guest import MachineSize, Target
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.recording import Recording, Replay
 from harness.report.terminal import make_console, progress_display
-from harness.results.record import last_record, read_results
+from harness.results.record import last_record, read_record
 from harness.store import Store
 
 
@@ -46,7 +46,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _recording(run: str, test: str, store: Store) -> Recording:
     file = last_record(store) if run == "-" else Path(run)
-    matching = [result for result in read_results(file) if test in result.test]
+    matching = [result for result in read_record(file).results if test in result.test]
     found = [result for result in matching if result.test == test] or matching
     kept = [result for result in found if result.recording]
     if len(kept) == 1:

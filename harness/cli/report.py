@@ -10,7 +10,7 @@ from harness.cli.options import add_command
 from harness.errors import ExitCode
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
-from harness.results.record import last_record
+from harness.results.record import last_record, read_record
 from harness.store import Store
 
 
@@ -28,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _report(options: argparse.Namespace) -> int:
-    record = Path(options.record) if options.record is not None else last_record(Store())
+    record = read_record(Path(options.record) if options.record is not None else last_record(Store()))
     if options.html:
         write_run(record, Path(options.html))
     else:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
-from harness.cli.options import add_command, add_target_options, chosen_size, chosen_target
-from harness.errors import ExitCode, UsageError
-from harness.guests.targets import THREE_COMMANDS, resolve_target
+from harness.cli.options import add_command
+from harness.errors import ExitCode, SignalledError, UsageError
+from harness.guests.targets import THREE_COMMANDS, decide
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
 from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
-from harness.results.finding import Finding
-from harness.results.record import RunRecord
-from harness.runs.suite import DEFAULT_SUITE, suite_arguments
+from harness.results.record import NO_TEST, RunRecord, Trouble
+from harness.results.verdict import Verdict
+from harness.runs.options import RunOptions
+from harness.runs.suite import PytestWords, suite_arguments, suite_names
 from harness.store import Store
+
+_BY_SIGNAL = 128
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,86 +32,74 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Run the conformance suite, or the tests in PATH, on a target.",
         "dfly-harness run --kernel stock -k setsid",
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"test files or folders (default: {DEFAULT_SUITE})")
-    add_target_options(parser)
+    parser.usage = "dfly-harness run [OPTION...] [PATH...] [PYTEST OPTION...]"
+    parser.description = (
+        f"{parser.description}\n\nPATH is a file, a folder, FILE::TEST, or a suite by name, also in part:\n"
+        f"{', '.join(suite_names())}, conformance/FILE (default: conformance, with --defects\nregressions, too).  All"
+        " other options go to pytest, such as -m EXPR, --maxfail N,\n--junitxml FILE, --pdb, --co: see pytest --help."
+    )
+    RunOptions.declare(parser.add_argument)
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
     parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
-    parser.add_argument("--cold", action="store_true", help="boot from power-on instead of resuming the warm state")
-    parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
-    parser.add_argument("--json", metavar="FILE", help="write the run's record to FILE")
-    parser.add_argument("--html", metavar="FILE", help="write the run's report to FILE: one page, no network needed")
-    parser.add_argument(
-        "--invariants", action="store_true", help="look after each test whether the process table is sound"
-    )
-    parser.add_argument("--record", action="store_true", help="run failed tests again so that `replay` can repeat them")
-    parser.add_argument(
-        "--lane",
-        choices=("auto", "wall", "warped"),
-        default="auto",
-        help="tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
-    )
-    parser.add_argument(
-        "--hold",
-        "--pdb-guest",
-        action="store_true",
-        help="pause the machine of a test that failed and say how to get at it",
-    )
-    parser.add_argument("--dump-memory", metavar="FOLDER", help="keep the memory of a kernel that died, as ELF cores")
     add_source_options(parser)
     parser.set_defaults(action=_run, takes_rest=True)
 
 
 def _run(options: argparse.Namespace) -> int:
-    choice, size = chosen_target(options), chosen_size(options)
-    console = make_console()
+    given = RunOptions.read(options)
+    console, store = make_console(), Store()
     if wants_source(options):
-        if choice.control or choice.kernel is not None:
-            raise UsageError("--source says which kernel to test: leave out --kernel and --control")
-        choice = replace(choice, kernel=_built(options).name)
-    with progress_display("target") as progress:
-        target = resolve_target(choice, Store(), progress)
-    console.print(target.label, style="bold" if target.is_dragonfly else "bold red", markup=False, soft_wrap=True)
-    if not target.is_dragonfly and not choice.control:
-        console.print("There is no DragonFly target in the store. To get one:", markup=False)
-        for command in THREE_COMMANDS:
-            console.print(f"    {command}", markup=False, soft_wrap=True)
-    arguments = suite_arguments(choice, size, options.paths)
+        if given.target.control or given.target.kernel is not None or given.oracle is not None:
+            raise UsageError("--source says which kernel to test: leave out --kernel, --control and --oracle")
+        kernel = _built(options, given, store).name
+        given = replace(given, target=replace(given.target, kernel=kernel))
+    given = replace(given, live=True)
+    if given.oracle is None:
+        resolved = decide(given.target.choice, store)
+        with progress_display("target") as progress:
+            target = resolved.open(store, progress)
+        given = replace(given, resolved=resolved)
+        style = "bold" if target.is_dragonfly else "bold red"
+        console.print(target.label, style=style, markup=False, soft_wrap=True)
+        if not target.is_dragonfly and not given.target.control:
+            console.print("There is no DragonFly target in the store. To get one:", markup=False)
+            for command in THREE_COMMANDS:
+                console.print(f"    {command}", markup=False, soft_wrap=True)
+    words = PytestWords.split(options.rest)
+    arguments = suite_arguments(given, words.tests)
     arguments += ["-k", options.expression] if options.expression is not None else []
     arguments += ["-n", options.workers] if options.workers else []
-    arguments += ["--lane", options.lane]
-    for option in ("json", "html", "dump_memory"):
-        arguments += [f"--{option.replace('_', '-')}", value] if (value := getattr(options, option)) else []
-    arguments += [flag for flag, wanted in (
-        ("--cold", options.cold), ("--defects", options.defects), ("-x", options.first),
-        ("--invariants", options.invariants), ("--hold", options.hold), ("--record", options.record),
-    ) if wanted]  # fmt: skip
-    status = pytest.main([*arguments, "--live", *options.rest])
-    return _exit_status(int(status))
+    arguments += ["-x"] if options.first else []
+    # That pytest's own plugins were asked what is a test and what an option's value is no news to users.
+    quiet = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
+    return _end(int(pytest.main([*arguments, *quiet, *words.options])))
 
 
-def _built(options: argparse.Namespace) -> Kernel:
+def _built(options: argparse.Namespace, given: RunOptions, store: Store) -> Kernel:
     """Return the kernel of the sources; that there is none is a result, and leaves a record and a report, too."""
     try:
-        return kernel_from_source(options, Store())
+        return kernel_from_source(options, store)
     except BuildFailedError as error:
-        trouble = f"{Finding.BUILD_FAILURE}: {error}"
-        record = RunRecord(f"DragonFly: {options.source}", is_dragonfly=True, workers=0, trouble=trouble)
-        record.exit_status = int(error.exit_code)
-        written = record.write(Store(), Path(options.json) if options.json else None)
-        publish(written, Path(options.html) if options.html else None)
+        trouble = Trouble(Verdict.BUILD_FAILURE, str(error), Verdict.BUILD_FAILURE)
+        record = RunRecord(
+            f"DragonFly: {options.source}",
+            is_dragonfly=True,
+            options=given.target.to_json(),
+            workers=0,
+            trouble=trouble,
+            exit_status=int(error.exit_code),
+        )
+        written = record.write(store, given.json)
+        publish(record, given.html)
         make_console().print(f"record: {written}", markup=False, soft_wrap=True)
         raise
 
 
-def _exit_status(status: int) -> int:
-    if status == pytest.ExitCode.INTERRUPTED:
-        raise KeyboardInterrupt
+def _end(status: int) -> int:
+    """Return the exit status of a pytest that ended with STATUS: the plugin's word, unless it never had one."""
+    if status > _BY_SIGNAL:
+        raise SignalledError(status - _BY_SIGNAL)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError("no test matches")
-    meaning = {
-        int(pytest.ExitCode.OK): ExitCode.PASSED,
-        int(pytest.ExitCode.TESTS_FAILED): ExitCode.TEST_FAILED,
-        int(pytest.ExitCode.USAGE_ERROR): ExitCode.USAGE,
-    }
-    return meaning.get(status, ExitCode.HARNESS_FAILED)
+        raise UsageError(NO_TEST)
+    return ExitCode.USAGE if status == pytest.ExitCode.USAGE_ERROR else status

@@ -10,20 +10,22 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import harness
-from harness.compare.certainty import rate_interval
-from harness.compare.verdicts import Judgement, Tally, Verdict, judge, tally
-from harness.errors import ExitCode, HarnessError
+from harness.compare.verdicts import judge, tally
+from harness.errors import UsageError
+from harness.results.comparison import ComparedKernel, Comparison, Tally, TestComparison
+from harness.results.record import FORMAT as RECORD_FORMAT
+from harness.results.record import Trouble, read_record
+from harness.results.verdict import Verdict
 from harness.runs.runner import Run, SuiteRunner
 from harness.store import Store
 
-FORMAT = 1
 CONFIDENCE = 0.95
+_DIED = Trouble(Verdict.BOOT_FAILURE, "the kernel panicked on the way up", Verdict.PANIC)
 Progress = Callable[[str], None]
 
 
@@ -48,100 +50,9 @@ class Plan:
     @property
     def key(self) -> str:
         """Names the plan by all that its runs depend on."""
-        parts: list[Any] = [FORMAT, harness.__version__, self.seed, self.suite_digest, self.arguments]
+        parts: list[Any] = [RECORD_FORMAT, harness.__version__, self.seed, self.suite_digest, self.arguments]
         parts += [(contender.name, contender.key, contender.options) for contender in self.contenders]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class TestComparison:
-    """One test: how it went on each contender, and what is said of each but the baseline."""
-
-    __test__ = False
-
-    test: str
-    tallies: tuple[Tally, ...]
-    judgements: tuple[Judgement, ...]
-
-
-@dataclass
-class Comparison:
-    """All that was found out."""
-
-    contenders: tuple[Contender, ...]
-    runs: tuple[tuple[Run, ...], ...]
-    tests: tuple[TestComparison, ...]
-    confidence: float = CONFIDENCE
-    seed: int = 0
-    suite: str = ""
-    finished: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    costs: list[dict[str, Any]] = field(default_factory=list)
-
-    def label(self, number: int) -> str:
-        """Return the target that contender NUMBER turned out to be."""
-        records = [run.record for run in self.runs[number] if run.record is not None]
-        return str(records[0]["target"]) if records else self.contenders[number].name
-
-    def prevented(self, number: int) -> str:
-        """Return why contender NUMBER could not be run at all, or an empty string."""
-        runs = self.runs[number]
-        failed = [run for run in runs if run.record is None]
-        return failed[0].said or f"pytest ended with status {failed[0].status}" if failed else ""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """PASSED when nothing is broken; HARNESS_FAILED when a run is missing that no kernel prevented."""
-        missing = [run for runs in self.runs for run in runs if run.record is None]
-        if any(not run.is_kernels_fault for run in missing):
-            return ExitCode.HARNESS_FAILED
-        candidates_dead = any(run.is_kernels_fault for runs in self.runs[1:] for run in runs)
-        if any(run.is_kernels_fault for run in self.runs[0]) and not candidates_dead:
-            return ExitCode.HARNESS_FAILED  # nothing to compare with
-        broken = any(judgement.is_broken for test in self.tests for judgement in test.judgements)
-        return ExitCode.TEST_FAILED if broken or candidates_dead else ExitCode.PASSED
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-
-        def counted(one: Tally) -> dict[str, Any]:
-            interval = rate_interval(one.failures, one.runs, self.confidence)
-            return {
-                "runs": one.runs,
-                "failures": one.failures,
-                "skipped": one.skipped,
-                "panics": dict(one.panics),
-                "reasons": dict(one.reasons),
-                "failure_rate": [round(interval.low, 6), round(interval.high, 6)],
-            }
-
-        return {
-            "format": FORMAT,
-            "kind": "comparison",
-            "finished": self.finished,
-            "confidence": self.confidence,
-            "seed": self.seed,
-            "suite": self.suite,
-            "exit_status": int(self.exit_code),
-            "targets": [
-                {
-                    "name": contender.name,
-                    "key": contender.key,
-                    "label": self.label(number),
-                    "runs": len(self.runs[number]),
-                    "prevented": self.prevented(number),
-                }
-                for number, contender in enumerate(self.contenders)
-            ],
-            "tests": [
-                {
-                    "test": test.test,
-                    "tallies": [counted(one) for one in test.tallies],
-                    "judgements": [asdict(judgement) for judgement in test.judgements],
-                }
-                for test in self.tests
-            ],
-            "costs": self.costs,
-        }
 
 
 def compare_runs(
@@ -154,7 +65,16 @@ def compare_runs(
         of_test = tuple(one.get(test, Tally()) for one in tallies)
         judgements = tuple(judge(of_test[0], other, confidence) for other in of_test[1:])
         tests.append(TestComparison(test, of_test, judgements))
-    return Comparison(tuple(contenders), tuple(tuple(each) for each in runs), tuple(tests), confidence, seed)
+    kernels = tuple(_compared(contender, sequence) for contender, sequence in zip(contenders, runs, strict=True))
+    return Comparison(kernels, tuple(tests), confidence, seed)
+
+
+def _compared(contender: Contender, runs: Sequence[Run]) -> ComparedKernel:
+    label = next((run.record.target for run in runs if run.record is not None), contender.name)
+    missing = [run for run in runs if run.record is None]
+    said = (missing[0].said or f"pytest ended with status {missing[0].status}") if missing else ""
+    died = bool(missing) and all(run.is_kernels_fault for run in missing)
+    return ComparedKernel(contender.name, contender.key, label, len(runs), said, died)
 
 
 class Campaign:
@@ -213,18 +133,18 @@ class Campaign:
 
     def _load(self, repeat: int, number: int) -> Run | None:
         file = self._file(repeat, number)
-        try:
-            return Run(json.loads(file.read_text()))
-        except FileNotFoundError:
+        if not file.exists():
             return None
-        except ValueError:
+        try:
+            return Run(read_record(file))
+        except UsageError:  # damaged: it is made again
             file.unlink()
             return None
 
     def _make(self, place: tuple[int, int], dead: set[int]) -> Run:
         repeat, number = place
         if self._ended or number in dead:
-            return Run(None, "the kernel panicked on the way up" if number in dead else "interrupted")
+            return Run(None, trouble=_DIED, said=str(_DIED)) if number in dead else Run(None, "interrupted")
         part = self._file(repeat, number).with_suffix(".part")
         run = self._runner.run(
             [*self._plan.arguments, *self._plan.contenders[number].options], self._plan.seed + repeat, part
@@ -239,9 +159,8 @@ class Campaign:
 def _summary(run: Run) -> str:
     if run.record is None:
         return run.said
-    results = [result["outcome"] for result in run.record["results"]]
-    failed = sum(outcome == "failed" for outcome in results)
-    return f"{failed} of {len(results)} failed in {run.record['seconds']:.0f} s" if failed else "all passed"
+    failed = sum(result.verdict.against_kernel for result in run.record.results)
+    return f"{failed} of {len(run.record.results)} failed in {run.record.seconds:.0f} s" if failed else "all passed"
 
 
 def digest_of_tests(paths: Sequence[Path]) -> str:
@@ -252,22 +171,3 @@ def digest_of_tests(paths: Sequence[Path]) -> str:
         for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def load_records(files: Sequence[Path]) -> list[Run]:
-    """Return the runs whose records are in FILES; raises HarnessError for a file that is no record."""
-    runs = []
-    for file in files:
-        try:
-            record = json.loads(file.read_text())
-            record["results"], record["target"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise HarnessError(f"{file} is no record of a run ({error})") from None
-        runs.append(Run(record))
-    return runs
-
-
-def counts(comparison: Comparison, number: int) -> dict[Verdict, int]:
-    """Return how often each verdict was given to contender NUMBER (1 is the first after the baseline)."""
-    verdicts = [test.judgements[number - 1].verdict for test in comparison.tests]
-    return {verdict: verdicts.count(verdict) for verdict in Verdict if verdict in verdicts}

@@ -13,11 +13,8 @@ import statistics
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass
 
-from harness.compare.certainty import Interval, median_interval
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Progress, Target
@@ -27,6 +24,8 @@ from harness.processes import Hub, RemoteProcess
 from harness.processes.repetition import returns
 from harness.processes.session import Session, Warmth
 from harness.processes.wire import Buffer
+from harness.results.certainty import Interval, median_interval
+from harness.results.costs import Cost, Costs, Unit
 from harness.store import Store
 
 #: Blocks of A B B A: with eight of them the extremes hold the median at 99%.
@@ -48,13 +47,6 @@ _TWO_TICKS = 0.02
 _FIRST_PRESSED = 300_000
 _KERN_PROC_ALL = struct.pack("<3i", 1, 14, 0)
 _SIGNAL_NONE = 0
-
-
-class Unit(StrEnum):
-    """What a cost is counted in."""
-
-    TIME = "time"
-    INSTRUCTIONS = "instructions"
 
 
 @dataclass(frozen=True)
@@ -210,50 +202,6 @@ WORKLOADS = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One workload on two kernels: what it took on each, and the other's share of the baseline's with its interval.
-
-    Seconds per operation where the unit is TIME, else instructions.  `is_changed` says that the difference is beyond
-    the noise of this very measurement.
-    """
-
-    workload: str
-    unit: Unit
-    base: float
-    other: float
-    ratio: float
-    interval: Interval | None
-    is_changed: bool
-    confidence: float
-    base_values: tuple[float, ...] = ()
-    other_values: tuple[float, ...] = ()
-    spread: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the cost as plain data."""
-        return asdict(self)
-
-
-@dataclass
-class Costs:
-    """All costs of one kernel against the baseline, and why some are missing."""
-
-    base: str
-    other: str
-    costs: list[Cost] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {
-            "base": self.base,
-            "other": self.other,
-            "costs": [cost.to_json() for cost in self.costs],
-            "missing": self.missing,
-        }
-
-
 def judge_times(workload: str, blocks: Sequence[tuple[float, float, float, float]], confidence: float) -> Cost:
     """Judge blocks of four times in the order A B B A.
 
@@ -305,7 +253,7 @@ def _spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / statistics.median(values) if values else 0.0
 
 
-class CostCampaign:
+class CostMeasurement:
     """Measures BASE and OTHER on machines of SIZE."""
 
     def __init__(self, store: Store, size: MachineSize, base: Target, other: Target, progress: Progress) -> None:

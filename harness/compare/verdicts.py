@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterable
 
-from harness.compare.certainty import Interval, chance_of_fewer, is_sure, rate_interval, runs_until_sure
-from harness.results.finding import Finding
+from harness.results.certainty import chance_of_fewer, is_sure, runs_until_sure
+from harness.results.comparison import Difference, Judgement, Tally
+from harness.results.record import RunRecord, TestResult
+from harness.results.verdict import Verdict
 
 _HEADLINE = re.compile(
     r"^(panic: [^\n]*|Fatal (?:double fault|trap \d+: [^\n]*)|SECONDARY PANIC[^\n]*"
@@ -25,71 +24,14 @@ _DULL = {"panic", "Debugger", "trap", "trap_fatal", "trap_pfault", "calltrap", "
 _FRAMES = 3
 
 
-class Verdict(StrEnum):
-    """What a kernel does to a test, compared with the baseline."""
-
-    SAME = "same"
-    FIXED = "fixed"
-    UNPROVEN = "unproven"
-    BROKEN = "broken"
-    FLAKY = "flaky"
-    PANICKED = "panicked"
-    NOT_RUN = "not run"
-
-
-@dataclass
-class Tally:
-    """How one test went in several runs on one kernel; `panics` counts fingerprints, `reasons` first lines."""
-
-    runs: int = 0
-    failures: int = 0
-    panics: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    skipped: int = 0
-
-    @property
-    def pair(self) -> tuple[int, int]:
-        """Failures and runs."""
-        return self.failures, self.runs
-
-    def interval(self, confidence: float) -> Interval:
-        """Return the exact interval of the failure rate."""
-        return rate_interval(self.failures, self.runs, confidence)
-
-    def add(self, result: Mapping[str, Any]) -> None:
-        """Count one result of a run's record."""
-        outcome = result["outcome"]
-        finding = Finding(result["verdict"]) if result.get("verdict") else None
-        # A machine or a harness that failed says nothing about the kernel, whatever pytest calls it.
-        if outcome == "skipped" or (outcome == "failed" and finding is not None and not finding.against_kernel):
-            self.skipped += 1
-            return
-        self.runs += 1
-        if outcome in {"passed", "xfailed"}:
-            return
-        self.failures += 1
-        if (panic := fingerprint(result)) is not None:
-            self.panics[panic] += 1
-        else:
-            self.reasons[_first_words(result.get("reason", ""))] += 1
-
-    def __str__(self) -> str:
-        if not self.runs:
-            return "not run" if not self.skipped else "not applicable"
-        if self.failures == 0:
-            return "passes" if self.runs == 1 else f"passes {self.runs}/{self.runs}"
-        what = "panics" if self.panics.total() == self.failures else "fails"
-        return what if self.runs == 1 else f"{what} {self.failures}/{self.runs}"
-
-
-def fingerprint(result: Mapping[str, Any]) -> str | None:
+def fingerprint(result: TestResult) -> str | None:
     """Return what tells one kernel panic from another: its headline without numbers, and its innermost functions.
 
     None where the result shows no panic.
     """
-    if known := result.get("fingerprint"):
-        return f"hang: {known}" if result.get("verdict") == Finding.HANG else str(known)
-    console = result.get("console", "")
+    if known := result.fingerprint:
+        return f"hang: {known}" if result.verdict is Verdict.HANG else known
+    console = result.evidence
     found = _HEADLINE.search(console)
     if found is None:
         return None
@@ -105,22 +47,6 @@ def _first_words(reason: str) -> str:
     return _NUMBER.sub("N", lines[0].removeprefix("E").strip())[:120]
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict with what supports it.
-
-    `is_broken` says that the kernel does something worse than the baseline.  `confidence` is how sure it is that the
-    two differ at all (0 where nothing suggests it); `runs_needed` how many runs of each kernel would make the verdict
-    firm, None where none are missing or none would do.
-    """
-
-    verdict: Verdict
-    is_broken: bool = False
-    confidence: float = 0.0
-    runs_needed: int | None = None
-    note: str = ""
-
-
 def judge(base: Tally, other: Tally, confidence: float = 0.95) -> Judgement:
     """Compare OTHER with BASE.
 
@@ -128,25 +54,28 @@ def judge(base: Tally, other: Tally, confidence: float = 0.95) -> Judgement:
     improbable to be luck.
     """
     if not base.runs or not other.runs:
-        return Judgement(Verdict.NOT_RUN)
+        apply = all(tally.runs or not tally.inapplicable for tally in (base, other))
+        return Judgement(Difference.NOT_RUN if apply else Difference.NOT_APPLICABLE)
     fewer, more = chance_of_fewer(base.pair, other.pair), chance_of_fewer(other.pair, base.pair)
     worse = is_sure(more, confidence) or (other.failures > 0 and base.failures == 0)
     if other.panics:
         return _judge_panic(base, other, 1 - more, 1 - fewer, worse=worse)
     if other.failures == 0:
         if base.failures == 0:
-            return Judgement(Verdict.SAME)
+            return Judgement(Difference.SAME)
         if is_sure(fewer, confidence):
-            return Judgement(Verdict.FIXED, confidence=1 - fewer)
-        return Judgement(Verdict.UNPROVEN, False, 1 - fewer, runs_until_sure(base.pair, confidence))
+            return Judgement(Difference.FIXED, confidence=1 - fewer)
+        return Judgement(Difference.UNPROVEN, False, 1 - fewer, runs_until_sure(base.pair, confidence))
     if worse:
         sometimes = f"{other.failures} of {other.runs} runs" if other.failures < other.runs else ""
         needed = None if is_sure(more, confidence) else runs_until_sure(other.pair, confidence)
-        return Judgement(Verdict.BROKEN, True, 1 - more, needed, sometimes)
+        return Judgement(Difference.BROKEN, True, 1 - more, needed, sometimes)
     if base.failures == base.runs and other.failures == other.runs:
         note = "" if set(base.reasons) & set(other.reasons) else f"fails otherwise: {_most(other.reasons)}"
-        return Judgement(Verdict.SAME, note=note)
-    return Judgement(Verdict.FLAKY, note="fails less often" if is_sure(fewer, confidence) else "", confidence=1 - fewer)
+        return Judgement(Difference.SAME, note=note)
+    return Judgement(
+        Difference.FLAKY, note="fails less often" if is_sure(fewer, confidence) else "", confidence=1 - fewer
+    )
 
 
 def _judge_panic(base: Tally, other: Tally, surely_more: float, surely_fewer: float, *, worse: bool) -> Judgement:
@@ -157,29 +86,38 @@ def _judge_panic(base: Tally, other: Tally, surely_more: float, surely_fewer: fl
         note = f"still panics, less often: {_most(other.panics)}"
     else:
         note = f"{'panics as before' if known and not worse else 'panics'}: {_most(other.panics)}"
-    return Judgement(Verdict.PANICKED, is_broken, surely_more if is_broken else surely_fewer, note=note)
+    return Judgement(Difference.PANICKED, is_broken, surely_more if is_broken else surely_fewer, note=note)
 
 
 def _most(counter: Counter[str]) -> str:
     return counter.most_common(1)[0][0] if counter else ""
 
 
-def tally(records: Iterable[Mapping[str, Any]]) -> dict[str, Tally]:
+def tally(records: Iterable[RunRecord]) -> dict[str, Tally]:
     """Count the results of several runs of one suite on one kernel, by test."""
     tallies: dict[str, Tally] = {}
     for record in records:
-        worst: dict[str, Mapping[str, Any]] = {}
-        for result in record["results"]:
+        worst: dict[str, TestResult] = {}
+        for result in record.results:
             # Setup, call and teardown of one test may each have failed; it is still one run.
-            known = worst.get(result["test"])
-            if known is None or _badness(result) > _badness(known):
-                worst[result["test"]] = result
+            known = worst.get(result.test)
+            if known is None or result.verdict.severity > known.verdict.severity:
+                worst[result.test] = result
         for test, result in worst.items():
-            tallies.setdefault(test, Tally()).add(result)
+            _count(tallies.setdefault(test, Tally()), result)
     return tallies
 
 
-def _badness(result: Mapping[str, Any]) -> int:
-    order: Sequence[str] = ("skipped", "xfailed", "passed", "error", "failed")
-    outcome = result["outcome"]
-    return (order.index(outcome) if outcome in order else len(order)) + (10 if fingerprint(result) else 0)
+def _count(tally_: Tally, result: TestResult) -> None:
+    verdict = result.verdict
+    if verdict.is_left_out:
+        tally_.inapplicable += 1
+    elif not verdict.is_judged:
+        tally_.lost += 1  # a machine or a harness that failed says nothing about the kernel
+    else:
+        tally_.runs += 1
+        tally_.failures += verdict.against_kernel
+        if verdict.against_kernel and (panic := fingerprint(result)) is not None:
+            tally_.panics[panic] += 1
+        elif verdict.against_kernel:
+            tally_.reasons[_first_words(result.reason)] += 1

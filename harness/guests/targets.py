@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Self
 
 from harness.errors import UsageError
 from harness.guests.control import ControlTarget
@@ -41,24 +43,70 @@ def _newest(kind: type[BaseImage] | type[Kernel], store: Store, how: str) -> str
     return max(records, key=lambda record: record.imported).name
 
 
-def resolve_target(choice: TargetChoice, store: Store, progress: Progress = lambda _: None) -> Target:
-    """Return the target CHOICE means; where it is silent, the image and kernel imported last.
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """What a choice came to, by content: workers and children of a run get this, so that an import changes nothing.
 
-    Without a word and without a DragonFly image in the store this is the control guest, which is put together first if
-    need be.  Raises UsageError for unknown names and contradictions.
+    No image: the control guest.  No kernel: the one installed on the image, of which the store knows nothing.
+    """
+
+    image: BaseImage | None = None
+    kernel: Kernel | None = None
+    by_loader: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_dragonfly(self) -> bool:
+        """Whether verdicts are about DragonFly."""
+        return self.image is not None
+
+    def open(self, store: Store, progress: Progress = lambda _: None) -> Target:
+        """Return the target; the control guest is put together first if need be."""
+        if self.image is None:
+            return ControlTarget(build_control_image(store.cache, progress))
+        kind = InstalledTarget if self.by_loader else DragonFlyTarget
+        return kind(self.image, self.kernel, store, self.environment)
+
+    def to_text(self) -> str:
+        """Return it as one word of a command line."""
+        records = {"image": self.image, "kernel": self.kernel}
+        given = {name: asdict(record) if record is not None else None for name, record in records.items()}
+        return json.dumps({**given, "by_loader": self.by_loader, "environment": dict(self.environment)})
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Rebuild it; raises UsageError for anything else than what to_text() wrote."""
+        try:
+            data = json.loads(text)
+            image = BaseImage.from_json(data["image"]) if data["image"] is not None else None
+            kernel = Kernel.from_json(data["kernel"]) if data["kernel"] is not None else None
+            return cls(image, kernel, data["by_loader"], data["environment"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"this is no resolved target ({error}): the option is for the harness itself") from None
+
+
+def decide(choice: TargetChoice, store: Store) -> ResolvedTarget:
+    """Return what CHOICE means now; where it is silent, the image and kernel imported last.
+
+    Without a word and without a DragonFly image in the store this is the control guest.  Raises UsageError for unknown
+    names and contradictions.
     """
     named = choice.image is not None or choice.kernel is not None
     if choice.control and named:
         raise UsageError("--control is a target of its own: leave out --image and --kernel, or leave out --control")
     if choice.control or not (named or has_dragonfly(store)):
-        return ControlTarget(build_control_image(store.cache, progress))
+        return ResolvedTarget()
     image = store.get(BaseImage, choice.image or _newest(BaseImage, store, IMPORT_IMAGE))
-    if choice.kernel == INSTALLED and image.installed_kernel:
-        return InstalledTarget(image, store.get(Kernel, image.installed_kernel), store, choice.environment)
     if choice.kernel == INSTALLED:
-        return DragonFlyTarget(image, None, store, choice.environment)
+        kernel = store.get(Kernel, image.installed_kernel) if image.installed_kernel else None
+        return ResolvedTarget(image, kernel, kernel is not None, choice.environment)
     kernel = store.get(Kernel, choice.kernel or _newest(Kernel, store, IMPORT_KERNEL))
-    return DragonFlyTarget(image, kernel, store, choice.environment)
+    return ResolvedTarget(image, kernel, environment=choice.environment)
+
+
+def resolve_target(choice: TargetChoice, store: Store, progress: Progress = lambda _: None) -> Target:
+    """Return the target CHOICE means, ready to be booted; raises what decide() raises."""
+    return decide(choice, store).open(store, progress)
 
 
 IMPORT_IMAGE = "dfly-harness image import NAME --disk FILE --ssh-key FILE"

@@ -23,6 +23,18 @@ MARKERS = (
     "defect(since, until, feature, severity, reason): demonstrates a known defect of such kernels, where only --defects"
     " runs it",
 )
+# Fixtures that stand for the target: tests without them are not about a kernel.
+_TARGET_FIXTURES = {"init", "rig", "guest", "hub", "fresh_guest"}
+
+
+def fixtures_of(item: pytest.Item) -> set[str]:
+    """Return the names of the fixtures ITEM uses."""
+    return set(getattr(item, "fixturenames", ()))
+
+
+def needs_target(item: pytest.Item) -> bool:
+    """Tell whether ITEM is about a kernel."""
+    return bool(_TARGET_FIXTURES & fixtures_of(item))
 
 
 def in_era(osreldate: int, era: Mapping[str, Any]) -> bool:

@@ -99,3 +99,28 @@ def learn(suite: Path, failures: Mapping[str, str], passed: Iterable[str]) -> li
         text += ["]", ""]
     (suite / EXPECTATIONS).write_text("\n".join(text[:-1]) + "\n")
     return sorted(unknown)
+
+
+class ControlLesson:
+    """What a run on the control guest teaches (`--learn-control`): which tests of suites below ROOT fail, and how."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._failures: dict[Path, dict[str, str]] = defaultdict(dict)
+        self._passed: dict[Path, list[str]] = defaultdict(list)
+
+    def add(self, nodeid: str, failure: str | None) -> None:
+        """Take in that the test NODEID passed, or its FAILURE."""
+        suite, test = self._root / Path(nodeid.partition("::")[0]).parent, name_of_test(nodeid)
+        if failure is not None:
+            self._failures[suite][test] = failure
+        else:
+            self._passed[suite].append(test)
+
+    def finish(self) -> list[str]:
+        """Rewrite the lists of all suites that ran; return lines about failures that fit no known lack of Linux."""
+        return [
+            f"no known lack of Linux explains how {test} failed: {self._failures[suite][test]}"
+            for suite in sorted({*self._failures, *self._passed})
+            for test in learn(suite, self._failures[suite], self._passed[suite])
+        ]

@@ -6,8 +6,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,10 +15,12 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.guests.guest import Progress
+from harness.plugin.options import options_of
+from harness.plugin.outcome import plain_result, result_of
 from harness.plugin.parallel import worker_name
-from harness.report.html import defect_of, verdict_of
 from harness.report.live import Board
 from harness.report.terminal import progress_display
+from harness.results.record import TestResult
 
 _PLUGIN = "dfly-harness-live"
 _LOG_EVERY = 10.0  # seconds between two lines on how far a run is
@@ -28,27 +30,12 @@ _SHOWN = 8  # lines on what went wrong
 _FROM_TOP, _FROM_END = ("kernel panic", "guest hangs", "guest lost", "process table"), ("console during the test",)
 
 
-class Subject(Protocol):
-    """The campaign, as far as the view needs it."""
-
-    @property
-    def label(self) -> str:
-        """The target by name."""
-
-
-def add_options(group: pytest.OptionGroup) -> None:
-    """Add the option that replaces pytest's dots."""
-    group.addoption(
-        "--live", action="store_true", help="show workers, current tests and trouble instead of one dot for each test"
-    )
-
-
-def register(config: pytest.Config, subject: Subject) -> None:
-    """Show this run, if that is asked for and nothing else wants the terminal."""
+def register(config: pytest.Config, label: Callable[[], str]) -> None:
+    """Show this run, about the target LABEL names, if that is asked for and nothing else wants the terminal."""
     option = config.getoption
     others = option("verbose") > 0 or option("capture") == "no" or option("usepdb")
-    if option("--live") and not others and not worker_name(config):
-        config.pluginmanager.register(LiveRun(config, subject), _PLUGIN)
+    if options_of(config).live and not others and not worker_name(config):
+        config.pluginmanager.register(LiveRun(config, label), _PLUGIN)
 
 
 @contextlib.contextmanager
@@ -58,7 +45,7 @@ def starting_display(config: pytest.Config) -> Iterator[Progress]:
     if isinstance(live, LiveRun) and live.on_terminal:
         with live.steps("guest") as progress:
             yield progress
-    elif worker_name(config) and config.getoption("--live") and sys.stderr.isatty():
+    elif worker_name(config) and options_of(config).live and sys.stderr.isatty():
         yield lambda _: None  # the controller draws on this terminal
     else:
         with progress_display(f"guest {worker_name(config)}".rstrip()) as progress:
@@ -84,9 +71,9 @@ def terminal_of_ones_own(config: pytest.Config) -> Iterator[None]:
 class LiveRun:
     """The view of one run; the one of pytest-xdist's controller where there are workers."""
 
-    def __init__(self, config: pytest.Config, subject: Subject) -> None:
+    def __init__(self, config: pytest.Config, label: Callable[[], str]) -> None:
         self._config = config
-        self._subject = subject
+        self._label = label
         self._board = Board()
         # pytest gives tests another file as standard output, under the same number.
         self._console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w"), highlight=False)
@@ -168,7 +155,7 @@ class LiveRun:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show that a test begins."""
-        self._board.title = self._subject.label
+        self._board.title = self._label()
         self._board.begins(nodeid)
         self._start()
 
@@ -176,12 +163,11 @@ class LiveRun:
         """Count, and say at once what went wrong."""
         test = str(report.nodeid)
         self._board.belongs_to(test, getattr(report, "worker_id", ""))
-        known = dict(report.user_properties)
-        verdict = verdict_of({"verdict": known.get("verdict", ""), "outcome": report.outcome})
+        result = result_of(report) or plain_result(report)
         if report.when == "call" or not report.passed:
-            self._board.judged(test, verdict)
+            self._board.judged(test, result.verdict)
         if report.failed:
-            self._tell(report, verdict, defect_of({"verdict": verdict, "defect": known.get("defect", "")}))
+            self._tell(report, result)
         elif not self.on_terminal and time.monotonic() - self._logged > _LOG_EVERY:
             self._log(self._board.line())
 
@@ -189,9 +175,10 @@ class LiveRun:
         """Forget a test that is over."""
         self._board.ends(nodeid)
 
-    def _tell(self, report: pytest.TestReport, verdict: str, defect: str) -> None:
+    def _tell(self, report: pytest.TestReport, result: TestResult) -> None:
         worker = getattr(report, "worker_id", "")
-        word = f"DEFECT ({verdict})" if defect else verdict.upper()
+        defect = result.known_defect
+        word = f"DEFECT ({result.verdict})" if defect else result.verdict.upper()
         head = " ".join(part for part in (word, worker, str(report.nodeid)) if part)
         lines = [f"    {line}" for line in ([f"known: {defect}"] if defect else []) + trouble(report)]
         if self.on_terminal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from harness.machine.accel import Choice, choose_accelerator
 from harness.machine.description import Accelerator
+from harness.plugin.options import options_of
 from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
@@ -54,8 +55,8 @@ def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
 
     All workers of a run on one host get the same.  Raises what choose_accelerator() raises.
     """
-    if (asked := config.getoption("--accelerator")) is not None:
-        return Choice(Accelerator(asked))
+    if (asked := options_of(config).target.accelerator) is not None:
+        return Choice(asked)
     run = getattr(config, "workerinput", {}).get("testrunuid")
     if run is None:
         return choose_accelerator(store)
@@ -69,53 +70,33 @@ def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
     return choice
 
 
-class Workers:
-    """Sizes `-n auto`, and lets a test marked `exclusive` wait until the other workers on this host pause."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_auto_num_workers(self, config: pytest.Config) -> int:
-        """Return how many workers `-n auto` means; the oracle takes a core each, a machine its memory as well."""
-        if config.getoption("--oracle") is not None:
-            return available_cores()
-        memory, cpus = config.getoption("--memory"), config.getoption("--cpus")
-        return affordable_workers(available_cores(), available_memory(), memory, cpus)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Hold the lock that a test's need for quiet asks for."""
-        run = getattr(self._config, "workerinput", {}).get("testrunuid")
-        if run is None:  # not under xdist: nobody else is there
-            return (yield)
-        alone = item.get_closest_marker("exclusive") is not None
-        with quiet(_lock(run), alone=alone):
-            return (yield)
-
-    def pytest_sessionfinish(self) -> None:
-        """Remove what the workers shared, once all have gone."""
-        session = self._config.pluginmanager.get_plugin("dsession")  # pytest-xdist's, where it controls workers
-        if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
-            lock, choice = _lock(manager.testrunuid), _choice_file(manager.testrunuid)
-            for file in (lock, lock.with_suffix(".gate"), choice, choice.with_suffix(".lock")):
-                file.unlink(missing_ok=True)
+def auto_workers(config: pytest.Config) -> int:
+    """Return how many workers `-n auto` means; the oracle takes a core each, a machine its memory as well."""
+    options = options_of(config)
+    if options.oracle is not None:
+        return available_cores()
+    size = options.target.size
+    return affordable_workers(available_cores(), available_memory(), size.memory, size.cpus)
 
 
-class GiveUp:
-    """Lets a worker that HAS GIVEN UP, there being no guest, pass over its other tests without a word.
+@contextmanager
+def as_quiet_as_needed(item: pytest.Item) -> Generator[None]:
+    """Hold, around ITEM, the lock that its need for quiet asks for: `exclusive` waits until the other workers pause."""
+    run = getattr(item.config, "workerinput", {}).get("testrunuid")
+    if run is None:  # not under xdist: nobody else is there
+        yield
+        return
+    with quiet(_lock(run), alone=item.get_closest_marker("exclusive") is not None):
+        yield
 
-    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.
-    """
 
-    def __init__(self, config: pytest.Config, has_given_up: Callable[[], bool]) -> None:
-        self._config = config
-        self._has_given_up = has_given_up
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self) -> bool | None:
-        """Say that a test has been dealt with."""
-        return True if worker_name(self._config) and self._has_given_up() else None
+def remove_shared_files(config: pytest.Config) -> None:
+    """Remove what the workers shared, once all have gone."""
+    session = config.pluginmanager.get_plugin("dsession")  # pytest-xdist's, where it controls workers
+    if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
+        lock, choice = _lock(manager.testrunuid), _choice_file(manager.testrunuid)
+        for file in (lock, lock.with_suffix(".gate"), choice, choice.with_suffix(".lock")):
+            file.unlink(missing_ok=True)
 
 
 def _lock(run: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -13,24 +14,14 @@ from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Target
 from harness.machine.description import Lane
+from harness.plugin.outcome import attach, result_of
 from harness.plugin.rig import Rig
+from harness.plugin.supply import GuestSupply
 from harness.processes.recording import Recording, discard, verify
 from harness.processes.session import Session, Warmth
 from harness.store import Store
 
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-class Subject(Protocol):
-    """The campaign, as far as recording needs it."""
-
-    @property
-    def present_rig(self) -> Rig | None:
-        """The rig, once there is one."""
-
-    @property
-    def store(self) -> Store:
-        """Where recordings are kept."""
 
 
 def choice_of(target: Target, size: MachineSize) -> dict[str, object]:
@@ -45,8 +36,9 @@ def choice_of(target: Target, size: MachineSize) -> dict[str, object]:
 class Recorder:
     """Runs each failed test again on a recording machine, and replays it to see whether that is the same execution."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, supply: GuestSupply, store: Store) -> None:
+        self._supply = supply
+        self._store = store
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
@@ -54,11 +46,11 @@ class Recorder:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         failed = next((report for report in reports if report.failed), None)
-        if failed is not None and self._subject.present_rig is not None:
-            said, kept = self._record(item, nextitem, self._subject.present_rig)
+        if failed is not None and self._supply.rig is not None:
+            said, kept = self._record(item, nextitem, self._supply.rig)
             failed.sections.append(("recording", said))
-            if kept is not None:
-                failed.user_properties.append(("recording", str(kept.folder)))
+            if kept is not None and (result := result_of(failed)) is not None:
+                attach(failed, replace(result, recording=str(kept.folder)))
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -71,7 +63,7 @@ class Recorder:
             return f"it could not be recorded: {error}", None
 
     def _try_to_record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
-        store = self._subject.store
+        store = self._store
         name = f"{_NAME.sub('-', item.nodeid.rpartition('::')[2])[:80]}-{secrets.token_hex(4)}"
         folder = store.folder("recordings") / name
         size = rig.size_in(Lane.RECORDED)

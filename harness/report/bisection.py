@@ -2,229 +2,141 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-import harness.bisect
-from harness.bisect.decision import Outcome
-from harness.bisect.repository import Repository
-from harness.bisect.search import HOLDS, Bisection
 from harness.report.page import facts, folded, page, shown
+from harness.report.terminal import print_table
+from harness.results.bisection import HOLDS, BisectionReport, Calibration, Explanation
 
-#: What the simulation measured, see harness.bisect.simulation.
-CALIBRATION = Path(harness.bisect.__file__).with_name("calibration.json")
 _MARKS = {"good": ("✔ good", "good"), "bad": ("✖ bad", "bad"), "untestable": ("- untestable", "odd")}
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 440, 220, 46, 34
-_LIKELY = 12
-_NEXT = 5
 _SHOWN = 14
 
 
-def bisection_data(bisection: Bisection, repository: Repository) -> dict[str, Any]:
-    """Return all that is known, as plain data."""
-    state, knowledge = bisection.state, bisection.knowledge
-    found = knowledge.conclude()
-    posterior = knowledge.posterior
-    observations = [
-        {
-            "commit": each.commit,
-            "role": each.role,
-            "outcome": str(each.outcome),
-            "trouble": str(each.trouble or ""),
-            "detail": each.detail,
-            "built": each.built,
-            "build_seconds": each.build_seconds,
-            "run_seconds": each.run_seconds,
-            "kernel": each.kernel,
-            "quirks": list(each.quirks),
-        }
-        for each in state.observations
-    ]
-    culprits = [repository.about(commit) for commit in found.commits[:_LIKELY]]
-    shows = Outcome.GOOD if state.is_fix else Outcome.BAD
-    sighting = next((each for each in reversed(state.observations) if each.outcome is shows and each.test), None)
-    search = [each for each in state.observations if each.role == "search"]
-    return {
-        "format": 1,
-        "kind": "bisection report",
-        "key": state.key,
-        "source": state.source,
-        "sought": state.predicate,
-        "good": list(state.scope.good),
-        "bad": state.scope.bad,
-        "commits": len(state.scope.history),
-        "confidence": state.confidence,
-        "decided": found.probability >= state.confidence,
-        "probability": round(found.probability, 6),
-        "rate": round(knowledge.failure_rate, 4),
-        "bits": round(knowledge.bits(), 3),
-        "culprits": [
-            {
-                "commit": each.hash,
-                "author": each.author,
-                "date": each.date,
-                "subject": each.subject,
-                "files": list(each.files),
-                "probability": round(posterior[each.hash], 6),
-            }
-            for each in culprits
-        ],
-        "posterior": [[commit, round(chance, 6)] for commit, chance in posterior.items()],
-        "stretches": [list(stretch) for stretch in knowledge.stretches],
-        "experiments": sum(each.outcome is not Outcome.UNTESTABLE for each in search),
-        "tested": len({each.commit for each in search if each.outcome is not Outcome.UNTESTABLE}),
-        "proving": len(state.observations) - len(search),
-        "builds": sum(each.built for each in state.observations),
-        "build_seconds": round(sum(each.build_seconds for each in state.observations), 1),
-        "run_seconds": round(sum(each.run_seconds for each in state.observations), 1),
-        "proof": dict(state.proof),
-        "proved": state.proved,
-        "test": sighting.test if sighting is not None else "",
-        "failure": sighting.detail if sighting is not None else "",
-        "excerpt": sighting.excerpt if sighting is not None else "",
-        "observations": observations,
-    }
-
-
-def _verdict(data: Mapping[str, Any]) -> str:
-    culprits = data["culprits"]
-    if not data["decided"]:
-        return f"Not decided: the most probable {_commits(len(culprits))} with {data['probability']:.1%}."
+def _verdict(data: BisectionReport) -> str:
+    culprits = data.culprits
+    if not data.decided:
+        return f"Not decided: the most probable {_commits(len(culprits))} with {data.probability:.1%}."
     if len(culprits) > 1:
         return (
-            f"One of {len(culprits)} commits, with {data['probability']:.1%}: only untestable ones lie between, and"
+            f"One of {len(culprits)} commits, with {data.probability:.1%}: only untestable ones lie between, and"
             " nothing tells them apart."
         )
-    proved = "proved" if data["proved"] else "not fully proved"
-    return f"{culprits[0]['commit'][:12]} with {data['probability']:.1%}, {proved}."
+    proved = "proved" if data.proved else "not fully proved"
+    return f"{culprits[0].commit[:12]} with {data.probability:.1%}, {proved}."
 
 
 def _commits(count: int) -> str:
     return "commit" if count == 1 else f"{count} commits"
 
 
-def _effort(data: Mapping[str, Any]) -> str:
-    runs = f"{data['experiments']} runs of {data['tested']} among {data['commits']} commits"
-    took = f"{data['builds']} kernels built in {data['build_seconds']:.0f} s, tests ran {data['run_seconds']:.0f} s"
-    return f"{runs}, {data['proving']} more to prove; {took}"
+def _effort(data: BisectionReport) -> str:
+    runs = f"{data.experiments} runs of {data.tested} among {data.commits} commits"
+    took = f"{data.builds} kernels built in {data.build_seconds:.0f} s, tests ran {data.run_seconds:.0f} s"
+    return f"{runs}, {data.proving} more to prove; {took}"
 
 
-def print_bisection(data: Mapping[str, Any], console: Console) -> None:
+def print_bisection(data: BisectionReport, console: Console) -> None:
     """Print the result."""
 
     def line(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False, soft_wrap=True)
 
-    line(f"sought: {data['sought']}")
-    line(_verdict(data), "bold green" if data["decided"] else "bold yellow")
-    for each in data["culprits"]:
-        line(f"  {each['commit'][:12]}  {each['date']}  {each['author']}  {each['subject']}")
-        for file in each["files"]:
+    line(f"sought: {data.sought}")
+    line(_verdict(data), "bold green" if data.decided else "bold yellow")
+    for each in data.culprits:
+        line(f"  {each.commit[:12]}  {each.date}  {each.author}  {each.subject}")
+        for file in each.files:
             line(f"      {file}", "dim")
-    if data["failure"]:
-        line(f"test: {data['test']}: {data['failure']}")
-    for excerpt in data["excerpt"].splitlines()[:_SHOWN]:
+    if data.failure:
+        line(f"test: {data.test}: {data.failure}")
+    for excerpt in data.excerpt.splitlines()[:_SHOWN]:
         line(f"    | {excerpt}", "dim")
-    for statement, said in data["proof"].items():
+    for statement, said in data.proof.items():
         line(f"proof: {statement}: {said}", "green" if said == HOLDS else "yellow")
     for trouble, commits in _troubles(data).items():
         line(f"untestable, {trouble}: {', '.join(commit[:12] for commit in commits)}", "yellow")
-    for stretch in data["stretches"]:
+    for stretch in data.stretches:
         if len(stretch) > 1:
             line(f"untestable stretch of {len(stretch)} commits: {stretch[0][:12]} to {stretch[-1][:12]}", "yellow")
-    line(f"{_effort(data)}; the failure shows in {data['rate']:.0%} of runs")
+    line(f"{_effort(data)}; the failure shows in {data.rate:.0%} of runs")
 
 
-def _troubles(data: Mapping[str, Any]) -> dict[str, list[str]]:
+def _troubles(data: BisectionReport) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for each in data["observations"]:
-        if each["outcome"] == str(Outcome.UNTESTABLE):
-            what = each["trouble"] + (f" ({each['detail']})" if each["detail"] else "")
-            found.setdefault(what, []).append(each["commit"])
+    for each in data.observations:
+        if each.is_untestable:
+            what = each.trouble + (f" ({each.detail})" if each.detail else "")
+            found.setdefault(what, []).append(each.commit)
     return {what: list(dict.fromkeys(commits)) for what, commits in found.items()}
 
 
-def print_explanation(bisection: Bisection, repository: Repository, console: Console) -> None:
+def print_explanation(told: Explanation, console: Console) -> None:
     """Print what is known, and which experiments come next and why."""
-    knowledge, state = bisection.knowledge, bisection.state
-    found = knowledge.conclude()
-    counts = Counter(str(each.outcome) for each in state.observations)
-    console.print(f"sought: {state.predicate}", markup=False, soft_wrap=True)
-    seen = ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "nothing yet"
-    certain = "as one that always happens" if knowledge.is_certain else "flaky"
+    console.print(f"sought: {told.sought}", markup=False, soft_wrap=True)
+    seen = ", ".join(f"{number} {outcome}" for outcome, number in told.seen.items()) or "nothing yet"
+    certain = "as one that always happens" if told.is_certain else "flaky"
     console.print(
-        f"seen: {seen}; the failure looks {certain}, expected in {knowledge.failure_rate:.0%} of runs; "
-        f"{knowledge.bits():.2f} bits are left to know about {len(state.scope.history)} commits",
+        f"seen: {seen}; the failure looks {certain}, expected in {told.rate:.0%} of runs; "
+        f"{told.bits:.2f} bits are left to know about {told.commits} commits",
         markup=False,
         soft_wrap=True,
     )
-    posterior = sorted(knowledge.posterior.items(), key=lambda pair: -pair[1])
-    likely = [commit for commit, chance in posterior[:_LIKELY] if chance > 0]
-    subjects = repository.subjects(likely)
-    table = Table(box=None, pad_edge=False)
-    for column in ("COMMIT", "CHANCE", "SUBJECT"):
-        table.add_column(column)
-    for commit, chance in posterior[: len(likely)]:
-        table.add_row(commit[:12], f"{chance:.2%}", escape(subjects.get(commit, "")))
-    console.print(table)
-    if knowledge.is_decided(state.confidence):
-        console.print(f"decided: {found.probability:.1%} is at least the {state.confidence:.0%} asked for")
+    likely = [(commit[:12], f"{chance:.2%}", subject) for commit, chance, subject in told.likely]
+    print_table(console, ("COMMIT", "CHANCE", "SUBJECT"), likely)
+    if told.decided:
+        console.print(f"decided: {told.probability:.1%} is at least the {told.confidence:.0%} asked for")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("NEXT", "RUNS", "BITS", "SECONDS", "BITS PER MINUTE", "CHANCE OF BAD", "CHANCE TO BE TESTABLE"):
-        table.add_column(column)
-    for each in bisection.proposals(_NEXT):
-        table.add_row(
+    columns = ("NEXT", "RUNS", "BITS", "SECONDS", "BITS PER MINUTE", "CHANCE OF BAD", "CHANCE TO BE TESTABLE")
+    rows = [
+        (
             each.commit[:12],
             str(each.runs),
             f"{each.bits:.3f}",
             f"{each.seconds:.0f}",
-            f"{60 * each.rate:.3f}",
+            f"{60 * each.bits / each.seconds:.3f}",
             f"{each.chance_bad:.0%}",
             f"{each.testable:.0%}",
         )
-    console.print(table)
+        for each in told.following
+    ]
+    print_table(console, columns, rows)
     console.print("The first tells most for its time; each further one together with those before it.")
 
 
 # HTML
 
 
-def bisection_page(data: Mapping[str, Any]) -> str:
-    """Return the HTML page of a bisection's report."""
-    return page(f"dfly-harness: bisection of {data['sought']}", _body(data))
+def bisection_page(data: BisectionReport, calibration: Calibration | None = None) -> str:
+    """Return the HTML page of a bisection's report, with what the simulation measured where CALIBRATION is given."""
+    return page(f"dfly-harness: bisection of {data.sought}", _body(data, calibration))
 
 
-def _body(data: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<h1>Which commit: {shown(data['sought'])}</h1>"
+def _body(data: BisectionReport, calibration: Calibration | None) -> Iterator[str]:
+    yield f"<h1>Which commit: {shown(data.sought)}</h1>"
     yield f"<p><strong>{shown(_verdict(data))}</strong> {shown(_effort(data))}.</p>"
     yield facts(
         [
-            ("source", data["source"]),
-            ("good", ", ".join(each[:12] for each in data["good"])),
-            ("bad", data["bad"][:12]),
-            ("confidence asked for", f"{data['confidence']:.1%}"),
-            ("failure shows in", f"{data['rate']:.0%} of runs (expected)"),
+            ("source", data.source),
+            ("good", ", ".join(each[:12] for each in data.good)),
+            ("bad", data.bad[:12]),
+            ("confidence asked for", f"{data.confidence:.1%}"),
+            ("failure shows in", f"{data.rate:.0%} of runs (expected)"),
         ]
     )
-    for each in data["culprits"]:
-        yield f"<h2>{shown(each['commit'][:12])} {shown(each['subject'])}</h2>"
-        yield facts([("author", each["author"]), ("date", each["date"]), ("chance", f"{each['probability']:.2%}")])
-        yield folded("Files", "\n".join(each["files"]), is_open=True)
-    if data["failure"]:
+    for each in data.culprits:
+        yield f"<h2>{shown(each.commit[:12])} {shown(each.subject)}</h2>"
+        yield facts([("author", each.author), ("date", each.date), ("chance", f"{each.probability:.2%}")])
+        yield folded("Files", "\n".join(each.files), is_open=True)
+    if data.failure:
         yield "<h2>The failure</h2>"
-        yield facts([("test", data["test"]), ("report", data["failure"])])
-        yield folded("Console", data["excerpt"], is_open=True)
-    if data["proof"]:
+        yield facts([("test", data.test), ("report", data.failure)])
+        yield folded("Console", data.excerpt, is_open=True)
+    if data.proof:
         yield "<h2>Proof</h2><ul>"
-        for statement, said in data["proof"].items():
+        for statement, said in data.proof.items():
             style = "good" if said == HOLDS else "odd"
             yield f"<li>{shown(statement)}: <b class='{style}'>{shown(said)}</b></li>"
         yield "</ul>"
@@ -236,25 +148,24 @@ def _body(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"<li>{shown(trouble)}: <code>{shown(', '.join(each[:12] for each in commits))}</code></li>"
         yield "</ul>"
     yield "<h2>Experiments</h2><table><tr><th>commit</th><th>for</th><th>outcome</th><th>seconds</th><th></th></tr>"
-    for each in data["observations"]:
-        mark, style = _MARKS[each["outcome"]]
-        seconds = f"{each['run_seconds']:.0f}" + (f" + {each['build_seconds']:.0f} to build" if each["built"] else "")
-        said = " ".join(filter(None, (each["trouble"], each["detail"], *(f"[{quirk}]" for quirk in each["quirks"]))))
+    for made in data.observations:
+        mark, style = _MARKS[made.outcome]
+        seconds = f"{made.run_seconds:.0f}" + (f" + {made.build_seconds:.0f} to build" if made.built else "")
+        said = " ".join(filter(None, (made.trouble, made.detail, *(f"[{quirk}]" for quirk in made.quirks))))
         yield (
-            f"<tr><td><code>{shown(each['commit'][:12])}</code></td><td>{shown(each['role'])}</td>"
+            f"<tr><td><code>{shown(made.commit[:12])}</code></td><td>{shown(made.role)}</td>"
             f"<td class='{style}'>{shown(mark)}</td><td>{seconds}</td><td>{shown(said)}</td></tr>"
         )
     yield "</table>"
-    if CALIBRATION.exists():
-        calibration = json.loads(CALIBRATION.read_text())
+    if calibration is not None:
         yield "<h2>How far such claims can be trusted</h2>"
         yield (
-            f"<p>In {calibration['searches']} simulated histories (merges, untestable stretches, failures in 100, 50,"
-            f" 20 and 5% of runs) {calibration['right']} searches named the right commit, while claiming"
-            f" {calibration['claimed']:.1%} on average; the median search took {calibration['ratio']:.2f} times the"
+            f"<p>In {calibration.searches} simulated histories (merges, untestable stretches, failures in 100, 50,"
+            f" 20 and 5% of runs) {calibration.right} searches named the right commit, while claiming"
+            f" {calibration.claimed:.1%} on average; the median search took {calibration.ratio:.2f} times the"
             " runs that no strategy can do without.</p>"
         )
-        yield calibration_plot([(claim, made, right) for claim, made, right in calibration["levels"]])
+        yield calibration_plot(calibration.levels)
 
 
 def _axes(label: str, low: str, high: str, left: str, right: str) -> list[str]:
@@ -269,10 +180,10 @@ def _axes(label: str, low: str, high: str, left: str, right: str) -> list[str]:
     ]
 
 
-def posterior_plot(data: Mapping[str, Any]) -> str:
+def posterior_plot(data: BisectionReport) -> str:
     """Return the chance of each commit, oldest on the left, with a mark where a kernel was tested."""
-    posterior: Sequence[Sequence[Any]] = data["posterior"]
-    most = max([1e-9, *(float(chance) for _, chance in posterior)])
+    posterior = data.posterior
+    most = max([1e-9, *(chance for _, chance in posterior)])
     room, height = _WIDTH - _LEFT - 10, _HEIGHT - _BOTTOM - 10
     step = room / max(1, len(posterior))
     places = {commit: number for number, (commit, _) in enumerate(posterior)}
@@ -285,7 +196,7 @@ def posterior_plot(data: Mapping[str, Any]) -> str:
                 f'<rect x="{left:.1f}" y="{top:.1f}" width="{max(1.0, step):.1f}" height="{tall:.1f}"'
                 f' fill="currentColor" opacity=".6"><title>{shown(commit[:12])} {chance:.2%}</title></rect>'
             )
-    tested = {(each["commit"], each["outcome"]) for each in data["observations"] if each["role"] != "revert"}
+    tested = {(each.commit, each.outcome) for each in data.observations if each.role != "revert"}
     for commit, outcome in sorted(tested):
         if commit in places:
             x = _LEFT + (places[commit] + 0.5) * step

@@ -4,47 +4,42 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from harness.compare.campaign import Comparison, TestComparison
-from harness.compare.verdicts import Verdict
 from harness.errors import ExitCode
-from harness.report.comparison import cost_rows, explain, news, percent, plots, summary
+from harness.report.comparison import conclusion, cost_rows, explain, news, percent, plots, summary
 from harness.report.page import facts, folded, page, shown
 from harness.report.plots import Curve, curve_plot, share_plot
+from harness.results.comparison import Comparison, Difference, TestComparison
+from harness.results.costs import Costs, Unit
 
 _STYLES = {
-    Verdict.BROKEN: "bad",
-    Verdict.PANICKED: "bad",
-    Verdict.FLAKY: "odd",
-    Verdict.UNPROVEN: "odd",
-    Verdict.FIXED: "good",
+    Difference.BROKEN: "bad",
+    Difference.PANICKED: "bad",
+    Difference.FLAKY: "odd",
+    Difference.UNPROVEN: "odd",
+    Difference.FIXED: "good",
 }
 _SIZED = re.compile(r"(?P<what>.*), (?P<size>\d+) processes more")
 _DRAWN = 20  # tests; the others are in the table
-_CONCLUSIONS = {
-    ExitCode.PASSED: ("good", "Nothing is broken."),
-    ExitCode.TEST_FAILED: ("bad", "Something is broken."),
-}
 
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the HTML page of COMPARISON: one file that needs no network."""
-    names = " / ".join(contender.name for contender in comparison.contenders)
+    names = " / ".join(kernel.name for kernel in comparison.kernels)
     return page(f"dfly-harness compare: {names}", _body(comparison, names))
 
 
 def _body(comparison: Comparison, names: str) -> Iterator[str]:
     yield f"<h1>{shown(names)}</h1>"
-    style, conclusion = _CONCLUSIONS.get(comparison.exit_code, ("bad", "The comparison is not complete."))
-    yield f'<p><strong class="{style}">{conclusion}</strong></p>'
+    style = "good" if comparison.exit_code is ExitCode.PASSED else "bad"
+    yield f'<p><strong class="{style}">{conclusion(comparison)}</strong></p>'
     yield from (f"<p>{shown(line)}</p>" for line in summary(comparison))
     yield facts(
         [
-            *((contender.name, comparison.label(number)) for number, contender in enumerate(comparison.contenders)),
+            *((kernel.name, kernel.label) for kernel in comparison.kernels),
             ("suite", comparison.suite),
-            ("runs of each", str(len(comparison.runs[0]))),
+            ("runs of each", str(comparison.runs)),
             ("seed of the first run", str(comparison.seed)),
             ("confidence", percent(comparison.confidence)),
             ("finished", comparison.finished),
@@ -61,23 +56,21 @@ def _body(comparison: Comparison, names: str) -> Iterator[str]:
     for costs in comparison.costs:
         yield from _costs(costs)
     others = [f"{test.test}: {test.tallies[0]}" for test in comparison.tests if test not in told]
-    yield folded(f"{len(others)} other tests, and how they went on {comparison.contenders[0].name}", "\n".join(others))
+    yield folded(f"{len(others)} other tests, and how they went on {comparison.kernels[0].name}", "\n".join(others))
 
 
 def _table(comparison: Comparison, told: list[TestComparison]) -> Iterator[str]:
-    headings = "".join(f"<th>{shown(contender.name)}</th>" for contender in comparison.contenders)
+    headings = "".join(f"<th>{shown(kernel.name)}</th>" for kernel in comparison.kernels)
     yield f"<table><tr><th>test</th>{headings}<th>what that says</th></tr>"
     for test in told:
         base = test.tallies[0]
         cells = [f"<td><code>{shown(test.test)}</code></td><td>{base}</td>"]
         remarks = []
-        for contender, other, judgement in zip(
-            comparison.contenders[1:], test.tallies[1:], test.judgements, strict=True
-        ):
+        for kernel, other, judgement in zip(comparison.kernels[1:], test.tallies[1:], test.judgements, strict=True):
             style = _STYLES.get(judgement.verdict, "")
             cells.append(f'<td><strong class="{style}">{judgement.verdict}</strong>: {other}</td>')
             if said := explain(judgement, base, other, comparison.confidence):
-                remarks.append(shown(f"{contender.name}: {said}"))
+                remarks.append(shown(f"{kernel.name}: {said}"))
         yield f"<tr>{''.join(cells)}<td>{'<br>'.join(remarks)}</td></tr>"
     yield "</table>"
 
@@ -86,26 +79,26 @@ def _rates(comparison: Comparison, told: list[TestComparison]) -> Iterator[str]:
     """Yield how often each test failed on each kernel, with the exact interval, where it was run more than once."""
     rows = []
     for test in told[:_DRAWN]:
-        for contender, one in zip(comparison.contenders, test.tallies, strict=True):
+        for kernel, one in zip(comparison.kernels, test.tallies, strict=True):
             if one.runs > 1:
                 between = one.interval(comparison.confidence)
                 name = test.test.rpartition("::")[2].removeprefix("test_")
-                rows.append((f"{contender.name}: {name}", between.low, one.failures / one.runs, between.high))
+                rows.append((f"{kernel.name}: {name}", between.low, one.failures / one.runs, between.high))
     if rows:
         yield share_plot(f"How often they fail, at {percent(comparison.confidence)} confidence", rows)
 
 
-def _by_size(costs: Mapping[str, Any]) -> Iterator[str]:
+def _by_size(costs: Costs) -> Iterator[str]:
     """Yield what workloads that were measured with several numbers of processes cost, by that number."""
     curves: dict[str, list[list[tuple[float, float]]]] = {}
-    for cost in costs["costs"]:
-        found = _SIZED.fullmatch(cost["workload"])
-        if found is not None and cost["unit"] == "time":
+    for cost in costs.costs:
+        found = _SIZED.fullmatch(cost.workload)
+        if found is not None and cost.unit is Unit.TIME:
             pair = curves.setdefault(found["what"], [[], []])
-            for curve, kernel in zip(pair, ("base", "other"), strict=True):
-                curve.append((float(found["size"]), cost[kernel] * 1e6))
+            for curve, seconds in zip(pair, (cost.base, cost.other), strict=True):
+                curve.append((float(found["size"]), seconds * 1e6))
     for what, pair in curves.items():
-        named = [Curve(costs[kernel], sorted(curve)) for kernel, curve in zip(("base", "other"), pair, strict=True)]
+        named = [Curve(name, sorted(curve)) for name, curve in zip((costs.base, costs.other), pair, strict=True)]
         yield curve_plot(f"{what}: µs by processes more", named, "processes")
 
 
@@ -113,9 +106,9 @@ def _causes(comparison: Comparison) -> Iterator[str]:
     """Yield which panic happened how often on which kernel: the same test may die of several causes."""
     counted: Counter[tuple[str, str]] = Counter()
     for test in comparison.tests:
-        for contender, one in zip(comparison.contenders, test.tallies, strict=True):
+        for kernel, one in zip(comparison.kernels, test.tallies, strict=True):
             for fingerprint, times in one.panics.items():
-                counted[fingerprint, contender.name] += times
+                counted[fingerprint, kernel.name] += times
     if counted:
         yield "<h2>Causes of panics and hangs</h2><table><tr><th>fingerprint</th><th>kernel</th><th>times</th></tr>"
         for (fingerprint, name), times in counted.most_common():
@@ -123,13 +116,13 @@ def _causes(comparison: Comparison) -> Iterator[str]:
         yield "</table>"
 
 
-def _costs(costs: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<h2>Costs of {shown(costs['other'])} against {shown(costs['base'])}</h2>"
+def _costs(costs: Costs) -> Iterator[str]:
+    yield f"<h2>Costs of {shown(costs.other)} against {shown(costs.base)}</h2>"
     yield from (drawing for _, drawing in plots(costs))
     yield from _by_size(costs)
-    headings = ("workload", "in", costs["base"], costs["other"], "ratio", "interval", "")
+    headings = ("workload", "in", costs.base, costs.other, "ratio", "interval", "")
     yield f"<table><tr>{''.join(f'<th>{shown(heading)}</th>' for heading in headings)}</tr>"
     for row in cost_rows(costs):
         yield f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in row)}</tr>"
     yield "</table>"
-    yield from (f"<p>{shown(workload)}: not measured: {shown(why)}</p>" for workload, why in costs["missing"].items())
+    yield from (f"<p>{shown(workload)}: not measured: {shown(why)}</p>" for workload, why in costs.missing.items())

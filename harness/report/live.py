@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,11 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.html import AGAINST, VERDICTS
+from harness.results.summary import counts
+from harness.results.verdict import Look, Verdict
 
 _ROWS = 16
 _BAR = 30
-_QUIET = {"passed", "known defect", "not applicable"}
+_STYLES = {Look.BAD: "bold red", Look.GOOD: "green", Look.ODD: "yellow", Look.FAINT: ""}
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Board:
         self._clock = clock
         self._began = clock()
         self._running: dict[str, _Running] = {}
-        self._verdicts: dict[str, str] = {}
+        self._verdicts: dict[str, Verdict] = {}
 
     def begins(self, test: str) -> None:
         """TEST was given to somebody."""
@@ -48,8 +48,8 @@ class Board:
         if test in self._running:
             self._running[test].worker = worker
 
-    def judged(self, test: str, verdict: str) -> None:
-        """TEST came to VERDICT, one of VERDICTS; a later one replaces it."""
+    def judged(self, test: str, verdict: Verdict) -> None:
+        """TEST came to VERDICT; a later one replaces it."""
         self._verdicts[test] = verdict
 
     def ends(self, test: str) -> None:
@@ -57,9 +57,9 @@ class Board:
         self._running.pop(test, None)
 
     @property
-    def counts(self) -> list[tuple[str, int]]:
+    def counts(self) -> dict[Verdict, int]:
         """How many tests came to each verdict, the worst first."""
-        return sorted(Counter(self._verdicts.values()).items(), key=lambda entry: VERDICTS.index(entry[0]))
+        return counts(self._verdicts.values())
 
     @property
     def seconds(self) -> float:
@@ -73,7 +73,7 @@ class Board:
         return "; ".join(part for part in (*parts, *under_way) if part)
 
     def _counted(self) -> str:
-        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts)
+        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
 
     def _rows(self) -> Iterator[tuple[str, str, float]]:
         now = self._clock()
@@ -103,7 +103,6 @@ class Board:
 
     def _tiles(self) -> Text:
         text = Text()
-        for verdict, count in self.counts:
-            style = "bold red" if verdict in AGAINST else "green" if verdict == "passed" else ""
-            text.append(f"{count} {verdict}  ", style or ("" if verdict in _QUIET else "yellow"))
+        for verdict, count in self.counts.items():
+            text.append(f"{count} {verdict}  ", _STYLES[verdict.look])
         return text

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
+from harness.results.record import RunRecord
 
 
-def publish(record: Path, page: Path | None) -> None:
+def publish(record: RunRecord, page: Path | None) -> None:
     """Write PAGE, if there is to be one, and the summary of the GitHub Actions step, if this is one.
 
     Raises OSError when one of them cannot be written.

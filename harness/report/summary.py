@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from harness.report.html import AGAINST, conclusion, counts, defect_of, load_record, verdict_of
+from harness.results.record import RunRecord
+from harness.results.summary import conclusion, verdicts_of
 
 _SHOWN = 50
 
 
-def run_markdown(record: Path) -> str:
-    """Return the summary of the record in file RECORD; raises UsageError when it is none."""
+def run_markdown(record: RunRecord) -> str:
+    """Return the summary of RECORD."""
     return "\n".join([*_lines(record), ""])
 
 
-def _lines(file: Path) -> Iterator[str]:
-    record = load_record(file)
-    yield f"### {_cell(str(record['target']))}"
+def _lines(record: RunRecord) -> Iterator[str]:
+    yield f"### {_cell(record.target)}"
     yield ""
-    if not record.get("is_dragonfly", False):
+    if not record.is_dragonfly:
         yield "**These results say nothing about DragonFly.**"
         yield ""
-    yield f"**{conclusion(record)}** {record.get('seconds', 0):.0f} s."
+    yield f"**{conclusion(record)}** {record.seconds:.0f} s."
     yield ""
-    if features := str(record.get("features", "")):
-        yield f"Kernel: {_cell(features)}"
+    if record.features:
+        yield f"Kernel: {_cell(record.features)}"
+        yield ""
+    if record.trouble is not None:
+        yield f"The run ended early: {_cell(str(record.trouble))}"
         yield ""
     yield "| verdict | tests |"
     yield "|---|---:|"
-    for verdict, count in counts(record).items():
+    for verdict, count in verdicts_of(record).items():
         yield f"| {verdict} | {count} |"
     yield ""
-    against = [result for result in record["results"] if verdict_of(result) in AGAINST]
+    against = [result for result in record.results if result.verdict.against_kernel]
     if against:
         yield "| against the kernel | verdict | cause |"
         yield "|---|---|---|"
         for result in against[:_SHOWN]:
-            words = (str(result.get("reason", "")).strip().splitlines() or [""])[-1]
-            cause = str(result.get("fingerprint", "")) or words
-            name = str(result["test"]).rpartition("/")[2]
-            verdict = f"known defect: {verdict_of(result)}" if defect_of(result) else verdict_of(result)
-            yield f"| `{_cell(name)}` | {verdict} | {_cell(defect_of(result) or cause)[:200]} |"
+            words = (result.reason.strip().splitlines() or [""])[-1]
+            known = result.known_defect
+            word = f"known defect: {result.verdict}" if known else str(result.verdict)
+            cause = known or result.fingerprint or words
+            yield f"| `{_cell(result.test.rpartition('/')[2])}` | {word} | {_cell(cause)[:200]} |"
         if len(against) > _SHOWN:
             yield f"| and {len(against) - _SHOWN} more | | |"
         yield ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,13 +17,41 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
 from harness.guests.guest import Progress as Steps
+
+_WHOLE = 10_000  # columns
 
 
 def make_console() -> Console:
     """Return a console on standard error, so that standard output stays clean for results."""
     return Console(stderr=True, highlight=False)
+
+
+def make_output() -> Console:
+    """Return a console on standard output whose lines stay whole where no terminal is: they can be grepped."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WHOLE)
+
+
+def print_table(
+    console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
+) -> None:
+    """Print ROWS under COLUMNS; those named in RIGHT are numbers.  Without a terminal no cell is cut or wrapped."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=not console.is_terminal
+        )
+    for row in rows:
+        table.add_row(*map(escape, row))
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(line.rstrip(), markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from harness.processes.vocabulary import Storm
-
-_FEW = 50  # births that are no sequence yet, and children that make no rate
-_POINTS = 300  # more of them cannot be told apart in a plot
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -30,33 +25,14 @@ class Measurements:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; what is empty is left out."""
-        return {name: list(values) for name, values in asdict(self).items() if values}
+        return {name: [list(one) if isinstance(one, tuple) else one for one in values]
+                for name, values in asdict(self).items() if values}  # fmt: skip
 
-
-def measure(storms: Iterable[tuple[float, Storm]], *, tampered: bool = False) -> Measurements:
-    """Return what STORMS show, each with the time at which it began.
-
-    Where the test TAMPERED with the allocator or the clock, pids say nothing, and only rates are left.
-    """
-    known = sorted(storms, key=lambda entry: entry[0])
-    rates = tuple(round(storm.rate, 1) for _, storm in known if storm.count >= _FEW)
-    if tampered:
-        return Measurements(fork_rates=rates)
-    lives = sorted(
-        (began + one.forked, began + one.reaped, one.pid) for began, storm in known for one in storm.records if one.pid
-    )
-    delays, reaped = [], dict[int, float]()
-    for born, buried, pid in lives:
-        if pid in reaped:
-            delays.append(round(born - reaped[pid], 3))
-        reaped[pid] = buried
-    births: tuple[tuple[float, int], ...] = ()
-    if len(lives) >= _FEW:
-        births = tuple((round(born - lives[0][0], 3), pid) for born, _, pid in thinned(lives))
-    return Measurements(births, tuple(delays), rates)
-
-
-def thinned(lives: Sequence[tuple[float, float, int]]) -> Sequence[tuple[float, float, int]]:
-    """Return at most _POINTS of LIVES, at even distances."""
-    step = -(-len(lives) // _POINTS)
-    return lives[::step]
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild them; raises TypeError or ValueError for what is none."""
+        return cls(
+            tuple((float(second), int(pid)) for second, pid in data.get("births", ())),
+            tuple(float(delay) for delay in data.get("reuse_delays", ())),
+            tuple(float(rate) for rate in data.get("fork_rates", ())),
+        )

@@ -1,52 +1,48 @@
-"""One run of a suite in a pytest process of its own, which leaves a record; for campaigns that make many."""
+"""One run of a suite in a pytest process of its own, which leaves a record; for whoever makes many."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from harness.config import HOME_VARIABLE
-from harness.errors import UsageError
+from harness.errors import ExitCode, UsageError
+from harness.options import PYTEST_PREFIX
+from harness.results.record import NO_TEST, RunRecord, Trouble, read_record
+from harness.results.summary import conclusion
 from harness.store import Store
 
 _STOP_DEADLINE = 30.0
-_SAID = re.compile(
-    r"^(?:dfly-harness: |.*pytest: error: |ERROR: (?!usage)|!+ (?:_pytest\.outcomes\.)?Exit: )(.*?)(?: !+)?$",
-    re.MULTILINE,
-)
-# A kernel that dies on the way up is at fault itself; anything else that prevents a run is not its doing.
-_KERNEL_AT_FAULT = ("panicked",)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the suite: its record, or why there is none."""
+    """One run of the suite: its record, or what kept it from an end with results.
 
-    record: Mapping[str, Any] | None
+    `said` is that in words; `trouble` is what the run itself noted down of it, and None where it left nothing.
+    """
+
+    record: RunRecord | None
     said: str = ""
     status: int = 0
+    trouble: Trouble | None = None
 
     @property
     def is_kernels_fault(self) -> bool:
-        """Whether the kernel itself prevented the run."""
-        return self.record is None and any(word in self.said for word in _KERNEL_AT_FAULT)
+        """Whether the kernel itself prevented the run; anything else that does is not its doing."""
+        return self.trouble is not None and self.trouble.kernel_died
 
 
 class SuiteRunner:
-    """Runs pytest for a campaign, from any number of threads; stop() ends the runs under way in order."""
+    """Runs pytest from any number of threads; stop() ends the runs under way in order."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -63,7 +59,7 @@ class SuiteRunner:
         record.unlink(missing_ok=True)
         argv = [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}",
-            *arguments, "--json", str(record),
+            *arguments, f"--{PYTEST_PREFIX}json={record}",
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONHASHSEED": str(seed), "DFLY_HARNESS_SEED": str(seed)}
         environment[HOME_VARIABLE] = str(self._store.home)
@@ -83,20 +79,21 @@ class SuiteRunner:
             status = child.wait()
             with self._lock:
                 self._children.discard(child)
-        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-            raise UsageError("no test matches")
         return self._read(record, log, status)
 
     @staticmethod
-    def _read(record: Path, log: Path, status: int) -> Run:
-        said = _SAID.findall(log.read_text(errors="replace"))
-        if status in {0, 1} and record.exists():
-            return Run(json.loads(record.read_text()), status=status)
-        record.unlink(missing_ok=True)
-        if said:
-            return Run(None, said[-1], status)
-        last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-        return Run(None, last or f"pytest ended with status {status}", status)
+    def _read(file: Path, log: Path, status: int) -> Run:
+        if not file.exists():
+            return Run(None, f"pytest ended with status {status} and left no record; what it said is in {log}", status)
+        record = read_record(file)
+        if status in {ExitCode.PASSED, ExitCode.TEST_FAILED}:
+            return Run(record, status=status)
+        file.unlink()
+        if record.trouble is None:
+            return Run(None, conclusion(record), status)
+        if record.trouble.text == NO_TEST:
+            raise UsageError(NO_TEST)
+        return Run(None, str(record.trouble), status, record.trouble)
 
     def stop(self) -> None:
         """End all runs as Ctrl-C does, and make no more."""

@@ -1,39 +1,99 @@
-"""Which tests on which target, as pytest is told."""
+"""Which tests a run is about, as pytest is told: suites have names that work in a checkout and out of it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from _pytest.config import get_config
 
 from harness.config import share
 from harness.errors import UsageError
-from harness.guests.guest import MachineSize
-from harness.guests.targets import TargetChoice
+from harness.options import PYTEST_PREFIX
+from harness.runs.options import RunOptions
 
 DEFAULT_SUITE = "suites/conformance"
+#: What `--defects` adds where no tests are named.
+DEFECTS_SUITE = "suites/regressions"
+_SUITES = "suites"
+# The harness's own options for pytest, by which it is found where the suite's conftest.py is not read.
+PLUGIN = "harness.plugin.entry"
 
 
-def suite_arguments(choice: TargetChoice, size: MachineSize, paths: Sequence[str] = ()) -> list[str]:
-    """Return pytest's arguments to run PATHS (default: the conformance suite) on a target.
+def suite_names() -> list[str]:
+    """Return the names of the suites that come with the harness."""
+    return sorted(folder.name for folder in (share() / _SUITES).iterdir() if any(folder.glob("test_*.py")))
 
-    Raises UsageError when a path does not exist.
+
+def find_tests(word: str) -> str:
+    """Return what pytest takes for WORD: a path, or a suite by name, or a part of one such as `conformance/test_x.py`.
+
+    `::TEST` may follow.  Raises UsageError when there is no such thing.
     """
+    path, separator, test = word.partition("::")
+    for place in (Path(path), share() / path, share() / _SUITES / path):
+        if path and place.exists():
+            return f"{place}{separator}{test}"
+    raise UsageError(f"no test {word}: give a file, a folder, FILE::TEST, or a suite ({', '.join(suite_names())})")
+
+
+@dataclass(frozen=True)
+class PytestWords:
+    """Words meant for pytest: those that are tests to pytest's own parser, and the whole line with suites' names found.
+
+    An option's value, such as the file after `--junitxml`, is no test.
+    """
+
+    tests: tuple[str, ...]
+    options: tuple[str, ...]
+
+    @classmethod
+    def split(cls, words: Sequence[str]) -> PytestWords:
+        """Tell tests from options in WORDS; raises UsageError for tests that do not exist."""
+        config = get_config()
+        config.pluginmanager.load_setuptools_entrypoints("pytest11")
+        RunOptions.declare(config._parser.getgroup("dfly-harness").addoption, PYTEST_PREFIX)
+
+        def tests_in(line: Sequence[str]) -> list[str]:
+            known, _ = config._parser.parse_known_and_unknown_args(list(line))
+            return list(known.file_or_dir)
+
+        left = list(words)
+        options: list[str] = []
+        tests = tests_in(words)
+        # A word is a test where there is one test less without it: the same text may be an option's value elsewhere.
+        while left:
+            word, *left = left
+            if word not in tests or len(tests_in([*options, word, *left])) != len(tests_in([*options, *left])) + 1:
+                options.append(word)
+        return cls(tuple(find_tests(test) for test in tests), tuple(option for option in options if option != "--"))
+
+
+def default_tests(defects: bool) -> list[str]:
+    """Return the suites that run where none is named; with DEFECTS those of known defects, too."""
+    return [DEFAULT_SUITE, DEFECTS_SUITE] if defects else [DEFAULT_SUITE]
+
+
+def suite_arguments(options: RunOptions, tests: Sequence[str] = ()) -> list[str]:
+    """Return pytest's arguments to run TESTS (default: the conformance suite) as OPTIONS say.
+
+    Raises UsageError when a test's file does not exist.
+    """
+    return [*test_arguments(tests, defects=options.defects), *options.words()]
+
+
+def test_arguments(tests: Sequence[str], *, defects: bool) -> list[str]:
+    """Return pytest's arguments about which tests to run and where it finds what they need, nothing about a target."""
     root = share()
-    for path in paths:
-        if not os.path.exists(path.partition("::")[0]):
-            raise UsageError(f"no test {path}: give a file, a folder or FILE::TEST")
-    arguments = [*(paths or [str(root / DEFAULT_SUITE)]), f"--rootdir={_root_of(paths, root)}", f"--confcutdir={root}"]
+    paths = [find_tests(test) for test in tests or default_tests(defects)]
+    arguments = [*paths, f"--rootdir={_root_of(paths, root)}", f"--confcutdir={root}"]
     # A user's own tests lie elsewhere, out of reach of our conftest.py.
-    arguments += ["-p", "harness.plugin.entry"]
+    arguments += ["-p", PLUGIN]
     if (root / "pyproject.toml").exists():
         arguments += ["-c", str(root / "pyproject.toml")]
-    arguments += [f"--memory={size.memory}", f"--cpus={size.cpus}", f"--ssh-port={size.ssh_port}"]
-    arguments += [f"--accelerator={size.accelerator.value}"] if size.accelerator is not None else []
-    arguments += [f"--kenv={name}={value}" for name, value in choice.environment.items()]
-    for option, value in (("--image", choice.image), ("--kernel", choice.kernel)):
-        arguments += [option, value] if value is not None else []
-    return [*arguments, "--control"] if choice.control else arguments
+    return arguments
 
 
 def _root_of(paths: Sequence[str], root: Path) -> Path:

@@ -26,8 +26,8 @@ from harness.bisect.simulation import (
     searches,
     simulate,
 )
+from harness.bisect.summary import CALIBRATION
 from harness.errors import UsageError
-from harness.report.bisection import CALIBRATION
 
 GOOD, BAD, UNTESTABLE = Outcome.GOOD, Outcome.BAD, Outcome.UNTESTABLE
 

@@ -22,13 +22,18 @@ from harness.bisect.laboratory import Specimen
 from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.quirks import TABLE, Needs, load_quirks, needs_of
 from harness.bisect.repository import Repository
-from harness.bisect.search import FAILS, HOLDS, IMPOSSIBLE, Bisection
+from harness.bisect.search import FAILS, IMPOSSIBLE, Bisection
 from harness.bisect.state import State
+from harness.bisect.summary import report_of
 from harness.cli import main
 from harness.errors import HarnessError, UsageError
 from harness.images.base import BaseImage
 from harness.kernels.source import KERN_PROC
-from harness.report.bisection import bisection_data, bisection_page
+from harness.report.bisection import bisection_page
+from harness.results.bisection import HOLDS, BisectionReport
+from harness.results.record import RunRecord
+from harness.results.record import Trouble as RunTrouble
+from harness.results.verdict import Verdict
 from harness.runs.runner import Run
 from harness.store import Store
 
@@ -180,8 +185,9 @@ class TestSearch:
         running, _ = bisection(made, store, untestable=lambda commit: troubles.get(made.name(commit)))
         found = running.run()
         assert [made.name(commit) for commit in found.commits] == [f"change {number}" for number in range(13, 17)]
-        data = bisection_data(running, running._repository)
-        assert [[made.name(commit) for commit in stretch] for stretch in data["stretches"]] == [
+        data = report_of(running, running._repository)
+        assert BisectionReport.from_json(json.loads(json.dumps(data.to_json()))) == data
+        assert [[made.name(commit) for commit in stretch] for stretch in data.stretches] == [
             ["change 13", "change 14", "change 15"]
         ]
         page = bisection_page(data)
@@ -349,7 +355,8 @@ class TestPredicate:
 
     @staticmethod
     def record(*results: Mapping[str, str]) -> Run:
-        return Run({"results": [{"test": "t.py::test_a", "reason": "", "console": "", **each} for each in results]})
+        tests = [{"test": "t.py::test_a", **each} for each in results]
+        return Run(RunRecord.from_json({"target": "k", "results": tests}))
 
     FAILED: Mapping[str, str] = {"outcome": "failed", "verdict": "failed", "reason": "E   assert 1 == 2"}
     PANIC: Mapping[str, str] = {"outcome": "failed", "verdict": "panic", "fingerprint": "page fault in cache_fullpath"}
@@ -383,16 +390,17 @@ class TestPredicate:
         assert (found.outcome, found.trouble) == (outcome, trouble)
 
     @pytest.mark.parametrize(
-        ("said", "trouble"),
+        ("noted", "trouble"),
         [
-            ("boot failure: waited 300 s for SSH, in vain", Trouble.BOOT),
-            ("the kernel panicked on the way up", Trouble.BOOT),
-            ("no room for the overlay", Trouble.INFRASTRUCTURE),
+            (RunTrouble(Verdict.BOOT_FAILURE, "waited 300 s for SSH, in vain", Verdict.FAILED), Trouble.BOOT),
+            (RunTrouble(Verdict.BOOT_FAILURE, "the kernel panicked", Verdict.PANIC), Trouble.BOOT),
+            (RunTrouble(Verdict.HARNESS_ERROR, "a file named panicked"), Trouble.INFRASTRUCTURE),
+            (None, Trouble.INFRASTRUCTURE),
         ],
     )
-    def test_a_run_without_a_record(self, said: str, trouble: Trouble) -> None:
-        found = Predicate().judge(Run(None, said, 3))
-        assert (found.outcome, found.trouble, found.detail) == (UNTESTABLE, trouble, said)
+    def test_a_run_without_results(self, noted: RunTrouble | None, trouble: Trouble) -> None:
+        found = Predicate().judge(Run(None, "the kernel panicked, said the log", 3, noted))
+        assert (found.outcome, found.trouble) == (UNTESTABLE, trouble)
 
     @pytest.mark.parametrize(
         ("bound", "value", "outcome"),
@@ -407,15 +415,15 @@ class TestPredicate:
         assert bound.judge(value).outcome is outcome
 
 
-@pytest.mark.parametrize(("option", "outcome"), [((), "skipped"), (("--any-era",), "passed")])
+@pytest.mark.parametrize(("option", "outcome"), [((), "skipped"), (("--dfly-any-era",), "passed")])
 def test_a_promise_of_later_kernels_is_tried_on_older_ones_if_asked_for(
     tmp_path: Path, option: tuple[str, ...], outcome: str
 ) -> None:
     (tmp_path / "test_later.py").write_text(
         "import pytest\n@pytest.mark.eras(since=500000, reason='later')\ndef test_it(init):\n    init.getpid()\n"
     )
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "harness.plugin.entry", f"--rootdir={tmp_path}", "--oracle",
-            "--json", "record.json", *option, "."]  # fmt: skip
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "harness.plugin.entry", f"--rootdir={tmp_path}",
+            "--dfly-oracle", "--dfly-json", "record.json", *option, "."]  # fmt: skip
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     (result,) = json.loads((tmp_path / "record.json").read_text())["results"]
     assert result["outcome"] == outcome, done.stdout
@@ -488,7 +496,7 @@ from harness.store import Store
 
 def test_it(pytestconfig):
     store = Store()
-    kernel = store.get(Kernel, pytestconfig.getoption("--kernel"))
+    kernel = store.get(Kernel, pytestconfig.getoption("--dfly-kernel"))
     text = store.blob(kernel.elf).read_bytes()[-8192:]
     if b"changed 3\\n" in text and b"changed 4\\n" not in text:
         pytest.skip("cannot run there")
@@ -650,6 +658,6 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(store: Store, tmp_p
     troubles = {"change 13": Trouble.BUILD, "change 15": Trouble.NOT_APPLICABLE}
     running, _ = bisection(made, store, untestable=lambda commit: troubles.get(made.name(commit)))
     running.run()
-    seen = look(bisection_page(bisection_data(running, running._repository)), width, tmp_path)
+    seen = look(bisection_page(report_of(running, running._repository)), width, tmp_path)
     assert_readable(seen, width)
     assert "the chance of each commit to be the one" in seen["plots"]

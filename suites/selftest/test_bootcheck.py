@@ -20,8 +20,9 @@ from harness.guests.quirks import boot_quirks
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.description import Accelerator
+from harness.plugin.diagnosis import start_trouble
 from harness.processes.session import Warmth
-from harness.results.finding import Finding, start_finding
+from harness.results.verdict import Verdict
 from harness.store import Store
 
 KVM, TCG = Accelerator.KVM, Accelerator.TCG
@@ -111,7 +112,7 @@ def test_the_accelerator_is_at_fault(world: World) -> None:
     assert "does not come up under kvm (waited 180 s for SSH to answer, in vain)" in first
     assert "under tcg it came up in 0 s: the accelerator is at fault, not the kernel (--accelerator tcg)" in first
     assert tail == ["    | mountroot>"]
-    assert start_finding(found) is Finding.HARNESS_ERROR
+    assert start_trouble(found).verdict is Verdict.HARNESS_ERROR
 
 
 def test_a_qemu_that_does_not_start_is_the_accelerators_fault_too(world: World) -> None:
@@ -128,7 +129,7 @@ def test_the_kernel_is_at_fault(world: World) -> None:
     assert "under kvm (QEMU was killed by signal 9), nor under tcg (waited 180 s for SSH to answer" in str(found)
     assert "kernel good" in str(found)
     assert "the kernel is at fault, not the host" in str(found)
-    assert start_finding(found) is Finding.BOOT_FAILURE
+    assert start_trouble(found).verdict is Verdict.BOOT_FAILURE
 
 
 def test_under_tcg_it_is_not_tried_again(world: World) -> None:
@@ -145,7 +146,7 @@ def test_the_host_is_at_fault(world: World) -> None:
     assert found.culprit is Culprit.HOST
     assert "kernel good" in str(found)
     assert "does not come up either (QEMU was killed by signal 9): the host is at fault (load " in str(found)
-    assert start_finding(found) is Finding.HARNESS_ERROR
+    assert start_trouble(found).verdict is Verdict.HARNESS_ERROR
 
 
 def test_nothing_to_compare_with(world: World) -> None:
@@ -154,7 +155,7 @@ def test_nothing_to_compare_with(world: World) -> None:
     found = world.failure("new", TCG)
     assert found.culprit is Culprit.UNKNOWN
     assert "cannot be told apart" in str(found)
-    assert start_finding(found) is Finding.BOOT_FAILURE
+    assert start_trouble(found).verdict is Verdict.BOOT_FAILURE
 
 
 def test_what_boots_on_another_image_clears_the_host_only(world: World) -> None:

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.compare.campaign import Campaign, Comparison, Contender, Plan, compare_runs, digest_of_tests
-from harness.compare.certainty import (
+from harness.compare.campaign import Campaign, Contender, Plan, compare_runs, digest_of_tests
+from harness.compare.costs import judge_times
+from harness.compare.verdicts import fingerprint, judge, tally
+from harness.config import share
+from harness.errors import ExitCode, UsageError
+from harness.report.comparison import explain, percent, print_comparison, to_markdown
+from harness.report.comparison_page import comparison_page
+from harness.results.certainty import (
     Interval,
     chance_of_fewer,
     is_sure,
@@ -27,12 +34,10 @@ from harness.compare.certainty import (
     rate_interval,
     runs_until_sure,
 )
-from harness.compare.costs import judge_times
-from harness.compare.verdicts import Judgement, Tally, Verdict, fingerprint, judge, tally
-from harness.config import share
-from harness.errors import ExitCode, UsageError
-from harness.report.comparison import explain, percent, print_comparison, to_markdown
-from harness.report.comparison_page import comparison_page
+from harness.results.comparison import Comparison, Difference, Judgement, Tally
+from harness.results.costs import Costs
+from harness.results.record import RunRecord, TestResult, Trouble
+from harness.results.verdict import Verdict
 from harness.runs.runner import Run
 from harness.store import Store
 
@@ -51,17 +56,23 @@ db>
 """
 
 
-def result(test: str, outcome: str, console: str = "", reason: str = "") -> dict[str, Any]:
-    return {"test": test, "outcome": outcome, "console": console, "reason": reason, "seconds": 0.1}
+def result(test: str, verdict: str, evidence: str = "", reason: str = "") -> TestResult:
+    return TestResult(test, Verdict(verdict), 0.1, evidence=evidence, reason=reason)
 
 
-def runs(*outcomes: str, test: str = "t.py::test_a", panic: str = PATHNAME_PANIC) -> list[Run]:
-    """Return one run per outcome; `panic` is a failure with a panic."""
-    made = []
-    for outcome in outcomes:
-        about = result(test, "failed", panic) if outcome == "panic" else result(test, outcome, reason="E   no")
-        made.append(Run({"target": "a kernel", "seconds": 1.0, "results": [about]}))
-    return made
+def record(*results: TestResult) -> RunRecord:
+    return RunRecord("a kernel", is_dragonfly=True, seconds=1.0, results=results)
+
+
+DIED = Run(None, "boot failure: panic: no", 3, Trouble(Verdict.BOOT_FAILURE, "panic: no", Verdict.PANIC))
+
+
+def runs(*verdicts: str, test: str = "t.py::test_a", panic: str = PATHNAME_PANIC) -> list[Run]:
+    """Return one run per verdict; `panic` has PANIC in its evidence."""
+    return [
+        Run(record(result(test, verdict, panic) if verdict == "panic" else result(test, verdict, reason="E   no")))
+        for verdict in verdicts
+    ]
 
 
 def counted(failures: int, runs_made: int, *, panics: int = 0, fingerprint_: str = "p") -> Tally:
@@ -164,27 +175,27 @@ class TestVerdicts:
     @pytest.mark.parametrize(
         ("base", "other", "verdict", "is_broken"),
         [
-            (counted(0, 1), counted(0, 1), Verdict.SAME, False),
-            (counted(3, 3), counted(3, 3), Verdict.SAME, False),
-            (counted(0, 1), counted(1, 1), Verdict.BROKEN, True),
-            (counted(0, 9), counted(1, 9), Verdict.BROKEN, True),
-            (counted(1, 1), counted(0, 1), Verdict.UNPROVEN, False),
-            (counted(3, 3), counted(0, 3), Verdict.FIXED, False),
-            (counted(1, 10), counted(0, 10), Verdict.UNPROVEN, False),
-            (counted(1, 10), counted(0, 189), Verdict.UNPROVEN, False),
-            (counted(1, 10), counted(0, 190), Verdict.FIXED, False),
-            (counted(3, 9), counted(4, 9), Verdict.FLAKY, False),
-            (counted(1, 20), counted(15, 20), Verdict.BROKEN, True),
-            (counted(9, 9), counted(4, 9), Verdict.FLAKY, False),
-            (counted(0, 3), counted(1, 3, panics=1), Verdict.PANICKED, True),
-            (counted(3, 3, panics=3), counted(3, 3, panics=3), Verdict.PANICKED, False),
-            (counted(3, 3, panics=3), counted(1, 3, panics=1), Verdict.PANICKED, False),
-            (counted(3, 3, panics=3), counted(3, 3, panics=3, fingerprint_="new"), Verdict.PANICKED, True),
-            (counted(3, 3, panics=3), counted(3, 3), Verdict.SAME, False),
-            (counted(0, 0), counted(0, 3), Verdict.NOT_RUN, False),
+            (counted(0, 1), counted(0, 1), Difference.SAME, False),
+            (counted(3, 3), counted(3, 3), Difference.SAME, False),
+            (counted(0, 1), counted(1, 1), Difference.BROKEN, True),
+            (counted(0, 9), counted(1, 9), Difference.BROKEN, True),
+            (counted(1, 1), counted(0, 1), Difference.UNPROVEN, False),
+            (counted(3, 3), counted(0, 3), Difference.FIXED, False),
+            (counted(1, 10), counted(0, 10), Difference.UNPROVEN, False),
+            (counted(1, 10), counted(0, 189), Difference.UNPROVEN, False),
+            (counted(1, 10), counted(0, 190), Difference.FIXED, False),
+            (counted(3, 9), counted(4, 9), Difference.FLAKY, False),
+            (counted(1, 20), counted(15, 20), Difference.BROKEN, True),
+            (counted(9, 9), counted(4, 9), Difference.FLAKY, False),
+            (counted(0, 3), counted(1, 3, panics=1), Difference.PANICKED, True),
+            (counted(3, 3, panics=3), counted(3, 3, panics=3), Difference.PANICKED, False),
+            (counted(3, 3, panics=3), counted(1, 3, panics=1), Difference.PANICKED, False),
+            (counted(3, 3, panics=3), counted(3, 3, panics=3, fingerprint_="new"), Difference.PANICKED, True),
+            (counted(3, 3, panics=3), counted(3, 3), Difference.SAME, False),
+            (counted(0, 0), counted(0, 3), Difference.NOT_RUN, False),
         ],
     )
-    def test_verdict(self, base: Tally, other: Tally, verdict: Verdict, *, is_broken: bool) -> None:
+    def test_verdict(self, base: Tally, other: Tally, verdict: Difference, *, is_broken: bool) -> None:
         judgement = judge(base, other)
         assert (judgement.verdict, judgement.is_broken) == (verdict, is_broken)
 
@@ -205,7 +216,7 @@ class TestVerdicts:
         judgement = judge(base, other)
         if other.failures / other.runs <= base.failures / base.runs:
             assert not judgement.is_broken
-        if judgement.verdict is Verdict.FIXED:
+        if judgement.verdict is Difference.FIXED:
             assert judgement.confidence >= 0.95 - 1e-9
             assert other.failures == 0
 
@@ -223,18 +234,18 @@ class TestVerdicts:
         assert fingerprint(result("t", "failed", "a program said panic: help\n")) is None
 
     def test_a_test_that_fails_twice_in_one_run_failed_once(self) -> None:
-        results = [result("t", "passed"), result("t", "failed", reason="E teardown"), result("u", "skipped")]
-        tallies = tally([{"results": results}])
+        results = [result("t", "passed"), result("t", "failed", reason="E teardown"), result("u", "not applicable")]
+        tallies = tally([record(*results)])
         assert tallies["t"].pair == (1, 1)
-        assert (tallies["u"].runs, tallies["u"].skipped) == (0, 1)
+        assert (tallies["u"].runs, tallies["u"].inapplicable) == (0, 1)
 
     @pytest.mark.parametrize(
         ("verdict", "pair"),
         [("failed", (1, 1)), ("panic", (1, 1)), ("hang", (1, 1)), ("guest lost", (0, 0)), ("harness error", (0, 0))],
     )
     def test_only_what_speaks_against_the_kernel_counts(self, verdict: str, pair: tuple[int, int]) -> None:
-        about = {**result("t", "failed"), "verdict": verdict, "fingerprint": "f<g" if pair[0] else ""}
-        one = tally([{"results": [about]}])["t"]
+        about = replace(result("t", verdict), fingerprint="f<g" if pair[0] else "")
+        one = tally([record(about)])["t"]
         assert one.pair == pair
         if verdict == "hang":
             assert one.panics == Counter({"hang: f<g": 1})
@@ -257,9 +268,9 @@ class TestComparisons:
             (runs("passed"), runs("failed"), ExitCode.TEST_FAILED),
             (runs("passed", "passed"), runs("passed", "panic"), ExitCode.TEST_FAILED),
             (runs("panic"), runs("panic"), ExitCode.PASSED),
-            (runs("passed"), [Run(None, "the guest's kernel panicked: panic: no")], ExitCode.TEST_FAILED),
+            (runs("passed"), [DIED], ExitCode.TEST_FAILED),
             (runs("passed"), [Run(None, "qemu-system-x86_64 is not installed")], ExitCode.HARNESS_FAILED),
-            ([Run(None, "the guest's kernel panicked: panic: no")], runs("passed"), ExitCode.HARNESS_FAILED),
+            ([DIED], runs("passed"), ExitCode.HARNESS_FAILED),
         ],
     )
     def test_exit_status(self, stock: list[Run], patched: list[Run], code: ExitCode) -> None:
@@ -268,13 +279,14 @@ class TestComparisons:
     def test_three_kernels_are_each_held_against_the_first(self) -> None:
         comparison = self.compare(runs(*["panic"] * 5), runs(*["panic"] * 2, *["passed"] * 3), runs(*["passed"] * 5))
         (test,) = comparison.tests
-        assert [judgement.verdict for judgement in test.judgements] == [Verdict.PANICKED, Verdict.FIXED]
+        assert [judgement.verdict for judgement in test.judgements] == [Difference.PANICKED, Difference.FIXED]
         assert "less often" in test.judgements[0].note
         assert test.judgements[1].confidence == pytest.approx(1 - 1 / 252)
 
     def test_the_record_is_plain_json_and_says_it_all(self) -> None:
         comparison = self.compare(runs("panic", "panic", "panic"), runs("passed", "passed", "passed"))
         data = json.loads(json.dumps(comparison.to_json()))
+        assert Comparison.from_json(data) == comparison
         (test,) = data["tests"]
         assert test["judgements"][0]["verdict"] == "fixed"
         assert test["tallies"][0]["panics"] == {fingerprint(result("t", "failed", PATHNAME_PANIC)): 3}
@@ -282,12 +294,10 @@ class TestComparisons:
         assert (data["exit_status"], data["targets"][1]["name"]) == (0, "patched")
 
     def test_reports_show_what_differs_and_leave_out_what_does_not(self) -> None:
-        sequences = []
-        for outcome in ("passed", "failed"):
-            differs, alike = runs(outcome, test="a|b::test_differs"), runs("passed", test="t::test_alike")
-            record = {**(differs[0].record or {})}
-            record["results"] = [*record["results"], *(alike[0].record or {})["results"]]
-            sequences.append([Run(record)])
+        sequences = [
+            [Run(record(result("a|b::test_differs", verdict), result("t::test_alike", "passed")))]
+            for verdict in ("passed", "failed")
+        ]
         comparison = self.compare(*sequences)
         markdown = to_markdown(comparison)
         assert "| `a\\|b::test_differs` | passes | **broken**: fails |" in markdown
@@ -302,7 +312,7 @@ class TestComparisons:
     def test_one_page_has_verdicts_causes_of_panics_and_costs_with_a_plot(self) -> None:
         comparison = self.compare(runs("passed"), runs("panic"))
         timed = judge_times("setsid", [(1e-6, 3e-6, 3e-6, 1e-6)] * 8, 0.99)
-        comparison.costs = [{"base": "stock", "other": "<new>", "costs": [timed.to_json()], "missing": {"kill": "no"}}]
+        comparison.costs = [Costs("stock", "<new>", [timed], {"kill": "no"})]
         shown = comparison_page(comparison)
         assert '<strong class="bad">Something is broken.</strong>' in shown
         assert '<strong class="bad">panicked</strong>: panics' in shown
@@ -321,16 +331,14 @@ class TestComparisons:
             judge_times(f"kern.proc.all, {size} processes more", [(1e-5, size * 1e-6, size * 1e-6, 1e-5)] * 8, 0.99)
             for size in (10, 100, 400)
         ]
-        comparison.costs = [
-            {"base": "stock", "other": "patched_" * 12, "costs": [one.to_json() for one in timed], "missing": {}}
-        ]
+        comparison.costs = [Costs("stock", "patched_" * 12, timed)]
         seen = look(comparison_page(comparison), width, tmp_path)
         assert_readable(seen, width)
         assert [title.partition(" ")[0] for title in seen["plots"]] == ["How", "patched_" * 12, "kern.proc.all:"]
 
     def test_a_kernel_that_does_not_boot_is_one_line_not_a_table(self) -> None:
-        markdown = to_markdown(self.compare(runs("passed"), [Run(None, "the guest's kernel panicked: panic: no")]))
-        assert "patched: NOT COMPARED: the guest's kernel panicked: panic: no" in markdown
+        markdown = to_markdown(self.compare(runs("passed"), [DIED]))
+        assert "patched: NOT COMPARED: boot failure: panic: no" in markdown
         assert "test_a" not in markdown
 
     @pytest.mark.parametrize(
@@ -365,15 +373,15 @@ class TestCampaigns:
         (suite / "test_it.py").write_text(TEST_FILE)
         monkeypatch.setenv("COUNT_FILE", str(tmp_path / "count"))
         arguments = (str(suite), f"--rootdir={suite}", "-p", "harness.plugin.entry")
-        oracle = Contender("oracle", "oracle", ("--oracle",))
-        return Plan((oracle, Contender("again", "again", ("--oracle",))), arguments, 100, digest_of_tests([suite]))
+        oracle = Contender("oracle", "oracle", ("--dfly-oracle",))
+        return Plan((oracle, Contender("again", "again", ("--dfly-oracle",))), arguments, 100, digest_of_tests([suite]))
 
     def seeds(self, tmp_path: Path) -> list[int]:
         return sorted(map(int, (tmp_path / "count").read_text().split()))
 
     def test_runs_have_the_same_seeds_and_are_made_once(self, store: Store, plan: Plan, tmp_path: Path) -> None:
         comparison = Campaign(store, plan, jobs=2).run(2, 0.95)
-        assert comparison.exit_code == ExitCode.PASSED, [run.said for each in comparison.runs for run in each]
+        assert comparison.exit_code == ExitCode.PASSED, [kernel.prevented for kernel in comparison.kernels]
         assert self.seeds(tmp_path) == [100, 100, 101, 101]
         campaign = Campaign(store, plan)
         assert campaign.known_runs(3) == 4
@@ -392,10 +400,12 @@ class TestCampaigns:
         assert Campaign(store, plan).schedule(3) == [(0, 0), (0, 1), (1, 1), (1, 0), (2, 0), (2, 1)]
 
     def test_a_run_that_cannot_be_is_reported_with_its_reason_and_tried_again(self, store: Store, plan: Plan) -> None:
-        broken = Plan((plan.contenders[0], Contender("gone", "gone", ("--kernel", "gone"))), plan.arguments, 0, "x")
+        broken = Plan(
+            (plan.contenders[0], Contender("gone", "gone", ("--dfly-kernel", "gone"))), plan.arguments, 0, "x"
+        )
         comparison = Campaign(store, broken).run(1, 0.95)
         assert comparison.exit_code == ExitCode.HARNESS_FAILED
-        assert "no image" in comparison.prevented(1)
+        assert "no image" in comparison.kernels[1].prevented
         assert Campaign(store, broken).known_runs(1) == 1
         assert "NOT COMPARED" in to_markdown(comparison)
 
@@ -418,4 +428,4 @@ class TestCampaigns:
 
 
 def test_a_judgement_without_support_says_nothing() -> None:
-    assert explain(Judgement(Verdict.SAME), counted(0, 1), counted(0, 1), 0.95) == ""
+    assert explain(Judgement(Difference.SAME), counted(0, 1), counted(0, 1), 0.95) == ""

@@ -38,7 +38,7 @@ class _Collector:
 @pytest.fixture(scope="module")
 def tests() -> list[pytest.Function]:
     collector = _Collector()
-    arguments = [str(CONFORMANCE), "--collect-only", "--oracle", f"--rootdir={share()}"]
+    arguments = [str(CONFORMANCE), "--collect-only", "--dfly-oracle", f"--rootdir={share()}"]
     assert pytest.main(arguments, plugins=[collector]) == 0
     return collector.items
 

@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.compare import costs as costs_module
-from harness.compare.campaign import Comparison, Contender
-from harness.compare.certainty import Interval
 from harness.compare.costs import (
     BLOCKS,
     CONFIDENCE,
     Bench,
-    CostCampaign,
-    Costs,
+    CostMeasurement,
     Workload,
     judge_instructions,
     judge_times,
@@ -26,6 +23,9 @@ from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.vocabulary import Resource
 from harness.report.comparison import to_markdown, write_plots
 from harness.report.plots import Bar, ratio_plot, scatter_plot
+from harness.results.certainty import Interval
+from harness.results.comparison import ComparedKernel, Comparison
+from harness.results.costs import Costs
 from harness.store import Store
 
 Blocks = list[tuple[float, float, float, float]]
@@ -92,8 +92,8 @@ def test_instruction_counts_differ_when_they_do_not_overlap(
 def comparison() -> Comparison:
     costs = Costs("stock", "patched", [judge_times("fork <1>", blocks(1.5), 0.99), judge_instructions("k", [1], [1])])
     costs.missing["setsid"] = "no reason"
-    contenders = (Contender("stock", "s", ()), Contender("patched", "p", ()))
-    return Comparison(contenders, ((), ()), (), costs=[costs.to_json()])
+    kernels = (ComparedKernel("stock", "s", "stock", 0), ComparedKernel("patched", "p", "patched", 0))
+    return Comparison(kernels, (), 0.95, costs=[costs])
 
 
 def test_costs_are_in_the_markdown_and_in_plots(comparison: Comparison, tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ def test_a_workload_that_cannot_be_done_is_said_to_be_missing_and_the_others_are
     kill = next(each for each in costs_module.WORKLOADS if each.name.startswith("kill"))
     monkeypatch.setattr(costs_module, "WORKLOADS", (Workload("impossible", impossible), kill))
     control = resolve_target(TargetChoice(control=True), Store())
-    found = CostCampaign(Store(), MachineSize(), control, control, lambda _: None).times(blocks=2)
+    found = CostMeasurement(Store(), MachineSize(), control, control, lambda _: None).times(blocks=2)
     assert [cost.workload for cost in found.costs] == [kill.name]
     assert found.missing == {"impossible": "fork failed with EAGAIN after 0 of 3, so it has no cost"}

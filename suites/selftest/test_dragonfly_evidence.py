@@ -163,10 +163,10 @@ def test_what_a_test_breaks_fails_it_unless_that_is_declared(target: DragonFlyTa
     (tmp_path / "test_inner.py").write_text(STRANGERS)
     record = tmp_path / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path), f"--rootdir={tmp_path}"]
-    argv += ["-p", "harness.plugin.entry", "--invariants", "--json", str(record)]
+    argv += ["-p", "harness.plugin.entry", "--dfly-invariants", "--dfly-json", str(record)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=180)
     results = json.loads(record.read_text())["results"]
     assert [result["verdict"] for result in results] == ["passed", "passed", "failed"], done.stdout
-    assert "is held 1 times by nobody (p_lock): the swapper is not released" in results[0]["console"]
+    assert "is held 1 times by nobody (p_lock): the swapper is not released" in results[0]["evidence"]
     assert "process table unsound:\nprocess 0 (swapper) is held 2 times" in results[2]["reason"]
     assert "known defect: 1 tests left the process table unsound: the swapper is not released" in done.stdout

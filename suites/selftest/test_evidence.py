@@ -16,17 +16,17 @@ from harness.cli import main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
 from harness.guests.crash import CrashReport
-from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import GuestHangError, KernelPanicError
+from harness.guests.targets import ResolvedTarget
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
+from harness.plugin.diagnosis import skip_verdict, start_trouble, verdict_of
 from harness.plugin.evidence import demand_debug_file
 from harness.processes.vocabulary import GuestError, ProcessGone
-from harness.report.html import conclusion
-from harness.results.finding import Finding, exit_code, finding_of, skip_finding, start_finding
-from harness.results.record import TestResult, keep
-from harness.store import Store
+from harness.results.record import RunRecord, TestResult, keep
+from harness.results.summary import conclusion
+from harness.results.verdict import Verdict, exit_code
 
 PANIC = KernelPanicError(CrashReport("panic: x"))
 HANG = GuestHangError(CrashReport("nothing moves"))
@@ -35,59 +35,59 @@ HANG = GuestHangError(CrashReport("nothing moves"))
 @pytest.mark.parametrize(
     ("error", "finding"),
     [
-        (AssertionError("no"), Finding.FAILED),
-        (GuestError("setsid()", "EPERM"), Finding.FAILED),
-        (DeadlineError("wait4() in process 4", 30), Finding.FAILED),
-        (ProcessGone("process 4", "getpid()"), Finding.FAILED),
-        (PANIC, Finding.PANIC),
-        (HANG, Finding.HANG),
-        (GuestLostError("QEMU was killed by signal 9"), Finding.GUEST_LOST),
-        (BuildFailedError("x.c:1: error", Path("log")), Finding.BUILD_FAILURE),
-        (HarnessError("no gcc"), Finding.HARNESS_ERROR),
+        (AssertionError("no"), Verdict.FAILED),
+        (GuestError("setsid()", "EPERM"), Verdict.FAILED),
+        (DeadlineError("wait4() in process 4", 30), Verdict.FAILED),
+        (ProcessGone("process 4", "getpid()"), Verdict.FAILED),
+        (PANIC, Verdict.PANIC),
+        (HANG, Verdict.HANG),
+        (GuestLostError("QEMU was killed by signal 9"), Verdict.GUEST_LOST),
+        (BuildFailedError("x.c:1: error", Path("log")), Verdict.BUILD_FAILURE),
+        (HarnessError("no gcc"), Verdict.HARNESS_ERROR),
     ],
 )
-def test_errors_in_a_test_have_their_verdicts(error: BaseException, finding: Finding) -> None:
-    assert finding_of(error) is finding
+def test_errors_in_a_test_have_their_verdicts(error: BaseException, finding: Verdict) -> None:
+    assert verdict_of(error) is finding
 
 
 @pytest.mark.parametrize(
     ("error", "finding"),
     [
-        (PANIC, Finding.BOOT_FAILURE),
-        (DeadlineError("SSH to answer", 180), Finding.BOOT_FAILURE),
-        (GuestLostError("QEMU ended with status 1"), Finding.BOOT_FAILURE),
-        (BuildFailedError("x.c:1: error", Path("log")), Finding.BUILD_FAILURE),
-        (UsageError("no such kernel"), Finding.HARNESS_ERROR),
-        (HarnessError("no QEMU"), Finding.HARNESS_ERROR),
+        (PANIC, Verdict.BOOT_FAILURE),
+        (DeadlineError("SSH to answer", 180), Verdict.BOOT_FAILURE),
+        (GuestLostError("QEMU ended with status 1"), Verdict.BOOT_FAILURE),
+        (BuildFailedError("x.c:1: error", Path("log")), Verdict.BUILD_FAILURE),
+        (UsageError("no such kernel"), Verdict.HARNESS_ERROR),
+        (HarnessError("no QEMU"), Verdict.HARNESS_ERROR),
     ],
 )
-def test_errors_on_the_way_up_are_no_evidence_of_a_test(error: HarnessError, finding: Finding) -> None:
-    assert start_finding(error) is finding
+def test_errors_on_the_way_up_are_no_evidence_of_a_test(error: HarnessError, finding: Verdict) -> None:
+    assert start_trouble(error).verdict is finding
 
 
 def test_only_three_verdicts_speak_against_a_kernel() -> None:
-    assert {finding for finding in Finding if finding.against_kernel} == {Finding.FAILED, Finding.PANIC, Finding.HANG}
+    assert {finding for finding in Verdict if finding.against_kernel} == {Verdict.FAILED, Verdict.PANIC, Verdict.HANG}
 
 
 def test_what_was_left_out_has_a_verdict() -> None:
-    assert skip_finding("known defect of the kernel; --defects runs it", is_defect=True) is Finding.KNOWN_DEFECT
-    assert skip_finding("not applicable to 400704: later", is_defect=True) is Finding.NOT_APPLICABLE
-    assert skip_finding("needs a real kernel", is_defect=False) is Finding.NOT_APPLICABLE
+    assert skip_verdict("known defect of the kernel; --defects runs it", is_defect=True) is Verdict.KNOWN_DEFECT
+    assert skip_verdict("not applicable to 400704: later", is_defect=True) is Verdict.NOT_APPLICABLE
+    assert skip_verdict("needs a real kernel", is_defect=False) is Verdict.NOT_APPLICABLE
 
 
 @pytest.mark.parametrize(
     ("findings", "code"),
     [
         ([], ExitCode.PASSED),
-        ([Finding.PASSED, Finding.KNOWN_DEFECT, Finding.NOT_APPLICABLE], ExitCode.PASSED),
-        ([Finding.PASSED, Finding.GUEST_LOST], ExitCode.HARNESS_FAILED),
-        ([Finding.BOOT_FAILURE], ExitCode.HARNESS_FAILED),
-        ([Finding.GUEST_LOST, Finding.PANIC], ExitCode.TEST_FAILED),
-        ([Finding.HANG], ExitCode.TEST_FAILED),
-        ([Finding.BUILD_FAILURE], ExitCode.TEST_FAILED),
+        ([Verdict.PASSED, Verdict.KNOWN_DEFECT, Verdict.NOT_APPLICABLE], ExitCode.PASSED),
+        ([Verdict.PASSED, Verdict.GUEST_LOST], ExitCode.HARNESS_FAILED),
+        ([Verdict.BOOT_FAILURE], ExitCode.HARNESS_FAILED),
+        ([Verdict.GUEST_LOST, Verdict.PANIC], ExitCode.TEST_FAILED),
+        ([Verdict.HANG], ExitCode.TEST_FAILED),
+        ([Verdict.BUILD_FAILURE], ExitCode.TEST_FAILED),
     ],
 )
-def test_the_exit_status_follows_from_the_verdicts(findings: list[Finding], code: ExitCode) -> None:
+def test_the_exit_status_follows_from_the_verdicts(findings: list[Verdict], code: ExitCode) -> None:
     assert exit_code(findings) is code
 
 
@@ -99,11 +99,9 @@ def test_the_exit_status_follows_from_the_verdicts(findings: list[Finding], code
         (Kernel("mine", elf="0", version="x", debug="1"), None),
     ],
 )
-def test_a_process_table_nobody_can_walk_is_refused_at_once(
-    kernel: Kernel | None, complaint: str | None, tmp_path: Path
-) -> None:
+def test_a_process_table_nobody_can_walk_is_refused_at_once(kernel: Kernel | None, complaint: str | None) -> None:
     image = BaseImage("base", disk="0", ssh_key="0")
-    target = DragonFlyTarget(image, kernel, Store(tmp_path), {})
+    target = ResolvedTarget(image, kernel)
     if complaint is None:
         demand_debug_file(target)
         return
@@ -113,12 +111,12 @@ def test_a_process_table_nobody_can_walk_is_refused_at_once(
 
 def test_a_test_that_fails_while_tidied_up_after_counts_once() -> None:
     results: list[TestResult] = []
-    keep(results, TestResult("a", "passed", 1.0, verdict="passed"))
-    keep(results, TestResult("a", "failed", 0.5, verdict="panic"))
-    keep(results, TestResult("b", "passed", 1.0))
-    assert [(result.test, result.outcome, result.seconds) for result in results] == [
-        ("a", "failed", 1.5),
-        ("b", "passed", 1.0),
+    keep(results, TestResult("a", Verdict.PASSED, 1.0))
+    keep(results, TestResult("a", Verdict.PANIC, 0.5))
+    keep(results, TestResult("b", Verdict.PASSED, 1.0))
+    assert [(result.test, result.verdict, result.seconds) for result in results] == [
+        ("a", Verdict.PANIC, 1.5),
+        ("b", Verdict.PASSED, 1.0),
     ]
 
 
@@ -127,7 +125,7 @@ def run_tests(folder: Path, code: str, *arguments: str, timeout: float = 600) ->
     (folder / "test_inner.py").write_text(code)
     record = folder / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    argv += ["-p", "harness.plugin.entry", "--control", "--json", str(record), *arguments]
+    argv += ["-p", "harness.plugin.entry", "--dfly-control", "--dfly-json", str(record), *arguments]
     environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
     done = subprocess.run(
         argv, capture_output=True, text=True, env=environment, cwd=share(), check=False, timeout=timeout
@@ -202,7 +200,7 @@ def test_good_again(init):
 @pytest.mark.on_vm
 def test_each_verdict_is_given_and_the_next_test_has_a_machine(tmp_path: Path) -> None:
     junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
-    status, output, record = run_tests(tmp_path, MIXED, f"--junitxml={junit}", "--html", str(page))
+    status, output, record = run_tests(tmp_path, MIXED, f"--junitxml={junit}", "--dfly-html", str(page))
     assert verdicts(record) == {
         "test_good": "passed",
         "test_bad": "failed",
@@ -218,9 +216,9 @@ def test_each_verdict_is_given_and_the_next_test_has_a_machine(tmp_path: Path) -
     }, output
     assert status == 1
     by_name = {result["test"].rpartition("::")[2]: result for result in record["results"]}
-    assert "sysrq triggered crash" in by_name["test_panic"]["console"].lower()
+    assert "sysrq triggered crash" in by_name["test_panic"]["evidence"].lower()
     assert by_name["test_panic"]["fingerprint"] == by_name["test_panic_while_tidied_up"]["fingerprint"] != ""
-    assert "the machine itself stands still" in by_name["test_hang"]["console"]
+    assert "the machine itself stands still" in by_name["test_hang"]["evidence"]
     assert "waited 10 s for all processes to end" in by_name["test_what_it_leaves_cannot_be_killed"]["reason"]
     assert by_name["test_good"]["behaviour"] == "A child is born."
     assert by_name["test_good"]["functions"] == ["sys_fork"]
@@ -257,7 +255,7 @@ def test_mended(init):
 @pytest.mark.on_vm
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str) -> None:
-    status, output, record = run_tests(tmp_path, DEFECTS, "--defects", "--live", "-n", workers)
+    status, output, record = run_tests(tmp_path, DEFECTS, "--dfly-defects", "--dfly-live", "-n", workers)
     assert status == 1
     assert verdicts(record) == {"test_known": "failed", "test_news": "failed", "test_mended": "passed"}, output
     lines = output.splitlines()
@@ -266,7 +264,9 @@ def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str)
     assert lines[known + 1].strip() == "known: nobody is told"
     shown = lines[: next(number for number, line in enumerate(lines) if " FAILURES " in line)]
     assert [line.rpartition("::")[2] for line in shown if line.startswith("FAILED ")] == ["test_news"]
-    assert "2 of 3 tests speak against this kernel, 1 of them for a known defect." in conclusion(record)
+    assert "2 of 3 tests speak against this kernel, 1 of them for a known defect." in conclusion(
+        RunRecord.from_json(record)
+    )
 
 
 ONLY_LOST = """
@@ -312,11 +312,12 @@ def test_a_kernel_that_does_not_boot_is_a_boot_failure_in_all_reports(tmp_path: 
     (tmp_path / "conftest.py").write_text(NO_INIT)
     junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
     status, output, record = run_tests(
-        tmp_path, ONLY_LOST, "-n", workers, f"--junitxml={junit}", "--html", str(page), timeout=300
+        tmp_path, ONLY_LOST, "-n", workers, f"--junitxml={junit}", "--dfly-html", str(page), timeout=300
     )
     assert status == ExitCode.HARNESS_FAILED == record["exit_status"], output
     assert verdicts(record) == {"test_lost": "boot failure"}
-    assert record["trouble"].startswith("boot failure: the guest's kernel panicked: ")
+    assert record["trouble"]["text"].startswith("the guest's kernel panicked: ")
+    assert (record["trouble"]["verdict"], record["trouble"]["cause"]) == ("boot failure", "panic")
     assert {prop.get("value") for prop in ET.parse(junit).iter("property")} >= {"boot failure"}  # noqa: S314
     assert "No test was judged" in page.read_text()
     assert "boot failure: the guest&#x27;s kernel panicked" in page.read_text()
@@ -334,7 +335,8 @@ def test_a_kernel_that_does_not_build_is_a_build_failure_in_all_reports(
     argv = ["run", "--source", str(tmp_path), "--json", str(record), "--html", str(page)]
     assert main([*argv, "--command", "gcc -c {source}/sys/kern/kern_proc.c -o {output}"]) == ExitCode.TEST_FAILED
     trouble = json.loads(record.read_text())["trouble"]
-    assert trouble.startswith("build failure: the kernel does not build: sys/kern/kern_proc.c:1:")
+    assert trouble["verdict"] == "build failure"
+    assert trouble["text"].startswith("the kernel does not build: sys/kern/kern_proc.c:1:")
     assert "sys/kern/kern_proc.c:1:" in page.read_text()
     assert "No test was judged" in (tmp_path / "summary.md").read_text()
     assert "the kernel does not build" in capsys.readouterr().err

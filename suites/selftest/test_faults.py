@@ -26,6 +26,7 @@ TIMES = int(os.environ.get("DFLY_HARNESS_FAULTS", "3"))
 KERNEL = os.environ.get("DFLY_HARNESS_FAULTS_KERNEL", "")
 
 TARGET = ("--kernel", KERNEL) if KERNEL else ("--control",)
+PYTEST_TARGET = ("--dfly-kernel", KERNEL) if KERNEL else ("--dfly-control",)
 CLI = (sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())")
 
 pytestmark = pytest.mark.on_vm
@@ -114,7 +115,7 @@ def test_goes_on(init, killer, turn):
 def start(folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     (folder / "test_inner.py").write_text(code)
     argv = [sys.executable, "-m", "pytest", "-sq", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}"]
-    argv += ["-p", "harness.plugin.entry", *TARGET, "--json", str(folder / "record.json"), *arguments]
+    argv += ["-p", "harness.plugin.entry", *PYTEST_TARGET, "--dfly-json", str(folder / "record.json"), *arguments]
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=share(), start_new_session=True
     )
@@ -247,7 +248,7 @@ def test_a_disk_that_fills_up_while_the_record_is_written_is_said_and_fails_the_
 
 
 def test_a_record_that_cannot_be_written_is_said_and_fails_the_run(tmp_path: Path) -> None:
-    run = start(tmp_path, "def test_one(init):\n    assert init.pid\n", "--json", "/dev/full/record.json")
+    run = start(tmp_path, "def test_one(init):\n    assert init.pid\n", "--dfly-json", "/dev/full/record.json")
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 3, output
     assert "record could not be written" in output

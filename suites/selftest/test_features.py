@@ -24,6 +24,7 @@ from harness.oracle.eras import ERAS, Era
 from harness.processes.probes import PROBES, OpenQuestionError, learn_facts, look
 from harness.processes.session import Snapshot, known_facts
 from harness.report.html import run_page
+from harness.results.record import RunRecord
 from harness.store import Store
 
 # ---- Versions ---------------------------------------------------------------------------------------------------
@@ -335,7 +336,7 @@ def test_the_version_of_an_installed_kernel_is_known_from_its_image(tmp_path: Pa
 
 def test_reports_name_the_features() -> None:
     features = KernelFacts(600302, 992).summary()
-    record = {"target": "DragonFly: kernel k", "is_dragonfly": True, "results": [], "features": features}
+    record = RunRecord("DragonFly: kernel k", is_dragonfly=True, features=features)
     assert "600302, records of 992 bytes: wait6 login33" in run_page(record)
 
 
@@ -365,7 +366,7 @@ STUB = """
 import pytest
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.features import KernelFacts
-from harness.plugin.entry import Campaign
+from harness.plugin.supply import GuestSupply
 
 class Stub:
     started = 0
@@ -375,8 +376,8 @@ def rig(self):
     Stub.started += 1
     return Stub
 
-Campaign.rig = rig
-Campaign.facts = property(lambda self: KernelFacts(VERSION, 1048, FOUND if Stub.started else {}))
+GuestSupply.ready = rig
+GuestSupply.kernel_facts = property(lambda self: KernelFacts(VERSION, 1048, FOUND if Stub.started else {}))
 
 @pytest.fixture
 def init():
@@ -417,7 +418,7 @@ def inner(folder: Path, code: str, *arguments: str, stub: str = "") -> tuple[int
 
 
 def test_a_test_says_which_features_it_is_about(tmp_path: Path) -> None:
-    status, output = inner(tmp_path, INNER, "--oracle", "--defects")
+    status, output = inner(tmp_path, INNER, "--dfly-oracle", "--dfly-defects")
     assert "1 failed, 1 passed, 2 skipped" in output
     assert status == 1
     assert "this kernel has no syscap (syscap_get() and" in output
@@ -425,7 +426,7 @@ def test_a_test_says_which_features_it_is_about(tmp_path: Path) -> None:
 
 
 def test_with_any_era_nothing_is_left_out(tmp_path: Path) -> None:
-    _, output = inner(tmp_path, INNER, "--oracle", "--any-era")
+    _, output = inner(tmp_path, INNER, "--dfly-oracle", "--dfly-any-era")
     assert "3 failed, 1 passed" in output
 
 
@@ -461,14 +462,14 @@ def stub(version: int, found: dict[str, bool]) -> str:
 def test_what_only_the_running_kernel_tells_is_settled_when_it_runs(
     tmp_path: Path, version: int, found: dict[str, bool], outcome: str, machines: bool
 ) -> None:
-    _, output = inner(tmp_path, UNSETTLED, "--defects", stub=stub(version, found))
+    _, output = inner(tmp_path, UNSETTLED, "--dfly-defects", stub=stub(version, found))
     assert outcome in output, output
     assert ("machines: 0" not in output) is machines
 
 
 def test_a_feature_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
     code = "import pytest\n@pytest.mark.feature('lwtk')\ndef test_it(init): pass\n"
-    status, output = inner(tmp_path, code, "--oracle")
+    status, output = inner(tmp_path, code, "--dfly-oracle")
     assert status == pytest.ExitCode.USAGE_ERROR
     assert "no kernel feature is called 'lwtk'" in output
     assert "Traceback" not in output

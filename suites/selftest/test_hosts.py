@@ -115,7 +115,7 @@ def test_a_run_spreads_over_two_hosts(second: Host, tmp_path: Path) -> None:
         f"ssh=second//ssh_config={second.config}//python={sys.executable}//chdir={checkout}"
         f"//env:DFLY_HARNESS_HOME={store}//id=second"
     )
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--oracle", f"--json={record}"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--dfly-oracle", f"--dfly-json={record}"]
     argv += ["-o", "testpaths=suites/conformance/test_wait.py"]
     argv += ["--dist", "load", "--tx", "popen//id=first", "--tx", gateway]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)

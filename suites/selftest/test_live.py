@@ -18,9 +18,11 @@ import pytest
 from rich.console import Console
 
 from harness.config import share
+from harness.errors import ExitCode
 from harness.machine.gdbstub import GdbStub
 from harness.processes.connection import await_true
 from harness.report.live import Board
+from harness.results.verdict import Verdict
 
 ESCAPE = "\x1b"
 
@@ -49,9 +51,9 @@ def test_a_board_tells_who_runs_what_for_how_long_and_what_came_of_the_others() 
         board.begins(test)
         board.belongs_to(test, worker)
         clock.now += 2
-    board.judged("a.py::test_1", "passed")
-    board.judged("a.py::test_1", "panic")  # while it was tidied up after
-    board.judged("a.py::test_0", "passed")
+    board.judged("a.py::test_1", Verdict.PASSED)
+    board.judged("a.py::test_1", Verdict.PANIC)  # while it was tidied up after
+    board.judged("a.py::test_0", Verdict.PASSED)
     board.ends("a.py::test_1")
     lines = shown(board).splitlines()
     assert lines[0].strip() == "kernel k"
@@ -90,7 +92,7 @@ def test_left_out(init):
 def arguments(folder: Path, code: str, *more: str) -> list[str]:
     (folder / "test_inner.py").write_text(code)
     argv = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.plugin.entry", f"--rootdir={folder}"]
-    return [*argv, str(folder), "--live", *more]
+    return [*argv, str(folder), "--dfly-live", *more]
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def screen(output: str) -> list[str]:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_on_a_terminal_the_view_is_there_while_tests_run_and_gone_afterwards(tmp_path: Path, workers: str) -> None:
-    with on_a_terminal(arguments(tmp_path, SUITE, "--oracle", "-n", workers)) as child:
+    with on_a_terminal(arguments(tmp_path, SUITE, "--dfly-oracle", "-n", workers)) as child:
         child.expect(pexpect.EOF)
         output = child.before
         child.close()
@@ -150,7 +152,7 @@ def test_on_a_terminal_the_view_is_there_while_tests_run_and_gone_afterwards(tmp
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_without_a_terminal_there_are_plain_lines(tmp_path: Path, workers: str) -> None:
-    argv = [sys.executable, *arguments(tmp_path, SUITE, "--oracle", "-n", workers)]
+    argv = [sys.executable, *arguments(tmp_path, SUITE, "--dfly-oracle", "-n", workers)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
     assert done.returncode == 1, done.stdout
     assert ESCAPE not in done.stdout
@@ -160,14 +162,14 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path, workers: str) 
 
 
 def test_whoever_asks_for_pytests_own_lines_gets_them(tmp_path: Path) -> None:
-    argv = [sys.executable, *arguments(tmp_path, SUITE, "--oracle", "-v")]
+    argv = [sys.executable, *arguments(tmp_path, SUITE, "--dfly-oracle", "-v")]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
     assert "test_inner.py::test_good[0] PASSED" in done.stdout
 
 
 @pytest.mark.parametrize("more", [[], ["-n", "2"]])
 def test_nobody_is_waited_for_where_nobody_can_answer(tmp_path: Path, more: list[str]) -> None:
-    argv = [sys.executable, *arguments(tmp_path, SUITE, "--oracle", "--hold", *more)]
+    argv = [sys.executable, *arguments(tmp_path, SUITE, "--dfly-control", "--dfly-hold", *more)]
     done = subprocess.run(
         argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120, stdin=subprocess.DEVNULL
     )
@@ -190,7 +192,9 @@ PROMPT = "go on with the tests > "
 @pytest.mark.on_vm
 def test_the_machine_of_a_failed_test_is_held_and_can_be_entered(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    with on_a_terminal(arguments(tmp_path, FAILING, "--control", "--hold", "--json", str(record)), 180) as child:
+    with on_a_terminal(
+        arguments(tmp_path, FAILING, "--dfly-control", "--dfly-hold", "--dfly-json", str(record)), 180
+    ) as child:
         child.expect(r"The machine of test_inner.py::test_bad is paused")
         child.expect(r"\(r first\) (ssh [^\r]*)\r")
         ssh = child.match[1] if isinstance(child.match, re.Match) else ""
@@ -236,7 +240,7 @@ def test_the_machine_of_a_failed_test_is_held_and_can_be_entered(tmp_path: Path)
 
 @pytest.mark.on_vm
 def test_ctrl_c_at_a_held_machine_ends_the_run_and_the_machine(tmp_path: Path) -> None:
-    with on_a_terminal(arguments(tmp_path, FAILING, "--control", "--hold"), 180) as child:
+    with on_a_terminal(arguments(tmp_path, FAILING, "--dfly-control", "--dfly-hold"), 180) as child:
         child.expect(r"target remote ([^'\r]*)'")
         stub = Path(child.match[1] if isinstance(child.match, re.Match) else "")
         child.expect_exact(PROMPT)
@@ -244,7 +248,7 @@ def test_ctrl_c_at_a_held_machine_ends_the_run_and_the_machine(tmp_path: Path) -
         child.sendintr()
         child.expect(pexpect.EOF)
         child.close()
-    assert child.exitstatus == pytest.ExitCode.INTERRUPTED
+    assert child.exitstatus == ExitCode.INTERRUPTED
     assert not stub.parent.exists()
 
 

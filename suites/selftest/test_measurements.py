@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.plugin.measuring import measure
 from harness.processes.vocabulary import ForkRecord, Storm
-from harness.results.measurements import Measurements, measure
+from harness.results.measurements import Measurements
 
 
 def storm(*lives: tuple[int, float, float], seconds: float = 1.0) -> Storm:

@@ -47,7 +47,7 @@ def run(target: str, *tests: str) -> _FirstFailure:
     """Run TESTS (all of them, if none is named) on a wrong oracle, or the right one of an era, until one fails."""
     outcome = _FirstFailure()
     paths = [str(CONFORMANCE / test) for test in tests] or [str(CONFORMANCE)]
-    options = ["--oracle", target, "-x", "-qq", "-rN", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    options = ["--dfly-oracle", target, "-x", "-qq", "-rN", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
     pytest.main([*paths, *options, f"--rootdir={share()}"], plugins=[outcome])
     return outcome
 

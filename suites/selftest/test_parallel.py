@@ -71,8 +71,8 @@ def test_who_wants_to_be_alone_waits_for_all_and_newcomers_queue_behind_it(tmp_p
 def outcomes(file: Path, *arguments: str) -> dict[str, tuple[str, str]]:
     """Run tests on an oracle that is wrong; return outcome and verdict of each test."""
     suites = [f"suites/conformance/test_{part}.py" for part in ("pids_in_use", "wait")]
-    argv = [sys.executable, "-m", "pytest", *suites, "--oracle", "zombie-pid-handed-out", "-q"]
-    argv += ["-p", "no:cacheprovider", "--json", str(file), *arguments]
+    argv = [sys.executable, "-m", "pytest", *suites, "--dfly-oracle", "zombie-pid-handed-out", "-q"]
+    argv += ["-p", "no:cacheprovider", "--dfly-json", str(file), *arguments]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.TEST_FAILED, done.stdout[-2000:] + done.stderr[-2000:]
     results = json.loads(file.read_text())["results"]

@@ -18,7 +18,8 @@ from harness.machine.description import Disk, Lane, MachineDescription
 from harness.plugin.recorder import choice_of
 from harness.processes.recording import Execution, Recording, Replay, discard, verify
 from harness.processes.session import Session, Warmth
-from harness.results.record import RunRecord, TestResult, read_results
+from harness.results.record import RunRecord, TestResult, read_record
+from harness.results.verdict import Verdict
 from harness.store import Store
 
 SIZE = MachineSize()
@@ -34,8 +35,8 @@ def test_all_that_comes_from_outside_goes_through_the_log(tmp_path: Path, lane: 
 
 
 def test_a_result_knows_its_recording(tmp_path: Path) -> None:
-    record = RunRecord("target", is_dragonfly=True, results=[TestResult("a", "failed", 1.0, recording="/r")])
-    (result,) = read_results(record.write(Store(), tmp_path / "run.json"))
+    record = RunRecord("target", is_dragonfly=True, results=(TestResult("a", Verdict.FAILED, 1.0, recording="/r"),))
+    (result,) = read_record(record.write(Store(), tmp_path / "run.json")).results
     assert result.recording == "/r"
 
 
@@ -46,9 +47,9 @@ def test_a_result_knows_its_recording(tmp_path: Path) -> None:
 def test_replay_says_why_there_is_nothing_to_replay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], test: str, words: str
 ) -> None:
-    results = [TestResult("test_a1", "failed", 1.0, recording="x"), TestResult("test_b", "failed", 1.0)]
-    results.append(TestResult("test_a2", "failed", 1.0, recording="y"))
-    file = RunRecord("target", is_dragonfly=True, results=results).write(Store(), tmp_path / "run.json")
+    results = [TestResult("test_a1", Verdict.FAILED, 1.0, recording="x"), TestResult("test_b", Verdict.FAILED, 1.0)]
+    results.append(TestResult("test_a2", Verdict.FAILED, 1.0, recording="y"))
+    file = RunRecord("target", is_dragonfly=True, results=tuple(results)).write(Store(), tmp_path / "run.json")
     assert main(["replay", str(file), test, "--check"]) == ExitCode.USAGE
     assert words in capsys.readouterr().err
 
@@ -124,8 +125,8 @@ class TestRealKernel:
     def test_replay_compares_from_the_command_line(
         self, recording: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        result = TestResult(recording.test, "failed", 1.0, recording=str(recording.folder))
-        file = RunRecord("target", is_dragonfly=True, results=[result]).write(Store(), tmp_path / "run.json")
+        result = TestResult(recording.test, Verdict.FAILED, 1.0, recording=str(recording.folder))
+        file = RunRecord("target", is_dragonfly=True, results=(result,)).write(Store(), tmp_path / "run.json")
         assert main(["replay", str(file), "a test", "--check"]) == ExitCode.PASSED
         said = " ".join(capsys.readouterr().err.split())
         assert f"{asdict(recording.end)['instructions']:,} instructions, the same memory and console" in said

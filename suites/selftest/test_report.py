@@ -11,25 +11,29 @@ import pytest
 from browser import WIDTHS, assert_readable, look, needs_browser
 
 from harness.cli import main
-from harness.report.html import conclusion, counts, load_record, run_page
+from harness.report.html import run_page
 from harness.report.summary import run_markdown
+from harness.results.measurements import Measurements
+from harness.results.record import RunRecord, TestResult, read_record
+from harness.results.summary import conclusion, verdicts_of
+from harness.results.verdict import Verdict
 
 EVIL = "<script>document.title='owned'</script>&\"'|`\x00\x1b[31m\n" + "x" * 500
 
 
-def result(test: str, verdict: str, **more: Any) -> dict[str, Any]:
-    outcome = {"passed": "passed", "known defect": "skipped", "not applicable": "skipped"}.get(verdict, "failed")
-    return {"test": f"suite/test_a.py::{test}", "outcome": outcome, "verdict": verdict, "seconds": 0.5, **more}
+def result(test: str, verdict: str, **more: Any) -> TestResult:
+    return TestResult(f"suite/test_a.py::{test}", Verdict(verdict), **{"seconds": 0.5, **more})
 
 
-def record(*results: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"target": "DragonFly: kernel k", "is_dragonfly": True, "results": list(results), "seconds": 3.0, **more}
+def record(*results: TestResult, **more: Any) -> RunRecord:
+    given = {"target": "DragonFly: kernel k", "is_dragonfly": True, "seconds": 3.0, **more}
+    return RunRecord(results=results, **given)
 
 
 MIXED = record(
-    result("test_good", "passed", behaviour="A child is born.", functions=["proc_makepid"], seconds=9.25),
-    result("test_bad", "failed", reason="assert 1 == 2", calls=["process 7: fork() = <process 8>"]),
-    result("test_dead", "panic", fingerprint="cache_fullpath<sysctl_root<abc", console="Fatal trap 12"),
+    result("test_good", "passed", behaviour="A child is born.", functions=("proc_makepid",), seconds=9.25),
+    result("test_bad", "failed", reason="assert 1 == 2", calls=("process 7: fork() = <process 8>",)),
+    result("test_dead", "panic", fingerprint="cache_fullpath<sysctl_root<abc", evidence="Fatal trap 12"),
     result("test_lost", "guest lost", reason="QEMU was killed"),
     result("test_later", "not applicable"),
 )
@@ -37,7 +41,7 @@ MIXED = record(
 
 def test_the_summary_comes_first_and_counts_only_what_was_judged() -> None:
     assert conclusion(MIXED).startswith("2 of 3 tests speak against this kernel. 1 could not be judged")
-    assert list(counts(MIXED)) == ["panic", "failed", "guest lost", "passed", "not applicable"]
+    assert list(verdicts_of(MIXED)) == ["panic", "failed", "guest lost", "passed", "not applicable"]
     page = run_page(MIXED)
     assert page.index("2 of 3 tests") < page.index("What went wrong") < page.index("All tests")
 
@@ -50,7 +54,7 @@ def test_a_page_tells_of_each_test(words: str) -> None:
     assert words in run_page(MIXED)
 
 
-def test_a_known_defect_is_told_from_news(tmp_path: Path) -> None:
+def test_a_known_defect_is_told_from_news() -> None:
     why = "nobody is told"
     mixed = record(
         result("test_known", "panic", defect=why, fingerprint="exit1<abc"),
@@ -60,14 +64,12 @@ def test_a_known_defect_is_told_from_news(tmp_path: Path) -> None:
     assert conclusion(mixed) == "2 of 3 tests speak against this kernel, 1 of them for a known defect."
     assert f"<dt>known defect</dt><dd>{why}</dd>" in run_page(mixed)
     assert "no more" not in run_page(mixed)
-    file = tmp_path / "record.json"
-    file.write_text(json.dumps(mixed))
-    assert f"| `test_a.py::test_known` | known defect: panic | {why} |" in run_markdown(file)
+    assert f"| `test_a.py::test_known` | known defect: panic | {why} |" in run_markdown(mixed)
 
 
 def test_a_run_without_failures_says_so() -> None:
     good = record(result("test_good", "passed"))
-    assert conclusion(good) == "Nothing in 1 tests speaks against this kernel."
+    assert conclusion(good) == "Nothing in 1 test speaks against this kernel."
     assert "What went wrong" not in run_page(good)
 
 
@@ -78,8 +80,14 @@ def test_results_of_the_control_guest_are_marked() -> None:
 
 
 def test_records_made_before_there_were_verdicts_are_read() -> None:
-    old = {"test": "t.py::test_x", "outcome": "xfailed", "seconds": 1}
-    assert counts(record(old, {**old, "outcome": "failed"})) == {"failed": 1, "not applicable": 1}
+    old = {"test": "t.py::test_x", "outcome": "xfailed", "seconds": 1, "console": "said"}
+    read = RunRecord.from_json(
+        {"target": "k", "results": [old, {**old, "outcome": "failed"}], "trouble": "boot failure: x"}
+    )
+    assert verdicts_of(read) == {"failed": 1, "not applicable": 1}
+    assert read.results[0].evidence == "said"
+    assert read.trouble is not None
+    assert (read.trouble.verdict, read.trouble.text) == (Verdict.BOOT_FAILURE, "x")
 
 
 def test_the_page_needs_no_network_and_no_script() -> None:
@@ -88,24 +96,21 @@ def test_the_page_needs_no_network_and_no_script() -> None:
 
 
 def test_what_a_guest_says_cannot_break_the_page() -> None:
-    page = run_page(record(result(EVIL, "failed", reason=EVIL, console=EVIL, behaviour=EVIL, fingerprint=EVIL)))
+    page = run_page(record(result(EVIL, "failed", reason=EVIL, evidence=EVIL, behaviour=EVIL, fingerprint=EVIL)))
     assert "<script" not in page
     assert "\x00" not in page
 
 
-def test_markdown_for_a_ci_step(tmp_path: Path) -> None:
-    file = tmp_path / "record.json"
-    file.write_text(json.dumps(MIXED))
-    text = run_markdown(file)
+def test_markdown_for_a_ci_step() -> None:
+    text = run_markdown(MIXED)
     assert "| panic | 1 |" in text
     assert "| `test_a.py::test_dead` | panic | cache_fullpath&lt;sysctl_root&lt;abc |" in text
-    file.write_text(json.dumps(record(result("t", "failed", reason=EVIL))))
-    assert "<script" not in run_markdown(file)
+    assert "<script" not in run_markdown(record(result("t", "failed", reason=EVIL)))
 
 
 def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, page = tmp_path / "record.json", tmp_path / "page.html"
-    file.write_text(json.dumps(MIXED))
+    file.write_text(json.dumps(MIXED.to_json()))
     assert main(["report", str(file), "--html", str(page)]) == 0
     assert "A child is born." in page.read_text()
     assert main(["report", str(file)]) == 0
@@ -120,7 +125,7 @@ def test_without_a_record_it_is_the_last_run(
     assert "there is no run yet" in capsys.readouterr().err
     results = tmp_path / "results"
     for name, target in (("2026-01-02T030405-7", "old"), ("2026-01-02T030406-6", "new")):
-        (results / f"{name}.json").write_text(json.dumps({**MIXED, "target": target}))
+        (results / f"{name}.json").write_text(json.dumps({**MIXED.to_json(), "target": target}))
     (results / "state.json").write_text("{}")  # somebody else's
     assert main(["report"]) == 0
     assert capsys.readouterr().out.startswith("### new")
@@ -134,11 +139,9 @@ def test_what_is_no_record_is_refused_in_words(tmp_path: Path, content: str | No
     assert main(["report", str(file)]) == 2
 
 
-MEASURED = {
-    "births": [[0.01 * number, 100 + 7 * number] for number in range(300)],
-    "reuse_delays": [10.2, 10.4, 10.9, 11.3, 9.5],
-    "fork_rates": [1500.0, 1720.5],
-}
+MEASURED = Measurements(
+    tuple((0.01 * number, 100 + 7 * number) for number in range(300)), (10.2, 10.4, 10.9, 11.3, 9.5), (1500.0, 1720.5)
+)
 
 
 def test_pids_and_forks_are_drawn_where_a_test_has_measured_them() -> None:
@@ -153,9 +156,11 @@ def test_pids_and_forks_are_drawn_where_a_test_has_measured_them() -> None:
 @needs_browser
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_browser_shows_a_run_without_scrolling_sideways(tmp_path: Path, width: int) -> None:
-    long = result("test_long", "failed", behaviour="word " * 80, reason="y" * 3000, console=EVIL, fingerprint="f<" * 80)
+    long = result(
+        "test_long", "failed", behaviour="word " * 80, reason="y" * 3000, evidence=EVIL, fingerprint="f<" * 80
+    )
     wide = result("test_a_group_whose_members_moved" * 9, "passed", measurements=MEASURED)
-    seen = look(run_page(record(*MIXED["results"], long, wide)), width, tmp_path)
+    seen = look(run_page(record(*MIXED.results, long, wide)), width, tmp_path)
     assert_readable(seen, width)
     assert seen["title"] == "dfly-harness: DragonFly: kernel k"
     assert seen["open"] >= 4
@@ -165,5 +170,5 @@ def test_a_browser_shows_a_run_without_scrolling_sideways(tmp_path: Path, width:
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "record.json"
-    file.write_text(json.dumps(MIXED))
-    assert load_record(file) == MIXED
+    file.write_text(json.dumps(MIXED.to_json()))
+    assert read_record(file) == MIXED

@@ -1,0 +1,83 @@
+"""Which tests a run leaves out, and in which order it takes the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.guests.features import KernelFacts
+from harness.plugin.applies import MARKERS as APPLIES_MARKERS
+from harness.plugin.applies import inapplicable, is_settled, may_show_defect, needs_target, shown_defect
+from harness.plugin.supply import GuestSupply
+from harness.plugin.tested import TestedTarget
+from harness.runs.options import RunOptions
+
+#: The property of a test that shows a known defect of the target's era: its reason.
+DEFECT = "defect"
+
+MARKERS = (
+    "kern_proc(*functions): the functions of kern_proc.c whose promise the test holds them to",
+    "needs_kernel: needs what only a real kernel has (memory, terminals, a clock); left out on the oracle",
+    *APPLIES_MARKERS,
+    "slow_clock(seconds): spends that much guest time waiting; scheduled first",
+    "cpus(number, since, until): wants at least so many CPUs, in that era; the time-warped lane has a single one",
+    "leaves_unsound(pattern, reason): a known defect of the kernel: the test passes but leaves the process table"
+    " unsound, in words that match PATTERN (--invariants)",
+    "exclusive: needs a quiet host",
+    "on_vm: starts a virtual machine of its own",
+)
+
+
+class Selection:
+    """Decides for each test whether it is about the target: when tests are collected, or once the kernel runs."""
+
+    def __init__(self, tested: TestedTarget, supply: GuestSupply, options: RunOptions) -> None:
+        self._tested = tested
+        self._supply = supply
+        self._options = options
+        self._unsettled: set[str] = set()  # tests of which only the running kernel can tell whether they are about it
+
+    def select(self, items: list[pytest.Item]) -> None:
+        """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
+        if not any(map(needs_target, items)):
+            return
+        facts = self._supply.kernel_facts
+        for item in items:
+            if self._tested.variant is not None and item.get_closest_marker("needs_kernel"):
+                item.add_marker(pytest.mark.skip(reason="needs a real kernel"))
+            if not self._options.defects and may_show_defect(item, facts):
+                item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
+            else:
+                self._settle_if_possible(item, facts)
+        items.sort(key=_waiting, reverse=True)
+
+    def settle(self, item: pytest.Item) -> None:
+        """Skip ITEM if the kernel, which has to run for that, is none that it is about."""
+        if item.nodeid in self._unsettled:
+            self._supply.ready()
+            if (reason := self._settle(item, self._supply.kernel_facts)) is not None:
+                pytest.skip(reason)
+
+    def _settle_if_possible(self, item: pytest.Item, facts: KernelFacts | None) -> None:
+        try:
+            if facts is not None and not is_settled(item, facts):
+                self._unsettled.add(item.nodeid)
+            elif (reason := self._settle(item, facts)) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        except UsageError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+
+    def _settle(self, item: pytest.Item, facts: KernelFacts | None) -> str | None:
+        """Note which known defect a test shows; say why it is not about this kernel, None if it is."""
+        if (defect := shown_defect(item, facts)) is not None:
+            item.user_properties.append((DEFECT, defect))
+        if facts is None or self._options.any_era:
+            return None
+        return inapplicable(item, facts)
+
+
+def _waiting(item: pytest.Item) -> float:
+    if item.get_closest_marker("exclusive"):
+        return -1.0  # last: all workers wait for it
+    marker = item.get_closest_marker("slow_clock")
+    return float(marker.args[0]) if marker is not None else 0.0

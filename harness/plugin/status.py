@@ -1,0 +1,45 @@
+"""How a run ends: the one place that decides the exit status, for the process and for its record alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from harness.errors import ExitCode
+from harness.results.verdict import Verdict, exit_code
+
+_BY_SIGNAL = 128
+
+
+def exit_status(
+    pytests: int,
+    verdicts: Sequence[Verdict],
+    *,
+    signal: int | None = None,
+    is_troubled: bool = False,
+    is_uncollected: bool = False,
+) -> int:
+    """Return the exit status of a run that pytest would end with PYTESTS.
+
+    ==========================================================  ==================================================
+    a SIGNAL ended it, such as Ctrl-C's                         128 and the signal's number
+    IS_TROUBLED: the target does not boot, no record written    3
+    pytest's own error                                          3
+    a usage error, no test matched                              2
+    a test failed, also where the run stopped early (`-x`)      1 or 3, as its VERDICTS say: see Verdict.exit_code
+    IS_UNCOLLECTED: a test file does not load                   2, unless a test that did run failed
+    stopped early for no failure                                3
+    all passed                                                  0
+    ==========================================================  ==================================================
+    """
+    if signal is not None:
+        return _BY_SIGNAL + signal
+    if is_troubled or pytests == pytest.ExitCode.INTERNAL_ERROR:
+        return ExitCode.HARNESS_FAILED
+    if pytests in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        return ExitCode.USAGE
+    judged = exit_code(verdicts)
+    if judged is not ExitCode.PASSED or pytests == pytest.ExitCode.OK:
+        return judged
+    return ExitCode.USAGE if is_uncollected else ExitCode.HARNESS_FAILED

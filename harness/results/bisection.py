@@ -1,0 +1,156 @@
+"""What a bisection came to, as a typed result that goes to JSON and comes back equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+FORMAT = 1
+KIND = "bisection report"
+#: What the proof says of a statement that stands.
+HOLDS = "holds"
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A commit that may be the one, with its `probability`."""
+
+    commit: str
+    author: str
+    date: str
+    subject: str
+    files: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of one commit: what it was for (`role`), what was seen, and what it cost in seconds."""
+
+    commit: str
+    role: str
+    outcome: str
+    trouble: str = ""
+    detail: str = ""
+    built: bool = False
+    build_seconds: float = 0.0
+    run_seconds: float = 0.0
+    kernel: str = ""
+    quirks: tuple[str, ...] = ()
+
+    @property
+    def is_untestable(self) -> bool:
+        """Whether nothing was learnt of the failure."""
+        return self.outcome == "untestable"
+
+
+@dataclass(frozen=True)
+class BisectionReport:
+    """All that is known: the commits that may be the one, the proof, and the experiments made.
+
+    `rate` is how often the failure is expected to show, `bits` what is left to know; `posterior` has the chance of each
+    commit, oldest first; `tested` counts commits, `experiments` their runs, `proving` the runs of the proof.
+    """
+
+    key: str
+    source: str
+    sought: str
+    good: tuple[str, ...]
+    bad: str
+    commits: int
+    confidence: float
+    decided: bool
+    probability: float
+    rate: float
+    bits: float
+    culprits: tuple[Culprit, ...]
+    posterior: tuple[tuple[str, float], ...]
+    stretches: tuple[tuple[str, ...], ...]
+    experiments: int
+    tested: int
+    proving: int
+    builds: int
+    build_seconds: float
+    run_seconds: float
+    proof: Mapping[str, str]
+    proved: bool
+    test: str
+    failure: str
+    excerpt: str
+    observations: tuple[Experiment, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        given = asdict(self)
+        for name in ("good", "culprits", "observations"):
+            given[name] = list(given[name])
+        given["posterior"] = [list(pair) for pair in self.posterior]
+        given["stretches"] = [list(stretch) for stretch in self.stretches]
+        for each in given["culprits"]:
+            each["files"] = list(each["files"])
+        for each in given["observations"]:
+            each["quirks"] = list(each["quirks"])
+        return {"format": FORMAT, "kind": KIND, **given, "proof": dict(self.proof)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild it; raises KeyError, TypeError or ValueError for what is none or of a later format."""
+        if data.get("kind") != KIND or int(data["format"]) > FORMAT:
+            raise ValueError(f"no report of a bisection of a format up to {FORMAT}")
+        given = {each.name: data[each.name] for each in fields(cls)}
+        given["good"] = tuple(given["good"])
+        given["culprits"] = tuple(Culprit(**{**each, "files": tuple(each["files"])}) for each in data["culprits"])
+        given["posterior"] = tuple((str(commit), float(chance)) for commit, chance in data["posterior"])
+        given["stretches"] = tuple(tuple(stretch) for stretch in data["stretches"])
+        given["proof"] = dict(data["proof"])
+        given["observations"] = tuple(
+            Experiment(**{**each, "quirks": tuple(each["quirks"])}) for each in data["observations"]
+        )
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Following:
+    """An experiment that may come next: RUNS of COMMIT, which tell so many bits in so many seconds."""
+
+    commit: str
+    runs: int
+    bits: float
+    seconds: float
+    chance_bad: float
+    testable: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a bisection under way, and what comes next: `likely` has commit, chance and subject."""
+
+    sought: str
+    seen: Mapping[str, int]
+    is_certain: bool
+    rate: float
+    bits: float
+    commits: int
+    likely: tuple[tuple[str, float, str], ...]
+    decided: bool
+    probability: float
+    confidence: float
+    following: tuple[Following, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the simulation measured, see harness.bisect.simulation: `levels` has claim, claims made, and right ones."""
+
+    searches: int
+    right: int
+    claimed: float
+    ratio: float
+    levels: tuple[tuple[float, int, int], ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild it; raises KeyError, TypeError or ValueError for what is none."""
+        levels = tuple((float(claim), int(made), int(right)) for claim, made, right in data["levels"])
+        return cls(int(data["searches"]), int(data["right"]), float(data["claimed"]), float(data["ratio"]), levels)

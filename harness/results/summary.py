@@ -1,0 +1,44 @@
+"""A run in few words: how many tests came to each verdict, and what that says of the kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from harness.results.record import RunRecord
+from harness.results.verdict import Verdict
+
+_BY_SIGNAL = 128  # a status above it: this and the signal's number
+
+
+def counts(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
+    """Return how many there are of each verdict, the worst first."""
+    counted = Counter(verdicts)
+    return {verdict: counted[verdict] for verdict in Verdict if counted[verdict]}
+
+
+def verdicts_of(record: RunRecord) -> dict[Verdict, int]:
+    """Return how many tests came to each verdict, the worst first."""
+    return counts(result.verdict for result in record.results)
+
+
+def conclusion(record: RunRecord) -> str:
+    """Return the run in one or two sentences."""
+    counted = verdicts_of(record)
+    against = sum(count for verdict, count in counted.items() if verdict.against_kernel)
+    judged = sum(count for verdict, count in counted.items() if verdict.is_judged)
+    troubled = sum(count for verdict, count in counted.items() if verdict.is_failure and not verdict.against_kernel)
+    more = f" {troubled} could not be judged: the harness, the host or the boot failed." if troubled else ""
+    if record.exit_status > _BY_SIGNAL:
+        more += " The run was interrupted: what came later is not known."
+    if not judged:
+        return f"No test was judged.{more}"
+    if against:
+        known = sum(1 for result in record.results if result.known_defect)
+        why = f", {known} of them for a known defect" if known else ""
+        return f"{against} of {_tests(judged)} {'speaks' if against == 1 else 'speak'} against this kernel{why}.{more}"
+    return f"Nothing in {_tests(judged)} speaks against this kernel.{more}"
+
+
+def _tests(count: int) -> str:
+    return "1 test" if count == 1 else f"{count} tests"

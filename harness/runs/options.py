@@ -1,0 +1,107 @@
+"""The options of one run: the same for `dfly-harness run`, for pytest, and on a child's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from harness.errors import UsageError
+from harness.guests.options import TargetOptions
+from harness.guests.targets import ResolvedTarget
+from harness.options import PYTEST_PREFIX, Option, declare, read, words
+
+#: What `run` and pytest both have.
+OPTIONS = (
+    Option(
+        "oracle",
+        "run on the executable specification of an era, or on a wrong variant of it: no kernel, no machine",
+        "[ERA][:VARIANT]",
+        bare=True,
+    ),
+    Option("cold", "boot from power-on instead of resuming the warm state", flag=True),
+    Option(
+        "lane",
+        "tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
+        default="auto",
+        choices=("auto", "wall", "warped"),
+    ),
+    Option("defects", "also run the tests of known defects; they may panic the kernel", flag=True),
+    Option("any-era", "also run what the target's era did not promise yet", flag=True),
+    Option("invariants", "look after each test whether the process table is sound", flag=True),
+    Option("record", "run failed tests again on a machine that `replay` can repeat", flag=True),
+    Option(
+        "hold",
+        "pause the machine of a test that failed and say how to get at it",
+        flag=True,
+        aliases=("pdb-guest",),
+    ),
+    Option("dump-memory", "keep the memory of a kernel that died, as ELF cores", "FOLDER", Path),
+    Option("json", "write the run's record to FILE", "FILE", Path),
+    Option("html", "write the run's report to FILE: one page, no network needed", "FILE", Path),
+    Option("learn-control", "write the list of what the control guest fails", flag=True),
+)
+#: What only pytest has: `run` always shows the view, and hands on what it resolved.
+PYTEST_ONLY = (
+    Option("live", "show workers, current tests and trouble instead of one dot for each test", flag=True),
+    Option("target", "the target by content, as the harness hands it to its children", "JSON", default=""),
+)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user said about a run; `oracle` None stands for a real target, and is "" for the specification."""
+
+    target: TargetOptions
+    oracle: str | None = None
+    cold: bool = False
+    lane: str = "auto"
+    defects: bool = False
+    any_era: bool = False
+    invariants: bool = False
+    record: bool = False
+    hold: bool = False
+    dump_memory: Path | None = None
+    json: Path | None = None
+    html: Path | None = None
+    learn_control: bool = False
+    live: bool = False
+    resolved: ResolvedTarget | None = None
+
+    def __post_init__(self) -> None:
+        named = self.target.image is not None or self.target.kernel is not None
+        if self.target.control and named:
+            raise UsageError("--control is a target of its own: leave out --image and --kernel, or leave out --control")
+        if self.oracle is not None and (named or self.target.control):
+            raise UsageError("--oracle needs no machine: leave out --image, --kernel and --control")
+        if self.oracle is not None and (self.record or self.hold or self.dump_memory or self.invariants):
+            raise UsageError("--record, --hold, --dump-memory and --invariants are about a machine; --oracle has none")
+        if self.cold and self.lane == "warped":
+            raise UsageError("--cold boots, and kernels do not boot in the time-warped lane: leave out one of them")
+
+    @staticmethod
+    def declare(add: Callable[..., object], prefix: str = "") -> None:
+        """Declare all options, the target's too; those of PYTEST_ONLY where PREFIX is pytest's."""
+        TargetOptions.declare(add, prefix)
+        declare(OPTIONS, add, prefix)
+        if prefix == PYTEST_PREFIX:
+            declare(PYTEST_ONLY, add, prefix)
+
+    @classmethod
+    def read(cls, namespace: object, prefix: str = "") -> Self:
+        """Return what a parser left in NAMESPACE; raises UsageError for what cannot be."""
+        given = read(OPTIONS, namespace, prefix)
+        if prefix == PYTEST_PREFIX:
+            more = read(PYTEST_ONLY, namespace, prefix)
+            given["live"] = more["live"]
+            given["resolved"] = ResolvedTarget.from_text(more["target"]) if more["target"] else None
+        return cls(TargetOptions.read(namespace, prefix), **given)
+
+    def words(self, prefix: str = PYTEST_PREFIX) -> list[str]:
+        """Return the command line, pytest's unless PREFIX is another, that says the same."""
+        given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix)]
+        if prefix == PYTEST_PREFIX:
+            resolved = self.resolved.to_text() if self.resolved is not None else ""
+            given += words(PYTEST_ONLY, {"live": self.live, "target": resolved}, prefix)
+        return given
