@@ -18,3 +18,9 @@ def sacrificed(rig: Rig, init: RemoteProcess) -> Iterator[None]:
     """Give the guest up afterwards, before anybody cleans up in it: what a test does to a wrong kernel may last."""
     yield
     rig.discard()
+
+
+@pytest.fixture
+def pristine(rig: Rig) -> None:
+    """Begin with a guest nobody has used: terminals, for one, remember what earlier tests did to them."""
+    rig.discard()

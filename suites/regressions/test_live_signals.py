@@ -208,7 +208,7 @@ def test_a_leader_that_has_given_up_its_privileges_ends_with_its_peers(init: Rem
 
 
 @kern_proc("proc_move_allproc_zombie")
-@pytest.mark.usefixtures("sacrificed")
+@pytest.mark.usefixtures("pristine", "sacrificed")
 @defect(
     since=200000,
     severity="hang",
