@@ -35,7 +35,7 @@ def only(events: list[Kevent]) -> Kevent:
 def test_whoever_hears_of_an_end_can_reap(init: RemoteProcess) -> None:
     """The event comes when there is a zombie, and brings the status (kqueue(2): NOTE_EXIT; kern_exit.c: exit1)."""
     queue = init.kqueue()
-    for round_ in range(100):
+    for round_ in range(40):
         child = init.fork()
         init.watch_process(queue, child.pid, NOTE_EXIT)
         end(child, round_)
