@@ -11,8 +11,8 @@ from signal import SIGHUP, SIGKILL, SIGTTOU
 
 import pytest
 
-from harness.processes import Handler, ProcFlag, RemoteProcess, fails
-from support.processes import bury, logged, random_pids, row
+from harness.processes import WNOHANG, Handler, ProcFlag, RemoteProcess, fails
+from support.processes import await_asleep, bury, logged, random_pids, row
 from support.terminals import Terminal
 
 # ---- Gaining a controlling terminal -------------------------------------------------------------------------------
@@ -360,3 +360,38 @@ def test_hanging_up_the_terminal_tells_the_leader(init: RemoteProcess) -> None:
         process.sigaction(SIGHUP, Handler.LOG)
     init.close(terminal.master)
     assert (logged(terminal.leader), logged(job)) == ([SIGHUP], [])
+
+
+# ---- Output nobody reads ------------------------------------------------------------------------------------------
+
+
+def exiting_leader(terminal: Terminal) -> RemoteProcess:
+    """Let the leader write to its terminal and exit; nobody reads."""
+    terminal.leader.write(terminal.slave, b"unread" * 20)
+    terminal.leader.start.exit(7)
+    return terminal.leader
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.needs_kernel
+@pytest.mark.feature("bounded_drain")
+def test_a_leader_does_not_wait_for_ever_for_its_output_to_be_read(init: RemoteProcess) -> None:
+    """A second at most (kern_exit.c: exit1, ttywait)."""
+    leader = exiting_leader(Terminal(init))
+    assert init.start.wait4(leader.pid).result(20.0).exit_status == 7
+
+
+@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.needs_kernel
+@pytest.mark.feature("!bounded_drain")
+def test_a_leader_waits_for_its_output_to_be_read(init: RemoteProcess) -> None:
+    """However long that takes, and nothing kills it meanwhile (kern_exit.c: exit1, ttywait)."""
+    terminal = Terminal(init)
+    leader = exiting_leader(terminal)
+    await_asleep(init, leader, "ttywai")
+    init.kill(leader.pid, SIGKILL)
+    for _ in range(3):
+        await_asleep(init, leader, "ttywai")
+    assert init.wait4(leader.pid, WNOHANG).pid == 0
+    init.read(terminal.master, 4096)
+    assert init.start.wait4(leader.pid).result(20.0).exit_status == 7

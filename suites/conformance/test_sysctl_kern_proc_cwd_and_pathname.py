@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ENOENT, ESRCH
+from errno import EINVAL, ENOENT, ESRCH
 
 import pytest
 
@@ -147,3 +147,16 @@ def test_a_program_outside_the_processs_root_has_no_path(init: RemoteProcess) ->
         with fails(ENOENT):
             child.sysctl.kern_proc_pathname(-1)
         child.exit()
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.feature("pathname_einval")
+def test_the_pathname_of_whoever_runs_no_program_is_einval(init: RemoteProcess) -> None:
+    """The swapper is found and has none; nobody at all is ESRCH (kern_proc.c: p_textnch)."""
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    for reader in (init, user):
+        with fails(EINVAL):
+            reader.sysctl.kern_proc_pathname(0)
+        with fails(ESRCH):
+            reader.sysctl.kern_proc_pathname(NO_SUCH_ID)

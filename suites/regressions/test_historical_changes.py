@@ -1,7 +1,7 @@
 """Behaviour that changed between 2012 and July 2020: one test per commit, passing since the version named with it.
 
-`since` is the first __DragonFly_version all of whose kernels have the change; the commit itself may be somewhat older.
-Bisecting between two kernels on either side finds it.
+What `since` says is explained in support.history.  Bisecting between two kernels on either side finds the commit.
+Later changes are in test_changes_since_2020.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from harness.processes import (
 )
 from harness.processes.wire import Buffer
 from support.allocator import PidAllocator
+from support.history import since
+from support.kernel_threads import whole_table
 from support.mounts import null_mount
 from support.processes import SOMEBODY, await_stopped, bury, eventually, exists, random_pids
 from support.programs import run
@@ -36,11 +38,6 @@ from support.sysctl import ARGS, oid, proc_mib
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
-
-
-def since(version: int, commit: str) -> pytest.MarkDecorator:
-    """Promise a behaviour from VERSION on; COMMIT says which change brought it, and when."""
-    return pytest.mark.eras(since=version, reason=f"came with {commit}")
 
 
 # ---- 2012 to 2014 -------------------------------------------------------------------------------------------------
@@ -124,7 +121,7 @@ def test_a_zombie_uses_no_cpu(init: RemoteProcess) -> None:
 @since(400309, "e90cb8451d, 2015-11-17")
 def test_idle_threads_are_told_from_busy_ones(init: RemoteProcess) -> None:
     """SIDL, all other kernel threads being SACTIVE (kern_kinfo.c: fill_kinfo_proc_kthread)."""
-    threads = init.sysctl.kern_proc_all().kernel_threads
+    threads = whole_table(init).kernel_threads
     idle = [row for row in threads if row.comm.startswith("idle_")]
     assert {row.stat for row in idle} == {ProcStat.SIDL}
     assert {row.stat for row in threads if row not in idle} == {ProcStat.SACTIVE}
@@ -134,14 +131,15 @@ def test_idle_threads_are_told_from_busy_ones(init: RemoteProcess) -> None:
 @since(400309, "ade1f1b8f2, 2015-11-19")
 def test_a_kernel_thread_is_one_thread(init: RemoteProcess) -> None:
     """Its nthreads is 1 (kern_kinfo.c: fill_kinfo_proc_kthread)."""
-    assert {row.nthreads for row in init.sysctl.kern_proc_all().kernel_threads} == {1}
+    assert {row.nthreads for row in whole_table(init).kernel_threads} == {1}
 
 
 @kern_proc("sysctl_out_proc_kthread")
 @since(400309, "bccb5dad40, 2015-11-16")
 def test_a_kernel_thread_has_an_address(init: RemoteProcess) -> None:
     """By which ps tells one from another (kern_kinfo.c: kp_ktaddr)."""
-    addresses = [row.ktaddr for row in init.sysctl.kern_proc_all().kernel_threads]
+    addresses = [row.ktaddr for row in whole_table(init).kernel_threads]
+    assert addresses
     assert all(addresses)
     assert len(set(addresses)) == len(addresses)
 
@@ -372,7 +370,8 @@ def test_login_names_may_have_32_characters(init: RemoteProcess) -> None:
     name = "a-name-of-more-than-16-characters"[:32]
     init.setlogin(name)
     (row,) = init.sysctl.kern_proc_pid(init.pid)
-    assert (init.getlogin(), row.login, row.record_size >= 992) == (name, name, True)
+    assert (init.getlogin(), row.login) == (name, name)
+    assert row.record_size >= 992
 
 
 @kern_proc("sysctl_kern_proc_args")
