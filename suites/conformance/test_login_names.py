@@ -36,8 +36,8 @@ def test_a_new_session_copies_the_login_name(init: Process) -> None:
 LENGTHS = pytest.mark.parametrize(
     "longest",
     [
-        pytest.param(16, marks=pytest.mark.eras(until=500_705, reason="MAXLOGNAME grew from 17 to 33 in 2019")),
-        pytest.param(32, marks=pytest.mark.eras(since=500_705, reason="MAXLOGNAME grew from 17 to 33 in 2019")),
+        pytest.param(16, marks=pytest.mark.feature("!login33")),
+        pytest.param(32, marks=pytest.mark.feature("login33")),
     ],
 )
 

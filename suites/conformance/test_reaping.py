@@ -89,7 +89,7 @@ def test_an_inherited_zombie_is_found_until_process_1_has_reaped_it(init: Remote
     eventually(lambda: not exists(init, zombie.pid), "process 1 to reap it")
 
 
-@pytest.mark.eras(until=500_710, reason="a child being reaped is passed over since February 2020")
+@pytest.mark.feature("!wait_reservation")
 @pytest.mark.usefixtures("several_reapers")
 @kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
 @pytest.mark.parametrize("latecomers", [1, 3])
@@ -110,7 +110,7 @@ def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
     assert stalled(init) == []
 
 
-@pytest.mark.eras(since=500_900, reason="before 2020 whoever found a child being reaped waited for its reaper")
+@pytest.mark.feature("wait_reservation")
 @kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
 def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel: Whitebox) -> None:
     """Other threads pass it over while its reaper waits (kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""

@@ -180,7 +180,7 @@ def test_a_title_in_the_page_goes_before_one_set_by_sysctl(init: RemoteProcess) 
 
 
 @kern_proc("sysctl_kern_proc_args")
-@pytest.mark.eras(until=500709, reason="since 5.8 the sysctl writes to the page as well")
+@pytest.mark.feature("!thread_titles")
 def test_a_title_set_by_sysctl_is_kept_behind_the_one_in_the_page(init: RemoteProcess) -> None:
     """It shows again when the page's is emptied (kern_proc.c: sysctl_kern_proc_args)."""
     page = shared_page(init)
@@ -188,6 +188,17 @@ def test_a_title_set_by_sysctl_is_kept_behind_the_one_in_the_page(init: RemotePr
     init.sysctl.set_kern_proc_args(init.pid, b"by sysctl\0")
     assert init.sysctl.kern_proc_args(init.pid) == [b"by page"]
     page.write("title", b"\0")
+    assert init.sysctl.kern_proc_args(init.pid) == [b"by sysctl"]
+
+
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.feature("thread_titles")
+def test_a_title_set_by_sysctl_takes_the_place_of_the_one_in_the_page(init: RemoteProcess) -> None:
+    """It is written there (kern_proc.c: sysctl_kern_proc_args)."""
+    page = shared_page(init)
+    page.write("title", b"by page\0")
+    init.sysctl.set_kern_proc_args(init.pid, b"by sysctl\0")
+    assert page.content("title")[:10] == b"by sysctl\0"
     assert init.sysctl.kern_proc_args(init.pid) == [b"by sysctl"]
 
 

@@ -88,7 +88,7 @@ def test_a_node_with_an_argument_takes_only_one(init: RemoteProcess, name: str, 
 
 
 @kern_proc("sysctl_kern_proc_args")
-@pytest.mark.eras(until=500709, reason="a second component names a thread since 5.8")
+@pytest.mark.feature("!thread_titles")
 def test_args_takes_only_a_pid(init: RemoteProcess) -> None:
     """A surplus component of the name is EINVAL (kern_proc.c: sysctl_kern_proc_args)."""
     with fails(EINVAL):

@@ -14,9 +14,8 @@ from support.sysctl import ARGS, proc_mib, setting
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
-BEFORE_TITLES_IN_UPMAP = pytest.mark.eras(
-    until=500709, reason="titles live in a page shared with the process since 5.8"
-)
+#: Titles lie in a page shared with the process since 5.8 (e7126f0a10, 2019-11-12); before, they replaced the arguments.
+IN_ARGUMENTS, IN_PAGE = pytest.mark.feature("!thread_titles"), pytest.mark.feature("thread_titles")
 
 
 @kern_proc("sysctl_kern_proc_args")
@@ -53,12 +52,50 @@ def test_a_process_gives_itself_a_title(init: RemoteProcess) -> None:
 
 
 @kern_proc("sysctl_kern_proc_args")
-@BEFORE_TITLES_IN_UPMAP
+@IN_ARGUMENTS
 def test_a_title_is_kept_byte_for_byte(init: RemoteProcess) -> None:
     """The kernel adds no terminator and looks at none (kern_proc.c: sysctl_kern_proc_args)."""
     for title in (b"abc", b"a\0b\0", bytes(range(256))[:200], b""):
         init.sysctl.set_kern_proc_args(init.pid, title)
         assert raw_args(init, init.pid) == title
+
+
+@kern_proc("sysctl_kern_proc_args")
+@IN_PAGE
+def test_a_title_ends_with_its_first_null_byte(init: RemoteProcess) -> None:
+    """Or with one the kernel adds (kern_proc.c: sysctl_kern_proc_args)."""
+    for title in (b"abc", b"a\0b\0", bytes(range(1, 200))):
+        init.sysctl.set_kern_proc_args(init.pid, title)
+        assert raw_args(init, init.pid) == title.partition(b"\0")[0] + b"\0"
+
+
+@kern_proc("sysctl_kern_proc_args")
+@IN_PAGE
+def test_the_arguments_are_shown_again_when_the_title_is_emptied(init: RemoteProcess) -> None:
+    """They are kept beside it (kern_proc.c: sysctl_kern_proc_args)."""
+    before = raw_args(init, init.pid)
+    for title in (b"a title", b"another"):
+        init.sysctl.set_kern_proc_args(init.pid, title)
+        assert raw_args(init, init.pid) == title + b"\0"
+        init.sysctl.set_kern_proc_args(init.pid, b"\0")
+        assert raw_args(init, init.pid) == before
+
+
+@kern_proc("sysctl_kern_proc_args")
+@IN_ARGUMENTS
+def test_a_child_has_its_parents_title(init: RemoteProcess) -> None:
+    """It stands for the arguments, which are inherited (kern_fork.c: fork1, p_args)."""
+    init.sysctl.set_kern_proc_args(init.pid, b"the parent's\0")
+    assert raw_args(init, init.fork().pid) == b"the parent's\0"
+
+
+@kern_proc("sysctl_kern_proc_args", "proc_usermap")
+@IN_PAGE
+def test_a_child_has_the_arguments_but_no_title(init: RemoteProcess) -> None:
+    """It begins without a page (kern_fork.c: fork1, p_upmap)."""
+    before = raw_args(init, init.pid)
+    init.sysctl.set_kern_proc_args(init.pid, b"the parent's\0")
+    assert raw_args(init, init.fork().pid) == before
 
 
 @kern_proc("sysctl_kern_proc_args")
@@ -123,7 +160,7 @@ def test_another_program_has_no_title_yet(init: RemoteProcess) -> None:
 
 
 @kern_proc("sysctl_kern_proc_args")
-@BEFORE_TITLES_IN_UPMAP
+@IN_ARGUMENTS
 @pytest.mark.parametrize(("limit", "longest"), [(256, 248), (100, 92), (1000, 992)])
 def test_a_title_beyond_the_limit_is_ignored(init: RemoteProcess, limit: int, longest: int) -> None:
     """kern.ps_arg_cache_limit counts an 8-byte header, too; no error is returned (sysctl_kern_proc_args)."""
@@ -132,6 +169,27 @@ def test_a_title_beyond_the_limit_is_ignored(init: RemoteProcess, limit: int, lo
         assert raw_args(init, init.pid) == b"y" * longest
         init.sysctl.set_kern_proc_args(init.pid, b"z" * (longest + 1))
         assert raw_args(init, init.pid) == b"y" * longest
+
+
+@kern_proc("sysctl_kern_proc_args")
+@IN_PAGE
+@pytest.mark.parametrize(("limit", "longest"), [(256, 248), (100, 92), (1000, 992)])
+def test_a_title_too_long_for_the_arguments_is_ignored(init: RemoteProcess, limit: int, longest: int) -> None:
+    """The limit of what is kept of arguments counts, though titles lie elsewhere (sysctl_kern_proc_args)."""
+    with setting(init, "kern.ps_arg_cache_limit", limit):
+        init.sysctl.set_kern_proc_args(init.pid, b"y" * longest)
+        assert raw_args(init, init.pid) == b"y" * longest + b"\0"
+        init.sysctl.set_kern_proc_args(init.pid, b"z" * (longest + 1))
+        assert raw_args(init, init.pid) == b"y" * longest + b"\0"
+
+
+@kern_proc("sysctl_kern_proc_args")
+@IN_PAGE
+def test_a_title_too_long_for_its_place_is_cut_off(init: RemoteProcess) -> None:
+    """After 1023 bytes (kern_proc.c: sysctl_kern_proc_args; sys/upmap.h: UPMAP_MAXPROCTITLE)."""
+    with setting(init, "kern.ps_arg_cache_limit", 4096):
+        init.sysctl.set_kern_proc_args(init.pid, b"y" * 1500)
+        assert raw_args(init, init.pid) == b"y" * 1023 + b"\0"
 
 
 @needs_kernel

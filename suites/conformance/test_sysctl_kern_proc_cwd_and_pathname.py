@@ -90,6 +90,30 @@ def test_a_directory_outside_the_processs_root_has_no_name(init: RemoteProcess) 
         child.exit()
 
 
+@needs_kernel
+@kern_proc("sysctl_kern_proc_cwd")
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(True, marks=pytest.mark.feature("!getcwd_enoent"), id="by its name"),
+        pytest.param(False, marks=pytest.mark.feature("getcwd_enoent"), id="no more"),
+    ],
+)
+def test_a_process_in_a_removed_directory_is_told(init: RemoteProcess, told: bool) -> None:
+    """The name it had, or ENOENT since November 2020; back in another, all is as ever (vfs_cache.c: kern_getcwd)."""
+    path = f"/tmp/removed-{init.pid}"  # noqa: S108  (in the guest)
+    init.mkdir(path)
+    init.chdir(path)
+    init.rmdir(path)
+    if told:
+        assert init.getcwd() == path
+    else:
+        with fails(ENOENT):
+            init.getcwd()
+    init.chdir("/dev")
+    assert init.getcwd() == init.sysctl.kern_proc_cwd(init.pid) == "/dev"
+
+
 # ---- Program ------------------------------------------------------------------------------------------------------
 
 

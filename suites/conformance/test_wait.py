@@ -27,7 +27,7 @@ from harness.processes import WNOHANG, Process, RemoteProcess, Resource, WaitOpt
 from support.children import exited_child
 from support.processes import NO_SUCH_ID, SOMEBODY, bury
 
-BEFORE_WAIT6 = pytest.mark.eras(until=500_316, reason="wait6() made these options known")
+WAIT6_OPTIONS = pytest.mark.parametrize("options", [0x8, 0x10, 0x20], ids=["WNOWAIT", "WEXITED", "WTRAPPED"])
 
 
 # ---- How a child ended --------------------------------------------------------------------------------------------
@@ -294,13 +294,26 @@ def test_unknown_options_are_refused(init: Process, options: int) -> None:
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")
-@BEFORE_WAIT6
-@pytest.mark.parametrize("options", [0x8, 0x10, 0x20], ids=["WNOWAIT", "WEXITED", "WTRAPPED"])
+@pytest.mark.feature("!wait6")
+@WAIT6_OPTIONS
 def test_options_of_wait6_are_unknown_without_it(init: Process, options: int) -> None:
     """EINVAL (kern_exit.c: kern_wait)."""
     zombie = exited_child(init)
     with fails(EINVAL):
         init.wait4(zombie.pid, options)
+
+
+@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.feature("wait6")
+@WAIT6_OPTIONS
+def test_options_of_wait6_are_known_to_wait4(init: Process, options: int) -> None:
+    """One of them leaves the zombie as it is (kern_exit.c: kern_wait)."""
+    zombie = exited_child(init, 7)
+    assert init.wait4(zombie.pid, options).exit_status == 7
+    if options == 0x8:
+        assert init.wait4(zombie.pid).exit_status == 7
+    with fails(ECHILD):
+        init.wait4(zombie.pid)
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")

@@ -11,9 +11,7 @@ from harness.processes import WEXITED, WNOHANG, WNOWAIT, WUNTRACED, IdType, Proc
 from support.children import exited_child
 from support.processes import SOMEBODY, exists
 
-WAIT6_SINCE = 500_400  # __DragonFly_version of the first release that has wait6()
-
-WITH_WAIT6 = pytest.mark.eras(since=WAIT6_SINCE, reason="the first release with wait6()")
+WITH_WAIT6 = pytest.mark.feature("wait6")
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")
@@ -63,7 +61,7 @@ def test_wait6_knows_no_other_kinds_of_choice(init: Process, idtype: IdType | in
 
 
 @pytest.mark.kern_proc("proc_remove_zombie")
-@pytest.mark.eras(since=500_505, reason="si_status and si_code were fixed in March 2019")
+@pytest.mark.eras(since=500_505, reason="si_code and si_status came with bfd192f7d7 and 819542d736, 2019-03-18")
 def test_wait6_describes_the_end_of_the_child(init: Process) -> None:
     """Who it was and how it ended, decoded (kern_exit.c: kern_wait, siginfo_t)."""
     child = init.fork()

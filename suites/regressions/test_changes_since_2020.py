@@ -138,7 +138,7 @@ def test_a_jail_may_be_allowed_to_mount_procfs(init: RemoteProcess) -> None:
         jailed = init.fork()
         jailed.jail("/")
         with procfs(jailed) as mounted:
-            jailed.open(f"{mounted}/{jailed.pid}/status", os.O_RDONLY)
+            jailed.close(jailed.open(f"{mounted}/{jailed.pid}/status", os.O_RDONLY))
 
 
 @kern_proc("pfind")

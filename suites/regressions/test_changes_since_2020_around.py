@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from errno import EBADF, EINVAL, EOPNOTSUPP, EOVERFLOW
+from errno import EBADF, EINVAL, EOVERFLOW
 
 import pytest
 
@@ -15,13 +15,11 @@ from harness.processes import O_CLOFORK, Buffer, Clock, EvFilter, EvFlag, Fcntl,
 from support.history import since
 from support.mounts import procfs
 from support.processes import await_stopped
-from support.sysctl import setting
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
 F_GETPATH, F_MAXFD = 19, 20  # sys/fcntl.h
-MAP_PRIVATE, MAP_ANON, MAP_VPAGETABLE = 0x0002, 0x1000, 0x2000  # sys/mman.h
 CLOCK_GETRES, VARSYM_SET, VARSYM_GET = 234, 450, 451  # sys/syscall.h
 
 
@@ -114,14 +112,6 @@ def test_a_script_on_a_descriptor_that_exec_closes_is_not_there(init: RemoteProc
     child.fexecve(child.open(path, os.O_RDONLY), ["script"])
     assert init.wait4(child.pid).exit_status == 7
     init.unlink(path)
-
-
-@kern_proc("proc_usermap")
-@since(500907, "4d4f84f5f2, 2021-01-07")
-def test_page_tables_of_virtual_kernels_are_gone(init: RemoteProcess) -> None:
-    """MAP_VPAGETABLE used to be allowed where vm.vkernel_enable said so (vm_mmap.c: kern_mmap)."""
-    with setting(init, "vm.vkernel_enable", 1), fails(EOPNOTSUPP):
-        init.syscall("mmap", 0, 4096, 3, MAP_ANON | MAP_PRIVATE | MAP_VPAGETABLE, -1, 0, 0)
 
 
 @pytest.mark.parametrize(

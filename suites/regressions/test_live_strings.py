@@ -27,7 +27,7 @@ defect = pytest.mark.defect(
 def test_a_path_that_is_too_long_is_told_from_one_that_cannot_be_read(init: RemoteProcess, call: str) -> None:
     """ENAMETOOLONG for 1024 bytes and more (PATH_MAX; open(2); support.s: std_copyinstr)."""
     with fails(ENAMETOOLONG):
-        init.syscall(call, "/" + "x" * 2000, 0, 0)
+        init.syscall(call, "/" + "x" * 1100, 0, 0)
 
 
 @kern_proc("enterpgrp")
