@@ -86,7 +86,7 @@ def collect() -> list[pytest.Item]:
     """Return all tests of the suites.  Raises ValueError where they cannot be collected."""
     collector = _Collector()
     # The oracle stands for a target, so that none is looked for.
-    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--oracle"]
+    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--dfly-oracle"]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.chdir(_ROOT):
         status = pytest.main(arguments, plugins=[collector])

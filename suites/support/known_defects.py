@@ -97,7 +97,7 @@ def collect() -> list[Defect]:
     """Return all defects the suites know, the gravest first.  Raises ValueError for a mark that does not say enough."""
     collector = _Collector()
     # The oracle stands for a target, so that none is looked for.
-    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--oracle"]
+    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--dfly-oracle"]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.chdir(_ROOT):
         status = pytest.main(arguments, plugins=[collector])
