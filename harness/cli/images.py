@@ -220,5 +220,6 @@ def _warm(options: argparse.Namespace) -> int:
     with progress_display("warm state") as progress:
         target = resolve_target(given.choice, store, progress)
         snapshot = Warmth(target, store, given.size).snapshot(progress)
-    Console().print(f"{target.label}: warm, booted in {snapshot.boot_seconds:.1f} s", markup=False, soft_wrap=True)
+    took = f"booted in {snapshot.boot_seconds:.1f} s, resumes in {snapshot.resume_seconds:.2f} s"
+    Console().print(f"{target.label}: warm, {took}", markup=False, soft_wrap=True)
     return ExitCode.PASSED

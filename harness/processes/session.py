@@ -37,7 +37,7 @@ _CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
 _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
-_FORMAT = "2"  # of the warm state: what it was saved as, and when
+_FORMAT = "3"  # of the warm state: what it was saved as, and when
 _FACTS = "facts.json"
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
@@ -86,12 +86,12 @@ def open_hub(guest: Guest, store: Store) -> Hub:
 
 
 def _leave_hub_listening(guest: Guest, store: Store, token: str) -> None:
-    """Start a hub that waits for one connection which begins with TOKEN."""
+    """Start a hub that waits for one connection which begins with TOKEN; return when its port is listened to."""
     _install_executor(guest, store)
-    command = f"exec {_PROGRAM} hub {_SOCKET} --listen {HUB_PORT} {token}"
-    done = guest.ssh.run(f"({command}) </dev/null >/dev/null 2>&1 &")
+    # The program ends when it has begun to listen, in the background (executor/hub.c: await_host()).
+    done = guest.ssh.run(f"{_PROGRAM} hub {_SOCKET} --listen {HUB_PORT} {token} </dev/null >/dev/null 2>&1")
     if done.status != 0:
-        raise HarnessError(f"the executor does not start in the guest: {done.errors.strip()}")
+        raise HarnessError(f"the executor does not start in the guest: it ended with status {done.status}")
 
 
 def _connect_hub(guest: Guest, token: str) -> Hub:
@@ -132,12 +132,16 @@ def _freshen(hub: Hub) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The warm state of a target: booted, its kernel verified, the hub waiting for a connection."""
+    """The warm state of a target: booted, its kernel verified, the hub waiting for a connection.
+
+    `boot_seconds` is what it took to make, `resume_seconds` from its resume to the first answered call, as tried once.
+    """
 
     folder: Path
     token: str
     identity: str
     boot_seconds: float
+    resume_seconds: float = 0.0
     disks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     qemu: str = ""
@@ -186,6 +190,10 @@ def known_facts(store: Store, blob: str, osreldate: int) -> KernelFacts:
             if facts is not None and facts.osreldate == osreldate and blob in json.loads(file.read_text())["needs"]:
                 return facts
     return KernelFacts(osreldate)
+
+
+class _UnsoundStateError(HarnessError):
+    """What was saved does not resume."""
 
 
 class Warmth:
@@ -239,7 +247,12 @@ class Warmth:
             return None
         try:
             return Snapshot(
-                folder, about["token"], about["identity"], about["boot_seconds"], ram_bytes=about.get("ram_bytes", 0)
+                folder,
+                about["token"],
+                about["identity"],
+                about["boot_seconds"],
+                about["resume_seconds"],
+                ram_bytes=about.get("ram_bytes", 0),
             )
         except (KeyError, TypeError):
             return None  # written by another version, or damaged: it is made again
@@ -264,7 +277,11 @@ class Warmth:
                 return found
             self._raise_failure_since(began, key)
             self._store.require_space(int(self._size.memory * _RAM_PER_GUEST) << 20, "the target's warm state")
-            return self._make(key, progress)
+            try:
+                return self._make(key, progress)
+            except _UnsoundStateError as error:
+                progress(f"{error}; the target is booted again")
+                return self._make(key, progress)
 
     def _failure(self, key: str) -> Path:
         """Return where it is noted why the target did not boot, for those who waited for it meanwhile."""
@@ -305,12 +322,14 @@ class Warmth:
                 folder,
                 token,
                 guest.identity,
-                seconds,
+                boot_seconds=seconds,
                 needs=self._target.needs,
                 qemu=qemu_version(),
                 ram_sha256=digest_of(ram),
                 ram_bytes=ram.stat().st_size,
             )
+            progress("trying the warm state")
+            made = replace(made, resume_seconds=self._try_out(made))
             about = {name: value for name, value in asdict(made).items() if name != "folder"}
             (folder / "warm.json").write_text(json.dumps(about))
             (folder / "warm.json").chmod(0o600)
@@ -319,6 +338,24 @@ class Warmth:
             (folder / ".owner").unlink()  # of a scratch folder, which it no longer is
             folder.rename(final)
         return replace(made, folder=final)
+
+    def _try_out(self, made: Snapshot) -> float:
+        """Resume from MADE, and return how many seconds it took until the first call was answered.
+
+        What is known of the kernel is asked for on the occasion.  Raises _UnsoundStateError when it does not resume.
+        """
+        began = time.monotonic()
+        try:
+            with self._template.another() as guest:
+                guest.resume(made.state, made.identity)
+                with contextlib.closing(_connect_hub(guest, made.token)) as hub:
+                    hub.spawn().getpid()
+                    seconds = time.monotonic() - began
+                    with contextlib.suppress(UnknownKernelError):  # which is for whoever uses the state to say
+                        made.facts(hub)
+        except (HarnessError, struct.error) as error:
+            raise _UnsoundStateError(f"the warm state does not resume: {error}") from error
+        return round(seconds, 3)
 
     def forget(self, snapshot: Snapshot) -> None:
         """Remove a snapshot that does not work, so that the next call makes another."""
