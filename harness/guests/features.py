@@ -21,16 +21,21 @@ class Change:
     """A commit of DATE (ISO), and what versions say of it.
 
     The version is SINCE right after it; it is CERTAIN when it was raised next, after which no kernel is without the
-    change.  CERTAIN 0 says that the commit raised it itself.
+    change.  CERTAIN 0 says that the commit raised it itself.  A release may have taken over a FIX made after its branch
+    (5.8 has versions 5008xx, what follows it 5009xx).
     """
 
     commit: str
     date: str
     since: int
     certain: int = 0
+    fix: bool = False
 
     def lies_before(self, osreldate: int) -> bool | None:
         """Tell whether kernels of that version have the change; None where some have and some have not."""
+        series = osreldate // 100
+        if self.fix and series % 2 == 0 and self.since // 100 == series + 1:
+            return None
         if osreldate < self.since:
             return False
         return True if osreldate >= (self.certain or self.since) else None
@@ -84,7 +89,7 @@ _ALL = (
     Feature(
         "getcwd_enoent",
         "ENOENT from getcwd() in a removed directory",
-        Change("d6853f97de", "2020-11-01", 500901, 500902),
+        Change("d6853f97de", "2020-11-01", 500901, 500902, fix=True),
     ),
     Feature("pdeathsig", "PROC_PDEATHSIG_CTL and PROC_PDEATHSIG_STATUS", _PDEATHSIG),
     Feature("signal128", "a signal of number 128", None, _PDEATHSIG),
@@ -94,14 +99,14 @@ _ALL = (
     Feature(
         "pathname_einval",
         "EINVAL for the program of whoever runs none",
-        Change("a23ed7f524", "2021-05-19", 600100, 600101),
+        Change("a23ed7f524", "2021-05-19", 600100, 600101, fix=True),
     ),
     Feature("posix_fallocate", "posix_fallocate()", Change("09d96b9c7c", "2021-09-07", 600104)),
     Feature("fdatasync", "fdatasync()", Change("74fa2560ac", "2021-09-12", 600105)),
     Feature(
         "bounded_drain",
         "an exit() that does not wait for a terminal",
-        Change("de22b67f22", "2021-11-29", 600106, 600107),
+        Change("de22b67f22", "2021-11-29", 600106, 600107, fix=True),
     ),
     # Version 6.4 (2022)
     Feature("lwkt", "kernel threads on request only, KERN_PROC_FLAG_LWKT", Change("ec1c3f3acb", "2022-11-17", 600302)),
@@ -113,14 +118,20 @@ _ALL = (
     Feature("procfs_exe", "/proc/PID/exe", Change("f658e60ac8", "2024-03-07", 600508, 600509)),
     Feature("futimesat", "futimesat()", Change("5af8357c50", "2024-09-11", 600509)),
     Feature(
-        "sigmask_race_closed", "signals not lost while masks change", Change("bbd7e13329", "2024-11-29", 600509, 600510)
+        "sigmask_race_closed",
+        "signals not lost while masks change",
+        Change("bbd7e13329", "2024-11-29", 600509, 600510, fix=True),
     ),
     Feature("reap_kill", "PROC_REAP_KILL", Change("46d73a5af0", "2025-03-19", 600510)),
     Feature("clofork", "O_CLOFORK and FD_CLOFORK", Change("dcc509c885", "2025-07-09", 600512, 600513)),
     Feature(
         "bsd_ptys", "the old pseudo-terminals /dev/ptyXX", None, Change("eeb6b5e961", "2025-12-18", 600516, 600517)
     ),
-    Feature("size_queries", "lengths of kern.proc.args and cwd", Change("b08bfb72c8", "2026-01-11", 600516, 600517)),
+    Feature(
+        "size_queries",
+        "lengths of kern.proc.args and cwd",
+        Change("b08bfb72c8", "2026-01-11", 600516, 600517, fix=True),
+    ),
 )
 
 #: All features, by name, in the order of history.

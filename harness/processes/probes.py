@@ -51,6 +51,10 @@ def _lpmap(process: RemoteProcess) -> bool:
     return _answer(lambda: process.open("/dev/lpmap", os.O_RDWR), None, "ENOENT")
 
 
+def _thread_titles(process: RemoteProcess) -> bool:
+    return _answer(lambda: process.sysctl.kern_proc_args(process.pid, process.gettid()), None, "EINVAL")
+
+
 def _pdeathsig(process: RemoteProcess) -> bool:
     return _answer(process.procctl_pdeathsig_status, None, "EINVAL")
 
@@ -138,6 +142,7 @@ def _number(call: str, *arguments: int) -> Probe:
 PROBES: Mapping[str, Probe] = {
     "wait6": _wait6,
     "lpmap": _lpmap,
+    "thread_titles": _thread_titles,
     "getrandom": _number("getrandom", 1, 8, 0),
     "getcwd_enoent": _getcwd_enoent,
     "pdeathsig": _pdeathsig,

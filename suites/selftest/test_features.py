@@ -73,6 +73,14 @@ def test_a_feature_that_came_and_went() -> None:
     assert {date: feature.present_on(date) for date in dates} == dates
 
 
+def test_releases_may_have_taken_over_fixes_made_after_them() -> None:
+    assert KernelFacts(500802).undecided == ("getcwd_enoent",)
+    assert KernelFacts(600001).undecided == ("pathname_einval", "bounded_drain")
+    assert KernelFacts(600201).undecided == ()
+    assert KernelFacts(600402).undecided == ("sigmask_race_closed", "size_queries")
+    assert KernelFacts(600402).has("clofork") is False  # which is news, and no fix
+
+
 @pytest.mark.parametrize("era", ERAS.values(), ids=str)
 def test_dates_and_versions_agree(era: Era) -> None:
     """Of a revision that is known by date nothing is left open, and its version promises nothing else."""
@@ -175,6 +183,10 @@ def refused(_: int) -> bytes:
     raise Fails("EPERM")
 
 
+def unheard_of(_: int) -> bytes:
+    raise Fails("EINVAL")
+
+
 def scripted(kind: dict[str, Script], name: str, which: int) -> ScriptedKernel:
     variables = {} if (mib := MIBS.get(name)) is None else {mib: VARIABLES[name][which]}
     return ScriptedKernel({key: value for key, value in variables.items() if value is not None}, calls=kind)
@@ -196,6 +208,7 @@ KERNELS: dict[str, Kinds] = {
         {**FOLDERS, "__getcwd": fails("EACCES")},
     ),
     "lwkt": ({}, {}, {"look": gives(0)}),
+    "thread_titles": ({"lwp_gettid": gives(1)}, {"lwp_gettid": gives(1)}, {"lwp_gettid": gives(1)}),
     "syscap": ({"syscap_get": gives(0)}, {}, {"syscap_get": fails("EINVAL")}),
     "caps_hole": (
         {**USER, "jail_attach": fails("EINVAL")},
@@ -212,9 +225,10 @@ KERNELS: dict[str, Kinds] = {
     "size_queries": ({}, {}, {"look": gives(0)}),
 }
 #: The same for variables; None is one that does not exist.
-MIBS = {"lwkt": (1, 14, 0x20), "size_queries": (1, 14, 7, HUB_PID + 1)}
+MIBS = {"lwkt": (1, 14, 0x20), "thread_titles": (1, 14, 7, HUB_PID + 1, 1), "size_queries": (1, 14, 7, HUB_PID + 1)}
 VARIABLES: dict[str, tuple[bytes | Callable[[int], bytes] | None, ...]] = {
     "lwkt": (bytes(5000), None, refused),
+    "thread_titles": (b"executor\0", unheard_of, refused),
     "size_queries": (b"executor\0", b"", refused),
 }
 for _call in ("getrandom", "clock_nanosleep", "fexecve", "posix_fallocate", "fdatasync", "futimesat"):
