@@ -17,7 +17,7 @@ from harness.guests.guest import MachineSize
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
-from harness.machine.accel import choose_accelerator
+from harness.machine.accel import choose_accelerator, probe_accelerators
 from harness.machine.qemu import qemu_version
 from harness.processes.lanes import probe_time_warp
 from harness.report.terminal import make_console, progress_display
@@ -92,12 +92,19 @@ def _package_lists_missing() -> bool:
 
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "QEMU", qemu_version
-    yield "accelerator", lambda: str(choose_accelerator(store))
+    yield "accelerator", lambda: _accelerators(store)
     yield "store", lambda: f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
     if has_dragonfly(store):
         yield "lane", lambda: _lane(store)
     yield "DragonFly images", lambda: ", ".join(image.name for image in store.all(BaseImage)) or "none"
     yield "DragonFly kernels", lambda: ", ".join(kernel.name for kernel in store.all(Kernel)) or "none"
+
+
+def _accelerators(store: Store) -> str:
+    """Say which one runs use, and what was measured of each."""
+    verdicts = probe_accelerators(store)
+    best = choose_accelerator(store).accelerator
+    return "\n".join([f"{best.value} is the fastest that works", *(f"          {verdict}" for verdict in verdicts)])
 
 
 def _lane(store: Store) -> str:

@@ -168,7 +168,8 @@ def choose_accelerator(
         raise HarnessError("no accelerator runs guests on this host: " + "; ".join(map(str, verdicts)))
     fastest = min(verdict.work for verdict in usable)
     chosen = next(verdict for verdict in usable if verdict.work <= fastest * _CLEARLY)
-    return Choice(chosen.accelerator, "; ".join(map(str, verdicts)))
+    tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.ABSENT]  # of no use to say each time
+    return Choice(chosen.accelerator, "; ".join(map(str, tried)))
 
 
 def _build_probe(cache: Path) -> Path:
