@@ -302,7 +302,6 @@ def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> N
 @kern_proc("sysctl_kern_proc_args")
 @defect(
     since=200000,
-    until=500709,
     severity="wrong answer",
     reason="a title that is too long is dropped and success reported",
 )
@@ -317,7 +316,13 @@ def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
 
 
 @kern_proc("proc_usermap", "sysctl_kern_proc_args")
-@defect(since=400000, severity="wrong answer", reason="execve() leaves the title in the shared page")
+@defect(
+    since=400000,
+    until=500709,
+    feature="!lpmap",
+    severity="wrong answer",
+    reason="execve() leaves the title in the shared page (mended by 64b5a8a550)",
+)
 def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess) -> None:
     """Args shows the new program's, not what the old one called itself (kern_exec.c, kern_proc.c: proc_usermap)."""
     child = init.fork()
