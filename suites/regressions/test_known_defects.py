@@ -50,7 +50,7 @@ defect = pytest.mark.defect
 @defect(
     since=300701,
     severity="panic by any user",
-    reason="kern.proc.pathname uses p_fd of a process that has given it up: a23ed7f524 of 2021 minds p_textnch, not that",
+    reason="kern.proc.pathname uses p_fd of a process that has given it up (a23ed7f524, 2021, minds p_textnch only)",
 )
 def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemoteProcess) -> None:
     """The path, or ESRCH; as an ordinary user, too (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
