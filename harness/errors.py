@@ -27,15 +27,21 @@ class SignalledError(KeyboardInterrupt):
 
 
 class HarnessError(Exception):
-    """The harness or the host could not do what was asked (exit status 3)."""
+    """The harness or the host could not do what was asked (exit status 3).
+
+    `retry_helps` says whether the same may work a moment later, or on another machine: without it nothing is spent on
+    a second try.
+    """
 
     exit_code: ExitCode = ExitCode.HARNESS_FAILED
+    retry_helps: bool = True
 
 
 class UsageError(HarnessError):
     """What was asked for makes no sense: an unknown name, a file that is not what it should be (exit status 2)."""
 
     exit_code = ExitCode.USAGE
+    retry_helps = False
 
 
 class DeadlineError(HarnessError):
@@ -59,3 +65,5 @@ class GuestLostError(HarnessError):
 
 class UnknownKernelError(HarnessError):
     """The kernel is one this harness does not know yet: booting it again, or another warm state, changes nothing."""
+
+    retry_helps = False

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -58,6 +58,10 @@ class Record:
 _R = TypeVar("_R", bound=Record)
 
 
+def _say_nothing() -> None:
+    """Wait without a word."""
+
+
 def digest_of(file: Path) -> str:
     """Return the SHA-256 of FILE's content."""
     with file.open("rb") as stream:
@@ -92,13 +96,26 @@ class Store:
         return self.folder("cache")
 
     @contextlib.contextmanager
-    def lock(self, name: str = "store", *, deadline: float = _LOCK_DEADLINE) -> Iterator[None]:
-        """Hold the lock called NAME; raises DeadlineError when another command holds it for DEADLINE seconds."""
+    def lock(
+        self, name: str = "store", *, deadline: float = _LOCK_DEADLINE, when_taken: Callable[[], None] = _say_nothing
+    ) -> Iterator[None]:
+        """Hold the lock called NAME; WHEN_TAKEN is called before another command is waited for.
+
+        Raises DeadlineError when another command holds it for DEADLINE seconds.
+        """
+        lock = FileLock(self.folder("locks") / f"{name}.lock")
         try:
-            with FileLock(self.folder("locks") / f"{name}.lock", timeout=deadline):
-                yield
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                when_taken()
+                lock.acquire(timeout=deadline)
         except Timeout:
             raise DeadlineError(f"another dfly-harness command to release the lock {name!r}", deadline) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def require_space(self, size: int, purpose: str) -> None:
         """Raise HarnessError unless SIZE bytes and some headroom are free where the store lives."""

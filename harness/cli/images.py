@@ -7,9 +7,7 @@ import getpass
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
@@ -24,7 +22,14 @@ from harness.install.build import BuildOptions, build_image
 from harness.kernels.artefact import Kernel
 from harness.machine.description import DiskModel
 from harness.processes.session import Warmth
-from harness.report.terminal import make_console, progress_display, transfer_display
+from harness.report.terminal import (
+    make_console,
+    make_output,
+    print_json,
+    print_table,
+    progress_display,
+    transfer_display,
+)
 from harness.store import Store
 
 _FOREIGN_SUFFIXES = (".vmdk", ".vdi", ".vhdx", ".vpc")
@@ -35,6 +40,7 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
     parser = add_command(
         actions, "releases", "List the releases that can be fetched and built.", "dfly-harness image releases"
     )
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.set_defaults(action=_releases)
 
     parser = add_command(
@@ -109,16 +115,27 @@ def _now() -> str:
 
 
 def _releases(options: argparse.Namespace) -> int:
-    del options
-    table = Table(box=None, pad_edge=False)
-    for column in ("RELEASE", "DATE", "FETCHED AS", "CHECKSUM STATED BY"):
-        table.add_column(column, overflow="fold", no_wrap=column != "CHECKSUM STATED BY")
+    listed: list[dict[str, Any]] = []
     for release in known_releases():
         manifest = load_manifest(release)
         medium = choose_medium(manifest)
-        stated = "; ".join(checksum.stated_by for checksum in medium.checksums) or "nobody: pinned on first use"
-        table.add_row(release, manifest.released or ("rolling" if manifest.rolling else ""), medium.file, stated)
-    Console().print(table)
+        listed.append(
+            {
+                "release": release,
+                "date": manifest.released or ("rolling" if manifest.rolling else ""),
+                "file": medium.file,
+                "checksum_stated_by": [checksum.stated_by for checksum in medium.checksums],
+            }
+        )
+    if options.json:
+        print_json(listed)
+        return ExitCode.PASSED
+    rows = [
+        (each["release"], each["date"], each["file"],
+         "; ".join(each["checksum_stated_by"]) or "nobody: pinned on first use")
+        for each in listed
+    ]  # fmt: skip
+    print_table(make_output(), ("RELEASE", "DATE", "FETCHED AS", "CHECKSUM STATED BY"), rows)
     return ExitCode.PASSED
 
 
@@ -137,7 +154,9 @@ def _fetched(manifest: Manifest, store: Store, given: Path | None) -> Installati
 def _fetch(options: argparse.Namespace) -> int:
     manifest = load_manifest(options.release)
     medium = _fetched(manifest, Store(), options.given)
-    Console().print(f"{medium.file}: in the store as {medium.name}; {medium.verified}", markup=False, soft_wrap=True)
+    make_output().print(
+        f"{medium.file}: in the store as {medium.name}; {medium.verified}", markup=False, soft_wrap=True
+    )
     return ExitCode.PASSED
 
 
@@ -164,7 +183,7 @@ def _show(image: BaseImage) -> None:
     about = f"image {image.name}: {image.filesystem}, root {image.root}, login {image.user}"
     if version := image.recipe.get("kernel"):
         about += f"; {version}; no password login"
-    Console().print(about, markup=False, soft_wrap=True)
+    make_output().print(about, markup=False, soft_wrap=True)
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -221,5 +240,5 @@ def _warm(options: argparse.Namespace) -> int:
         target = resolve_target(given.choice, store, progress)
         snapshot = Warmth(target, store, given.size).snapshot(progress)
     took = f"booted in {snapshot.boot_seconds:.1f} s, resumes in {snapshot.resume_seconds:.2f} s"
-    Console().print(f"{target.label}: warm, {took}", markup=False, soft_wrap=True)
+    make_output().print(f"{target.label}: warm, {took}", markup=False, soft_wrap=True)
     return ExitCode.PASSED

@@ -6,8 +6,6 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.builder import GuestBuilder
@@ -20,7 +18,7 @@ from harness.kernels.build import DEFAULT_CONFIG, Builder, CommandBuilder, build
 from harness.kernels.patch import apply_patches
 from harness.kernels.source import open_source
 from harness.machine.description import Accelerator
-from harness.report.terminal import make_console, progress_display
+from harness.report.terminal import make_console, make_output, progress_display
 from harness.store import Store
 
 
@@ -178,12 +176,12 @@ def _install(options: argparse.Namespace) -> int:
     with progress_display(f"image {name}") as progress:
         size = MachineSize(accelerator=chosen_accelerator(options.accelerator))
         made = Installation(store, image, kernel, size, deadline=options.timeout).make(name, progress, image.imported)
-    Console().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
+    make_output().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 
 
 def _build(options: argparse.Namespace) -> int:
     record = kernel_from_source(options, Store(), options.name)
     make_console().print(record.source, markup=False, soft_wrap=True)
-    Console().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
+    make_output().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
     return ExitCode.PASSED

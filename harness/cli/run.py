@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from harness.report.terminal import make_console, progress_display
 from harness.results.record import NO_TEST, RunRecord, Trouble
 from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
-from harness.runs.suite import PytestWords, suite_arguments, suite_names
+from harness.runs.suite import PytestWords, find_tests, suite_arguments, suite_names
 from harness.store import Store
 
 _BY_SIGNAL = 128
@@ -46,7 +47,24 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_run, takes_rest=True)
 
 
+def _tell_variant_from_tests(options: argparse.Namespace) -> None:
+    """Let `--oracle PATH` mean the specification and PATH: argparse takes whatever follows for the variant."""
+    word = options.oracle
+    if not word:
+        return
+    from harness.oracle import rules_of  # which other runs do without
+
+    try:
+        rules_of(word)
+    except UsageError:
+        with contextlib.suppress(UsageError):
+            find_tests(word)
+            options.oracle = ""
+            options.rest.insert(0, word)
+
+
 def _run(options: argparse.Namespace) -> int:
+    _tell_variant_from_tests(options)
     given = RunOptions.read(options)
     console, store = make_console(), Store()
     if wants_source(options):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from harness.cli.images import add_image_commands
 from harness.cli.kernels import add_build_command
@@ -22,7 +18,7 @@ from harness.images.media import InstallationMedium
 from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.qemu import QEMU, qemu_version
 from harness.processes.session import known_facts
-from harness.report.terminal import progress_display
+from harness.report.terminal import make_output, print_json, print_table, progress_display
 from harness.store import Record, Store
 
 _Commands = argparse._SubParsersAction
@@ -64,6 +60,7 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_record_commands(actions: _Commands[argparse.ArgumentParser], kind: type[BaseImage] | type[Kernel]) -> None:
     parser = add_command(actions, "list", f"List the {kind.PLURAL}.", f"dfly-harness {kind.KIND} list")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.set_defaults(action=_list, kind=kind)
     parser = add_command(actions, "show", f"Show one {kind.KIND} as JSON.", f"dfly-harness {kind.KIND} show NAME")
     parser.add_argument("name", metavar="NAME")
@@ -81,27 +78,27 @@ def _kernel_import(options: argparse.Namespace) -> int:
     record = import_kernel(
         Store(), options.name, options.file, debug=options.debug, modules=options.modules, imported=_now()
     )
-    Console().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
+    make_output().print(f"kernel {record.name}: {record.version}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 
 
 def _list(options: argparse.Namespace) -> int:
     kind: type[Record] = options.kind
     records = Store().all(kind)
-    console = Console()
-    if not records:
-        console.print(f"no {kind.PLURAL} in the store; see dfly-harness {kind.KIND} import --help", markup=False)
+    if options.json:
+        print_json([asdict(record) for record in records])
         return ExitCode.PASSED
-    table = Table(box=None, pad_edge=False)
-    table.add_column("NAME", no_wrap=True)
-    table.add_column("IMPORTED", no_wrap=True)
-    table.add_column("ABOUT", overflow="fold")
+    output = make_output()
+    if not records:
+        output.print(f"no {kind.PLURAL} in the store; see dfly-harness {kind.KIND} import --help", markup=False)
+        return ExitCode.PASSED
+    rows = []
     for record in records:
         about = record.version if isinstance(record, Kernel) else ""
         if isinstance(record, BaseImage):
             about = f"{record.filesystem}, root {record.root}, login {record.user}"
-        table.add_row(record.name, getattr(record, "imported", ""), about)
-    console.print(table)
+        rows.append((record.name, str(getattr(record, "imported", "")), about))
+    print_table(output, ("NAME", "IMPORTED", "ABOUT"), rows)
     return ExitCode.PASSED
 
 
@@ -113,7 +110,7 @@ def _show(options: argparse.Namespace) -> int:
         about |= _known(known_facts(store, record.elf, record.osreldate or 0))
     elif isinstance(record, BaseImage):
         about |= _known(_facts_of_installed(record, store))
-    Console().print_json(json.dumps(about))
+    print_json(about)
     return ExitCode.PASSED
 
 
@@ -133,13 +130,13 @@ def _remove(options: argparse.Namespace) -> int:
     store = Store()
     store.remove(options.kind, options.name)
     freed = store.prune()
-    Console().print(f"{options.kind.KIND} {options.name} removed, {freed >> 20} MiB freed", markup=False)
+    make_output().print(f"{options.kind.KIND} {options.name} removed, {freed >> 20} MiB freed", markup=False)
     return ExitCode.PASSED
 
 
 def _path(options: argparse.Namespace) -> int:
     del options
-    Console().print(str(Store().home), markup=False, soft_wrap=True)
+    make_output().print(str(Store().home), markup=False, soft_wrap=True)
     return ExitCode.PASSED
 
 
@@ -149,7 +146,7 @@ def _prune(options: argparse.Namespace) -> int:
         for medium in store.all(InstallationMedium):
             store.remove(InstallationMedium, medium.name)
     version = qemu_version() if shutil.which(QEMU) else None
-    Console().print(f"{store.prune(thorough=True, qemu=version) >> 20} MiB freed")
+    make_output().print(f"{store.prune(thorough=True, qemu=version) >> 20} MiB freed")
     return ExitCode.PASSED
 
 
@@ -160,9 +157,9 @@ def _verify(options: argparse.Namespace) -> int:
         progress("recomputing every digest")
         blobs, states = store.damaged_blobs(), store.damaged_snapshots()
     for digest in blobs:
-        Console().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
+        make_output().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
     for name in states:
-        Console().print(f"damaged: warm state {name}; dfly-harness store prune removes it", markup=False)
+        make_output().print(f"damaged: warm state {name}; dfly-harness store prune removes it", markup=False)
     if not (blobs or states):
-        Console().print("every blob is what its name says")
+        make_output().print("every blob is what its name says")
     return ExitCode.HARNESS_FAILED if blobs or states else ExitCode.PASSED

@@ -213,11 +213,20 @@ class SshConnection:
         except (paramiko.SSHException, EOFError, OSError) as error:
             if self.is_open and time.monotonic() >= end:
                 raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
-            raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`") from error
+            raise self._lost(command, error) from error
         # A command that a signal ended has no status either, but its output has come to an end.
         if status == _NO_STATUS and (transport.saved_exception is not None or not channel.eof_received):
             raise GuestLostError(f"the SSH connection broke during `{_shown(command)}`")
         return Completed(command, status, output.decode(errors="replace"), errors.decode(errors="replace"))
+
+    def _lost(self, command: str, error: Exception) -> GuestLostError:
+        """Return what to say of ERROR, which kept COMMAND from its end; the guest may have refused one channel only."""
+        why = str(error) or type(error).__name__
+        if self.is_open:
+            refused = isinstance(error, paramiko.ChannelException)
+            what = "the guest refused an SSH channel for" if refused else "the SSH channel was closed during"
+            return GuestLostError(f"{what} `{_shown(command)}` ({why}); the connection stands")
+        return GuestLostError(f"the SSH connection broke during `{_shown(command)}` ({why})")
 
     def _start(self, command: str, deadline: float) -> paramiko.Channel:
         """Return the channel of a COMMAND that the guest has started; raises what paramiko does."""

@@ -297,7 +297,9 @@ def init(request: pytest.FixtureRequest) -> Iterator[Process]:
     rig = run.supply.ready()
     try:
         process = rig.spawn()
-    except HarnessError:
+    except HarnessError as error:
+        if not error.retry_helps:
+            raise
         # One that died unnoticed between two tests must not be held against the next.
         rig.discard()
         process = run.supply.ready().spawn()

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
+from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.bootcheck import BootFailedError, Culprit, boot
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
@@ -271,8 +271,11 @@ class Warmth:
         if (found := self._load(key)) is not None:
             return found
         began = time.time()
-        progress("waiting for another command that boots the same target")
-        with self._store.lock(f"snapshot-{key}"):
+
+        def wait() -> None:
+            progress("waiting for another command that boots the same target")
+
+        with self._store.lock(f"snapshot-{key}", when_taken=wait):
             if (found := self._load(key)) is not None:
                 return found
             self._raise_failure_since(began, key)
@@ -394,15 +397,15 @@ class Session:
         """Return a pristine session from a target's warm state, which is made first if there is none.
 
         A resume that fails is tried once more, and counted in WARMTH.failures; a warm state that fails twice is thrown
-        away and made again, once.  Raises UnknownKernelError at once: that is not the warm state's fault.
+        away and made again, once.  An error that no retry mends, such as UnknownKernelError, is raised at once.
         """
         snapshot = warmth.snapshot(progress)
         for words in ("it is tried again", "the target is booted again"):
             try:
                 return cls._from_snapshot(warmth, snapshot)
-            except UnknownKernelError:
-                raise
             except (HarnessError, struct.error) as error:
+                if isinstance(error, HarnessError) and not error.retry_helps:
+                    raise
                 warmth.failures += 1
                 progress(f"the warm state does not resume ({error}); {words}")
         warmth.forget(snapshot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -32,6 +33,11 @@ def make_console() -> Console:
 def make_output() -> Console:
     """Return a console on standard output whose lines stay whole where no terminal is: they can be grepped."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WHOLE)
+
+
+def print_json(data: object) -> None:
+    """Print DATA, which is plain, on standard output."""
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
 
 
 def print_table(
