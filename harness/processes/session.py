@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
 from harness.guests.bootcheck import BootFailedError, Culprit, boot
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
