@@ -10,6 +10,7 @@ from harness.oracle.clock import SYSTEM_CALL
 from harness.oracle.model import Errno, Proc
 from harness.processes.repetition import Until
 from harness.processes.vocabulary import ForkRecord, Repeat, Storm
+from harness.processes.wire import Predicate
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -113,6 +114,6 @@ def repeat(k: Kernel, attempt: Callable[[], int], until: Until, seconds: float, 
 
 def _met(until: Until, value: int, error: str | None) -> bool:
     """executor/bulk.c: met()."""
-    if until.predicate in (0, 1):
-        return (value == until.value and error is None) == (until.predicate == 0)
-    return (error == until.error) == (until.predicate == 2)
+    if until.predicate in (Predicate.VALUE_IS, Predicate.VALUE_IS_NOT):
+        return (value == until.value and error is None) == (until.predicate is Predicate.VALUE_IS)
+    return (error == until.error) == (until.predicate is Predicate.ERROR_IS)

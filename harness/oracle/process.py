@@ -43,6 +43,7 @@ from harness.processes.vocabulary import (
     WaitResult,
     signal_text,
 )
+from harness.processes.wire import SPAWN_LIMIT, STORM_LIMIT, require_at_most
 
 T = TypeVar("T")
 NO_OPTIONS = WaitOption(0)
@@ -503,6 +504,7 @@ class OracleProcess:
         seconds: float | None = None,
     ) -> Storm:
         """Make and reap COUNT children, one after the other, in virtual time."""
+        require_at_most(STORM_LIMIT, count, "children of one storm")
 
         def storm(k: Kernel, proc: Proc) -> Storm:
             return bulk.storm(
@@ -521,6 +523,7 @@ class OracleProcess:
 
     def spawn_many(self, count: int, *, paused: bool = False, status: int = 0, sessions: bool = False) -> list[int]:
         """Fork COUNT children and return their pids, oldest first: zombies that were never reaped, or paused ones."""
+        require_at_most(SPAWN_LIMIT, count, "children at once")
         return self.execute(
             f"spawn_many({count})",
             lambda k, proc: bulk.spawn_many(k, proc, count, paused=paused, status=status, sessions=sessions),

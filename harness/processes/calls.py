@@ -39,7 +39,7 @@ class Caller(ABC):
         timeout: float | None = None,
     ) -> Call[T]:
         """Describe one system call by name.  Raises GuestError ENOSYS at once if the ABI has no such call."""
-        number = self._abi.numbers.get(name)
+        number = self._abi.numbers.get(name, _DECLARED.get((self._abi.name, name)))
         if number is None:
             raise GuestError(text, "ENOSYS")
         encoded = encode_call(number, arguments)
@@ -127,11 +127,37 @@ class SystemCall(Generic[P, T]):
 
 
 C = TypeVar("C", bound=Caller)
+# Numbers that were declared with the method, by ABI and name; the ABIs' own tables have those of before.
+_DECLARED: dict[tuple[str, str], int] = {}
 
 
-def system_call(describe: Callable[Concatenate[C, P], Call[T]]) -> SystemCall[P, T]:
-    """Turn a method that describes a call into one that makes it."""
-    return SystemCall(describe)  # type: ignore[arg-type]  # it is only ever given the class it was defined in
+@overload
+def system_call(describe: Callable[Concatenate[C, P], Call[T]]) -> SystemCall[P, T]: ...
+@overload
+def system_call(
+    *, dragonfly: int | None = None, linux: int | None = None
+) -> Callable[[Callable[Concatenate[C, P], Call[T]]], SystemCall[P, T]]: ...
+def system_call(
+    describe: Callable[Concatenate[C, P], Call[T]] | None = None,
+    *,
+    dragonfly: int | None = None,
+    linux: int | None = None,
+) -> SystemCall[P, T] | Callable[[Callable[Concatenate[C, P], Call[T]]], SystemCall[P, T]]:
+    """Turn a method that describes a call into one that makes it.
+
+    A call that the ABIs' tables do not have is added with its numbers, in this one place:
+    `@system_call(dragonfly=547, linux=436)`.  An ABI without a number fails it with ENOSYS.
+    """
+    if describe is not None:
+        return SystemCall(describe)  # type: ignore[arg-type]  # it is only ever given the class it was defined in
+
+    def numbered(describe: Callable[Concatenate[C, P], Call[T]]) -> SystemCall[P, T]:
+        for abi, number in (("dragonfly", dragonfly), ("linux", linux)):
+            if number is not None:
+                _DECLARED[abi, describe.__name__] = number
+        return SystemCall(describe)  # type: ignore[arg-type]
+
+    return numbered
 
 
 def arguments_text(name: str, *arguments: object) -> str:

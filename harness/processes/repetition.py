@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from harness.processes.abi_base import Abi
 from harness.processes.connection import Call
 from harness.processes.vocabulary import GuestError, Repeat
-from harness.processes.wire import Answer, Argument, Buffer, Operation, decode_outputs, encode_call
+from harness.processes.wire import (
+    SAVED_LIMIT,
+    Answer,
+    Argument,
+    Buffer,
+    Operation,
+    Predicate,
+    decode_outputs,
+    encode_call,
+    require_at_most,
+)
 
 _REQUEST = struct.Struct("<IIqQQ")
 _DATA = struct.Struct("<QQQII")
@@ -19,44 +29,44 @@ _DATA = struct.Struct("<QQQII")
 class Until:
     """When repeat_until() ends; make one with the functions below."""
 
-    predicate: int
+    predicate: Predicate
     value: int
     error: str | None = None
 
 
 def returns(value: int) -> Until:
     """Until the call succeeds and returns VALUE."""
-    return Until(0, value)
+    return Until(Predicate.VALUE_IS, value)
 
 
 def returns_other_than(value: int) -> Until:
     """Until the call fails or returns something else than VALUE."""
-    return Until(1, value)
+    return Until(Predicate.VALUE_IS_NOT, value)
 
 
 def fails_with(error: str) -> Until:
     """Until the call fails with the errno of that name."""
-    return Until(2, 0, error)
+    return Until(Predicate.ERROR_IS, 0, error)
 
 
 def succeeds() -> Until:
     """Until the call succeeds."""
-    return Until(2, 0)
+    return Until(Predicate.ERROR_IS, 0)
 
 
 def fails_otherwise_than(error: str) -> Until:
     """Until the call succeeds, or fails with another errno."""
-    return Until(3, 0, error)
+    return Until(Predicate.ERROR_IS_NOT, 0, error)
 
 
 def length_is(length: int) -> Until:
     """Until the call succeeds and returns LENGTH through its length argument."""
-    return Until(4, length)
+    return Until(Predicate.LENGTH_IS, length)
 
 
 def length_is_not(length: int) -> Until:
     """Until the call fails or returns something else than LENGTH through its length argument."""
-    return Until(5, length)
+    return Until(Predicate.LENGTH_IS_NOT, length)
 
 
 def describe_repeat(
@@ -71,12 +81,14 @@ def describe_repeat(
 ) -> Call[Repeat]:
     """Describe the repetition of one call for at most SECONDS, with PAUSE seconds between two.
 
-    LENGTH_IN is the 8-byte buffer among the arguments that the predicates on lengths look at.
+    LENGTH_IN is the 8-byte buffer among the arguments that the predicates on lengths look at.  Raises ValueError for
+    arguments of more than SAVED_LIMIT bytes.
     """
     number = abi.numbers.get(name)
     if number is None:
         raise GuestError(text, "ENOSYS")
     encoded = encode_call(number, arguments)
+    require_at_most(SAVED_LIMIT, encoded.given, "bytes given to a repeated call")
     length_at = encoded.offset(length_in) if length_in is not None else 0
     wanted = until.value
     if until.error is not None:

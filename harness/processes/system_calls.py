@@ -42,6 +42,8 @@ from harness.processes.vocabulary import (
     signal_text,
 )
 from harness.processes.wire import (
+    SPAWN_LIMIT,
+    STORM_LIMIT,
     Answer,
     Argument,
     BranchFlag,
@@ -50,6 +52,7 @@ from harness.processes.wire import (
     Note,
     Operation,
     encode_call,
+    require_at_most,
 )
 
 if TYPE_CHECKING:
@@ -809,8 +812,10 @@ class SystemCalls(ControlCalls, EventCalls):
         """Make and reap COUNT children which do nothing but _exit(status), by "fork" or "vfork", one after the other.
 
         Ends early when a child gets pid UNTIL_PID, with UNTIL_REPEAT when a pid comes a second time, and after SECONDS.
-        With record=False only the count is kept: that is a throughput measurement.
+        With record=False only the count is kept: that is a throughput measurement.  Raises ValueError for more than
+        STORM_LIMIT.
         """
+        require_at_most(STORM_LIMIT, count, "children of one storm")
         number = self._abi.numbers[kind]
         deadline = int(seconds * 1e9) if seconds is not None else 0
         payload = _STORM_REQUEST.pack(number, 0, count, status, until_pid, record | until_repeat << 1, deadline)
@@ -842,8 +847,9 @@ class SystemCalls(ControlCalls, EventCalls):
 
         Paused children cannot be driven; they end by themselves when the hub cleans up, and can be killed before.  With
         SESSIONS each is the leader of a session of its own.  Raises GuestError if not all could be made; those that
-        could remain.
+        could remain; ValueError for more than SPAWN_LIMIT.
         """
+        require_at_most(SPAWN_LIMIT, count, "children at once")
         leash = self._connection.new_endpoint() if paused else None
         return self._spawn("fork", count, status, leash, sessions=sessions, convert=lambda pids: pids)
 

@@ -16,6 +16,9 @@ CONTROL_ID = 0xFFFFFFFF
 HUB_ID = 0
 CHUNK = 32768  # most bytes in one frame
 ARENA_LIMIT = 8 << 20  # bytes of memory one call may use
+SAVED_LIMIT = 8192  # bytes that a call which is repeated gives (executor.h: SAVED)
+SPAWN_LIMIT = 40_000  # children of one spawn_many(): their pids must fit into the executor's memory (bulk.c)
+STORM_LIMIT = 1 << 24  # children of one storm(), all of whose records are kept in the guest's memory (bulk.c)
 PAYLOAD_LIMIT = 128 << 10  # bytes of one request; the executor has somewhat more room
 
 _FRAME = struct.Struct("<II")
@@ -67,6 +70,17 @@ class Operation(IntEnum):
     STORM = 9
     SPAWN_MANY = 10
     REPEAT = 11
+
+
+class Predicate(IntEnum):
+    """What the outcome of a repeated call is compared with (executor.h: enum predicate)."""
+
+    VALUE_IS = 0
+    VALUE_IS_NOT = 1
+    ERROR_IS = 2
+    ERROR_IS_NOT = 3
+    LENGTH_IS = 4
+    LENGTH_IS_NOT = 5
 
 
 class Note(IntEnum):
@@ -225,10 +239,14 @@ def _align(number: int, to: int) -> int:
 
 @dataclass(frozen=True)
 class EncodedCall:
-    """A system call ready to be sent; `wanted` are the buffers whose content comes back, in this order."""
+    """A system call ready to be sent; `wanted` are the buffers whose content comes back, in this order.
+
+    `given` is how many bytes of memory are sent along.
+    """
 
     payload: bytes
     wanted: tuple[Buffer, ...]
+    given: int
     _offsets: Mapping[int, int]
 
     def offset(self, buffer: Buffer) -> int:
@@ -281,7 +299,13 @@ def encode_call(number: int, arguments: Sequence[Argument]) -> EncodedCall:
     )
     if arena_at + given > PAYLOAD_LIMIT:
         raise ValueError(f"{arena_at + given} bytes in one request: the executor takes {PAYLOAD_LIMIT}")
-    return EncodedCall((head + tables).ljust(arena_at, b"\0") + bytes(arena), wanted, offsets)
+    return EncodedCall((head + tables).ljust(arena_at, b"\0") + bytes(arena), wanted, given, offsets)
+
+
+def require_at_most(limit: int, wanted: int, what: str) -> None:
+    """Raise ValueError where WANTED is negative, or more of WHAT than the executor holds."""
+    if not 0 <= wanted <= limit:
+        raise ValueError(f"{wanted} {what}: the executor takes 0 to {limit}")
 
 
 def _collect(buffer: Buffer, into: dict[int, Buffer]) -> None:
