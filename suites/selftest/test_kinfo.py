@@ -158,7 +158,7 @@ def test_an_unknown_state_is_kept_as_a_number() -> None:
     assert not isinstance(row.stat, ProcStat)
 
 
-@pytest.fixture(params=[976, 992])
+@pytest.fixture(params=[976, 992, 1048])
 def real_table(request: pytest.FixtureRequest) -> ProcTable:
     """init; a session leader with a terminal and a login name; a zombie that exited with 7; a kernel thread."""
     size = request.param
@@ -193,6 +193,17 @@ def test_bytes_from_a_real_kernel(real_table: ProcTable) -> None:
     assert ProcFlag.P_SYSTEM in idle.flags
     assert idle.ktaddr is not None
     assert idle.ktaddr >= 0xFFFF8000_00000000
+
+
+def test_restrictions_as_a_real_kernel_wrote_them(real_table: ProcTable) -> None:
+    """The leader may not reboot; whoever is restricted in anything is marked so in capability 0 (SYSCAP_ANY)."""
+    leader = next(row for row in real_table if row.login == "alice")
+    if leader.record_size < 1048:
+        assert [row.syscaps for row in real_table] == [None] * 4
+        return
+    restricted = {cap: leader.syscap(cap) for cap in range(256) if leader.syscap(cap)}
+    assert restricted == {0: SyscapFlag.SELF, 0x19: SyscapFlag.SELF}
+    assert [row.syscaps for row in real_table if row is not leader] == [(0,) * 8] * 3
 
 
 def test_a_table_is_indexed_by_pid() -> None:
