@@ -33,7 +33,7 @@ TRIES = 3  # a disagreement is believed when it comes twice in so many
 def kernel(request: pytest.FixtureRequest) -> Hub:
     """Return the hub of a DragonFly guest."""
     option = request.config.getoption
-    if option("--control") or option("--oracle") is not None:
+    if option("--dfly-control") or option("--dfly-oracle") is not None:
         pytest.skip("needs a DragonFly kernel")
     hub: Hub = request.getfixturevalue("hub")
     return hub
