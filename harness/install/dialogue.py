@@ -1,4 +1,4 @@
-"""The console side of an install: three words for the boot loader, then listening.
+"""The console side of an install: a few words for the boot loader, then listening.
 
 The live CD's boot loader talks on video and serial port at once and loses characters, above all the first ones after
 its prompt; so nothing is typed before a prompt is seen, each character is typed when the one before has come back, and
@@ -95,6 +95,10 @@ class InstallDialogue:
             self.reach_prompt()
         with self._stages.stage("serial console", self._console):
             self.command("set console=comconsole")
+        with self._stages.stage("root on the CD", self._console):
+            # The CD's fstab named its root until 2025-01; loader.conf's kernel_options=-C, which says the same as this
+            # variable (sys/boot.h), counts for the menu's items only (dloader/cmds.c: command_loadall()).
+            self.command("set boot_cdrom=YES")
         with self._stages.stage("live kernel", self._console):
             self.boot()
         with self._stages.stage("live system", self._console):

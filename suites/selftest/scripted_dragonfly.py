@@ -37,11 +37,13 @@ class Era:
     version: str
     years: str
     speed: int  # bits per second
+    root_in_fstab: bool = True  # of the CD: the loader tells the kernel, whether or not the prompt said boot_cdrom
 
 
 ERAS = {
     "2017": Era("2017", "v4.8.0-RELEASE", "2003-2017", 9600),
     "2025": Era("2025", "v6.4.2-RELEASE", "2003-2025", 115200),
+    "2026": Era("2026", "v6.5.0.1522.gf86fc-DEVELOPMENT", "2003-2026", 115200, root_in_fstab=False),
 }
 
 STEPS = ("partition", "format", "copy", "configure", "unmount")
@@ -121,6 +123,7 @@ class Live:
         self._line = line
         self._script = script
         self._typed = 0
+        self._variables: dict[str, str] = {}
 
     def play(self) -> None:
         """Run until the machine ends; a machine that hangs keeps its line open."""
@@ -175,7 +178,7 @@ class Live:
 
     def _prompt(self) -> None:
         self._say("\n\nType '?' for a list of commands, 'help' for more detailed help.\nOK ")
-        fail, console = self._script.fail, ""
+        fail = self._script.fail
         while True:
             line = self._read_line()
             self._script.seen.append(line)
@@ -183,11 +186,12 @@ class Live:
                 line = "x" + line
             match line.split():
                 case ["set", setting] if "=" in setting:
-                    console = setting
+                    name, _, value = setting.partition("=")
+                    self._variables[name] = value
                 case ["boot"]:
                     if fail == "no kernel":
                         self._say("can't load 'kernel'\n")
-                    elif console != "console=comconsole":
+                    elif self._variables.get("console") != "comconsole":
                         self._hang()  # it boots, but on the video
                     else:
                         return
@@ -228,6 +232,9 @@ class Live:
         fail = self._script.fail
         if fail == "no root":
             self._say(NO_ROOT)
+            self._hang()
+        if not (self._script.era.root_in_fstab or "boot_cdrom" in self._variables):
+            self._say(NO_ROOT[NO_ROOT.index("Manual") :])
             self._hang()
         self._say("Mounting root from cd9660:cd0\n")
         if fail == "single user":

@@ -128,7 +128,7 @@ class TestWhatWorks:
     def test_an_image_is_built_sealed_and_recorded(self, bench: Bench, era: str) -> None:
         live = Script(era=ERAS[era])
         image, launch = bench.build(live, era=era)
-        assert live.seen == ["set console=comconsole", "boot"]
+        assert live.seen == ["set console=comconsole", "set boot_cdrom=YES", "boot"]
         assert bench.store.all(BaseImage) == [image]
         assert (image.root, image.user, image.disk_model) == ("ufs:vbd0s1a", "root", "virtio")
         assert image.host_key is not None
@@ -160,7 +160,7 @@ class TestWhatWorks:
     def test_stages_are_shown_in_order(self, bench: Bench) -> None:
         bench.build()
         assert bench.said == [
-            "boot loader", "serial console", "live kernel", "live system", "install: begin",
+            "boot loader", "serial console", "root on the CD", "live kernel", "live system", "install: begin",
             *(f"install: {step}" for step in STEPS), "power off", "first boot", "check", "shut down", "seal",
         ]  # fmt: skip
 
@@ -178,7 +178,8 @@ class TestWhatWorks:
         live = Script(lose=lose)
         bench.build(live, deadlines=LOSSY)
         # An Enter that was only late is pressed twice: the loader reads an empty line.
-        assert [line for line in live.seen if line][-2:] == ["set console=comconsole", "boot"] or losing == "Enter"
+        typed = [line for line in live.seen if line]
+        assert typed[-3:] == ["set console=comconsole", "set boot_cdrom=YES", "boot"] or losing == "Enter"
         assert "boot" in live.seen
 
     def test_lost_menu_keys_are_pressed_again(self, bench: Bench) -> None:
@@ -188,7 +189,8 @@ class TestWhatWorks:
         live = Script(fail="unknown once")
         with pytest.raises(HarnessError, match="not a disk image"):  # this play installs nothing
             bench.build(live)
-        assert live.seen == ["set console=comconsole", "set console=comconsole", "boot", "boot"]
+        console, root = "set console=comconsole", "set boot_cdrom=YES"
+        assert live.seen == [console, console, root, root, "boot"]
 
     def test_a_machine_that_booted_too_early_is_started_again(self, bench: Bench) -> None:
         _, launch = bench.build(
