@@ -117,7 +117,7 @@ def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemotePro
 
 @kern_proc("pfind")
 @defect(
-    since=500000,
+    since=500100,
     severity="wrong answer",
     reason="children keep the reaper that was given up, and may signal nobody outside of what it was the reaper of",
 )
