@@ -36,7 +36,7 @@ _HEADROOM = 64 << 20
 
 
 @dataclass(frozen=True)
-class Record:
+class Entry:
     """A named entry of the store; subclasses add what they know and list their blobs."""
 
     KIND: ClassVar[str]
@@ -55,7 +55,7 @@ class Record:
         return cls(**{key: value for key, value in data.items() if key in known})
 
 
-_R = TypeVar("_R", bound=Record)
+_R = TypeVar("_R", bound=Entry)
 
 
 def _say_nothing() -> None:
@@ -290,12 +290,12 @@ class Store:
 
     # records
 
-    def _path(self, kind: type[Record], name: str) -> Path:
+    def _path(self, kind: type[Entry], name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r} is no name for {kind.KIND}s: letters, digits, '.', '_', '+' and '-' only")
         return self.folder(kind.PLURAL) / f"{name}.json"
 
-    def put(self, record: Record, *, replace: bool = False) -> None:
+    def put(self, record: Entry, *, replace: bool = False) -> None:
         """Write RECORD; raises UsageError when the name is taken and REPLACE is not set."""
         path = self._path(type(record), record.name)
         with self.lock():
@@ -326,7 +326,7 @@ class Store:
         """Return all records of a kind, by name."""
         return [self._load(kind, path) for path in sorted(self.folder(kind.PLURAL).glob("*.json"))]
 
-    def remove(self, kind: type[Record], name: str) -> None:
+    def remove(self, kind: type[Entry], name: str) -> None:
         """Remove a record; its blobs go with the next prune unless another record needs them."""
         self.get(kind, name)
         with self.lock():

@@ -10,7 +10,7 @@ from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.builder import GuestBuilder
 from harness.guests.guest import BOOT_DEADLINE, MachineSize
-from harness.guests.installed import Installation
+from harness.guests.installed import KernelInstallation
 from harness.guests.options import ACCELERATOR, chosen_accelerator
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, require_free_name
@@ -175,7 +175,9 @@ def _install(options: argparse.Namespace) -> int:
     name = options.new_image or f"{image.name}+{kernel.name}"
     with progress_display(f"image {name}") as progress:
         size = MachineSize(accelerator=chosen_accelerator(options.accelerator))
-        made = Installation(store, image, kernel, size, deadline=options.timeout).make(name, progress, image.imported)
+        made = KernelInstallation(store, image, kernel, size, deadline=options.timeout).make(
+            name, progress, image.imported
+        )
     make_output().print(f"image {made.name}: {made.source}", markup=False, soft_wrap=True)
     return ExitCode.PASSED
 

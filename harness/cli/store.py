@@ -19,7 +19,7 @@ from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.qemu import QEMU, qemu_version
 from harness.processes.session import known_facts
 from harness.report.terminal import make_output, print_json, print_table, progress_display
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 _Commands = argparse._SubParsersAction
 
@@ -83,7 +83,7 @@ def _kernel_import(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    kind: type[Record] = options.kind
+    kind: type[Entry] = options.kind
     records = Store().all(kind)
     if options.json:
         print_json([asdict(record) for record in records])
@@ -104,7 +104,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     store = Store()
-    record: Record = store.get(options.kind, options.name)
+    record: Entry = store.get(options.kind, options.name)
     about = asdict(record)
     if isinstance(record, Kernel):
         about |= _known(known_facts(store, record.elf, record.osreldate or 0))

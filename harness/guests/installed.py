@@ -111,7 +111,7 @@ class KernelInstaller:
 StartGuest = Callable[[InstalledTarget], AbstractContextManager[Guest]]
 
 
-class Installation:
+class KernelInstallation:
     """Makes an image with KERNEL installed out of IMAGE."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.guests.kernelmemory import LONGEST_CHAIN, DamagedError, ProcessTable, Record, walk
+from harness.guests.kernelmemory import LONGEST_CHAIN, DamagedError, KernelStruct, ProcessTable, walk
 from harness.machine.debuginfo import Layout
 
 # kern_proc.c: PLOCK_MASK since February 2020.  Before, bit 28 was part of the count, which never got so far; today it
@@ -62,7 +62,10 @@ def _unique(table: ProcessTable) -> Iterator[str]:
 
 
 def _process(
-    process: Record, processes: dict[int, Record], groups: dict[int, Record], children: dict[int, set[int]]
+    process: KernelStruct,
+    processes: dict[int, KernelStruct],
+    groups: dict[int, KernelStruct],
+    children: dict[int, set[int]],
 ) -> Iterator[str]:
     pid = process.integer("p_pid")
     name = f"process {pid} ({process.text('p_comm', 16)})"
@@ -90,7 +93,11 @@ def _process(
 
 
 def _group(
-    group: Record, sessions: dict[int, Record], processes: dict[int, Record], members: int, layouts: dict[str, Layout]
+    group: KernelStruct,
+    sessions: dict[int, KernelStruct],
+    processes: dict[int, KernelStruct],
+    members: int,
+    layouts: dict[str, Layout],
 ) -> Iterator[str]:
     name = f"process group {group.integer('pg_id')}"
     listed = list(walk(group.memory, layouts["proc"], group.place("pg_members"), "p_pglist"))
@@ -107,7 +114,7 @@ def _group(
         yield f"{name} is in a session that is in no hash chain"
         return
     tty = session.pointer("s_ttyp")
-    foreground = bool(tty) and Record(group.memory, layouts["tty"], tty).pointer("t_pgrp") == group.address
+    foreground = bool(tty) and KernelStruct(group.memory, layouts["tty"], tty).pointer("t_pgrp") == group.address
     references = group.integer("pg_refs")
     owned = _owned_descriptors(group, layouts["sigio"])
     wanted = len(listed) + foreground + owned
@@ -117,7 +124,7 @@ def _group(
         yield f"{name} counts {references} references (pg_refs), for {len(listed)} members{terminal}"
 
 
-def _owned_descriptors(group: Record, layout: Layout) -> int:
+def _owned_descriptors(group: KernelStruct, layout: Layout) -> int:
     """Count the descriptors whose signals go to GROUP (fcntl F_SETOWN): each holds a reference."""
     address = group.pointer("pg_sigiolst")
     count = 0
@@ -125,11 +132,11 @@ def _owned_descriptors(group: Record, layout: Layout) -> int:
         count += 1
         if count > LONGEST_CHAIN:
             raise DamagedError(f"the list of descriptors owned by process group {group.integer('pg_id')} does not end")
-        address = Record(group.memory, layout, address).pointer("sio_pgsigio")
+        address = KernelStruct(group.memory, layout, address).pointer("sio_pgsigio")
     return count
 
 
-def _session(session: Record, processes: dict[int, Record], groups: int) -> Iterator[str]:
+def _session(session: KernelStruct, processes: dict[int, KernelStruct], groups: int) -> Iterator[str]:
     number = session.integer("s_sid")
     count = session.integer("s_count")
     if count != groups:

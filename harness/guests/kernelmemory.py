@@ -47,7 +47,7 @@ class KernelMemory:
 
 
 @dataclass(frozen=True)
-class Record:
+class KernelStruct:
     """A structure in the kernel's memory."""
 
     memory: KernelMemory
@@ -82,9 +82,9 @@ class Record:
 class ProcessTable:
     """procglob[] at one moment: its processes, groups and sessions, each with the number of the chain it is in."""
 
-    processes: tuple[tuple[int, Record], ...]
-    groups: tuple[tuple[int, Record], ...]
-    sessions: tuple[tuple[int, Record], ...]
+    processes: tuple[tuple[int, KernelStruct], ...]
+    groups: tuple[tuple[int, KernelStruct], ...]
+    sessions: tuple[tuple[int, KernelStruct], ...]
     chains: int
 
     @cached_property
@@ -93,7 +93,7 @@ class ProcessTable:
         return tuple(process.integer("p_pid") for _, process in self.processes)
 
 
-def walk(memory: KernelMemory, layout: Layout, head: int, link: str) -> Iterator[Record]:
+def walk(memory: KernelMemory, layout: Layout, head: int, link: str) -> Iterator[KernelStruct]:
     """Yield the structures of the LIST whose head is at HEAD; raises DamagedError if it is none."""
     seen: set[int] = set()
     address = int.from_bytes(memory.read(head, 8), "little")
@@ -102,7 +102,7 @@ def walk(memory: KernelMemory, layout: Layout, head: int, link: str) -> Iterator
         if address in seen or len(seen) > LONGEST_CHAIN:
             raise DamagedError(f"the list of struct {layout.name} at {head:#x} runs in a circle")
         seen.add(address)
-        record = Record(memory, layout, address)
+        record = KernelStruct(memory, layout, address)
         previous = record.pointer(link, at=8)
         if previous != back:
             raise DamagedError(

@@ -19,7 +19,7 @@ from harness.errors import UsageError
 from harness.guests.allocations import STRUCTURES as COUNTED
 from harness.guests.allocations import Counters, counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
-from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
+from harness.guests.kernelmemory import DamagedError, KernelMemory, KernelStruct, ProcessTable, walk
 from harness.machine.debuginfo import DebugInformation, Layout, dump_layouts, load_layouts
 from harness.machine.elf import KernelSymbols
 from harness.machine.gdbstub import GdbStub
@@ -154,9 +154,9 @@ class Whitebox:
         symbol = self.symbols["procglob"]
         layout = structures["procglob"]
         chains = (symbol.size or 256 * layout.size) // layout.size
-        heads = [Record(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
+        heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
 
-        def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, Record], ...]:
+        def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
             return tuple(
                 (number, record)
                 for number, chain in enumerate(heads)

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from harness.errors import HarnessError, UsageError
 from harness.machine.description import Disk, DiskFormat, DiskModel
 from harness.machine.qemu import qemu_img
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 _PROBED = 128 << 10
 
 
 @dataclass(frozen=True)
-class BaseImage(Record):
+class BaseImage(Entry):
     """A sealed disk of one guest system, and how to get into it.
 
     `root` is what the kernel mounts as its root (`vfs.root.mountfrom`); `host_key` is pinned at the first boot;

@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 from harness.errors import HarnessError, UsageError
 from harness.images.download import Mirror, OfflineError, Transfer, download, fetch_text, find_mirrors
 from harness.images.manifest import Checksum, Manifest, Medium
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 _DAY = 86400.0
 _CHUNK = 1 << 20
@@ -32,7 +32,7 @@ _ISO_MADE = (_DESCRIPTOR + 813, 14)  # year to second, as digits
 
 
 @dataclass(frozen=True)
-class InstallationMedium(Record):
+class InstallationMedium(Entry):
     """The installation CD of a release; `iso` is its blob, `verified` says by whose word it is what it should be.
 
     `made` is when the CD was made, as it says itself; `modified` the date of its file, as a mirror stated it.

@@ -22,7 +22,7 @@ DISK_NAMES = {DiskModel.VIRTIO: "vbd0", DiskModel.IDE: "ad0", DiskModel.AHCI: "d
 
 
 @dataclass(frozen=True)
-class Installation:
+class UnattendedInstall:
     """What the script on the CD is to do: onto which DISK (`vbd0`), with which FILESYSTEM, letting in which key."""
 
     disk: str
@@ -40,7 +40,7 @@ def install_script() -> bytes:
     return (share() / "images" / "install" / _SCRIPT).read_bytes()
 
 
-def cd_files(installation: Installation) -> dict[str, tuple[int, bytes]]:
+def cd_files(installation: UnattendedInstall) -> dict[str, tuple[int, bytes]]:
     """Return the files of the CD with their modes.
 
     Raises UsageError for settings that a shell would not read back as they are.
@@ -62,7 +62,7 @@ def cd_files(installation: Installation) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def write_cd(installation: Installation, file: Path) -> None:
+def write_cd(installation: UnattendedInstall, file: Path) -> None:
     """Write the CD to FILE, as ISO 9660 with Rock Ridge: PFI runs only what is executable."""
     disc = pycdlib.PyCdlib()
     disc.new(interchange_level=3, rock_ridge="1.09", vol_ident=_LABEL)

@@ -18,7 +18,7 @@ from harness.images.base import BaseImage, import_image, require_free_name
 from harness.images.keys import StoreKey, store_key
 from harness.images.manifest import Manifest
 from harness.images.media import InstallationMedium
-from harness.images.pfi import DISK_NAMES, Installation, install_script, write_cd
+from harness.images.pfi import DISK_NAMES, UnattendedInstall, install_script, write_cd
 from harness.install.dialogue import Deadlines, FalseStartError, InstallDialogue
 from harness.install.prove import BOOT_DEADLINE, Findings, Launch, Proof, launcher, prove
 from harness.install.stages import StageError, Stages
@@ -112,7 +112,7 @@ class _Builder:
         self._disk = Disk(folder / "disk.qcow2", model=manifest.disk, writable=True)
         self._cd = folder / "pfi.iso"
         self._key: StoreKey = store_key(store)
-        self._installation = Installation(DISK_NAMES[manifest.disk], options.filesystem, self._key.public)
+        self._installation = UnattendedInstall(DISK_NAMES[manifest.disk], options.filesystem, self._key.public)
         self._size = MachineSize(options.memory or manifest.memory, options.cpus)
         self._accelerator: Accelerator = options.accelerator or choose_accelerator(store).accelerator
 

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from harness.errors import UsageError
 from harness.machine.elf import identify_kernel
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 
 @dataclass(frozen=True)
-class Kernel(Record):
+class Kernel(Entry):
     """A DragonFly kernel: its ELF file, what it says it is, and where it came from.
 
     `modules` is a tar archive of the *.ko files built with it.

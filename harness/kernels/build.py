@@ -22,7 +22,7 @@ from harness.errors import DeadlineError, ExitCode, HarnessError, UsageError
 from harness.kernels.artefact import Kernel, require_free_name
 from harness.kernels.source import SourceTree
 from harness.machine.elf import identify_kernel
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 DEFAULT_CONFIG = "X86_64_GENERIC"
 BUILD_DEADLINE = 4 * 3600.0
@@ -74,7 +74,7 @@ class BuildFailedError(HarnessError):
 
 
 @dataclass(frozen=True)
-class Build(Record):
+class Build(Entry):
     """One build, good or bad: its input, which names it, and what came of it.  Times are in seconds."""
 
     KIND: ClassVar[str] = "build"

@@ -24,7 +24,7 @@ from harness.images.base import BaseImage
 from harness.images.keys import store_key
 from harness.images.manifest import Manifest, Medium
 from harness.images.media import InstallationMedium
-from harness.images.pfi import DISK_NAMES, Installation, install_script, write_cd
+from harness.images.pfi import DISK_NAMES, UnattendedInstall, install_script, write_cd
 from harness.install.build import BuildOptions, build_image
 from harness.install.dialogue import Deadlines
 from harness.install.stages import StageError
@@ -348,7 +348,7 @@ class TestPfiDisc:
     @pytest.fixture
     def disc(self, tmp_path: Path) -> Path:
         file = tmp_path / "pfi.iso"
-        write_cd(Installation("vbd0", "ufs", self.KEY), file)
+        write_cd(UnattendedInstall("vbd0", "ufs", self.KEY), file)
         return file
 
     def read(self, disc: Path) -> dict[str, tuple[int, str]]:
@@ -401,9 +401,9 @@ class TestPfiDisc:
     @pytest.mark.parametrize("value", ["vbd0; rm -rf /", "", "$(x)", "VBD"])
     def test_nothing_a_shell_would_run_gets_into_the_settings(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(UsageError, match="no name of a disk"):
-            write_cd(Installation(value, "ufs", self.KEY), tmp_path / "x.iso")
+            write_cd(UnattendedInstall(value, "ufs", self.KEY), tmp_path / "x.iso")
         with pytest.raises(UsageError, match="one line of a public key"):
-            write_cd(Installation("vbd0", "ufs", f"{self.KEY}\nssh-rsa AAAA"), tmp_path / "x.iso")
+            write_cd(UnattendedInstall("vbd0", "ufs", f"{self.KEY}\nssh-rsa AAAA"), tmp_path / "x.iso")
 
     def test_every_disk_model_has_a_name_in_the_guest(self) -> None:
         assert set(DISK_NAMES) == set(DiskModel)

@@ -14,7 +14,7 @@ from testkernel import build_kernel as build_test_kernel
 
 from harness.errors import DeadlineError, ExitCode, HarnessError, UsageError
 from harness.guests.guest import MachineSize
-from harness.guests.installed import Installation, InstalledTarget, InstallFailedError, KernelInstaller
+from harness.guests.installed import InstalledTarget, InstallFailedError, KernelInstallation, KernelInstaller
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, import_kernel
@@ -162,20 +162,20 @@ class TestInstallation:
     @pytest.fixture
     def installation(
         self, store: Store, image: BaseImage, kernel: Kernel, shell: LocalShell, monkeypatch: pytest.MonkeyPatch
-    ) -> tuple[Callable[[HarnessError | None], Installation], list[InstalledTarget]]:
+    ) -> tuple[Callable[[HarnessError | None], KernelInstallation], list[InstalledTarget]]:
         started: list[InstalledTarget] = []
         boot = str(shell.folder / "boot")
         monkeypatch.setattr("harness.guests.installed.KernelInstaller", lambda ssh: KernelInstaller(ssh, boot))
         (shell.folder / "bin/shutdown").write_text(f"#!/bin/sh\necho shutdown $* >> {shell.log}\n")
         (shell.folder / "bin/shutdown").chmod(0o755)
 
-        def make(outcome: HarnessError | None) -> Installation:
+        def make(outcome: HarnessError | None) -> KernelInstallation:
             @contextmanager
             def start(target: InstalledTarget) -> Iterator[Any]:
                 started.append(target)
                 yield FakeGuest(target, shell, outcome if target.kernel is not None else None)
 
-            return Installation(store, image, kernel, MachineSize(), start=start)
+            return KernelInstallation(store, image, kernel, MachineSize(), start=start)
 
         return make, started
 
@@ -183,7 +183,7 @@ class TestInstallation:
         self,
         store: Store,
         shell: LocalShell,
-        installation: tuple[Callable[[HarnessError | None], Installation], list[InstalledTarget]],
+        installation: tuple[Callable[[HarnessError | None], KernelInstallation], list[InstalledTarget]],
     ) -> None:
         make, _ = installation
         (shell.folder / "bin/shutdown").write_text("#!/bin/sh\nexit 1\n")
@@ -196,7 +196,7 @@ class TestInstallation:
         store: Store,
         kernel: Kernel,
         shell: LocalShell,
-        installation: tuple[Callable[[HarnessError | None], Installation], list[InstalledTarget]],
+        installation: tuple[Callable[[HarnessError | None], KernelInstallation], list[InstalledTarget]],
     ) -> None:
         make, started = installation
         made = make(None).make("base+new")
@@ -220,7 +220,7 @@ class TestInstallation:
         self,
         store: Store,
         image: BaseImage,
-        installation: tuple[Callable[[HarnessError | None], Installation], list[InstalledTarget]],
+        installation: tuple[Callable[[HarnessError | None], KernelInstallation], list[InstalledTarget]],
     ) -> None:
         make, started = installation
         with pytest.raises(InstallFailedError) as caught:

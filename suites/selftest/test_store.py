@@ -17,11 +17,11 @@ from typing import ClassVar
 import pytest
 
 from harness.errors import DeadlineError, HarnessError, UsageError
-from harness.store import Record, Store
+from harness.store import Entry, Store
 
 
 @dataclass(frozen=True)
-class Thing(Record):
+class Thing(Entry):
     """A record made for these tests."""
 
     KIND: ClassVar[str] = "thing"

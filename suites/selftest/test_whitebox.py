@@ -16,7 +16,7 @@ from harness.errors import HarnessError, UsageError
 from harness.guests import whitebox
 from harness.guests.allocations import counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
-from harness.guests.kernelmemory import DamagedError, KernelMemory, ProcessTable, Record, walk
+from harness.guests.kernelmemory import DamagedError, KernelMemory, KernelStruct, ProcessTable, walk
 from harness.machine.debuginfo import DebugInformation, Layout, load_layouts
 from harness.machine.description import MachineDescription
 from harness.machine.gdbstub import GdbStub
@@ -210,7 +210,7 @@ class World:
     def problems(self) -> list[str]:
         memory = cast("KernelMemory", self)
 
-        def chains(kind: int, layout: Layout, link: str) -> tuple[tuple[int, Record], ...]:
+        def chains(kind: int, layout: Layout, link: str) -> tuple[tuple[int, KernelStruct], ...]:
             return tuple(
                 (chain, record)
                 for chain in range(CHAINS)
