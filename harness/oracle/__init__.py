@@ -6,7 +6,7 @@ say what the system calls do, each function naming the C function it specifies; 
 eras.py has what kernels of different years do differently, variants.py breaks the promises one at a time.
 """
 
-from harness.oracle.eras import DEFAULT_ERA, ERAS, Era, split_target
+from harness.oracle.eras import DEFAULT_ERA, ERAS, Era, era_of, split_target
 from harness.oracle.oracle import Oracle, make_oracle
 from harness.oracle.process import OraclePending, OracleProcess, OracleWouldBlock
 from harness.oracle.variants import VARIANTS, Variant, rules_of, variants_of
@@ -21,6 +21,7 @@ __all__ = [
     "OracleProcess",
     "OracleWouldBlock",
     "Variant",
+    "era_of",
     "make_oracle",
     "rules_of",
     "split_target",

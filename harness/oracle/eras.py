@@ -40,6 +40,7 @@ class Traits:
     tells_sender: bool = False  # si_pid and si_uid say who sent a signal
     stops_later: bool = False  # who stops by its own doing looks at its other signals first
     # ---- kern_exit.c ----
+    vfork_exit_yields: bool = True  # whoever is signalled by the exit of a vforked child acts before it is a zombie
     wait6: bool = False  # wait6(), and WNOWAIT, WEXITED, WTRAPPED for wait4()
 
 
@@ -49,6 +50,7 @@ class Change:
 
     date: str  # ISO, of the commit
     commit: str
+    osreldate: int  # __DragonFly_version right after it; most leave it as it is
     where: str  # file and C function
     what: str
     traits: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +60,7 @@ CHANGES = (
     Change(
         "2017-03-29",
         "e6141a7fee",
+        400_900,
         "kern_proc.c: sysctl_kern_proc_sigtramp()",
         "kern.proc.sigtramp tells where the signal trampoline is",
         {"sigtramp": True},
@@ -65,6 +68,7 @@ CHANGES = (
     Change(
         "2017-07-05",
         "e7e1189fb1",
+        400_905,
         "kern_fork.c: fork1(); kern_plimit.c: plimit_getadjvalue()",
         "RLIMIT_NPROC binds root as well, and shrinks by a 320th with each generation, down to nine tenths",
         {"limits_root": True},
@@ -72,6 +76,7 @@ CHANGES = (
     Change(
         "2017-07-08",
         "526c5c2b3c",
+        400_906,
         "kern_fork.c: lwp_fork()",
         "thread ids begin with 1 instead of 0",
         {"first_tid": 1},
@@ -79,6 +84,7 @@ CHANGES = (
     Change(
         "2017-09-28",
         "a73d77929c",
+        400_910,
         "kern_sig.c: CANSIGNAL(); kern_fork.c: reaper_sigtest()",
         "signals reach only what is below the sender's reaper",
         {"reapers_confine_signals": True},
@@ -86,6 +92,7 @@ CHANGES = (
     Change(
         "2018-09-30",
         "33b81dc963",
+        500_316,
         "kern_exit.c: sys_wait6(), kern_wait(); kern_sig.c: sigsetfrompid()",
         "wait6() with WNOWAIT, WEXITED and WTRAPPED; a handler is told who sent the signal",
         {"wait6": True, "tells_sender": True},
@@ -93,6 +100,7 @@ CHANGES = (
     Change(
         "2019-05-29",
         "ba69e3575b",
+        500_506,
         "kern_sig.c: issignal()",
         "who stops on the way back to user mode has looked at its other signals before, and may have died of one",
         {"stops_later": True},
@@ -100,6 +108,7 @@ CHANGES = (
     Change(
         "2019-06-18",
         "5deae5c64c",
+        500_701,
         "kern_proc.c: sysctl_out_proc(); kern_kinfo.c: fill_kinfo_lwp()",
         "the row of a process sums up its threads and has thread id -1",
         {"sums_up_threads": True},
@@ -107,6 +116,7 @@ CHANGES = (
     Change(
         "2019-09-10",
         "e2e9821d30",
+        500_705,
         "sys/param.h: MAXLOGNAME",
         "login names of up to 32 characters; struct kinfo_proc grows to 992 bytes",
         {"login_size": 33, "record_size": 992},
@@ -114,6 +124,7 @@ CHANGES = (
     Change(
         "2019-11-12",
         "e7126f0a10",
+        500_708,
         "kern_proc.c: sysctl_kern_proc_args()",
         "a title is kept in a page of its own instead of replacing the arguments: it is lost by exec, not inherited,"
         " and threads can have one",
@@ -122,6 +133,7 @@ CHANGES = (
     Change(
         "2020-11-15",
         "acdf1ee6e0",
+        500_901,
         "kern_fork.c: sys_procctl(); kern_exit.c: exit1(); sys/signal.h",
         "a signal at the parent's death; id 0 is the caller; 127 is the highest signal",
         {"deathsig": True, "ids_of_zero": True, "highest_signal": 127},
@@ -129,6 +141,7 @@ CHANGES = (
     Change(
         "2021-05-19",
         "a23ed7f524",
+        600_100,
         "kern_proc.c: sysctl_kern_proc_pathname()",
         "asking for the program of who runs none is EINVAL",
         {"pathname_of_no_program": "EINVAL"},
@@ -136,6 +149,7 @@ CHANGES = (
     Change(
         "2022-11-17",
         "ec1c3f3acb",
+        600_302,
         "kern_proc.c: sysctl_kern_proc()",
         "kernel threads are listed on request only: KERN_PROC_FLAG_LWKT",
         {"lwkt_flag": True},
@@ -143,6 +157,7 @@ CHANGES = (
     Change(
         "2023-10-12",
         "2b3f93ea6d",
+        600_503,
         "kern_caps.c; kern_kinfo.c: fill_kinfo_proc()",
         "restrictions of processes: syscap_get(), syscap_set(); struct kinfo_proc grows to 1048 bytes",
         {"syscap": True, "record_size": 1048},
@@ -150,6 +165,7 @@ CHANGES = (
     Change(
         "2025-03-19",
         "cabad5ba2c",
+        600_510,
         "kern_fork.c: reaper_kill()",
         "a reaper can signal all that is below it: PROC_REAP_KILL",
         {"reap_kill": True},
@@ -157,6 +173,7 @@ CHANGES = (
     Change(
         "2026-01-11",
         "b08bfb72c8",
+        600_516,
         "kern_proc.c: sysctl_kern_proc_args(), sysctl_kern_proc_cwd()",
         "a size query of args and cwd is answered",
         {"sizes_strings": True},
@@ -178,12 +195,12 @@ class Era:
         return self.name
 
 
-def _era(name: str, revision: str, date: str, osreldate: int) -> Era:
+def _era(name: str, revision: str, date: str, osreldate: int, **measured: bool) -> Era:
     traits = Traits()
     for change in CHANGES:
         if change.date <= date:
             traits = replace(traits, **change.traits)
-    return Era(name, revision, date, osreldate, traits)
+    return Era(name, revision, date, osreldate, replace(traits, **measured))
 
 
 #: The kernels the oracle can be, oldest first.  Those named after releases are the branch points.
@@ -196,7 +213,7 @@ ERAS: Mapping[str, Era] = MappingProxyType(
             _era("6.0", "416608a035", "2021-04-20", 500909),
             _era("6.2", "2ad4d0e44d", "2022-01-02", 600107),
             _era("6.4", "ab7bc35040", "2022-12-20", 600302),
-            _era("2026", "f86fcbe23f", "2026-04-19", 600518),
+            _era("2026", "f86fcbe23f", "2026-04-19", 600518, vfork_exit_yields=False),
         )
     }
 )
@@ -208,6 +225,18 @@ def era_named(name: str) -> Era:
     if name not in ERAS:
         raise UsageError(f"the oracle knows no era {name}; there are: {', '.join(ERAS)}")
     return ERAS[name]
+
+
+def era_of(osreldate: int, record_size: int) -> Era | None:
+    """Return the era that specifies a kernel, by __DragonFly_version and sizeof(struct kinfo_proc); None for no era.
+
+    That is the last one that is not younger, unless kernels have changed in between.
+    """
+    older = [era for era in ERAS.values() if era.osreldate <= osreldate]
+    if not older or older[-1].traits.record_size != record_size:
+        return None
+    between = (change for change in CHANGES if change.date > older[-1].date)
+    return older[-1] if all(change.osreldate >= osreldate for change in between) else None
 
 
 def split_target(target: str) -> tuple[Era, str | None]:

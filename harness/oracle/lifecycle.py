@@ -111,7 +111,7 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
         proc.session.leader = None
     if rules.exit_counts():
         jobs.fixjobc(k, proc, proc.group, entering=False)
-    if release_vfork_parent(k, proc):
+    if release_vfork_parent(k, proc) and rules.vfork_exit_lets_others_run():
         # The parent held its child, which therefore cannot become a zombie before the parent has run: what it and
         # others do about signals that came meanwhile, dying for example, they do now.
         k.scheduler.run_others()

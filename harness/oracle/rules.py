@@ -521,6 +521,10 @@ class Rules:
         """exit1(): a parent that ignores SIGCHLD, or set SA_NOCLDWAIT, is spared the zombie."""
         return parent.sigacts.no_child_wait or parent.sigacts.child_ignored
 
+    def vfork_exit_lets_others_run(self) -> bool:
+        """exit1(): whether others act on their signals while a vforked child waits for its parent to let go of it."""
+        return self.traits.vfork_exit_yields
+
     def exit_signals_parent(self) -> bool:
         """exit1(): the (possibly new) parent gets SIGCHLD."""
         return True

@@ -12,17 +12,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from harness.config import share
-from harness.oracle import make_oracle
+from harness.oracle import Era, era_of, make_oracle
 from harness.oracle.lockstep import DisagreementError, GuestWorld, Lockstep
 from harness.oracle.traces import Step, load_trace, save_trace, steps
 from harness.processes import Hub
 from harness.store import Store
 
-pytestmark = [
-    pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind"),
-    # From 4.9 on signals are confined to the sender's reaper, and RLIMIT_NPROC binds root.
-    pytest.mark.eras(until=400900, reason="the oracle specifies the revisions up to 4.8"),
-]
+pytestmark = pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind")
 
 TRACES = sorted((share() / "suites" / "lockstep" / "traces").glob("*.json"))
 EXAMPLES = 40  # traces per round of generation
@@ -39,11 +35,25 @@ def kernel(request: pytest.FixtureRequest) -> Hub:
     return hub
 
 
+@pytest.fixture
+def player(kernel: Hub) -> Player:
+    """Return who plays traces, against the oracle of the kernel's era."""
+    asker = kernel.spawn()
+    osreldate = asker.sysctl.get_int("kern.osreldate")
+    (row,) = asker.sysctl.kern_proc_pid(asker.pid)
+    kernel.kill_all()
+    era = era_of(osreldate, row.record_size)
+    if era is None:
+        pytest.skip(f"not applicable: the oracle knows no kernels of {osreldate}")
+    return Player(kernel, era)
+
+
 class Player:
     """Plays traces on the kernel and counts the calls."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, era: Era) -> None:
         self._hub = hub
+        self._era = era
         self.calls = 0
         self.unrepeated: list[str] = []  # disagreements that came once
 
@@ -66,7 +76,7 @@ class Player:
     def _play_once(self, trace: list[Step]) -> None:
         lockstep = None
         try:
-            lockstep = Lockstep(make_oracle(), GuestWorld(self._hub))
+            lockstep = Lockstep(make_oracle(self._era.name), GuestWorld(self._hub))
             lockstep.run(trace)
         finally:
             self.calls += lockstep.calls if lockstep is not None else 0
@@ -96,9 +106,8 @@ def generate(player: Player, start: int, keep: Path) -> None:
     agree()
 
 
-def test_the_kernel_does_what_the_oracle_says(kernel: Hub, request: pytest.FixtureRequest) -> None:
+def test_the_kernel_does_what_the_oracle_says(player: Player, request: pytest.FixtureRequest) -> None:
     """Whatever the calls and their order."""
-    player = Player(kernel)
     folder = Store().folder("lockstep")
     start: int = request.config.getoption("trace_seed", 0)
     while player.calls < request.config.getoption("calls", 2000):
@@ -115,7 +124,7 @@ def test_the_kernel_does_what_the_oracle_says(kernel: Hub, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("file", TRACES, ids=lambda file: file.stem)
-def test_what_once_was_a_disagreement(kernel: Hub, file: Path) -> None:
+def test_what_once_was_a_disagreement(player: Player, file: Path) -> None:
     """The trace says in words what the oracle, or the kernel, had to learn."""
     _, trace = load_trace(file)
-    Player(kernel).play(trace)
+    player.play(trace)
