@@ -139,9 +139,13 @@ class Scheduler:
         for proc in list(self._notified):
             del self._notified[proc]
             if not proc.flags & ProcFlag.P_WEXIT and proc.waits_for_vfork is None:
-                self._in(proc, lambda proc=proc: self._return(proc))  # type: ignore[misc]
+                self._in(proc, lambda proc=proc: self._wake(proc))  # type: ignore[misc]
                 return True
         return False
+
+    def _wake(self, proc: Proc) -> None:
+        if delivery.wakes(self._k, proc):
+            self._return(proc)
 
     def _reap_one(self) -> bool:
         for proc in self._k.procs.values():

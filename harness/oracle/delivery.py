@@ -26,7 +26,7 @@ def return_to_user(k: Kernel, proc: Proc) -> None:
     the highest number, runs first.  A process that stops on the way runs its handlers when it is continued.
     """
     while not proc.is_zombie and not _stops_here(k, proc):
-        signal = signals.issignal(k, proc)
+        signal = signals.issignal(k, proc, maytrace=True)
         if not signal and _is_stopped(proc):
             continue
         if signal and proc.sigacts.of(signal).action != "catch":
@@ -39,12 +39,24 @@ def return_to_user(k: Kernel, proc: Proc) -> None:
             _handle(k, proc, number, disposition)
             proc.mask = returnmask  # sigreturn()
         else:
+            proc.in_userret = False
             return
+
+
+def wakes(k: Kernel, proc: Proc) -> bool:
+    """tsleep(): whether what has come for a traced process that sleeps lets it go back to user mode.
+
+    What it would not act upon is thrown away there, and its tracer does not hear of it.
+    """
+    if not proc.flags & ProcFlag.P_TRACED or proc.in_userret or _is_stopped(proc):
+        return True
+    return bool(signals.issignal(k, proc))
 
 
 def _stops_here(k: Kernel, proc: Proc) -> bool:
     """tstop(): tell whether it has to stay, having told its parent so."""
     if _is_stopped(proc) and proc.stop_unreported:
+        proc.in_userret = True
         signals.report_stop(k, proc)
     return _is_stopped(proc)
 

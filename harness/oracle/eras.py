@@ -40,7 +40,7 @@ class Traits:
     tells_sender: bool = False  # si_pid and si_uid say who sent a signal
     stops_later: bool = False  # who stops by its own doing looks at its other signals first
     # ---- kern_exit.c ----
-    vfork_exit_yields: bool = True  # whoever is signalled by the exit of a vforked child acts before it is a zombie
+    vfork_exit_yields: bool = True  # whoever a vforked child's exit signals acts before it is a zombie (measured)
     wait6: bool = False  # wait6(), and WNOWAIT, WEXITED, WTRAPPED for wait4()
 
 
@@ -195,7 +195,9 @@ class Era:
         return self.name
 
 
-def _era(name: str, revision: str, date: str, osreldate: int, **measured: bool) -> Era:
+def _era(
+    name: str, revision: str, date: str, osreldate: int, measured: Mapping[str, Any] = MappingProxyType({})
+) -> Era:
     traits = Traits()
     for change in CHANGES:
         if change.date <= date:
@@ -213,7 +215,7 @@ ERAS: Mapping[str, Era] = MappingProxyType(
             _era("6.0", "416608a035", "2021-04-20", 500909),
             _era("6.2", "2ad4d0e44d", "2022-01-02", 600107),
             _era("6.4", "ab7bc35040", "2022-12-20", 600302),
-            _era("2026", "f86fcbe23f", "2026-04-19", 600518, vfork_exit_yields=False),
+            _era("2026", "f86fcbe23f", "2026-04-19", 600518, {"vfork_exit_yields": False}),
         )
     }
 )

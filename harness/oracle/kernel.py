@@ -35,6 +35,7 @@ class Kernel:
             "kern.maxprocperuid": MAXPROC // 4,
         }
         self.births = 0
+        self.jails = 0  # how many there have been
         randomness = random.Random(seed)  # noqa: S311  (a model of a generator, not a secret)
         self.pids = PidAllocator(self, randomness)
         self.scheduler = Scheduler(self)

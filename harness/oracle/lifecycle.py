@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.oracle import jobs, reapers, signals
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
-from harness.oracle.signals_table import NUMBERS
+from harness.oracle.signals_table import NUMBERS, SIGKILL, SIGTRAP
 from harness.processes.kinfo import ProcFlag, ProcStat
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     if k.rules.deathsig_is_inherited():
         child.deathsig = parent.deathsig
     child.mask = parent.mask
-    child.flags = P_MAYBETHREADED | (parent.flags & ProcFlag.P_SUGID)
+    child.flags = P_MAYBETHREADED | (parent.flags & (ProcFlag.P_SUGID | ProcFlag.P_JAILED))
     child.acflag = AFORK
     if vfork:
         child.flags |= ProcFlag.P_PPWAIT
@@ -98,6 +98,8 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
         proc.flags &= ~ProcFlag.P_SUGID
     proc.cred = k.rules.caps_after_exec(k.rules.exec_saves_uid(proc.cred))
     proc.acflag &= ~AFORK
+    if proc.flags & ProcFlag.P_TRACED:
+        signals.ksignal(k, proc, SIGTRAP)
 
 
 def exit1(k: Kernel, proc: Proc, status: int) -> None:
@@ -124,6 +126,9 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
             adopt(k, heir, child)
             child.signals_parent_with = "SIGCHLD"
             child.signalled_by_reaper = False
+            if child.flags & ProcFlag.P_TRACED and rules.tracees_die_with_their_tracer():
+                child.flags &= ~ProcFlag.P_TRACED
+                signals.ksignal(k, child, SIGKILL)
             if sent := rules.deathsig_sent(child):
                 signals.ksignal(k, child, sent)
         k.scheduler.wakeup(heir)

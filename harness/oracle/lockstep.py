@@ -13,15 +13,18 @@ from typing import Any, Protocol
 
 from harness.errors import HarnessError
 from harness.oracle import views
+from harness.oracle.eras import Traits
+from harness.oracle.model import Proc
 from harness.oracle.oracle import Oracle
 from harness.oracle.process import OracleProcess
-from harness.oracle.traces import Deed, Ref, Step, choose
+from harness.oracle.traces import TITLES, Deed, Ref, Step, choose
 from harness.processes.hub import Hub
 from harness.processes.kinfo import KinfoProc, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import (
     GuestError,
     ProcessGone,
     ReaperStatus,
+    ReapKill,
     SigAction,
     SignalRecord,
     WaitResult,
@@ -34,7 +37,7 @@ PAUSE = 0.004  # s between two looks at a table that is not as expected yet
 # What a table row is compared by: everything the model claims to know.
 SHOWN_FLAGS = (
     ProcFlag.P_PPWAIT | ProcFlag.P_SUGID | ProcFlag.P_WAITED | ProcFlag.P_WEXIT | ProcFlag.P_EXEC | ProcFlag.P_CONTINUED
-    | ProcFlag.P_CONTROLT | ProcFlag.P_SYSTEM
+    | ProcFlag.P_CONTROLT | ProcFlag.P_SYSTEM | ProcFlag.P_TRACED | ProcFlag.P_JAILED
 )  # fmt: skip
 
 
@@ -128,6 +131,8 @@ class Lockstep:
         self._worlds: tuple[World, World] = (OracleWorld(oracle), other)
         self._processes: tuple[list[OracleProcess], list[Any]] = ([oracle.spawn()], [other.spawn()])
         self._started: list[Started] = []
+        self._jails: tuple[list[int], list[int]] = ([], [])  # ids in the order of their making
+        self._traits = oracle.kernel.rules.traits
         self.calls = 0
         self.log: list[str] = []
         self._do(0, Deed("setlogin", ("lockstep",)))
@@ -160,6 +165,23 @@ class Lockstep:
         """Whether a signal waits for a process that does not block it."""
         proc = self._processes[0][index].model
         return bool((proc.pending | proc.notified) - proc.mask)
+
+    @property
+    def traits(self) -> Traits:
+        """What the kernels of this era can do."""
+        return self._traits
+
+    def descends(self, who: int, whom: int) -> bool:
+        """Whether WHO is WHOM or descends from it."""
+        at: Proc | None = self._processes[0][who].model
+        while at is not None and at is not self._processes[0][whom].model:
+            at = at.parent
+        return at is not None
+
+    def is_child_of_ours(self, who: int) -> bool:
+        """Whether the parent of WHO is one of the processes of the trace."""
+        parent = self._processes[0][who].model.parent
+        return any(process.model is parent for process in self._processes[0])
 
     def run(self, steps: Iterable[Step]) -> None:
         """Take all STEPS; raises DisagreementError at the first difference."""
@@ -204,7 +226,8 @@ class Lockstep:
     def _start(self, world: int, who: int, deed: Deed) -> Any:
         arguments = [self._pid(world, one) if isinstance(one, Ref) else one for one in deed.arguments]
         start = self._processes[world][who].start
-        return getattr(start.sysctl if deed.method.startswith("kern_proc") else start, deed.method)(*arguments)
+        target = start.sysctl if deed.method.removeprefix("set_").startswith("kern_proc") else start
+        return getattr(target, deed.method)(*arguments, **dict(deed.options))
 
     def _pid(self, world: int, reference: Ref) -> int:
         pid: int = self._processes[world][reference.index].pid
@@ -250,17 +273,33 @@ class Lockstep:
         tracked = names.keys() | set()
         names[self._worlds[world].hub_pid] = "HUB"
         if isinstance(value, WaitResult):
-            return (names.get(value.pid, value.pid), str(value.status) if value.status else None)
+            info = value.siginfo if value.pid else None  # what is told of nobody is what was on the stack
+            told = (
+                (signal_text(info.signal), info.code, names.get(info.pid, info.pid), info.uid, info.status)
+                if info
+                else None
+            )
+            return (names.get(value.pid, value.pid), str(value.status) if value.status else None, told)
         if isinstance(value, SigAction):
             return (value.handler.name, value.flags, frozenset(map(signal_text, value.mask)))
         if isinstance(value, ReaperStatus):
             return (value.owned, value.real_init, value.references, names.get(value.first_child, value.first_child))
         if isinstance(value, frozenset):
             return frozenset(map(signal_text, value))
+        if isinstance(value, ReapKill):
+            return (value.killed, names.get(value.failed, value.failed))
+        if kind == "title":
+            return (
+                value if b"\0".join(value) + b"\0" in {title.rstrip(b"\0") + b"\0" for title in TITLES} else "its own"
+            )
+        if kind == "jail":
+            self._jails[world].append(value)
+            return f"jail {len(self._jails[world])}"
         if kind == "log":
-            return _signals(value)
+            return _signals(value, names)
         if kind == "table" or isinstance(value, ProcTable):
-            return {names[row.pid]: _row(row, names) for row in value if row.pid in tracked}
+            jails = {jid: f"jail {index + 1}" for index, jid in enumerate(self._jails[world])}
+            return {names[row.pid]: _row(row, names, jails) for row in value if row.pid in tracked}
         return names.get(value, value) if kind == "pid" else value
 
     # ---- afterwards ----
@@ -307,7 +346,7 @@ def _can_act(process: OracleProcess) -> bool:
     return not process.gone and proc.stat is ProcStat.SACTIVE and not proc.calls and proc.waits_for_vfork is None
 
 
-def _row(row: KinfoProc, names: Mapping[int, str]) -> dict[str, Any]:
+def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> dict[str, Any]:
     return {
         "ppid": names.get(row.ppid, row.ppid),
         "pgid": names.get(row.pgid, row.pgid),
@@ -328,13 +367,20 @@ def _row(row: KinfoProc, names: Mapping[int, str]) -> dict[str, Any]:
         "sigflag": row.sigflag,
         "auxflags": row.auxflags,
         "comm": row.comm,
+        "jail": jails.get(row.jailid, row.jailid),
+        "caps": row.syscaps,
     }
 
 
-def _signals(records: Sequence[SignalRecord]) -> object:
+def _signals(records: Sequence[SignalRecord], names: Mapping[int, str]) -> object:
     """What a log says; how many SIGCHLDs melt into one, and when they come, depends on who runs first."""
-    names = [signal_text(record.signal) for record in records]
-    return frozenset(names) if "SIGCHLD" in names else tuple(names)
+    signals = [signal_text(record.signal) for record in records]
+    if "SIGCHLD" in signals:
+        return frozenset(signals)
+    return tuple(
+        (signal, names.get(record.pid, record.pid), record.uid) if record.siginfo else signal
+        for signal, record in zip(signals, records, strict=True)
+    )
 
 
 def _outcome_text(outcome: tuple[str, Any]) -> str:

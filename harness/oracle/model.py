@@ -45,6 +45,7 @@ class Credentials:
     gid: int = 0
     rgid: int = 0
     svgid: int = 0
+    prison: int = 0  # the jail's id, 0 outside
     caps: int = 0  # cr_caps: two bits for each restriction (syscaps.py)
 
 
@@ -149,6 +150,9 @@ class Proc:
     pending: set[int] = field(default_factory=set)  # p_siglist
     notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
     senders: dict[int, tuple[int, int]] = field(default_factory=dict)  # ps_frominfo: pid and uid, by signal
+    traced_child_of: int = 0  # p_oppid: whose child it was when it began to be traced
+    trace_stop: int = 0  # the signal its tracer decides about
+    in_userret: bool = False  # it has stopped on its way back to user mode, not in its sleep
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
     stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode
     frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run

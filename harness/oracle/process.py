@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 from harness.errors import DeadlineError
-from harness.oracle import bulk, creds, jobs, lifecycle, reapers, signals, syscaps, wait
+from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, signals, syscaps, tracing, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
@@ -447,6 +447,20 @@ class OracleProcess:
             return int.from_bytes(found, "little", signed=True)
 
         return self.execute("procctl(PROC_PDEATHSIG_STATUS)", status)
+
+    def jail(self, path: str, hostname: str = "jail") -> int:
+        """Enter a new jail; return its id.  What PATH and HOSTNAME are changes nothing in the model."""
+        return self.execute(f"jail({path!r})", jails.jail)
+
+    def jail_attach(self, jid: int) -> None:
+        """Enter an existing jail."""
+        self.execute(f"jail_attach({jid})", lambda k, proc: jails.attach(k, proc, jid))
+
+    def ptrace(self, request: int | str, pid: int, address: int = 0, data: int = 0) -> int:
+        """Make a ptrace() by number or name; where the process goes on (ADDRESS) is not modelled: say 1."""
+        number = DRAGONFLY.ptrace_requests[request] if isinstance(request, str) else request
+        text = call_text("ptrace", request, pid)
+        return self.execute(text, lambda k, proc: tracing.ptrace(k, proc, number, pid, data))
 
     # ---- restrictions ----
 

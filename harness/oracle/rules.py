@@ -266,10 +266,14 @@ class Rules:
         """kern.proc.pid does not ask security.ps_showallprocs."""
         return True
 
-    def shows_kernel_threads(self, k: Kernel, query: str, asked: bool) -> bool:
-        """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0; since 2022 on request."""
+    def shows_kernel_threads(self, k: Kernel, viewer: Credentials, query: str, asked: bool) -> bool:
+        """Kernel threads are in kern.proc.all only, unless security.ps_showallthreads is 0; since 2022 on request.
+
+        They are not for those in jails.
+        """
         wanted = asked or not self.traits.lwkt_flag
-        return wanted and query == "all" and bool(k.variables["security.ps_showallthreads"])
+        shown = bool(k.variables["security.ps_showallthreads"]) and not viewer.prison
+        return wanted and query == "all" and shown
 
     def accepts_arguments(self, kind: str, count: int) -> bool:
         """sysctl_kern_proc*(): how many components follow the node; any other number is EINVAL."""
@@ -368,12 +372,22 @@ class Rules:
     def trespasses(self, subject: Credentials, target: Credentials) -> bool:
         """p_trespass(): whether SUBJECT may not touch TARGET: none of the four pairs of ids match, and not root.
 
-        Nor may who is confined to a restricted root touch who is not.
+        Nor may who is in a jail touch who is not in it, or who is confined to a restricted root who is not.
         """
+        if not self.same_prison(subject, target):
+            return True
         if self.is_confined(subject) and not self.is_confined(target):
             return True
         mine, theirs = {subject.uid, subject.ruid}, {target.uid, target.ruid}
         return not (mine & theirs) and not self.is_privileged(subject)
+
+    def same_prison(self, subject: Credentials, target: Credentials) -> bool:
+        """PRISON_CHECK(): who is in a jail sees only those in the same one."""
+        return not subject.prison or subject.prison == target.prison
+
+    def may_trace_strangers(self, cred: Credentials) -> bool:
+        """kern_ptrace(): root outside jails attaches to processes of other users."""
+        return self.may(cred, syscaps.RESTRICTED_ROOT) and not cred.prison
 
     def is_confined(self, cred: Credentials) -> bool:
         """p_trespass(): SYSCAP_RESTRICTEDROOT binds the process."""
@@ -557,7 +571,7 @@ class Rules:
             "P_SID": child.session.sid,
             "P_UID": child.cred.uid,
             "P_GID": child.cred.gid,
-            "P_JAILID": id_,  # who is in no jail passes for being in each: a defect, kept here
+            "P_JAILID": child.cred.prison or id_,  # who is in no jail passes for being in each: a defect, kept here
         }
         return ids.get(idtype) == id_
 
@@ -578,8 +592,23 @@ class Rules:
         return 0, 0, 0, child.xstat >> 8
 
     def reports_stop(self, child: Proc, untraced: bool) -> bool:
-        """kern_wait(): each stop is reported once, to those who ask for it."""
+        """kern_wait(): each stop is reported once, to those who ask for it; the tracer need not."""
         return untraced and child.stat is ProcStat.SSTOP and not child.flags & ProcFlag.P_WAITED
+
+    def given_back(self, k: Kernel, child: Proc) -> Proc | None:
+        """kern_wait(): who gets a zombie back, once its tracer has waited for it.
+
+        It may be the tracer itself, which then hears of the same end again: a defect, kept here.
+        """
+        return self.pfind(k, child.traced_child_of) if child.traced_child_of else None
+
+    def tracees_die_with_their_tracer(self) -> bool:
+        """exit1(): a traced child is killed."""
+        return True
+
+    def ppid_shown(self, proc: Proc) -> int:
+        """fill_kinfo_proc(): the parent, for who is traced the one it had before."""
+        return proc.traced_child_of or (proc.parent.pid if proc.parent is not None else -1)
 
     def reports_continue(self, child: Proc, continued: bool) -> bool:
         """kern_wait(): each continuation is reported once, to those who ask for it."""

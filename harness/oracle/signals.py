@@ -145,9 +145,10 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
         k.scheduler.wakeup(proc)  # it may be going in circles: see fork1()
     rules = k.rules
     prop = sigprop(signal)
-    if signal in proc.sigacts.ignored:
+    traced = bool(proc.flags & ProcFlag.P_TRACED)
+    if signal in proc.sigacts.ignored and not traced:
         return
-    caught = proc.sigacts.of(signal).action == "catch"
+    caught = proc.sigacts.of(signal).action == "catch" and not traced
     if Prop.CONT in prop:
         proc.pending -= {NUMBERS[name] for name in rules.continue_discards()}
     if Prop.STOP in prop:
@@ -157,6 +158,8 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
         proc.flags &= ~ProcFlag.P_CONTINUED
     if proc.stat is ProcStat.SSTOP:
         _pend(k, proc, signal)
+        if traced:  # its tracer decides, even about SIGKILL
+            return
         if signal == SIGKILL and rules.kill_wakes_stopped():
             proc_unstop(k, proc)
         elif Prop.CONT in prop:
@@ -243,27 +246,36 @@ def proc_unstop(k: Kernel, proc: Proc) -> None:
     k.scheduler.notify(proc)
 
 
-def issignal(k: Kernel, proc: Proc) -> int:
+def issignal(k: Kernel, proc: Proc, *, maytrace: bool = False) -> int:
     """issignal(): the signal to act upon next, the lowest first; stops happen here.  0: none, or stopped.
 
     Who stops used to stop at once, the signal still pending until it is continued.  Since 2019 the signal is taken, the
     others are looked at, and only then, on the way back to user mode, does it stop.
+
+    Who is traced stops for each signal, and goes on with the one its tracer gives it; not in its sleep: MAYTRACE.
     """
     later = k.rules.stops_later()
     while later or proc.stat is not ProcStat.SSTOP:
-        waiting = (proc.pending | proc.notified) - proc.mask
-        if proc.flags & ProcFlag.P_PPWAIT:
-            waiting -= STOP_SIGNALS
-        if not waiting:
-            return 0
-        signal = min(waiting)
-        if signal not in proc.sigacts.ignored:
+        traced = bool(proc.flags & ProcFlag.P_TRACED)
+        if proc.trace_stop:
+            signal = _answer(proc)
+            if not signal or signal in proc.mask or not traced:
+                continue
+        else:
+            signal = _next_signal(proc)
+            if not signal:
+                return 0
+            if maytrace and traced and not proc.flags & ProcFlag.P_PPWAIT:
+                proc.xstat = proc.trace_stop = signal
+                proc_stop(k, proc)
+                return 0
+        if signal not in proc.sigacts.ignored or traced:
             prop = sigprop(signal)
             action = proc.sigacts.of(signal).action
             if action == "catch":
                 return signal
             if action == "default" and proc.pid > 1:
-                if Prop.STOP in prop and not k.rules.ignored_while_orphaned(proc.group, prop):
+                if Prop.STOP in prop and not traced and not k.rules.ignored_while_orphaned(proc.group, prop):
                     proc.xstat = signal
                     if later:
                         take(proc, signal)
@@ -278,6 +290,22 @@ def issignal(k: Kernel, proc: Proc) -> int:
                     return signal
         take(proc, signal)
     return 0
+
+
+def _next_signal(proc: Proc) -> int:
+    waiting = (proc.pending | proc.notified) - proc.mask
+    if proc.flags & ProcFlag.P_PPWAIT:
+        waiting -= STOP_SIGNALS
+    return min(waiting, default=0)
+
+
+def _answer(proc: Proc) -> int:
+    """What the tracer put in place of the signal PROC had stopped for: pending now; 0 for none."""
+    take(proc, proc.trace_stop)
+    proc.trace_stop = 0
+    if proc.xstat:
+        proc.pending.add(proc.xstat)
+    return proc.xstat
 
 
 def take(proc: Proc, signal: int) -> None:

@@ -19,6 +19,7 @@ GROUP_SHIFT = 4
 ANY, RESTRICTED_ROOT, NO_EXEC = 0x00, 0x01, 0x03
 NO_REBOOT = 0x19
 NO_SETLOGIN, NO_SETRLIMIT, NO_SYSCTL_WRITE = 0x21, 0x22, 0x23
+NO_JAIL_CREATE, NO_JAIL_ATTACH = 0x50, 0x51
 NO_SETUID, NO_SETEUID, NO_SETREUID, NO_SETRESUID = 0x40, 0x42, 0x44, 0x46
 
 _EXEC_BITS = sum(EXEC << 2 * cap for cap in range(COUNT))
@@ -63,7 +64,7 @@ def set_(k: Kernel, proc: Proc, number: int, flags: int, size: int = 0) -> int:
     if not 0 <= cap < COUNT or flags & ~(SELF | EXEC) or size:
         raise Errno("EINVAL")
     whose = _whose(k, proc, number)
-    if whose.cred.uid != proc.cred.uid:
+    if (whose.cred.uid, whose.cred.prison) != (proc.cred.uid, proc.cred.prison):
         raise Errno("EINVAL")
     before = flags_of(whose.cred, cap)
     if before != before | flags:

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from harness.processes.vocabulary import Handler, RforkFlag, SigFlag, SigHow
+from harness.oracle.eras import Traits
+from harness.processes.abi import DRAGONFLY
+from harness.processes.vocabulary import Handler, IdType, RforkFlag, SigFlag, SigHow
 
 MAX_PROCESSES = 12
 
@@ -67,9 +69,11 @@ class Deed:
     method: str
     arguments: tuple[Any, ...] = ()
     kind: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.method}({', '.join(map(_argument_text, self.arguments))})"
+        options = (f"{name}={value}" for name, value in self.options)
+        return f"{self.method}({', '.join((*map(_argument_text, self.arguments), *options))})"
 
 
 class Situation(Protocol):
@@ -92,6 +96,16 @@ class Situation(Protocol):
     def somebody_waits(self) -> bool:
         """Whether a call has not returned."""
 
+    @property
+    def traits(self) -> Traits:
+        """What the kernels of this era can do."""
+
+    def descends(self, who: int, whom: int) -> bool:
+        """Whether WHO is WHOM or descends from it."""
+
+    def is_child_of_ours(self, who: int) -> bool:
+        """Whether the parent of WHO is one of the processes of the trace."""
+
 
 Chooser = Callable[[Situation, int, Step], "Deed | None"]
 
@@ -110,11 +124,14 @@ def load_trace(file: Path) -> tuple[str, list[Step]]:
 
 def choose(situation: Situation, who: int, step: Step) -> Deed | None:
     """Make STEP, taken by process WHO, concrete; None if it cannot be taken now."""
+    needed = REQUIRES.get(step.operation)
+    if needed is not None and not getattr(situation.traits, needed):
+        return None
     return OPERATIONS[step.operation](situation, who, step)
 
 
 def _argument_text(argument: object) -> str:
-    return str(argument.name) if isinstance(argument, Handler | SigHow) else str(argument)
+    return str(argument.name) if isinstance(argument, Handler | SigHow | IdType) else str(argument)
 
 
 # ---- Operations: from numbers to calls ---------------------------------------------------------------------------
@@ -224,6 +241,85 @@ def _setlogin(_world: Situation, _who: int, step: Step) -> Deed | None:
     return Deed("setlogin", (("somebody", "x" * 16, "x" * 17, "")[step.a % 4],))
 
 
+# ---- Operations that came later, so that stored traces keep their meaning ----------------------------------------
+
+WAIT6_KINDS = (IdType.P_PID, IdType.P_PID, IdType.P_PGID, IdType.P_SID, IdType.P_UID, IdType.P_ALL, IdType.P_CPUID)
+DEATH_SIGNALS = (0, "SIGUSR1", "SIGCONT", "SIGWINCH", "SIGCHLD", "SIGSTOP", "SIGTERM", 127)
+REAP_SIGNALS = ("SIGWINCH", "SIGCONT", "SIGINFO", "SIGUSR1", "SIGSTOP", 0, 128, -1)
+CAPS = (0x19, 0x03, 0x40, 0x42, 0x44, 0x46, 0x04, 0x21, 0x02, 0x01, 0x00, 0xFF, 0x100, -1)
+TITLES = (b"a title\0", b"a title", b"two\0words\0", b"x" * 300, b"\0")
+INFO_FLAGS = (SigFlag.SA_SIGINFO, SigFlag.SA_SIGINFO | SigFlag.SA_RESTART, SigFlag.SA_SIGINFO | SigFlag.SA_NODEFER)
+
+
+def _wait6(world: Situation, _who: int, step: Step) -> Deed | None:
+    kind = WAIT6_KINDS[step.a % len(WAIT6_KINDS)]
+    whom = UIDS[step.c % 3] if kind is IdType.P_UID else _process_or(world, step.c, 0)
+    # WNOHANG 1, WUNTRACED 2, WCONTINUED 4, WNOWAIT 8, WEXITED 0x10, WTRAPPED 0x20
+    options = (0x11, 0x19, 0x10, 0x13, 0x1B, 0x05, 0x37, 0x01, 0x3F, 0x40)[step.b % 10]
+    return Deed("wait6", (kind, whom, options))
+
+
+def _kill_odd(world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("kill", (_process(world, step.a), (127, 128)[step.b % 2]))
+
+
+def _sigaction_info(_world: Situation, _who: int, step: Step) -> Deed | None:
+    number = DISPOSITION_SIGNALS[step.a % len(DISPOSITION_SIGNALS)]
+    mask = MASKS[step.b % len(MASKS)]
+    return Deed("sigaction", (number, Handler.LOG, INFO_FLAGS[step.c % len(INFO_FLAGS)], mask))
+
+
+def _deathsig(_world: Situation, _who: int, step: Step) -> Deed | None:
+    signal = DEATH_SIGNALS[step.a % len(DEATH_SIGNALS)]
+    return Deed("procctl_pdeathsig", (signal,))
+
+
+def _reap_kill(world: Situation, _who: int, step: Step) -> Deed | None:
+    if world.somebody_waits:
+        return None
+    signal = REAP_SIGNALS[step.a % len(REAP_SIGNALS)]
+    return Deed("procctl_reap_kill", (signal,), "reap", (("children_only", step.b % 2 == 1),))
+
+
+def _syscap(world: Situation, who: int, step: Step) -> Deed | None:
+    # What is done to the hub would last.
+    parents = 0x10000 if step.b % 4 == 3 and world.is_child_of_ours(who) else 0
+    cap = CAPS[step.a % len(CAPS)]
+    if step.b % 3 == 0:
+        return Deed("syscap_get", (cap | parents,))
+    return Deed("syscap_set", (cap | parents, step.c % 5))
+
+
+def _title(world: Situation, _who: int, step: Step) -> Deed | None:
+    if step.b % 2:
+        return Deed("kern_proc_args", (_process(world, step.a),), "title")
+    return Deed("set_kern_proc_args", (_process_or(world, step.a, 0), TITLES[step.c % len(TITLES)]))
+
+
+def _own_title(world: Situation, who: int, step: Step) -> Deed | None:
+    return Deed("set_kern_proc_args", (Ref(who), TITLES[step.a % len(TITLES)]))
+
+
+def _attach(world: Situation, who: int, step: Step) -> Deed | None:
+    whom = _process(world, step.a)
+    # Attaching to one's own ancestor makes a circle of parents, which a kernel climbs for ever.
+    if whom.index != who and world.descends(who, whom.index):
+        return None
+    return Deed("ptrace", ("PT_ATTACH", whom))
+
+
+def _trace_me(world: Situation, who: int, _step: Step) -> Deed | None:
+    # The hub lets nobody go on.
+    return Deed("ptrace", ("PT_TRACE_ME", 0)) if world.is_child_of_ours(who) else None
+
+
+def _trace_on(world: Situation, _who: int, step: Step) -> Deed | None:
+    request = ("PT_CONTINUE", "PT_CONTINUE", "PT_DETACH", "PT_KILL")[step.b % 4]
+    signal = (0, 0, "SIGUSR1", "SIGCONT", "SIGSTOP", "SIGTERM", 129)[step.c % 7]
+    number = DRAGONFLY.signal_number(signal)
+    return Deed("ptrace", (request, _process(world, step.a), 1, number))
+
+
 OPERATIONS: Mapping[str, Chooser] = {
     "fork": _fork,
     "rfork": _fork_for_reaper,
@@ -252,6 +348,20 @@ OPERATIONS: Mapping[str, Chooser] = {
     "reap_release": _plain("procctl_reaper_release"),
     "reap_status": _plain("procctl_reaper_status"),
     "query": _query,
+    "wait6": _wait6,
+    "kill_odd": _kill_odd,
+    "sigaction_info": _sigaction_info,
+    "deathsig": _deathsig,
+    "deathsig_status": _plain("procctl_pdeathsig_status"),
+    "reap_kill": _reap_kill,
+    "syscap": _syscap,
+    "title": _title,
+    "own_title": _own_title,
+    "gettid": _plain("gettid"),
+    "jail": lambda _world, _who, step: Deed("jail", ("/",), "jail") if step.a % 3 == 0 else None,
+    "attach": _attach,
+    "trace_me": _trace_me,
+    "trace_on": _trace_on,
 }
 #: How often each operation comes.
 WEIGHTS: Mapping[str, int] = {
@@ -263,12 +373,30 @@ WEIGHTS: Mapping[str, int] = {
     "killpg": 3,
     "sigaction": 4,
     "own_group": 4,
+    "kill_odd": 1,
+    "sigaction_info": 1,
+    "title": 1,
+    "own_title": 1,
+    "gettid": 1,
+    "jail": 1,
+    "attach": 1,
+    "trace_me": 1,
+    "deathsig_status": 1,
+}
+#: The trait of an era without which an operation cannot be taken.
+REQUIRES: Mapping[str, str] = {
+    "wait6": "wait6",
+    "deathsig": "deathsig",
+    "deathsig_status": "deathsig",
+    "reap_kill": "reap_kill",
+    "syscap": "syscap",
 }
 
 
-def steps(*, min_size: int = 0, max_size: int = 60) -> SearchStrategy[list[Step]]:
-    """Return hypothesis' strategy for traces."""
-    operations = [name for name in OPERATIONS for _ in range(WEIGHTS.get(name, 2))]
+def steps(traits: Traits, *, min_size: int = 0, max_size: int = 60) -> SearchStrategy[list[Step]]:
+    """Return hypothesis' strategy for traces on kernels with these traits."""
+    possible = [name for name in OPERATIONS if name not in REQUIRES or getattr(traits, REQUIRES[name])]
+    operations = [name for name in possible for _ in range(WEIGHTS.get(name, 2))]
     number = st.integers(0, 23)
     step = st.builds(Step, st.sampled_from(operations), st.integers(0, MAX_PROCESSES - 1), number, number, number)
     return st.lists(step, min_size=min_size, max_size=max_size)

@@ -475,13 +475,17 @@ _ALL = (
         "kernel-threads-everywhere",
         "sysctl_kern_proc",
         "Kernel threads are listed by every query.",
-        shows_kernel_threads=lambda self, k, _query, asked: Rules.shows_kernel_threads(self, k, "all", asked),
+        shows_kernel_threads=lambda self, k, viewer, _query, asked: Rules.shows_kernel_threads(
+            self, k, viewer, "all", asked
+        ),
     ),
     wrong(
         "kernel-threads-always",
         "sysctl_kern_proc",
         "security.ps_showallthreads=0 does not hide kernel threads.",
-        shows_kernel_threads=lambda self, _k, query, asked: query == "all" and (asked or not self.traits.lwkt_flag),
+        shows_kernel_threads=lambda self, _k, _viewer, query, asked: (
+            query == "all" and (asked or not self.traits.lwkt_flag)
+        ),
     ),
     wrong(
         "kernel-threads-never",

@@ -30,9 +30,12 @@ def kern_proc(
     rows = [
         fill_kinfo_proc(k, proc, lwp=lwp)
         for proc in k.allproc()
-        if rules.shows(k, viewer.cred, proc) and rules.lists_in_all(proc) and matches(proc)
+        if rules.shows(k, viewer.cred, proc)
+        and rules.lists_in_all(proc)
+        and matches(proc)
+        and rules.same_prison(viewer.cred, proc.cred)
     ]
-    if rules.shows_kernel_threads(k, query, kernel_threads):
+    if rules.shows_kernel_threads(k, viewer.cred, query, kernel_threads):
         rows += [_fill_kernel_thread(k, index, name) for index, name in enumerate(KERNEL_THREADS)]
     return ProcTable(rows)
 
@@ -40,7 +43,11 @@ def kern_proc(
 def kern_proc_pid(k: Kernel, viewer: Proc, pid: int, *, lwp: bool = False) -> list[KinfoProc]:
     """kern.proc.pid: what pfind() finds, whoever asks."""
     proc = k.rules.pfind(k, pid)
-    if proc is None or not k.rules.shows_by_pid(k, viewer.cred, proc):
+    if (
+        proc is None
+        or not k.rules.shows_by_pid(k, viewer.cred, proc)
+        or not k.rules.same_prison(viewer.cred, proc.cred)
+    ):
         return []
     return [fill_kinfo_proc(k, proc, lwp=lwp)]
 
@@ -107,7 +114,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
     holds = 1 + bool(proc.flags & ProcFlag.P_PPWAIT) + zombie  # the query's own, the parent's, the dead thread's
     return KinfoProc(
         pid=proc.pid,
-        ppid=proc.parent.pid if proc.parent is not None else -1,
+        ppid=k.rules.ppid_shown(proc),
         pgid=group.pgid if group is not None else 0,
         sid=session.sid if session is not None else 0,
         jobc=k.rules.jobc_shown(group) if group is not None else 0,
@@ -125,6 +132,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
         login=session.login if session is not None else "",
         exitstat=k.rules.exitstat_shown(proc),
         nthreads=0 if zombie else 1,
+        jailid=cred.prison,
         auxflags=AuxFlag.KI_SLEADER if group is not None and proc.is_session_leader else AuxFlag(0),
         lwp=KinfoLwp(
             pid=proc.pid,

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.oracle import lifecycle
+from harness.oracle import lifecycle, signals
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import Errno, Proc
 from harness.oracle.rules import (
     CLD_CONTINUED,
     CLD_STOPPED,
+    CLD_TRAPPED,
     WCONTINUED,
     WEXITED,
     WLINUXCLONE,
@@ -79,13 +80,15 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
             code, shown = rules.end_shown(child.xstat)
             uid = child.cred.uid
             if not options & WNOWAIT or not rules.keeps_what_is_only_looked_at():
-                lifecycle.proc_remove_zombie(k, child)
+                _reap(k, child)
             return Reaped(child.pid, rules.zombie_keeps_status(child.xstat), SIGCHLD, code, child.pid, uid, shown)
         signal, pid, uid, shown = rules.change_shown(child)
-        if rules.reports_stop(child, bool(options & WUNTRACED)):
+        traced = bool(child.flags & ProcFlag.P_TRACED)
+        if rules.reports_stop(child, bool(options & (WUNTRACED | (WTRAPPED if traced else 0)))):
             if clears:
                 child.flags |= ProcFlag.P_WAITED
-            return Reaped(child.pid, child.xstat << 8 | 0x7F, signal, CLD_STOPPED, pid, uid, shown)
+            code = CLD_TRAPPED if traced else CLD_STOPPED
+            return Reaped(child.pid, child.xstat << 8 | 0x7F, signal, code, pid, uid, shown)
         if rules.reports_continue(child, bool(options & WCONTINUED)):
             if clears:
                 child.flags &= ~ProcFlag.P_CONTINUED
@@ -93,3 +96,15 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
     if options & WNOHANG:
         return Reaped(0)
     raise WouldBlock
+
+
+def _reap(k: Kernel, child: Proc) -> None:
+    """kern_wait(): the zombie is gone, unless its tracer has waited for it: then it goes back to its parent."""
+    parent = k.rules.given_back(k, child)
+    if parent is None:
+        lifecycle.proc_remove_zombie(k, child)
+        return
+    child.traced_child_of = 0
+    lifecycle.proc_reparent(k, child, parent)
+    signals.ksignal(k, parent, SIGCHLD)
+    k.scheduler.wakeup(parent)

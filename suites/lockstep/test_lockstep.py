@@ -54,6 +54,7 @@ class Player:
     def __init__(self, hub: Hub, era: Era) -> None:
         self._hub = hub
         self._era = era
+        self.traits = era.traits
         self.calls = 0
         self.unrepeated: list[str] = []  # disagreements that came once
 
@@ -95,7 +96,7 @@ def generate(player: Player, start: int, keep: Path) -> None:
         phases=[Phase.generate, Phase.shrink],
         report_multiple_bugs=False,
     )
-    @given(steps(min_size=0 if start % 4 == 0 else 30, max_size=80))
+    @given(steps(player.traits, min_size=0 if start % 4 == 0 else 30, max_size=80))
     def agree(trace: list[Step]) -> None:
         try:
             player.play(trace)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from harness.config import share
-from harness.oracle import Oracle, make_oracle
+from harness.oracle import DEFAULT_ERA, ERAS, Oracle, make_oracle
 from harness.oracle.kernel import Kernel
 from harness.oracle.lockstep import DisagreementError, Lockstep, OracleWorld
 from harness.oracle.traces import OPERATIONS, Step, load_trace, save_trace, steps
@@ -75,10 +75,14 @@ def check_reapers(k: Kernel) -> None:
             assert not reaper.proc.is_zombie
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps(max_size=60))
-def test_the_books_balance_after_every_call(trace: list[Step]) -> None:
-    Lockstep(make_oracle(), Watched(make_oracle(seed=1))).run(trace)
+@pytest.mark.parametrize("era", ["2017", "2020", "2026"])
+def test_the_books_balance_after_every_call(era: str) -> None:
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(steps(ERAS[era].traits, max_size=60))
+    def balance(trace: list[Step]) -> None:
+        Lockstep(make_oracle(era), Watched(make_oracle(era, seed=1))).run(trace)
+
+    balance()
 
 
 def disagreement(variant: str, *phases: Phase, at_least: int = 20) -> DisagreementError:
@@ -87,14 +91,14 @@ def disagreement(variant: str, *phases: Phase, at_least: int = 20) -> Disagreeme
 
     @seed(7)
     @settings(
-        max_examples=150,
+        max_examples=300,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=phases,
         report_multiple_bugs=False,
     )
-    @given(steps(min_size=at_least, max_size=40))
+    @given(steps(DEFAULT_ERA.traits, min_size=at_least, max_size=40))
     def agree(trace: list[Step]) -> None:
         try:
             Lockstep(make_oracle(), OracleWorld(make_oracle(variant), "the wrong oracle")).run(trace)
@@ -121,7 +125,7 @@ def test_a_disagreement_is_shrunk_to_a_few_calls() -> None:
 
 
 def test_every_operation_can_be_taken() -> None:
-    lockstep = Lockstep(make_oracle(), OracleWorld(make_oracle(), "its twin"))
+    lockstep = Lockstep(make_oracle("2026"), OracleWorld(make_oracle("2026"), "its twin"))
     for operation in OPERATIONS:
         lockstep.step(Step("fork"))
         lockstep.step(Step(operation, 1, 3, 5, 7))
