@@ -178,6 +178,10 @@ class Lockstep:
             at = at.parent
         return at is not None
 
+    def is_vforked(self, index: int) -> bool:
+        """Whether somebody cannot go on until this process has exited or run a program."""
+        return bool(self._processes[0][index].model.flags & ProcFlag.P_PPWAIT)
+
     def is_child_of_ours(self, who: int) -> bool:
         """Whether the parent of WHO is one of the processes of the trace."""
         parent = self._processes[0][who].model.parent

@@ -434,10 +434,11 @@ class OracleProcess:
     def procctl_pdeathsig(self, sig: SignalLike) -> None:
         """Ask for a signal when the parent exits, 0 for none.  EINVAL before November 2020."""
         word = struct.pack("<i", DRAGONFLY.signal_number(sig))
-        self.execute(
-            f"procctl(PROC_PDEATHSIG_CTL, {signal_text(sig)})",
-            lambda k, proc: reapers.procctl(k, proc, "P_PID", proc.pid, reapers.DEATHSIG_CTL, word),
-        )
+
+        def set_deathsig(k: Kernel, proc: Proc) -> None:
+            reapers.procctl(k, proc, "P_PID", proc.pid, reapers.DEATHSIG_CTL, word)
+
+        self.execute(f"procctl(PROC_PDEATHSIG_CTL, {signal_text(sig)})", set_deathsig)
 
     def procctl_pdeathsig_status(self) -> int:
         """Return the number of the signal asked for at the parent's death, 0 for none."""

@@ -103,6 +103,9 @@ class Situation(Protocol):
     def descends(self, who: int, whom: int) -> bool:
         """Whether WHO is WHOM or descends from it."""
 
+    def is_vforked(self, index: int) -> bool:
+        """Whether somebody cannot go on until this process has exited or run a program."""
+
     def is_child_of_ours(self, who: int) -> bool:
         """Whether the parent of WHO is one of the processes of the trace."""
 
@@ -302,8 +305,9 @@ def _own_title(world: Situation, who: int, step: Step) -> Deed | None:
 
 def _attach(world: Situation, who: int, step: Step) -> Deed | None:
     whom = _process(world, step.a)
-    # Attaching to one's own ancestor makes a circle of parents, which a kernel climbs for ever.
-    if whom.index != who and world.descends(who, whom.index):
+    # Attaching to one's own ancestor makes a circle of parents, which a kernel climbs for ever.  The end of a vforked
+    # child wakes its parent of that moment, be it the tracer: who had vforked it would wait for ever.
+    if (whom.index != who and world.descends(who, whom.index)) or world.is_vforked(whom.index):
         return None
     return Deed("ptrace", ("PT_ATTACH", whom))
 
