@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from harness.oracle import delivery, lifecycle, signals
+from harness.oracle import delivery, signals, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.clock import SYSTEM_CALL
 from harness.oracle.model import Errno, Proc
@@ -152,7 +152,7 @@ class Scheduler:
             if proc.reaps_itself:
                 for child in proc.children:
                     if child.is_zombie:
-                        lifecycle.proc_remove_zombie(self._k, child)
+                        wait.reap(self._k, child)
                         return True
         return False
 

@@ -140,6 +140,7 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
         name = proc.signals_parent_with if proc.parent is not k.init else "SIGCHLD"
         signals.ksignal(k, proc.parent, NUMBERS[name])
     k.scheduler.wakeup(proc.parent)
+    proc.flags &= ~ProcFlag.P_TRACED
     k.scheduler.exited(proc)
 
 

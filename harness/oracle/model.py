@@ -152,6 +152,7 @@ class Proc:
     senders: dict[int, tuple[int, int]] = field(default_factory=dict)  # ps_frominfo: pid and uid, by signal
     traced_child_of: int = 0  # p_oppid: whose child it was when it began to be traced
     trace_stop: int = 0  # the signal its tracer decides about
+    thread_gone: bool = False  # of a zombie: somebody has looked at it with WNOWAIT, and put its thread away
     in_userret: bool = False  # it has stopped on its way back to user mode, not in its sleep
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
     stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode

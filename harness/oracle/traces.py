@@ -306,8 +306,9 @@ def _own_title(world: Situation, who: int, step: Step) -> Deed | None:
 def _attach(world: Situation, who: int, step: Step) -> Deed | None:
     whom = _process(world, step.a)
     # Attaching to one's own ancestor makes a circle of parents, which a kernel climbs for ever.  The end of a vforked
-    # child wakes its parent of that moment, be it the tracer: who had vforked it would wait for ever.
-    if (whom.index != who and world.descends(who, whom.index)) or world.is_vforked(whom.index):
+    # child wakes its parent of that moment, be it the tracer: who had vforked it would wait for ever.  The hub, which
+    # wants no zombies, would be given back its child as one.
+    if (whom.index != who and world.descends(who, whom.index)) or world.is_vforked(whom.index) or not whom.index:
         return None
     return Deed("ptrace", ("PT_ATTACH", whom))
 

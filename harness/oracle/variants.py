@@ -6,7 +6,7 @@ A variant replaces one member of Rules, and says in a sentence what is wrong wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -827,6 +827,239 @@ _ALL = (
         "kern_fork.c: fork1",
         "A child begins with the default action for every signal.",
         inherits_sigacts=lambda _self, sigacts: SigActs(ignored=sigacts.ignored),
+    ),
+    # ---- what later eras brought ---------------------------------------------------------------------------------
+    wrong(
+        "root-is-not-limited",
+        "kern_fork.c: fork1",
+        "RLIMIT_NPROC binds everybody but root.",
+        lambda traits: traits.limits_root,
+        limits_root=constant(False),
+    ),
+    wrong(
+        "signals-leave-the-family",
+        "kern_fork.c: reaper_sigtest",
+        "Who is below a reaper may signal what is not.",
+        lambda traits: traits.reapers_confine_signals,
+        within_family=constant(True),
+    ),
+    wrong(
+        "groups-reach-their-reaper",
+        "kern_fork.c: reaper_sigtest",
+        "A signal to a group or to everybody reaches the sender's reaper, too.",
+        lambda traits: traits.reapers_confine_signals,
+        within_family=lambda self, sender, target, _alone: Rules.within_family(self, sender, target, alone=True),
+    ),
+    wrong(
+        "senders-untold",
+        "kern_sig.c: sigsetfrompid",
+        "A handler is not told who sent the signal.",
+        lambda traits: traits.tells_sender,
+        tells_sender=constant(False),
+    ),
+    wrong(
+        "looking-reaps",
+        "kern_exit.c: kern_wait",
+        "WNOWAIT reaps the child, and consumes the report of a stop.",
+        lambda traits: traits.wait6,
+        keeps_what_is_only_looked_at=constant(False),
+    ),
+    wrong(
+        "wait6-takes-anybody",
+        "kern_exit.c: kern_wait",
+        "wait6() waits for any child, whatever kind of id it is given.",
+        lambda traits: traits.wait6,
+        wait6_matches=constant(True),
+    ),
+    wrong(
+        "wait6-for-nothing",
+        "kern_exit.c: kern_wait",
+        "wait6() is content with options by which nothing is asked for.",
+        lambda traits: traits.wait6,
+        wait6_needs=lambda _self: 0xFFFFFFFF,
+    ),
+    wrong(
+        "endings-undecoded",
+        "kern_exit.c: kern_wait",
+        "si_status of wait6() is the status word.",
+        lambda traits: traits.wait6,
+        end_shown=lambda self, xstat: (Rules.end_shown(self, xstat)[0], xstat),
+    ),
+    wrong(
+        "row-is-the-first-thread",
+        "sysctl_out_proc",
+        "The row of a process has the id of its first thread.",
+        lambda traits: traits.sums_up_threads,
+        row_tid=lambda self: self.traits.first_tid,
+    ),
+    wrong(
+        "titles-inherited",
+        "sysctl_kern_proc_args",
+        "A child has the title its parent was given.",
+        lambda traits: traits.titles_in_page,
+        title_is_inherited=constant(True),
+    ),
+    wrong(
+        "titles-survive-exec",
+        "sysctl_kern_proc_args",
+        "A process keeps its title when it runs another program.",
+        lambda traits: traits.titles_in_page,
+        exec_ends_title=constant(False),
+    ),
+    wrong(
+        "kernel-threads-unasked",
+        "sysctl_kern_proc",
+        "Kernel threads are listed without KERN_PROC_FLAG_LWKT.",
+        lambda traits: traits.lwkt_flag,
+        shows_kernel_threads=lambda self, k, viewer, query, _asked: Rules.shows_kernel_threads(
+            self, k, viewer, query, asked=True
+        ),
+    ),
+    wrong(
+        "sizes-of-strings-untold",
+        "sysctl_kern_proc_args",
+        "A size query of args and cwd is not answered.",
+        lambda traits: traits.sizes_strings,
+        sizes_strings=constant(False),
+    ),
+    wrong(
+        "sizes-of-strings-told",
+        "sysctl_kern_proc_args",
+        "A size query of args and cwd is answered.",
+        lambda traits: not traits.sizes_strings,
+        sizes_strings=constant(True),
+    ),
+    wrong(
+        "swapper-runs-something",
+        "sysctl_kern_proc_pathname",
+        "The path of the program of a process that runs none is empty instead of an error.",
+        pathname_of_no_program=constant(None),
+    ),
+    wrong(
+        "one-signal-too-many",
+        "kern_sig.c: kern_kill",
+        "A signal one above the highest is accepted.",
+        highest_signal=lambda self: self.traits.highest_signal + 1,
+    ),
+    wrong(
+        "one-signal-too-few",
+        "kern_sig.c: kern_kill",
+        "The highest signal is refused.",
+        highest_signal=lambda self: self.traits.highest_signal - 1,
+    ),
+    wrong(
+        "zero-is-nobody",
+        "kern_fork.c: sys_procctl",
+        "procctl() does not take id 0 for the caller.",
+        lambda traits: traits.ids_of_zero,
+        procctl_id=lambda _self, proc, id_: id_ == proc.pid,
+    ),
+    wrong(
+        "procctl-of-others",
+        "kern_fork.c: sys_procctl",
+        "procctl() accepts the id of another process, and acts upon the caller.",
+        procctl_id=constant(True),
+    ),
+    wrong(
+        "parents-die-quietly",
+        "kern_exit.c: exit1",
+        "A child gets nothing at its parent's death although it asked for a signal.",
+        lambda traits: traits.deathsig,
+        deathsig_sent=constant(0),
+    ),
+    wrong(
+        "death-signals-inherited",
+        "kern_fork.c: fork1",
+        "A child inherits the signal its parent asked for at its own parent's death.",
+        lambda traits: traits.deathsig,
+        deathsig_is_inherited=constant(True),
+    ),
+    wrong(
+        "death-signals-unchecked",
+        "kern_fork.c: sys_procctl",
+        "Any number is accepted as the signal at a parent's death.",
+        lambda traits: traits.deathsig,
+        deathsig_allowed=constant(True),
+    ),
+    wrong(
+        "reap-kill-enters-reapers",
+        "kern_fork.c: reaper_kill",
+        "PROC_REAP_KILL reaches what is below a reaper further down.",
+        lambda traits: traits.reap_kill,
+        reap_kill_enters=constant(True),
+    ),
+    wrong(
+        "reap-kill-spares-grandchildren",
+        "kern_fork.c: reaper_kill",
+        "PROC_REAP_KILL reaches children only, asked for or not.",
+        lambda traits: traits.reap_kill,
+        reap_kill_enters=constant(False),
+    ),
+    wrong(
+        "restrictions-hidden",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "The row of a process does not tell how it is restricted.",
+        lambda traits: traits.syscap,
+        syscaps_shown=constant((0,) * 8),
+    ),
+    wrong(
+        "restrictions-without-effect",
+        "kern_caps.c: caps_priv_check",
+        "A restricted process may do what it did before.",
+        lambda traits: traits.syscap,
+        is_restricted=constant(False),
+    ),
+    wrong(
+        "own-restrictions-survive-exec",
+        "kern_caps.c: caps_exec",
+        "A restriction of the process itself binds the next program, too.",
+        lambda traits: traits.syscap,
+        caps_after_exec=lambda _self, cred: cred,
+    ),
+    wrong(
+        "restrictions-of-programs-forgotten",
+        "kern_caps.c: caps_exec",
+        "A restriction of the programs to come is gone when one comes.",
+        lambda traits: traits.syscap,
+        caps_after_exec=lambda _self, cred: replace(cred, caps=0),
+    ),
+    wrong(
+        "restricted-programs-run",
+        "kern_exec.c: sys_execve",
+        "A process under SYSCAP_NOEXEC can run programs.",
+        lambda traits: traits.syscap,
+        may_exec=constant(True),
+    ),
+    wrong(
+        "restricted-signals-to-init",
+        "kern_sig.c: kern_kill",
+        "A process under SYSCAP_NOREBOOT may signal process 1.",
+        lambda traits: traits.syscap,
+        may_signal_init=constant(True),
+    ),
+    wrong(
+        "jails-see-everybody",
+        "kern_jail.c: prison_check",
+        "A process in a jail is shown those outside, and may signal them.",
+        same_prison=constant(True),
+    ),
+    wrong(
+        "traced-zombies-kept-by-the-tracer",
+        "kern_exit.c: kern_wait",
+        "A tracer that waits for a dead child of another reaps it.",
+        given_back=constant(None),
+    ),
+    wrong(
+        "tracees-outlive-their-tracer",
+        "kern_exit.c: exit1",
+        "A traced process is not killed when its tracer exits.",
+        tracees_die_with_their_tracer=constant(False),
+    ),
+    wrong(
+        "tracer-shown-as-parent",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "The row of a traced process names its tracer as the parent.",
+        ppid_shown=lambda _self, proc: proc.parent.pid if proc.parent is not None else -1,
     ),
 )
 

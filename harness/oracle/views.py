@@ -111,7 +111,8 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
     session = group.session if group is not None else None
     cred = proc.cred
     zombie = proc.is_zombie
-    holds = 1 + bool(proc.flags & ProcFlag.P_PPWAIT) + zombie  # the query's own, the parent's, the dead thread's
+    # The query's own, that of who has vforked it, the dead thread's.
+    holds = 1 + bool(proc.flags & ProcFlag.P_PPWAIT) + (zombie and not proc.thread_gone)
     return KinfoProc(
         pid=proc.pid,
         ppid=k.rules.ppid_shown(proc),
@@ -140,7 +141,7 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
             stat=LwpStat.LSRUN if proc is k.current else LwpStat.LSSLEEP,
             wmesg=_wmesg(k, proc),
             siglist=frozenset(proc.notified),
-            sigmask=proc.mask,
+            sigmask=frozenset() if proc.thread_gone else proc.mask,
             comm=proc.comm,
             ru=Rusage(nsignals=proc.handled),
         ),

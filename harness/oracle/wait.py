@@ -79,8 +79,9 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
         if child.is_zombie and options & WEXITED:
             code, shown = rules.end_shown(child.xstat)
             uid = child.cred.uid
+            child.thread_gone = True
             if not options & WNOWAIT or not rules.keeps_what_is_only_looked_at():
-                _reap(k, child)
+                reap(k, child)
             return Reaped(child.pid, rules.zombie_keeps_status(child.xstat), SIGCHLD, code, child.pid, uid, shown)
         signal, pid, uid, shown = rules.change_shown(child)
         traced = bool(child.flags & ProcFlag.P_TRACED)
@@ -98,7 +99,7 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
     raise WouldBlock
 
 
-def _reap(k: Kernel, child: Proc) -> None:
+def reap(k: Kernel, child: Proc) -> None:
     """kern_wait(): the zombie is gone, unless its tracer has waited for it: then it goes back to its parent."""
     parent = k.rules.given_back(k, child)
     if parent is None:
