@@ -79,7 +79,8 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
         if child.is_zombie and options & WEXITED:
             code, shown = rules.end_shown(child.xstat)
             uid = child.cred.uid
-            child.thread_gone = True
+            if options & WNOWAIT:
+                child.thread_gone = True
             if not options & WNOWAIT or not rules.keeps_what_is_only_looked_at():
                 reap(k, child)
             return Reaped(child.pid, rules.zombie_keeps_status(child.xstat), SIGCHLD, code, child.pid, uid, shown)
@@ -105,6 +106,7 @@ def reap(k: Kernel, child: Proc) -> None:
     if parent is None:
         lifecycle.proc_remove_zombie(k, child)
         return
+    child.thread_gone = True
     child.traced_child_of = 0
     lifecycle.proc_reparent(k, child, parent)
     signals.ksignal(k, parent, SIGCHLD)

@@ -165,7 +165,6 @@ def test_any_value_but_zero_shows_everything(init: RemoteProcess, value: int) ->
     assert {1, init.pid, user.pid} <= set(table.pids)
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_kernel_threads_are_in_no_jail(init: RemoteProcess, lwp: bool) -> None:

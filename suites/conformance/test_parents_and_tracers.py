@@ -22,7 +22,6 @@ from support.processes import SOMEBODY, bury, stop
 from support.procfs import end
 from support.tracing import attach
 
-pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
@@ -63,6 +62,7 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
 # ---- Jails --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_kernel
 @kern_proc("pfind")
 @defect(
     since=600503,
@@ -85,6 +85,7 @@ def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
     bury(init, jailed)
 
 
+@pytest.mark.needs_kernel
 @kern_proc("pfind")
 @defect(
     since=600503,
@@ -100,6 +101,7 @@ def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
         jailed.syscall("socket", AF_INET, SOCK_RAW, IPPROTO_ICMP)
 
 
+@pytest.mark.needs_kernel
 @kern_proc("pfind")
 @defect(
     since=600503,
@@ -115,6 +117,7 @@ def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> No
         pass
 
 
+@pytest.mark.needs_kernel
 @kern_proc("pfind")
 @defect(
     since=600503,
@@ -135,6 +138,7 @@ def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: 
             jailed.syscall("rtprio", RTP_SET, outside.pid, normal)
 
 
+@pytest.mark.needs_kernel
 @kern_proc("pfind")
 @pytest.mark.eras(since=400706, reason="lwp_setaffinity() appeared in January 2017, within 400705")
 @defect(

@@ -236,7 +236,6 @@ def test_a_restricted_root_reaches_only_the_restricted(init: RemoteProcess) -> N
     assert free.getpid() == free.pid
 
 
-@needs_kernel
 @kern_proc("pcredcache")
 @pytest.mark.feature("syscap")
 def test_a_jailed_process_is_a_restricted_root(init: RemoteProcess) -> None:

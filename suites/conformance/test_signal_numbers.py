@@ -55,7 +55,6 @@ def test_a_number_that_is_no_signal_has_no_action(init: RemoteProcess, number: i
         init.sigaction(number, Handler.IGNORE)
 
 
-@pytest.mark.needs_kernel
 @kern_proc("pfind", "prele")
 @pytest.mark.parametrize("number", TOO_HIGH)
 def test_nobody_is_continued_with_what_is_no_signal(init: RemoteProcess, number: int) -> None:

@@ -20,6 +20,21 @@ kern_proc = pytest.mark.kern_proc
 # ---- Threads ------------------------------------------------------------------------------------------------------
 
 
+@kern_proc("sysctl_out_proc")
+@pytest.mark.parametrize(
+    "summed",
+    [
+        pytest.param(True, marks=pytest.mark.eras(since=500_702, reason="rows sum up threads since June 2019")),
+        pytest.param(False, marks=pytest.mark.eras(until=500_701, reason="rows sum up threads since June 2019")),
+    ],
+)
+def test_the_row_of_a_process_has_no_thread_id(init: RemoteProcess, summed: bool) -> None:
+    """Being a sum it has -1; it used to be the row of the first thread (kern_proc.c: sysctl_out_proc)."""
+    tid = init.gettid()
+    assert [row.lwp.tid for row in init.sysctl.kern_proc_pid(init.pid)] == [-1 if summed else tid]
+    assert [row.lwp.tid for row in init.sysctl.kern_proc_pid(init.pid, lwp=True)] == [tid]
+
+
 @needs_kernel
 @kern_proc("sysctl_out_proc", "sysctl_kern_proc")
 @pytest.mark.parametrize("by", ["all", "pid", *FILTERS])

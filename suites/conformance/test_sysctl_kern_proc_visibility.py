@@ -81,7 +81,6 @@ def test_a_hidden_process_is_still_found_by_its_pid(init: RemoteProcess, lwp: bo
         assert [row.pid for row in user.sysctl.kern_proc_pid(init.pid, lwp=lwp)] == [init.pid]
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_a_jailed_process_sees_its_jail_alone(init: RemoteProcess, lwp: bool) -> None:
@@ -97,7 +96,6 @@ def test_a_jailed_process_sees_its_jail_alone(init: RemoteProcess, lwp: bool) ->
         assert sorted(query(jailed, value, lwp).pids) == inside
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_a_jailed_process_finds_nobody_outside_by_pid(init: RemoteProcess, lwp: bool) -> None:
@@ -113,7 +111,6 @@ def test_a_jailed_process_finds_nobody_outside_by_pid(init: RemoteProcess, lwp: 
     assert holds(init, other) == before
 
 
-@needs_kernel
 @kern_proc("sysctl_kern_proc")
 def test_jailed_processes_are_seen_from_outside_with_the_number_of_their_jail(init: RemoteProcess) -> None:
     """A process that is not jailed sees all jails (sys/proc.h: PRISON_CHECK)."""
