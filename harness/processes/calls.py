@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -168,3 +169,18 @@ def arguments_text(name: str, *arguments: object) -> str:
 def path_buffer(path: str | bytes) -> Buffer:
     """Return a path, or another text, as a C string in memory."""
     return Buffer((path if isinstance(path, bytes) else path.encode(errors="surrogateescape")) + b"\0")
+
+
+def text_of(data: bytes) -> str:
+    """Return a C string as text."""
+    return data.split(b"\0", 1)[0].decode(errors="surrogateescape")
+
+
+#: struct timespec
+TIMESPEC = struct.Struct("<qq")
+
+
+def timespec(seconds: float) -> bytes:
+    """Return SECONDS as a struct timespec."""
+    nanoseconds = round(seconds * 1e9)
+    return TIMESPEC.pack(nanoseconds // 10**9, nanoseconds % 10**9)

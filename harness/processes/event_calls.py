@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from harness.processes.calls import Caller, Result, system_call
+from harness.processes.calls import Caller, Result, system_call, timespec
 from harness.processes.connection import Call
 from harness.processes.vocabulary import EvFilter, EvFlag, Kevent
 from harness.processes.wire import Argument, Buffer
 
 _KEVENT = struct.Struct("<QhHIqQ")  # ident, filter, flags, fflags, data, udata
-_TIMESPEC = struct.Struct("<qq")
 
 
 def _encode(event: Kevent) -> bytes:
@@ -45,7 +44,7 @@ class EventCalls(Caller):
         """
         limits: Argument = 0
         if timeout is not None:
-            limits = Buffer(_TIMESPEC.pack(int(timeout), round(timeout % 1 * 1e9)))
+            limits = Buffer(timespec(timeout))
         wanted: Argument = Buffer(b"".join(map(_encode, changes))) if changes else 0
         events = Buffer(bytes(_KEVENT.size * room), wanted=True) if room else None
         text = f"kevent({queue}, {len(changes)} changes, {'for ever' if timeout is None else f'{timeout} s'})"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.oracle import bulk, make_oracle
-from harness.processes import repetition, session, system_calls, wire
+from harness.processes import repetition, session, signal_calls, system_calls, wire
 from harness.processes.vocabulary import Handler
 from harness.processes.wire import SAVED_LIMIT, SPAWN_LIMIT, STORM_LIMIT, Buffer, Predicate, encode_call
 
@@ -28,9 +28,9 @@ STRUCTS: dict[str, struct.Struct] = {
     "struct relocation": wire._RELOCATION,
     "struct range": wire._RANGE,
     "struct branch_request": system_calls._BRANCH,
-    "struct sigaction_request": system_calls._SIGACTION_REQUEST,
-    "struct sigaction_data": system_calls._SIGACTION_DATA,
-    "struct signal_record": system_calls._SIGNAL_RECORD,
+    "struct sigaction_request": signal_calls._SIGACTION_REQUEST,
+    "struct sigaction_data": signal_calls._SIGACTION_DATA,
+    "struct signal_record": signal_calls._SIGNAL_RECORD,
     "struct storm_request": system_calls._STORM_REQUEST,
     "struct storm_data": system_calls._STORM_DATA,
     "struct storm_record": system_calls._STORM_RECORD,
@@ -52,9 +52,9 @@ VALUES = {
     "HUB_ID": wire.HUB_ID,
     "CHUNK": wire.CHUNK,
     "SAVED": SAVED_LIMIT,
-    **{f"HANDLER_{handler.name}": number for handler, number in system_calls._HANDLERS.items()},
-    "HANDLER_INTERNAL": system_calls._HANDLER_INTERNAL,
-    "HANDLER_QUERY": system_calls._HANDLER_QUERY,
+    **{f"HANDLER_{handler.name}": number for handler, number in signal_calls._HANDLERS.items()},
+    "HANDLER_INTERNAL": signal_calls._HANDLER_INTERNAL,
+    "HANDLER_QUERY": signal_calls._HANDLER_QUERY,
     **{f"BRANCH_{flag.name}": flag.value for flag in wire.BranchFlag},
     "STORM_RECORD": 1,
     "STORM_STOP_AT_REPEAT": 2,
@@ -131,5 +131,5 @@ def test_a_repeated_call_gives_no_more_than_is_kept_of_it() -> None:
 
 
 def test_handlers_are_all_known() -> None:
-    assert set(system_calls._HANDLERS) == set(Handler)
+    assert set(signal_calls._HANDLERS) == set(Handler)
     assert encode_call(1, ()).given == 0
