@@ -7,6 +7,7 @@ structures lie from its debug file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import time
@@ -27,7 +28,7 @@ from harness.machine.qemu import Machine
 
 _UNIT = "kern_proc.c"
 _STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"}) | COUNTED
-_FORMAT = 1  # of the layouts kept in the cache; raised with _STRUCTURES
+_FORMAT = 1  # of the layouts kept in the cache; raised when debug information is read otherwise
 
 # Both files are named by their content; reading the second takes seconds.
 _symbols = lru_cache(maxsize=4)(KernelSymbols)
@@ -35,7 +36,8 @@ _symbols = lru_cache(maxsize=4)(KernelSymbols)
 
 @lru_cache(maxsize=4)
 def _layouts(debug: Path, cache: Path | None) -> dict[str, Layout]:
-    known = cache / f"layouts-{_FORMAT}-{debug.name}.json" if cache is not None else None
+    asked = hashlib.sha256(" ".join(sorted(_STRUCTURES)).encode()).hexdigest()[:8]
+    known = cache / f"layouts-{_FORMAT}-{asked}-{debug.name}.json" if cache is not None else None
     if known is not None and known.exists():
         with suppress(OSError, ValueError, KeyError, TypeError):  # written by halves: read anew
             return load_layouts(known.read_text())
