@@ -40,8 +40,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "targets",
         nargs="+",
         metavar="KERNEL",
-        help="kernels in the store, the first one being the baseline; 'oracle' and 'oracle:VARIANT' are the executable"
-        " specification and a wrong variant of it, 'control' the Linux guest",
+        help="kernels in the store, the first one being the baseline; 'oracle', 'oracle:ERA' and 'oracle:ERA:VARIANT' are"
+        " the executable specification and a wrong variant of it, 'control' the Linux guest",
     )
     TargetOptions.declare(parser.add_argument)
     parser.add_argument(

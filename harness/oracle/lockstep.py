@@ -2,6 +2,22 @@
 
 The first world is the oracle; the second a kernel or, to test the comparison itself, another oracle.  Processes are
 called P0, P1, ... in the order of their birth, whatever their pids are.
+
+Drawn are births and ends of every kind, waiting, groups and sessions, users, signals and their handlers, reapers,
+titles, jails, tracing, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left
+out are
+
+* threads: a process of the model has one;
+* terminals, files, memory, resource usage, and what ptrace() does to registers;
+* pids themselves, and time: other suites look at the allocator and its delay;
+* what a kernel answers with what was on its stack: status and siginfo of a WNOHANG that found nobody;
+* the order in which several processes run that become runnable together: who of several dies first, and which of
+  several children is ready when a waiting parent runs;
+* how many SIGCHLDs melt into one, and who sent them;
+* signals sent to all (kill(-1)) by root, which would reach the guest's own processes;
+* what hurts a kernel: PT_ATTACH to an ancestor (parents in a circle, which are climbed for ever) or to a vforked child
+  (its end wakes the tracer, and who has vforked it waits for ever), PROC_PDEATHSIG_CTL of 128 (a panic);
+* what hurts the hub: to be restricted by a child, to be given back a tracee as a zombie it does not wait for.
 """
 
 from __future__ import annotations
