@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "targets",
         nargs="+",
         metavar="KERNEL",
-        help="kernels in the store, the first one being the baseline; 'oracle', 'oracle:ERA' and 'oracle:ERA:VARIANT' are"
+        help="kernels in the store, the first one being the baseline; 'oracle', 'oracle:ERA', 'oracle:ERA:VARIANT' are"
         " the executable specification and a wrong variant of it, 'control' the Linux guest",
     )
     TargetOptions.declare(parser.add_argument)

@@ -3,7 +3,7 @@
 The first world is the oracle; the second a kernel or, to test the comparison itself, another oracle.  Processes are
 called P0, P1, ... in the order of their birth, whatever their pids are.
 
-Drawn are births and ends of every kind, waiting, groups and sessions, users, signals and their handlers, reapers,
+Drawn are births and ends of all kinds, waiting, groups and sessions, users, signals and their handlers, reapers,
 titles, jails, tracing, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left
 out are
 
