@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from harness.errors import DeadlineError
 from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, signals, syscaps, tracing, wait
@@ -46,6 +46,7 @@ from harness.processes.vocabulary import (
 from harness.processes.wire import SPAWN_LIMIT, STORM_LIMIT, require_at_most
 
 T = TypeVar("T")
+P = ParamSpec("P")
 NO_OPTIONS = WaitOption(0)
 NO_FLAGS = SigFlag(0)
 DIRECTORIES = frozenset({"/", "/bin", "/dev", "/etc", "/root", "/sbin", "/tmp", "/usr", "/usr/bin", "/var"})  # noqa: S108
@@ -632,41 +633,6 @@ def _shown(disposition: Disposition) -> SigAction:
     return SigAction(handler, disposition.flags, _names(disposition.mask))
 
 
-class OracleStart:
-    """The calls of a process and of its sysctl, each only started: what they return comes as an OraclePending."""
-
-    def __init__(self, kernel: Kernel, proc: Proc) -> None:
-        self._kernel = kernel
-        self._proc = proc
-
-    @property
-    def sysctl(self) -> Any:
-        """System variables, each access only started."""
-        recorder = _Recorder(self._kernel, self._proc)
-        return _Started(recorder, recorder.sysctl)
-
-    def __getattr__(self, name: str) -> Callable[..., OraclePending[Any]]:
-        recorder = _Recorder(self._kernel, self._proc)
-        started: Callable[..., OraclePending[Any]] = getattr(_Started(recorder, recorder), name)
-        return started
-
-
-class _Started:
-    def __init__(self, recorder: _Recorder, target: object) -> None:
-        self._recorder = recorder
-        self._target = target
-
-    def __getattr__(self, name: str) -> Callable[..., OraclePending[Any]]:
-        method = getattr(self._target, name)
-
-        def start(*arguments: Any, **options: Any) -> OraclePending[Any]:
-            method(*arguments, **options)
-            assert self._recorder.pending is not None
-            return self._recorder.pending
-
-        return start
-
-
 class _Recorder(OracleProcess):
     """Makes a call and keeps the OraclePending, because a method cannot return one in place of what it returns."""
 
@@ -679,3 +645,137 @@ class _Recorder(OracleProcess):
 
     def _process(self, proc: Proc) -> Self:
         return OracleProcess(self.kernel, proc)  # type: ignore[return-value]  # it comes out of an OraclePending
+
+    def taken(self) -> OraclePending[Any]:
+        """Return the call that was made."""
+        assert self.pending is not None
+        return self.pending
+
+
+class _Starting:
+    """Whose calls are only started."""
+
+    def __init__(self, kernel: Kernel, proc: Proc) -> None:
+        self._kernel = kernel
+        self._proc = proc
+
+    def recorder(self) -> _Recorder:
+        """Return what makes one call."""
+        return _Recorder(self._kernel, self._proc)
+
+
+class _Starts(Generic[P, T]):
+    """A CALL of OracleProcess, only started."""
+
+    def __init__(self, call: Callable[Concatenate[OracleProcess, P], T]) -> None:
+        self._call = call
+        self.__doc__ = call.__doc__
+
+    def __get__(self, instance: _Starting, owner: type) -> Callable[P, OraclePending[T]]:
+        def start(*arguments: P.args, **options: P.kwargs) -> OraclePending[T]:
+            recorder = instance.recorder()
+            self._call(recorder, *arguments, **options)
+            return recorder.taken()
+
+        return start
+
+
+class _StartsAccess(Generic[P, T]):
+    """An ACCESS to a system variable, only started."""
+
+    def __init__(self, access: Callable[Concatenate[OracleSysctl, P], T]) -> None:
+        self._access = access
+        self.__doc__ = access.__doc__
+
+    def __get__(self, instance: _Starting, owner: type) -> Callable[P, OraclePending[T]]:
+        def start(*arguments: P.args, **options: P.kwargs) -> OraclePending[T]:
+            recorder = instance.recorder()
+            self._access(recorder.sysctl, *arguments, **options)
+            return recorder.taken()
+
+        return start
+
+
+class OracleSysctlStart(_Starting):
+    """System variables, each access only started."""
+
+    raw = _StartsAccess(OracleSysctl.raw)
+    read = _StartsAccess(OracleSysctl.read)
+    size = _StartsAccess(OracleSysctl.size)
+    write = _StartsAccess(OracleSysctl.write)
+    get_int = _StartsAccess(OracleSysctl.get_int)
+    set_int = _StartsAccess(OracleSysctl.set_int)
+    kern_proc_all = _StartsAccess(OracleSysctl.kern_proc_all)
+    kern_proc_pid = _StartsAccess(OracleSysctl.kern_proc_pid)
+    kern_proc_pgrp = _StartsAccess(OracleSysctl.kern_proc_pgrp)
+    kern_proc_tty = _StartsAccess(OracleSysctl.kern_proc_tty)
+    kern_proc_uid = _StartsAccess(OracleSysctl.kern_proc_uid)
+    kern_proc_ruid = _StartsAccess(OracleSysctl.kern_proc_ruid)
+    kern_proc_args = _StartsAccess(OracleSysctl.kern_proc_args)
+    set_kern_proc_args = _StartsAccess(OracleSysctl.set_kern_proc_args)
+    kern_proc_cwd = _StartsAccess(OracleSysctl.kern_proc_cwd)
+    kern_proc_pathname = _StartsAccess(OracleSysctl.kern_proc_pathname)
+
+
+class OracleStart(_Starting):
+    """The calls of a process and of its sysctl, each only started: what they return comes as an OraclePending."""
+
+    @property
+    def sysctl(self) -> OracleSysctlStart:
+        """System variables, each access only started."""
+        return OracleSysctlStart(self._kernel, self._proc)
+
+    fork = _Starts(OracleProcess.fork)
+    vfork = _Starts(OracleProcess.vfork)
+    rfork = _Starts(OracleProcess.rfork)
+    vfork_exit = _Starts(OracleProcess.vfork_exit)
+    reexec = _Starts(OracleProcess.reexec)
+    execve = _Starts(OracleProcess.execve)
+    exit = _Starts(OracleProcess.exit)
+    wait4 = _Starts(OracleProcess.wait4)
+    wait6 = _Starts(OracleProcess.wait6)
+    getpid = _Starts(OracleProcess.getpid)
+    getppid = _Starts(OracleProcess.getppid)
+    getpgrp = _Starts(OracleProcess.getpgrp)
+    getpgid = _Starts(OracleProcess.getpgid)
+    getsid = _Starts(OracleProcess.getsid)
+    setsid = _Starts(OracleProcess.setsid)
+    setpgid = _Starts(OracleProcess.setpgid)
+    getuid = _Starts(OracleProcess.getuid)
+    geteuid = _Starts(OracleProcess.geteuid)
+    setuid = _Starts(OracleProcess.setuid)
+    seteuid = _Starts(OracleProcess.seteuid)
+    setreuid = _Starts(OracleProcess.setreuid)
+    setresuid = _Starts(OracleProcess.setresuid)
+    getlogin = _Starts(OracleProcess.getlogin)
+    setlogin = _Starts(OracleProcess.setlogin)
+    kill = _Starts(OracleProcess.kill)
+    killpg = _Starts(OracleProcess.killpg)
+    sigaction = _Starts(OracleProcess.sigaction)
+    sigprocmask = _Starts(OracleProcess.sigprocmask)
+    sigpending = _Starts(OracleProcess.sigpending)
+    signals = _Starts(OracleProcess.signals)
+    procctl_reaper_acquire = _Starts(OracleProcess.procctl_reaper_acquire)
+    procctl_reaper_release = _Starts(OracleProcess.procctl_reaper_release)
+    procctl_reaper_status = _Starts(OracleProcess.procctl_reaper_status)
+    procctl = _Starts(OracleProcess.procctl)
+    procctl_reap_kill = _Starts(OracleProcess.procctl_reap_kill)
+    procctl_pdeathsig = _Starts(OracleProcess.procctl_pdeathsig)
+    procctl_pdeathsig_status = _Starts(OracleProcess.procctl_pdeathsig_status)
+    syscap_get = _Starts(OracleProcess.syscap_get)
+    syscap_set = _Starts(OracleProcess.syscap_set)
+    gettid = _Starts(OracleProcess.gettid)
+    clock_gettime = _Starts(OracleProcess.clock_gettime)
+    nanosleep = _Starts(OracleProcess.nanosleep)
+    sleep = _Starts(OracleProcess.sleep)
+    getrlimit = _Starts(OracleProcess.getrlimit)
+    setrlimit = _Starts(OracleProcess.setrlimit)
+    storm = _Starts(OracleProcess.storm)
+    spawn_many = _Starts(OracleProcess.spawn_many)
+    repeat_until = _Starts(OracleProcess.repeat_until)
+    getgid = _Starts(OracleProcess.getgid)
+    getegid = _Starts(OracleProcess.getegid)
+    getresuid = _Starts(OracleProcess.getresuid)
+    getcwd = _Starts(OracleProcess.getcwd)
+    sigaction_query = _Starts(OracleProcess.sigaction_query)
+    chdir = _Starts(OracleProcess.chdir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.errors import UsageError
@@ -79,6 +81,10 @@ class TestedTarget:
     def check_variant(self) -> None:
         """Raise pytest.UsageError for an oracle that there is not."""
         if self.variant is not None:
+            if Path(self.variant.partition("::")[0]).exists():
+                raise pytest.UsageError(
+                    f"{self.variant} was taken for a variant of the oracle: put tests first, or write --dfly-oracle="
+                )
             try:
                 rules_of(self.variant)
             except UsageError as error:

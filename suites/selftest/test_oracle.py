@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from errno import EAGAIN, ECHILD, EINTR, EINVAL, EPERM
 from itertools import pairwise
@@ -11,6 +12,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.oracle import Oracle, OracleProcess, OracleWouldBlock, make_oracle
+from harness.oracle.process import OracleStart, OracleSysctlStart
+from harness.oracle.sysctl import OracleSysctl
 from harness.oracle.whitebox import OracleAllocator
 from harness.processes import (
     SA_RESTART,
@@ -310,3 +313,10 @@ def test_nothing_is_left_of_a_process_that_came_and_went(
     assert (len(k.procs), len(k.groups), len(k.sessions)) == before
     with fails(ECHILD):
         init.wait4(-1, WNOHANG)
+
+
+def test_every_call_of_a_process_can_be_only_started() -> None:
+    waits = {"execute", "await_gone", "await_end", "await_stop", "await_signal"}  # these are no calls
+    for process, start in ((OracleProcess, OracleStart), (OracleSysctl, OracleSysctlStart)):
+        calls = {name for name, member in vars(process).items() if inspect.isfunction(member) and name[0] != "_"}
+        assert {name for name in vars(start) if name[0] != "_"} - {"sysctl"} == calls - waits

@@ -125,6 +125,15 @@ def test_pytest_refuses_what_run_refuses(tests: Path, words: list[str], said: st
     assert said in refused.stderr.strip().splitlines()[-1]
 
 
+def test_tests_after_the_oracle_are_no_variant(tests: Path) -> None:
+    (tests / "test_it.py").write_text(PASSES)
+    assert run("run", "--oracle", tests, "-q").returncode == 0
+    argv = [sys.executable, "-m", "pytest", "-p", "harness.plugin.entry", "--dfly-oracle", str(tests)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tests)
+    assert "put tests first, or write --dfly-oracle=" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("prefix", ["", PYTEST_PREFIX])
 def test_options_say_on_a_childs_command_line_what_they_were_told(prefix: str) -> None:
     target = TargetOptions("i", "k", False, {"a": "b=c", "d": ""}, 768, 2, 4022, Accelerator.TCG)
