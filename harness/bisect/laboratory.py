@@ -13,13 +13,13 @@ from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.quirks import Needs, Quirk, needs_of
 from harness.bisect.repository import Repository
 from harness.compare.costs import measure
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.guests.guest import Progress
 from harness.guests.options import TargetOptions
 from harness.guests.targets import decide, resolve_target
 from harness.kernels.build import Build, Builder, BuildFailedError, build_kernel, build_key, name_build
 from harness.kernels.patch import PatchError, apply_patches
-from harness.kernels.source import SourceTree
+from harness.kernels.source import MissingContentError, SourceTree
 from harness.plugin.diagnosis import start_trouble
 from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
@@ -78,6 +78,7 @@ class KernelLaboratory:
         quirks: Sequence[Quirk] = (),
         patches: Sequence[Path] = (),
         folder: Path,
+        any_era: bool = False,
         retry: bool = False,
         progress: Progress = lambda _: None,
     ) -> None:
@@ -92,6 +93,7 @@ class KernelLaboratory:
         self._quirks = tuple(quirk for quirk in quirks if quirk.matters(target.cpus, target.memory))
         self._patches = tuple(patches)
         self._folder = folder
+        self._any_era = any_era
         self._retry = retry
         self._progress = progress
         self._runner = SuiteRunner(store)
@@ -128,6 +130,8 @@ class KernelLaboratory:
         except (BuildFailedError, PatchError) as error:
             said = error.error if isinstance(error, BuildFailedError) else str(error)
             return Sighting(Outcome.UNTESTABLE, Trouble.BUILD, said)
+        except MissingContentError as error:
+            raise UsageError(f"{error}; what no kernel is built from can be left out (--exclude PATH)") from None
         kernel = name_build(self._store, build)
         return Specimen(kernel.name, kernel.elf, needs, built, round(time.monotonic() - began, 1))
 
@@ -144,7 +148,7 @@ class KernelLaboratory:
         if isinstance(self._predicate, Bound):
             return self._measure(self._predicate, target)
         record = self._folder / f"run-{seed:05}.json"
-        run = RunOptions(target, resolved=decide(target.choice, self._store))
+        run = RunOptions(target, any_era=self._any_era, resolved=decide(target.choice, self._store))
         arguments = [*suite_arguments(run, self._paths), *self._options]
         return self._predicate.judge(self._runner.run(arguments, seed, record))
 

@@ -31,6 +31,12 @@ COMMITS = (
         "PATH",
         repeated=True,
     ),
+    Option(
+        "exclude",
+        "what no kernel is built from (repeatable): left out of what --needs says",
+        "PATH",
+        repeated=True,
+    ),
     Option("quirks", "what old trees need (repeatable)", "FILE", Path, repeated=True),
 )
 BUILDING = (
@@ -55,6 +61,11 @@ SOUGHT = (
     Option("instructions", "count instructions instead of time", flag=True),
     Option("good-means", "'fail' finds a fix: --good fails, --bad passes", default="pass", choices=("pass", "fail")),
     Option("flaky", "the failure is known not to happen each time", flag=True),
+    Option(
+        "any-era",
+        "run the tests on kernels, too, that they are not about: finds what changed a behaviour on purpose",
+        flag=True,
+    ),
 )
 _ALL = (*COMMITS, *BUILDING, *SOUGHT)
 
@@ -68,6 +79,7 @@ class Question:
     bad: str
     path: tuple[str, ...]
     needs: tuple[str, ...]
+    exclude: tuple[str, ...]
     quirks: tuple[Path, ...]
     build_command: str | None
     config: str
@@ -82,6 +94,7 @@ class Question:
     instructions: bool
     good_means: str
     flaky: bool
+    any_era: bool
     target: TargetOptions
     tests: tuple[str, ...]
 
@@ -104,12 +117,14 @@ class Question:
         target = TargetOptions.read(namespace)
         if target.control or target.kernel is not None:
             raise UsageError("bisect builds the kernels it tests: leave out --kernel and --control")
-        for name in ("good", "path", "needs", "quirks", "patch"):
+        for name in ("good", "path", "needs", "exclude", "quirks", "patch"):
             given[name] = tuple(given[name])
         question = cls(**{**given, "source": given["source"].resolve()}, target=target, tests=tuple(tests))
         question.predicate()
         if question.bench is None and not question.paths:
             raise UsageError("say which tests: bisect ... -- conformance -k EXPR")
+        if question.bench is not None and question.any_era:
+            raise UsageError("--any-era is about tests: a benchmark runs on every kernel")
         return question
 
     def words(self) -> tuple[str, ...]:
@@ -145,11 +160,13 @@ class Question:
 
     def key(self, scope: Range, builder: str) -> str:
         """Return the name of the bisection of SCOPE with the builder called BUILDER."""
+        # Said only where it matters: bisections begun before these options were there are found again.
+        more = [*(["any era"] if self.any_era else []), *([self.exclude] if self.exclude else [])]
         return key_of(
             str(self.source), scope.good, scope.bad, [*self.path], [*self.needs], builder, self.config,
             self.predicate(), [*self.tests], self.flaky, [str(file) for file in self.patch],
             self.target.image, [f"{name}={value}" for name, value in self.target.kenv.items()],
-            self.target.cpus, self.target.memory,
+            self.target.cpus, self.target.memory, *more,
         )  # fmt: skip
 
     def in_words(self) -> str:

@@ -14,6 +14,7 @@ from harness.store import Store
 
 _PARAM_H = "sys/sys/param.h"
 _FILES_SHOWN = 50
+_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name for it; git itself keeps no empty folders
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,24 @@ class Repository:
 
     PATHS limit the commits in question, as in git bisect; NEEDS are the paths that a kernel is built from: commits that
     leave these alone make the same kernel, and only these are given to the builder.  Without NEEDS that is everything.
+    What is below EXCLUDE is not among them.
     """
 
-    def __init__(self, folder: Path, store: Store, paths: Sequence[str] = (), needs: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        paths: Sequence[str] = (),
+        needs: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no git repository")
         self.folder = folder
         self.paths = tuple(paths)
         self.needs = tuple(needs)
+        self.exclude = tuple(PurePosixPath(path) for path in exclude)
+        self._pruned: dict[tuple[str, tuple[PurePosixPath, ...]], str] = {}
         self._sources = SourceStore(store)
         try:
             self._objects = (folder / self._git("rev-parse", "--git-path", "objects").strip()).resolve()
@@ -103,9 +114,10 @@ class Repository:
         if not listed:
             of = f" that touches {', '.join(self.paths)}" if self.paths else ""
             raise UsageError(f"there is no commit{of} between {goods[0][:12]} and {end[:12]}")
+        self._check_excluded((*goods, end))
         parents = {words[0]: words[1:] for words in (line.split() for line in listed)}
         history = History(list(parents), parents)
-        return Range(goods, end, history, self._alike(history, goods) if self.needs else ())
+        return Range(goods, end, history, self._alike(history, goods) if self.needs or self.exclude else ())
 
     def _alike(self, history: History, good: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
         """Return the pairs of commit and parent in which nothing differs that a kernel is built from."""
@@ -146,8 +158,41 @@ class Repository:
         words = [answer.split() for answer in answers]
         return [(each[0], each[1]) if each[0] in {"tree", "blob"} else None for each in words]
 
+    def _check_excluded(self, commits: Sequence[str]) -> None:
+        for path in self.exclude:
+            if not any(self._objects_named([f"{commit}:{path}" for commit in commits])):
+                raise UsageError(f"there is no {path} to exclude in {commits[-1][:12]}")
+
     def _reduced(self, trees: Sequence[str]) -> list[str]:
         """Return the hashes of TREES, each without what a kernel does not need."""
+        return [self._without(tree, self.exclude) for tree in self._needed(trees)]
+
+    def _without(self, tree: str, paths: tuple[PurePosixPath, ...]) -> str:
+        """Return the hash of TREE without what is at PATHS."""
+        if not paths:
+            return tree
+        if (known := self._pruned.get((tree, paths))) is not None:
+            return known
+        objects, left = (self._objects,), []
+        listed = self._sources.git("ls-tree", "-z", tree, objects=objects).decode(errors="surrogateescape")
+        for entry in listed.removesuffix("\0").split("\0"):
+            about, _, name = entry.partition("\t")
+            below = [path.relative_to(name) for path in paths if path.parts[:1] == (name,)]
+            if PurePosixPath() in below:
+                continue
+            if below and " tree " in about:
+                mode, kind, digest = about.split()
+                if (rest := self._without(digest, tuple(below))) == _EMPTY_TREE:
+                    continue
+                entry = f"{mode} {kind} {rest}\t{name}"
+            left.append(entry)
+        given = "".join(f"{entry}\0" for entry in left).encode(errors="surrogateescape")
+        made = self._sources.git("mktree", "-z", "--missing", objects=objects, given=given).decode().strip()
+        self._pruned[tree, paths] = made
+        return made
+
+    def _needed(self, trees: Sequence[str]) -> list[str]:
+        """Return the hashes of TREES, each reduced to what is needed."""
         if not self.needs:
             found = self._objects_named(trees)
             if None in found:

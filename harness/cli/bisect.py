@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.bisect.decision import Outcome
 from harness.bisect.gitlog import read_log, told, write_log
 from harness.bisect.laboratory import KernelLaboratory
+from harness.bisect.preview import check_tests
 from harness.bisect.question import Question
 from harness.bisect.quirks import TABLE, load_quirks
 from harness.bisect.rates import CERTAIN
@@ -20,6 +21,7 @@ from harness.cli.kernels import make_builder
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.guest import Progress
+from harness.options import PYTEST_PREFIX
 from harness.report.bisection import bisection_page, print_bisection, print_explanation
 from harness.report.terminal import make_console, make_output, progress_display
 from harness.store import Store
@@ -110,7 +112,7 @@ class _Search:
         self._jobs = 1 if options.jobs is None else options.jobs
         if not 0.5 <= confidence < 1 or self._jobs < 1:
             raise UsageError("--confidence is from 0.5 to below 1, and --jobs at least 1")
-        self._repository = Repository(question.source, store, question.path, question.needs)
+        self._repository = Repository(question.source, store, question.path, question.needs, question.exclude)
         self._builder = make_builder(
             store,
             question.build_command,
@@ -131,6 +133,10 @@ class _Search:
             state = State.load(folder)
             state.confidence = confidence
             return folder, state
+        if question.bench is None:
+            ends = {**dict.fromkeys(scope.good, "good"), scope.bad: "bad"}
+            any_era = question.any_era or f"--{PYTEST_PREFIX}any-era" in question.pytest_options
+            check_tests(self._store, self._repository, ends, question.paths, question.pytest_options, any_era=any_era)
         jobs = [f"--jobs={options.jobs}"] if options.jobs is not None else []
         return folder, State(
             key,
@@ -201,6 +207,7 @@ class _Search:
             quirks=load_quirks(TABLE, *question.quirks),
             patches=question.patch,
             folder=self._folder,
+            any_era=question.any_era,
             retry=self._options.retry,
             progress=progress,
         )

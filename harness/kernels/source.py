@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ _ARCHIVES = (".tar", ".tar.bz2", ".tbz", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 # Sources are bytes: no attribute of theirs, and no setting of the user's, may change what is stored or written.
 _ATTRIBUTES = "* -text -filter -ident -export-subst -export-ignore -working-tree-encoding\n"
 _TREE = "040000"
+_UNREADABLE = re.compile(r"unable to read sha1 file of (.+) \([0-9a-f]+\)$", re.MULTILINE)
 
 
 class GitError(HarnessError):
@@ -34,6 +36,16 @@ class GitError(HarnessError):
     def __init__(self, command: str, said: str) -> None:
         self.said = said
         super().__init__(f"git {command} failed: {said.strip().partition(chr(10))[0] or 'it gives no reason'}")
+
+
+class MissingContentError(UsageError):
+    """A repository does not have all files of a revision; `paths` are those that git complained of."""
+
+    def __init__(self, origin: str, said: str) -> None:
+        self.paths = tuple(dict.fromkeys(_UNREADABLE.findall(said)))
+        which = f"the contents of {self.paths[0]}" if self.paths else "the contents of some files"
+        others = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        super().__init__(f"{origin} lacks {which}{others} (a partial clone?): git fetch --refetch gets them")
 
 
 class SourceStore:
@@ -185,9 +197,7 @@ class SourceTree:
             except GitError as error:
                 if "unable to read" not in error.said:
                     raise
-                raise UsageError(
-                    f"{self.origin} lacks the contents of some files (a partial clone?): git fetch --refetch gets them"
-                ) from None
+                raise MissingContentError(self.origin, error.said) from None
 
     def archive(self, file: Path, paths: Sequence[str] = ()) -> None:
         """Write the files, or only those at PATHS, to FILE as a tar archive, compressed by gzip."""

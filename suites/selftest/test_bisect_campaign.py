@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from harness.bisect.decision import Outcome, Trouble
 from harness.bisect.gitlog import Said, read_log, write_log
 from harness.bisect.laboratory import Specimen
 from harness.bisect.predicate import Bound, Predicate, Sighting
+from harness.bisect.preview import check_tests, facts_of
 from harness.bisect.quirks import TABLE, Needs, load_quirks, needs_of
 from harness.bisect.repository import Repository
 from harness.bisect.search import FAILS, IMPOSSIBLE, Bisection
@@ -27,6 +28,7 @@ from harness.bisect.state import State
 from harness.bisect.summary import report_of
 from harness.cli import main
 from harness.errors import HarnessError, UsageError
+from harness.guests.features import FEATURES, Change
 from harness.images.base import BaseImage
 from harness.kernels.source import KERN_PROC
 from harness.report.bisection import bisection_page
@@ -348,6 +350,113 @@ class TestRange:
         commits = [made.hashes[f"change {number}"] for number in (1, 2)]
         trees = repository.trees(commits)
         assert trees[commits[0]] == trees[commits[1]]
+
+    def test_what_is_excluded_is_not_handed_out_and_makes_no_other_kernel(self, store: Store, tmp_path: Path) -> None:
+        files = {
+            1: "sys/dev/drm/amd/x.h",
+            2: "sys/dev/drm/amd/deep/y.h",
+            3: "sys/dev/drm/z.h",
+            4: "doc/sys/dev/drm/amd",
+        }
+        made = project(tmp_path / "repo", 6, 5, files=files)
+        repository = Repository(made.folder, store, exclude=["sys/dev/drm/amd"])
+        repository.tree(made.git("rev-parse", "HEAD")).write_to(tmp_path / "out")
+        out = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+        assert out == set(made.git("ls-files").splitlines()) - {files[1], files[2]}
+        alike = repository.range([made.hashes["base"]], "HEAD").alike
+        assert [made.name(commit) for commit, _ in alike] == ["change 1", "change 2"]
+        both = Repository(made.folder, store, needs=["sys"], exclude=["sys/dev", "sys/sys/param.h"])
+        assert both.tree(made.git("rev-parse", "HEAD")).changed_since(both.tree(made.hashes["change 4"]).tree) == {
+            "sys/kern/lines": True
+        }
+
+    def test_what_is_excluded_need_not_be_there(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 3, 1, files={2: "sys/huge"})
+        blob = made.git("rev-parse", "HEAD:sys/huge")
+        (made.folder / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+        head = made.git("rev-parse", "HEAD")
+        with pytest.raises(UsageError, match=r"lacks the contents of sys/huge \(a partial clone\?\)"):
+            Repository(made.folder, store).tree(head).write_to(tmp_path / "out")
+        source = Repository(made.folder, store, exclude=["sys/huge"]).tree(head)
+        source.write_to(tmp_path / "less")
+        assert (tmp_path / "less" / KERN_PROC).exists()
+
+    def test_excluding_what_is_nowhere_is_an_error(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 3, 1)
+        with pytest.raises(UsageError, match="there is no sys/hgue to exclude"):
+            Repository(made.folder, store, exclude=["sys/hgue"]).range([made.hashes["base"]], "HEAD")
+
+
+class TestPreview:
+    """Whether the tests can tell anything is known before a kernel is built."""
+
+    TESTS = """
+import pytest
+
+@pytest.mark.eras(since=500150, reason="came later")
+def test_later(init):
+    init.getpid()
+
+@pytest.mark.feature("lwkt")
+def test_lwkt(init):
+    init.getpid()
+
+@pytest.mark.eras(until=500200)
+def test_both(init):
+    init.getpid()
+
+def test_without_kernel():
+    pass
+"""
+
+    def check(self, folder: Path, store: Store, *options: str, any_era: bool = False) -> None:
+        made = project(folder / "repo", 2, 1, files={0: "sys/sys/param.h"})
+        made.write("sys/sys/param.h", "#define __DragonFly_version 500160\n")
+        bad = made.commit("bump")
+        (folder / "test_chosen.py").write_text(self.TESTS)
+        ends = {made.hashes["base"]: "good", bad: "bad"}
+        repository = Repository(made.folder, store)
+        check_tests(store, repository, ends, [str(folder / "test_chosen.py")], options, any_era=any_era)
+
+    @pytest.mark.parametrize("name", ["test_both", "test_without_kernel", "test_later or test_both"])
+    def test_one_that_is_about_both_ends_will_do(self, store: Store, tmp_path: Path, name: str) -> None:
+        self.check(tmp_path, store, "-k", name)
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("test_later", "about the good end [0-9a-f]{12}, .* not applicable to 500100: came later: --any-era runs"),
+            ("test_lwkt", r"about the good end [0-9a-f]{12}, .* this kernel has no lwkt \("),
+        ],
+    )
+    def test_one_that_is_about_one_end_is_refused(self, store: Store, tmp_path: Path, name: str, said: str) -> None:
+        with pytest.raises(UsageError, match=said):
+            self.check(tmp_path, store, "-k", name)
+
+    def test_with_any_era_it_is_taken(self, store: Store, tmp_path: Path) -> None:
+        self.check(tmp_path, store, "-k", "test_later", any_era=True)
+
+    def test_no_test_is_said_before_anything_is_built(self, store: Store, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="no test matches"):
+            self.check(tmp_path, store, "-k", "test_misspelt", any_era=True)
+
+    def test_tests_that_cannot_be_collected(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "test_wrong.py").write_text("raise RuntimeError('wrong')\n")
+        made = project(tmp_path / "repo", 1, 0)
+        repository, ends = Repository(made.folder, store), {made.hashes["base"]: "good"}
+        with pytest.raises(UsageError, match=r"cannot collect the tests: .*wrong"):
+            check_tests(store, repository, ends, [str(tmp_path / "test_wrong.py")], [], any_era=False)
+
+    def test_features_are_known_by_ancestry_where_the_commit_is_there(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Version and date are the same before and after it.
+        made = project(tmp_path / "repo", 4, 3)
+        change = Change(made.hashes["change 2"], "2020-02-03", 500100, 500101)
+        monkeypatch.setattr("harness.bisect.preview.FEATURES", {"lwkt": replace(FEATURES["lwkt"], begins=change)})
+        repository = Repository(made.folder, store)
+        found = [facts_of(made.hashes[f"change {number}"], repository).found["lwkt"] for number in range(4)]
+        assert found == [False, False, True, True]
 
 
 class TestPredicate:
