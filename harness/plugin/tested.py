@@ -81,7 +81,7 @@ class TestedTarget:
     def check_variant(self) -> None:
         """Raise pytest.UsageError for an oracle that there is not."""
         if self.variant is not None:
-            if Path(self.variant.partition("::")[0]).exists():
+            if self.variant and Path(self.variant.partition("::")[0]).exists():
                 raise pytest.UsageError(
                     f"{self.variant} was taken for a variant of the oracle: put tests first, or write --dfly-oracle="
                 )
