@@ -82,7 +82,8 @@ def dragonfly_machine(
         elf = store.blob(kernel.elf)
         if size.memory < (least := minimum_memory(elf)):
             raise UsageError(f"kernel {kernel.name} needs at least {least} MiB of memory (--memory)")
-        for_era = ChainMap(*(dict(quirk.environment) for quirk in boot_quirks(kernel.osreldate, accelerator)))
+        quirks = boot_quirks(kernel.osreldate, accelerator, root)
+        for_era = ChainMap(*(dict(quirk.environment) for quirk in quirks))
         boot = direct_boot(
             elf,
             environment={**_QUICK_BOOT, "vfs.root.mountfrom": root, **for_era, **environment},
@@ -167,7 +168,9 @@ class DragonFlyTarget(Target):
 
     def quirks(self, accelerator: Accelerator) -> tuple[str, ...]:
         """Return what the kernel of an old era needs."""
-        return tuple(map(str, boot_quirks(self.kernel.osreldate, accelerator))) if self.kernel is not None else ()
+        if self.kernel is None:
+            return ()
+        return tuple(map(str, boot_quirks(self.kernel.osreldate, accelerator, self.image.root)))
 
     def access(self) -> SshAccess:
         """Return the access given when the image was imported."""

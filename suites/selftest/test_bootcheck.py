@@ -256,6 +256,33 @@ def test_old_kernels_keep_their_io_apic_under_kvm(
     assert all("hw.ioapic_enable=1" in quirk for quirk in target.quirks(accelerator))
 
 
+@pytest.mark.parametrize(
+    ("root", "osreldate", "wanted"),
+    [
+        ("ufs:vbd0s0", 600515, "ufs:vbd0s0"),
+        ("ufs:vbd0s0", 600516, "ufs:vbd0"),
+        ("ufs:/dev/da0s0", 600517, "ufs:/dev/da0"),
+        ("hammer2:vbd0s0@ROOT", 600517, "hammer2:vbd0@ROOT"),
+        ("ufs:vbd0s0", 600518, "ufs:vbd0s0"),
+        ("ufs:vbd0s0", None, "ufs:vbd0"),
+        ("ufs:vbd0", 600517, "ufs:vbd0"),
+        ("ufs:vbd0s1a", 600517, "ufs:vbd0s1a"),
+        ("ufs:vbd0s0a", 600517, "ufs:vbd0s0a"),  # a disklabel, and none without its slice
+    ],
+)
+def test_a_slice_that_is_all_of_its_disk_is_the_bare_disk_where_kernels_have_none(
+    world: World, root: str, osreldate: int | None, wanted: str
+) -> None:
+    target = world.target("old")
+    assert target.kernel is not None
+    kernel, image = replace(target.kernel, osreldate=osreldate), replace(target.image, root=root)
+    target = replace(target, kernel=kernel, image=image)
+    boot_options = target.machine(MachineSize(128), TCG).boot
+    assert boot_options is not None
+    assert f"vfs.root.mountfrom={wanted}" in boot_options.append.split()
+    assert any(f"vfs.root.mountfrom={wanted}" in quirk for quirk in target.quirks(TCG)) is (wanted != root)
+
+
 def test_what_the_user_says_goes_before_a_quirk(world: World) -> None:
     target = replace(world.target("old"), environment={"hw.ioapic_enable": "0"})
     assert target.kernel is not None
