@@ -23,7 +23,7 @@ from harness.compare.costs import judge_times
 from harness.compare.verdicts import fingerprint, judge, tally
 from harness.config import share
 from harness.errors import ExitCode, UsageError
-from harness.report.comparison import explain, percent, print_comparison, to_markdown
+from harness.report.comparison import conclusion, explain, news, percent, print_comparison, to_markdown
 from harness.report.comparison_page import comparison_page
 from harness.results.certainty import (
     Interval,
@@ -308,6 +308,18 @@ class TestComparisons:
         shown = console.export_text()
         assert "test_differs" in shown
         assert "test_alike" not in shown
+
+    def test_what_is_not_applicable_neither_passes_nor_tells_kernels_apart(self) -> None:
+        nowhere = self.compare(runs("not applicable"), runs("not applicable"))
+        assert nowhere.counts(1) == {Difference.NOT_APPLICABLE: 1}
+        assert news(nowhere) == []
+        assert conclusion(nowhere) == "No test was compared."
+        assert "patched: 1 not applicable" in to_markdown(nowhere)
+        later = self.compare(runs("not applicable"), runs("passed"))
+        assert (later.counts(1), news(later)) == ({Difference.NOT_APPLICABLE: 1}, [])
+        lost = self.compare(runs("passed"), runs("guest lost"))
+        assert (lost.counts(1), news(lost)) == ({Difference.NOT_RUN: 1}, [])
+        assert conclusion(self.compare(runs("passed"), runs("passed"))) == "Nothing is broken."
 
     def test_one_page_has_verdicts_causes_of_panics_and_costs_with_a_plot(self) -> None:
         comparison = self.compare(runs("passed"), runs("panic"))
