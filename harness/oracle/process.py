@@ -195,16 +195,16 @@ class OracleProcess:
         return OraclePending[Self](self, "vfork()", call, ends=False).outcome()
 
     def rfork(self, flags: RforkFlag | int) -> Self:
-        """rfork() by RFPROC, with RFFDG, RFNOWAIT, RFPPWAIT and RFLINUXTHPN; sharing is not modelled."""
+        """rfork() by RFPROC, with RFFDG, RFNOWAIT and RFLINUXTHPN; sharing is not modelled."""
         flag = RforkFlag(flags)
 
         def rfork(k: Kernel, proc: Proc) -> Proc:
-            if RforkFlag.RFFDG | RforkFlag.RFCFDG in flag:
+            if RforkFlag.RFPPWAIT in flag or RforkFlag.RFFDG | RforkFlag.RFCFDG in flag:
                 raise Errno("EINVAL")
             if RforkFlag.RFPROC not in flag:
                 return proc
             nowait, thread = RforkFlag.RFNOWAIT in flag, RforkFlag.RFLINUXTHPN in flag
-            return lifecycle.fork1(k, proc, vfork=RforkFlag.RFPPWAIT in flag, nowait=nowait, linux_thread=thread)
+            return lifecycle.fork1(k, proc, nowait=nowait, linux_thread=thread)
 
         return self.execute(f"rfork({flag!r})", lambda k, proc: self._process(rfork(k, proc)))
 

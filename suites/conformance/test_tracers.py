@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from errno import EBUSY, ECHILD, EINVAL, EPERM, ESRCH
-from signal import SIGCHLD, SIGSTOP, SIGUSR1
+from signal import SIGCHLD, SIGUSR1
 
 import pytest
 
@@ -22,25 +22,18 @@ from support.processes import (
     hearing,
     row,
 )
+from support.tracing import WHERE_IT_WAS, attach, go_on, let_go
 
 kern_proc = pytest.mark.kern_proc
-GOES_ON = 1  # ptrace()'s address: where it was
-
-
-def attach(init: RemoteProcess, tracer: RemoteProcess, tracee: RemoteProcess) -> None:
-    """Let TRACER trace TRACEE and wait for it to stop."""
-    tracer.ptrace("PT_ATTACH", tracee.pid)
-    await_stopped(init, tracee)
-    assert tracer.wait4(tracee.pid).stop_signal == SIGSTOP
 
 
 @kern_proc("sysctl_out_proc")
 def test_the_row_of_a_traced_process_names_its_own_parent(init: RemoteProcess) -> None:
     """Not the tracer (kern_kinfo.c: fill_kinfo_proc, p_oppid)."""
     child, tracer = init.fork(), init.fork()
-    attach(init, tracer, child)
+    attach(tracer, child)
     assert row(init, child.pid).ppid == init.pid
-    tracer.ptrace("PT_DETACH", child.pid, GOES_ON, 0)
+    let_go(tracer, child)
     assert (row(init, child.pid).ppid, child.getppid()) == (init.pid, init.pid)
 
 
@@ -48,9 +41,9 @@ def test_the_row_of_a_traced_process_names_its_own_parent(init: RemoteProcess) -
 def test_a_tracee_that_dies_is_waited_for_twice(init: RemoteProcess) -> None:
     """By its tracer, whose wait gives it back, and then by its parent, who hears of it (kern_exit.c: kern_wait)."""
     child, tracer = init.fork(), init.fork()
-    attach(init, tracer, child)
+    attach(tracer, child)
     hearing(init, SIGCHLD)
-    tracer.ptrace("PT_CONTINUE", child.pid, GOES_ON, 0)
+    go_on(tracer, child)
     child.exit(5)
     assert tracer.wait4(child.pid).exit_status == 5
     expect_signals(init, SIGCHLD)
@@ -64,7 +57,7 @@ def test_a_tracee_that_dies_is_waited_for_twice(init: RemoteProcess) -> None:
 def test_who_traces_takes_its_tracees_with_it(init: RemoteProcess) -> None:
     """They are killed when it exits (kern_exit.c: exit1)."""
     child, tracer = init.fork(), init.fork()
-    attach(init, tracer, child)
+    attach(tracer, child)
     bury(init, tracer)
     eventually(lambda: row(init, child.pid).is_zombie, "the tracee to die")
     eventually(lambda: init.wait4(child.pid, WNOHANG).pid == child.pid, "the dead tracee to be its parent's again")
@@ -75,13 +68,13 @@ def test_a_traced_process_stops_for_each_signal_and_goes_on_as_it_is_told(init: 
     """With another signal, or none, in place of the one that came (kern_sig.c: issignal)."""
     child, tracer = init.fork(), init.fork()
     hearing(child)
-    attach(init, tracer, child)
-    tracer.ptrace("PT_CONTINUE", child.pid, GOES_ON, 0)
+    attach(tracer, child)
+    go_on(tracer, child)
     await_continued(init, child)
     init.kill(child.pid, SIGUSR1)
     await_stopped(init, child)
     assert tracer.wait4(child.pid).stop_signal == SIGUSR1
-    tracer.ptrace("PT_CONTINUE", child.pid, GOES_ON, DRAGONFLY.signals["SIGUSR1"])
+    tracer.ptrace("PT_CONTINUE", child.pid, WHERE_IT_WAS, DRAGONFLY.signals["SIGUSR1"])
     expect_signals(child, SIGUSR1)
 
 
@@ -93,7 +86,7 @@ def test_whom_a_process_may_not_trace(init: RemoteProcess) -> None:
         tracer.ptrace("PT_ATTACH", NO_SUCH_ID)
     with fails(EINVAL):
         tracer.ptrace("PT_ATTACH", tracer.pid)
-    attach(init, tracer, child)
+    attach(tracer, child)
     with fails(EBUSY):
         init.ptrace("PT_ATTACH", child.pid)
     user.setuid(SOMEBODY)
@@ -101,7 +94,7 @@ def test_whom_a_process_may_not_trace(init: RemoteProcess) -> None:
     with fails(EPERM):
         user.ptrace("PT_ATTACH", other.pid)
     with fails(EPERM):
-        init.ptrace("PT_CONTINUE", other.pid, GOES_ON, 0)
+        init.ptrace("PT_CONTINUE", other.pid, WHERE_IT_WAS, 0)
     with fails(EBUSY):
-        init.ptrace("PT_CONTINUE", child.pid, GOES_ON, 0)
-    tracer.ptrace("PT_DETACH", child.pid, GOES_ON, 0)
+        init.ptrace("PT_CONTINUE", child.pid, WHERE_IT_WAS, 0)
+    let_go(tracer, child)

@@ -202,3 +202,22 @@ def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: Remote
     child.syscall(SYSCAP_SET, SYSCAP_NOEXEC | SYSCAP_INPARENT, SYSCAP_SELF, 0, 0)
     restricted = [process.syscall(SYSCAP_GET, SYSCAP_NOEXEC, 0, 0).value for process in (parent, tracer)]
     assert restricted == [SYSCAP_SELF, 0]
+
+
+@kern_proc("sysctl_kern_randompid")
+@restrictions
+@defect(
+    since=600503,
+    severity="breach",
+    reason="sysctl_root() asks for SYSCAP_NOSYSCTL_WR, which jails have, and no more whether a variable is for jails",
+)
+def test_a_jailed_root_sets_no_variable_of_the_whole_system(init: RemoteProcess) -> None:
+    """EPERM, as before October 2023 (kern_sysctl.c: CTLFLAG_PRISON; kern_jail.c: prison_priv_check)."""
+    jailed = jailed_process(init)
+    before = init.sysctl.get_int("kern.randompid")
+    try:
+        with fails(EPERM):
+            jailed.sysctl.set_int("kern.randompid", 5000)
+        assert init.sysctl.get_int("kern.randompid") == before
+    finally:
+        init.sysctl.set_int("kern.randompid", before)

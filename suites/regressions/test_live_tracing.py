@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 from errno import EBUSY, ECHILD, ESRCH
-from signal import SIGKILL, SIGTERM, SIGURG, SIGUSR1
+from signal import SIGCHLD, SIGKILL, SIGTERM, SIGURG, SIGUSR1
 
 import pytest
 
-from harness.processes import WNOHANG, WUNTRACED, GuestError, IdType, RemoteProcess, fails
+from harness.processes import WNOHANG, WUNTRACED, GuestError, Handler, IdType, RemoteProcess, fails
 from support.allocator import PidAllocator
 from support.processes import bury, eventually, hearing, logged, row, stop
 from support.procfs import end
@@ -158,6 +158,24 @@ def test_a_debugger_cannot_move_its_tracee_to_another_group(init: RemoteProcess)
     attach(tracer, child)
     with fails(ESRCH):
         tracer.setpgid(child.pid, child.pid)
+
+
+@kern_proc("pholdzomb", "proc_remove_zombie")
+@defect(
+    since=200000,
+    severity="leak",
+    reason="kern_wait() gives a tracee's zombie back to its parent without asking whether that wants zombies",
+)
+def test_a_parent_that_wants_no_zombies_is_given_none_back(init: RemoteProcess) -> None:
+    """Whoever ignores SIGCHLD does not wait, and the zombie stays as long as he lives (kern_exit.c: exit1)."""
+    parent, tracer = init.fork(), init.fork()
+    parent.sigaction(SIGCHLD, Handler.IGNORE)
+    child = parent.fork()
+    attach(tracer, child)
+    go_on(tracer, child)
+    child.exit(3)
+    assert tracer.wait4(child.pid).exit_status == 3
+    eventually(lambda: child.pid not in init.sysctl.kern_proc_all(), "the zombie to be gone", 5.0)
 
 
 @kern_proc("pholdzomb", "proc_remove_zombie")
