@@ -120,7 +120,9 @@ class DragonFlyTarget(Target):
     started = "login: "
     # A line of its own, and not just any program's output: the kernel goes on with its CPU, or is in the debugger.
     panic = re.compile(
-        r"^(?:panic: [^\n]*(?=\n(?:[^\n]*\n){0,3}?cpuid = )|Fatal (?:double fault|trap \d+: [^\n]*(?=\n))"
+        # vfs_conf.c: vfs_mountroot() gives up behind a prompt of its own.
+        r"(?:^|(?<=^mountroot> ))"
+        r"(?:panic: [^\n]*(?=\n(?:[^\n]*\n){0,3}?cpuid = )|Fatal (?:double fault|trap \d+: [^\n]*(?=\n))"
         r"|SECONDARY PANIC[^\n]*(?=\n)|Stopped at +[^\n]*(?=\n(?:[^\n]*\n)*?db> ))",
         re.MULTILINE,
     )

@@ -83,6 +83,7 @@ NAME = "/root/some file"
 
 PANICS = {
     "panic": 'panic: assertion "p->p_pgrp" failed in fixjobc at kern_proc.c:1\r\ncpuid = 0\r\nTrace beginning\r\n',
+    "no root": "\r\nmountroot> panic: Root mount failed, startup aborted.\r\ncpuid = 0\r\nTrace beginning\r\n",
     "trap": "Fatal trap 12: page fault while in kernel mode\r\ncpuid = 1; lapic->id = 1\r\n",
     "second": "SECONDARY PANIC ON CPU 1 THREAD 0xfff\r\n",
 }
@@ -90,6 +91,7 @@ QUIET = {
     "a program that says so": "panic: at the disco\r\n# echo done\r\n",
     "in the middle of a line": "no Fatal trap 12: here\r\n",
     "a boot message": "wdog: In-kernel automatic watchdog reset enabled\r\n",
+    "another prompt": "# panic: Root mount failed, startup aborted.\r\ncpuid = 0\r\n",
     "a prompt of a program": "db> is what I print\r\n",
 }
 
