@@ -98,7 +98,8 @@ def _collect(store: Store, arguments: Sequence[str], ends: Sequence[KernelFacts]
         if not answer.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             wrong = next((line for line in said if line.startswith(("E  ", "ERROR"))), said[-1] if said else "")
-            raise UsageError(f"pytest cannot collect the tests: {wrong.removeprefix('E').strip() or done.returncode}")
+            wrong = wrong.removeprefix("ERROR:").removeprefix("E  ").strip()
+            raise UsageError(f"pytest cannot collect the tests: {wrong or f'exit status {done.returncode}'}")
         found: list[list[str | None]] = json.loads(answer.read_text())
         return found
 
