@@ -182,6 +182,13 @@ def _last_line(log: str) -> str:
     return log.strip().rpartition("\n")[2].strip()
 
 
+def _killed_by(status: int) -> str | None:
+    """Return the signal that ended a command from outside, by its STATUS or what a shell made of it; None otherwise."""
+    number = -status if status < 0 else status - 128
+    from_outside = {signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM}
+    return signal.Signals(number).name if number in from_outside else None
+
+
 class CommandBuilder:
     """Any build a user has: a shell command in which {source}, {output} and {config} stand for paths and a name.
 
@@ -218,6 +225,9 @@ class CommandBuilder:
         status = self._run(command, job)
         if status != 0:
             require_room(job.log)
+            if (killer := _killed_by(status)) is not None:
+                # Of the sources that says nothing.
+                raise HarnessError(f"{killer} ended the build command before it was done; start it again")
             raise FailedBuild(status, f"the build command ended with status {status}")
         if not output.is_file():
             raise FailedBuild(0, "the build command ended with status 0 and made no {output}")

@@ -417,6 +417,21 @@ class TestBuilding:
         assert has_ended()
         assert store.all(Build) == []  # nothing was found out about the sources
 
+    @pytest.mark.parametrize(
+        ("command", "name"),
+        [
+            ("kill -TERM $$; {source} {output}", "SIGTERM"),
+            ("sh -c 'kill -KILL $$'; exit $?; {source} {output}", "SIGKILL"),
+        ],
+    )
+    def test_a_command_that_somebody_kills_says_nothing_about_the_sources(
+        self, store: Store, tree: Path, command: str, name: str
+    ) -> None:
+        with pytest.raises(HarnessError, match=f"{name} ended the build command") as caught:
+            build_kernel(store, open_source(store, tree), CommandBuilder(command))
+        assert not isinstance(caught.value, BuildFailedError)
+        assert store.all(Build) == []
+
     def test_a_command_without_placeholders(self) -> None:
         with pytest.raises(UsageError, match=r"\{source\} and \{output\}"):
             CommandBuilder("make kernel")
