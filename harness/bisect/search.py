@@ -150,6 +150,7 @@ class Bisection:
 
     def _start(self, pool: ThreadPoolExecutor, experiment: Experiment) -> Future[tuple[Sighting, float]]:
         self._serial += 1
+        self._progress(f"{experiment.commit[:12]} {experiment.role}: running")
         return pool.submit(_timed, self._laboratory, experiment.specimen, self._serial)
 
     def _finish(self, experiment: Experiment, sighting: Sighting, seconds: float) -> Observation:

@@ -160,7 +160,10 @@ class TestSearch:
     def test_the_culprit_is_found_and_proved(self, store: Store, tmp_path: Path, jobs: int) -> None:
         made = project(tmp_path / "repo", 40, 17)
         running, _ = bisection(made, store, jobs=jobs)
+        said: list[str] = []
+        running._progress = said.append
         found = running.run()
+        assert sum(line.endswith("search: running") for line in said) >= 3  # what takes minutes is announced
         assert [made.name(commit) for commit in found.commits] == ["change 17"]
         assert found.probability >= 0.95
         assert running.state.proved
