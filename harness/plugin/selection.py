@@ -6,6 +6,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.guests.features import KernelFacts
+from harness.plugin.about import only_about
 from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import inapplicable, is_settled, may_show_defect, needs_target, shown_defect
 from harness.plugin.supply import GuestSupply
@@ -16,7 +17,8 @@ from harness.runs.options import RunOptions
 DEFECT = "defect"
 
 MARKERS = (
-    "kern_proc(*functions): the functions of kern_proc.c whose promise the test holds them to",
+    "kern_proc(*functions): the functions of kern_proc.c that the test is about, as its text says",
+    "passes(*functions): functions of kern_proc.c that the test merely passes through",
     "needs_kernel: needs what only a real kernel has (memory, terminals, a clock); left out on the oracle",
     *APPLIES_MARKERS,
     "slow_clock(seconds): spends that much guest time waiting; scheduled first",
@@ -41,6 +43,8 @@ class Selection:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
         if not any(map(needs_target, items)):
             return
+        if self._options.function:
+            self._choose(items, self._options.function)
         facts = self._supply.kernel_facts
         for item in items:
             if self._tested.variant is not None and item.get_closest_marker("needs_kernel"):
@@ -50,6 +54,16 @@ class Selection:
             else:
                 self._settle_if_possible(item, facts)
         items.sort(key=_waiting, reverse=True)
+
+    @staticmethod
+    def _choose(items: list[pytest.Item], function: str) -> None:
+        try:
+            chosen = only_about(items, function)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+        left_out = [item for item in items if item not in chosen]
+        items[0].config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
     def settle(self, item: pytest.Item) -> None:
         """Skip ITEM if the kernel, which has to run for that, is none that it is about."""

@@ -27,6 +27,7 @@ OPTIONS = (
         default="auto",
         choices=("auto", "wall", "warped"),
     ),
+    Option("function", "only tests about this function of the kernel: pgrel, kern_wait", "NAME", default=""),
     Option("defects", "also run the tests of known defects; they may panic the kernel", flag=True),
     Option("any-era", "also run what the target's era did not promise yet", flag=True),
     Option("invariants", "look after each test whether the process table is sound", flag=True),
@@ -68,6 +69,7 @@ class RunOptions:
     learn_control: bool = False
     live: bool = False
     resolved: ResolvedTarget | None = None
+    function: str = ""
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None

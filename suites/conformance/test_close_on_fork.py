@@ -10,7 +10,6 @@ import pytest
 from harness.processes import O_CLOFORK, Fcntl, FdFlag, RemoteProcess, fails
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 
 
 def flags(process: RemoteProcess, fd: int) -> FdFlag:
@@ -18,7 +17,7 @@ def flags(process: RemoteProcess, fd: int) -> FdFlag:
     return FdFlag(process.fcntl(fd, Fcntl.F_GETFD))
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("clofork")
 def test_a_child_has_no_descriptor_that_fork_closes(init: RemoteProcess) -> None:
     """The parent keeps it, and others are inherited (kern_descrip.c: fdcopy)."""
@@ -32,7 +31,7 @@ def test_a_child_has_no_descriptor_that_fork_closes(init: RemoteProcess) -> None
     assert child.open("/dev/null") == closed
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("clofork")
 def test_each_flag_of_a_descriptor_is_set_by_itself(init: RemoteProcess) -> None:
     """F_SETFD sets both as they are given (kern_descrip.c: fsetfdflags)."""
@@ -42,7 +41,7 @@ def test_each_flag_of_a_descriptor_is_set_by_itself(init: RemoteProcess) -> None
         assert flags(init, fd) == given
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("clofork")
 def test_a_descriptor_is_closed_by_fork_as_long_as_it_says_so(init: RemoteProcess) -> None:
     """Set and unset by fcntl() (kern_descrip.c: kern_fcntl)."""
@@ -55,7 +54,7 @@ def test_a_descriptor_is_closed_by_fork_as_long_as_it_says_so(init: RemoteProces
         parent.fork().fcntl(fd, Fcntl.F_GETFD)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("clofork")
 def test_a_duplicate_is_closed_by_fork_only_if_asked_for(init: RemoteProcess) -> None:
     """F_DUPFD loses the flag, F_DUPFD_CLOFORK and F_DUP2FD_CLOFORK set it (kern_descrip.c: kern_dup)."""
@@ -69,7 +68,7 @@ def test_a_duplicate_is_closed_by_fork_only_if_asked_for(init: RemoteProcess) ->
     assert flags(init, 61) == FdFlag.FD_CLOFORK | FdFlag.FD_CLOEXEC
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("clofork")
 def test_a_program_keeps_what_only_fork_closes(init: RemoteProcess) -> None:
     """execve() asks for FD_CLOEXEC alone (kern_descrip.c: fdcloseexec)."""
@@ -80,7 +79,7 @@ def test_a_program_keeps_what_only_fork_closes(init: RemoteProcess) -> None:
     child.fcntl(fd, Fcntl.F_GETFD)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("!clofork")
 def test_fork_closes_no_descriptor_yet(init: RemoteProcess) -> None:
     """The flag is not kept, and duplicates cannot have it (kern_descrip.c: kern_fcntl)."""

@@ -18,7 +18,7 @@ from support.terminals import Terminal
 # ---- Gaining a controlling terminal -------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_a_session_leader_gains_a_controlling_terminal(init: RemoteProcess) -> None:
     """TIOCSCTTY makes its group the foreground (tty.c: ttioctl; kern_kinfo.c: fill_kinfo_proc)."""
@@ -34,7 +34,7 @@ def test_a_session_leader_gains_a_controlling_terminal(init: RemoteProcess) -> N
     assert (leader.tcgetpgrp(terminal.slave), leader.tcgetsid(terminal.slave)) == (leader.pid, leader.pid)
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_opening_a_terminal_does_not_make_it_the_controlling_one(init: RemoteProcess) -> None:
     """Not even for a leader without one (tty_pty.c: ptsopen)."""
@@ -45,7 +45,7 @@ def test_opening_a_terminal_does_not_make_it_the_controlling_one(init: RemotePro
     assert (row(init, init.pid).tdev, row(init, leader.pid).tdev) == (None, None)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_only_a_session_leader_can_gain_a_terminal(init: RemoteProcess) -> None:
     """EPERM for anybody else, the leader alive or dead (tty.c: ttioctl, TIOCSCTTY)."""
@@ -63,7 +63,7 @@ def test_only_a_session_leader_can_gain_a_terminal(init: RemoteProcess) -> None:
     assert row(init, member.pid).tdev is None
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_terminal_belongs_to_one_session(init: RemoteProcess) -> None:
     """EPERM for the leader of another one (tty.c: ttioctl, TIOCSCTTY)."""
@@ -75,7 +75,7 @@ def test_a_terminal_belongs_to_one_session(init: RemoteProcess) -> None:
     assert row(init, terminal.leader.pid).tsid == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_session_has_one_terminal(init: RemoteProcess) -> None:
     """EPERM for a second one (tty.c: ttioctl, TIOCSCTTY)."""
@@ -87,7 +87,7 @@ def test_a_session_has_one_terminal(init: RemoteProcess) -> None:
     assert row(init, terminal.leader.pid).tdev == device
 
 
-@pytest.mark.kern_proc("pgref", "pgrel")
+@pytest.mark.passes("pgref", "pgrel")
 @pytest.mark.needs_kernel
 def test_gaining_the_same_terminal_again_changes_nothing(init: RemoteProcess) -> None:
     """But that the leader's group comes to the foreground (tty.c: ttioctl, TIOCSCTTY)."""
@@ -101,7 +101,7 @@ def test_gaining_the_same_terminal_again_changes_nothing(init: RemoteProcess) ->
     assert row(init, terminal.leader.pid).tsid == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_what_is_no_terminal_cannot_become_one(init: RemoteProcess) -> None:
     """ENOTTY for a pipe (kern_descrip.c: mapped_ioctl; sys_pipe.c)."""
@@ -115,7 +115,7 @@ def test_what_is_no_terminal_cannot_become_one(init: RemoteProcess) -> None:
 # ---- Sharing it ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_children_share_their_parents_terminal(init: RemoteProcess) -> None:
     """In whatever group of the session (kern_fork.c: fork1, P_CONTROLT)."""
@@ -129,7 +129,7 @@ def test_children_share_their_parents_terminal(init: RemoteProcess) -> None:
         assert process.tcgetsid(terminal.slave) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_processes_born_before_have_no_terminal(init: RemoteProcess) -> None:
     """The session has one, they do not, nor do their children (tty.c: ttioctl sets P_CONTROLT for the caller)."""
@@ -181,7 +181,7 @@ def test_a_device_that_is_nobodys_terminal_has_no_processes(init: RemoteProcess,
     assert init.sysctl.kern_proc_tty(device).pids == []
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_dev_tty_is_the_controlling_terminal(init: RemoteProcess) -> None:
     """ENXIO where there is none (tty_tty.c: cttyopen)."""
@@ -194,7 +194,7 @@ def test_dev_tty_is_the_controlling_terminal(init: RemoteProcess) -> None:
     assert terminal.leader.tcgetsid(fd) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("pgfind")
 @pytest.mark.needs_kernel
 def test_other_sessions_learn_nothing_from_a_terminal(init: RemoteProcess) -> None:
     """ENOTTY although they have it open (tty.c: ttioctl, isctty)."""
@@ -245,7 +245,7 @@ def test_a_new_session_may_gain_a_terminal_of_its_own(init: RemoteProcess) -> No
     assert row(init, daemon.pid).tdev != terminal.device
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_a_member_gives_its_terminal_up(init: RemoteProcess) -> None:
     """TIOCNOTTY on /dev/tty, for itself only (tty_tty.c: cttyioctl)."""
@@ -258,7 +258,7 @@ def test_a_member_gives_its_terminal_up(init: RemoteProcess) -> None:
     assert sorted(init.sysctl.kern_proc_tty(terminal.device).pids) == sorted([terminal.leader.pid, other.pid])
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_leader_cannot_give_the_terminal_up(init: RemoteProcess) -> None:
     """EINVAL (tty_tty.c: cttyioctl)."""
@@ -269,7 +269,7 @@ def test_a_leader_cannot_give_the_terminal_up(init: RemoteProcess) -> None:
     assert terminal.leader.tcgetsid(terminal.slave) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("enterpgrp", "pgref")
+@pytest.mark.passes("enterpgrp", "pgref")
 @pytest.mark.needs_kernel
 def test_the_leaders_exit_hangs_the_foreground_group_up(init: RemoteProcess) -> None:
     """SIGHUP for the foreground group and nobody else (kern_exit.c: exit1, pgsignal)."""
@@ -283,7 +283,7 @@ def test_the_leaders_exit_hangs_the_foreground_group_up(init: RemoteProcess) -> 
     assert [logged(process) for process in (job, member, background)] == [[SIGHUP], [SIGHUP], []]
 
 
-@pytest.mark.kern_proc("enterpgrp", "sysctl_kern_proc")
+@pytest.mark.passes("enterpgrp", "sysctl_kern_proc")
 @pytest.mark.needs_kernel
 def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProcess) -> None:
     """It is revoked; rows still name the device, but neither session nor foreground (kern_exit.c: exit1)."""
@@ -300,7 +300,7 @@ def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProces
     assert job.pid in init.sysctl.kern_proc_tty(device)
 
 
-@pytest.mark.kern_proc("sess_rele")
+@pytest.mark.passes("sess_rele")
 @pytest.mark.needs_kernel
 def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemoteProcess) -> None:
     """Even while members of the old session live (kern_exit.c: exit1; tty.c: ttyclearsession)."""
@@ -319,7 +319,8 @@ def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemotePr
     assert (heir.tcgetsid(fd), row(init, heir.pid).tsid) == (heir.pid, heir.pid)
 
 
-@pytest.mark.kern_proc("sysctl_out_proc", "allproc_scan")
+@pytest.mark.kern_proc("allproc_scan")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_revoking_a_terminal_takes_it_from_everybody(init: RemoteProcess) -> None:
     """From every process that has it open, in every session (kern_descrip.c: fdrevoke; kern_proc.c: allproc_scan)."""
@@ -336,7 +337,7 @@ def test_revoking_a_terminal_takes_it_from_everybody(init: RemoteProcess) -> Non
         terminal.leader.open("/dev/tty", os.O_RDWR)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_leader_whose_terminal_was_revoked_may_gain_another(init: RemoteProcess) -> None:
     """The session has none then (kern_descrip.c: fdrevoke; tty.c: ttioctl)."""
@@ -349,7 +350,7 @@ def test_a_leader_whose_terminal_was_revoked_may_gain_another(init: RemoteProces
     assert terminal.leader.tcgetsid(other) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_hanging_up_the_terminal_tells_the_leader(init: RemoteProcess) -> None:
     """SIGHUP for the leader alone, whoever is in the foreground (tty.c: ttymodem, s_leader)."""
@@ -372,7 +373,7 @@ def exiting_leader(terminal: Terminal) -> RemoteProcess:
     return terminal.leader
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.needs_kernel
 @pytest.mark.feature("bounded_drain")
 def test_a_leader_does_not_wait_for_ever_for_its_output_to_be_read(init: RemoteProcess) -> None:
@@ -381,7 +382,7 @@ def test_a_leader_does_not_wait_for_ever_for_its_output_to_be_read(init: RemoteP
     assert init.start.wait4(leader.pid).result(20.0).exit_status == 7
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.needs_kernel
 @pytest.mark.feature("!bounded_drain")
 def test_a_leader_waits_for_its_output_to_be_read(init: RemoteProcess) -> None:

@@ -13,11 +13,10 @@ from support.processes import bury, eventually, hearing, logged
 from support.procfs import S_EXIT, S_SIG, end, hold
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 
-@kern_proc("proc_move_allproc_zombie", "sess_rele")
+@pytest.mark.passes("proc_move_allproc_zombie", "sess_rele")
 @defect(
     since=200000,
     until=600107,
@@ -41,7 +40,7 @@ def test_a_session_leader_ends_though_nobody_reads_its_terminal(init: RemoteProc
         init.read(master, 200)
 
 
-@kern_proc("pstall", "proc_move_allproc_zombie")
+@pytest.mark.passes("pstall", "proc_move_allproc_zombie")
 @pytest.mark.parametrize("between", ["nothing", "execve"])
 def test_events_go_with_whoever_asked_for_them(init: RemoteProcess, between: str) -> None:
     """The process is not stopped at its end for somebody who is gone (procfs_vnops.c: procfs_close, p_stops)."""
@@ -56,7 +55,7 @@ def test_events_go_with_whoever_asked_for_them(init: RemoteProcess, between: str
         assert init.start.wait4(target.pid).result(20.0).exit_status == 5
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @pytest.mark.cpus(2)
 @defect(
     since=200000,

@@ -10,7 +10,6 @@ import pytest
 from harness.processes import SA_SIGINFO, Handler, Process, fails
 from support.processes import SOMEBODY, SOMEBODY_ELSE, expect_signals, hearing, logged
 
-kern_proc = pytest.mark.kern_proc
 CONFINED = pytest.mark.eras(since=500_100, reason="signals stay within a reaper's family since September 2017")
 NOT_CONFINED = pytest.mark.eras(until=400_910, reason="signals stay within a reaper's family since September 2017")
 
@@ -22,7 +21,7 @@ def _family(init: Process) -> tuple[Process, Process, Process]:
     return reaper, reaper.fork(), reaper.fork()
 
 
-@kern_proc("allproc_scan")
+@pytest.mark.passes("allproc_scan")
 @CONFINED
 @pytest.mark.parametrize("whose", ["sibling of the reaper", "parent of the reaper"])
 def test_who_is_below_a_reaper_signals_nobody_outside(init: Process, whose: str) -> None:
@@ -34,7 +33,7 @@ def test_who_is_below_a_reaper_signals_nobody_outside(init: Process, whose: str)
     member.kill(outsider.pid, SIGCONT)
 
 
-@kern_proc("allproc_scan")
+@pytest.mark.passes("allproc_scan")
 @NOT_CONFINED
 def test_who_is_below_a_reaper_signals_others_as_well(init: Process) -> None:
     """A reaper changes who inherits orphans, nothing else (kern_sig.c: kern_kill)."""
@@ -44,7 +43,7 @@ def test_who_is_below_a_reaper_signals_others_as_well(init: Process) -> None:
     expect_signals(outsider, SIGUSR1)
 
 
-@kern_proc("allproc_scan")
+@pytest.mark.passes("allproc_scan")
 def test_who_is_below_a_reaper_signals_the_others_there(init: Process) -> None:
     """Those of lower reapers, too (kern_fork.c: reaper_sigtest)."""
     _, member, sibling = _family(init)
@@ -54,7 +53,7 @@ def test_who_is_below_a_reaper_signals_the_others_there(init: Process) -> None:
     expect_signals(nephew, SIGUSR1)
 
 
-@kern_proc("allproc_scan", "pgfind")
+@pytest.mark.passes("allproc_scan", "pgfind")
 @CONFINED
 def test_a_reaper_is_signalled_from_below_by_its_pid_alone(init: Process) -> None:
     """A signal to a group, or to everybody, passes it over (kern_fork.c: reaper_sigtest, reaper_ok)."""
@@ -74,7 +73,7 @@ def test_a_reaper_is_signalled_from_below_by_its_pid_alone(init: Process) -> Non
     expect_signals(reaper, SIGUSR1)
 
 
-@kern_proc("allproc_scan", "pgfind")
+@pytest.mark.passes("allproc_scan", "pgfind")
 @CONFINED
 def test_a_group_with_the_reaper_alone_has_nobody_to_signal(init: Process) -> None:
     """ESRCH (kern_sig.c: dokillpg)."""
@@ -88,7 +87,7 @@ def test_a_group_with_the_reaper_alone_has_nobody_to_signal(init: Process) -> No
 # ---- Who sent it -------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize(
     "told",
     [

@@ -25,7 +25,8 @@ kern_proc = pytest.mark.kern_proc
 # ---- Exit and exec wait for holders -------------------------------------------------------------------------------
 
 
-@kern_proc("pstall", "prele", "proc_move_allproc_zombie")
+@kern_proc("pstall")
+@pytest.mark.passes("prele", "proc_move_allproc_zombie")
 @pytest.mark.parametrize("holders", [1, 3])
 def test_a_process_that_is_held_ends_by_asking_the_holders_to_let_go(init: RemoteProcess, holders: int) -> None:
     """They return from PIOCWAIT, the event never having come, and the exit goes on (kern_proc.c: pstall)."""
@@ -52,7 +53,8 @@ def test_who_waits_for_an_event_of_a_process_that_ends_is_told_of_none(init: Rem
         assert state == 0
 
 
-@kern_proc("pstall", "prele")
+@kern_proc("pstall")
+@pytest.mark.passes("prele")
 def test_a_held_process_can_be_killed(init: RemoteProcess) -> None:
     """SIGKILL ends it as _exit() would (kern_proc.c: pstall)."""
     with procfs(init) as mounted:
@@ -64,7 +66,8 @@ def test_a_held_process_can_be_killed(init: RemoteProcess) -> None:
         assert init.start.wait4(target.pid).result(20.0).signal == SIGKILL
 
 
-@kern_proc("pstall", "phold", "prele")
+@kern_proc("prele")
+@pytest.mark.passes("pstall", "phold")
 def test_the_hold_count_of_a_process_that_was_held_is_that_of_any_other(init: RemoteProcess) -> None:
     """Nothing of the waiting is left in p_lock (kern_proc.c: prele)."""
     with procfs(init) as mounted:
@@ -82,7 +85,8 @@ def test_the_hold_count_of_a_process_that_was_held_is_that_of_any_other(init: Re
         )
 
 
-@kern_proc("pstall", "prele")
+@kern_proc("pstall")
+@pytest.mark.passes("prele")
 def test_a_held_process_runs_another_program_by_asking_the_holder_to_let_go(init: RemoteProcess) -> None:
     """PIOCWAIT fails with EAGAIN while execve() is under way (kern_exec.c: exec_new_vmspace, pstall)."""
     with procfs(init) as mounted:
@@ -95,7 +99,7 @@ def test_a_held_process_runs_another_program_by_asking_the_holder_to_let_go(init
         bury(init, target)
 
 
-@kern_proc("pstall", "phold")
+@pytest.mark.passes("pstall", "phold")
 def test_a_process_stopped_at_its_exit_goes_on_when_told_to(init: RemoteProcess) -> None:
     """With S_EXIT the end itself is an event; until PIOCCONT the process is not even a zombie (kern_exit.c: exit1)."""
     with procfs(init) as mounted:
@@ -110,7 +114,7 @@ def test_a_process_stopped_at_its_exit_goes_on_when_told_to(init: RemoteProcess)
         assert init.start.wait4(target.pid).result(20.0).exit_status == 4
 
 
-@kern_proc("pstall", "phold", "prele")
+@pytest.mark.passes("pstall", "phold", "prele")
 @pytest.mark.parametrize("ended_by", ["exit", "execve"])
 def test_a_vforked_child_is_not_stopped_by_its_waiting_parent(init: RemoteProcess, ended_by: str) -> None:
     """The parent sleeps with a hold on it, which exec and exit allow for (kern_exec.c: exec1, kern_exit.c: PPWAIT)."""
@@ -123,7 +127,7 @@ def test_a_vforked_child_is_not_stopped_by_its_waiting_parent(init: RemoteProces
         assert init.start.wait4(child.pid).result(20.0).exit_status == 0
 
 
-@kern_proc("pstall", "prele")
+@pytest.mark.passes("pstall", "prele")
 def test_a_held_vforked_child_runs_another_program(init: RemoteProcess) -> None:
     """Its parent's hold is allowed for, a reader's is not (kern_exec.c: exec1)."""
     with procfs(init) as mounted:
@@ -139,7 +143,8 @@ def test_a_held_vforked_child_runs_another_program(init: RemoteProcess) -> None:
 # ---- Readers ------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pstall", "phold", "prele", "proc_move_allproc_zombie", "sysctl_kern_proc", "sysctl_kern_proc_args")
+@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("pstall", "phold", "prele", "sysctl_kern_proc", "sysctl_kern_proc_args")
 @pytest.mark.parametrize("node", [PID, ARGS, CWD])
 def test_processes_end_while_others_look_at_them(init: RemoteProcess, node: int) -> None:
     """Readers are waited for, and find nothing afterwards (kern_proc.c: proc_move_allproc_zombie)."""
@@ -155,7 +160,8 @@ def test_processes_end_while_others_look_at_them(init: RemoteProcess, node: int)
     assert stalled(init) == []
 
 
-@kern_proc("pstall", "proc_remove_zombie", "sysctl_kern_proc")
+@kern_proc("proc_remove_zombie")
+@pytest.mark.passes("pstall", "sysctl_kern_proc")
 @pytest.mark.parametrize("kind", ["fork", "vfork"])
 def test_processes_come_and_go_while_the_whole_table_is_read(init: RemoteProcess, kind: str) -> None:
     """The scan holds whom it visits, and reaping waits for it (kern_proc.c: proc_remove_zombie)."""
@@ -172,7 +178,7 @@ def test_processes_come_and_go_while_the_whole_table_is_read(init: RemoteProcess
     assert stalled(init) == []
 
 
-@kern_proc("zpfind", "prele")
+@pytest.mark.passes("zpfind", "prele")
 def test_a_zombies_end_is_reported_to_whoever_asks_for_it_later(init: RemoteProcess) -> None:
     """EVFILT_PROC with NOTE_EXIT finds zombies too, and holds them no longer than that (kern_event.c)."""
     zombie, never = init.fork(), init.fork()
@@ -193,7 +199,7 @@ def test_a_zombies_end_is_reported_to_whoever_asks_for_it_later(init: RemoteProc
 # ---- Owners of descriptors ----------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind", "prele")
+@pytest.mark.passes("pfind", "prele")
 def test_a_descriptor_forgets_the_process_it_would_signal_when_the_process_ends(init: RemoteProcess) -> None:
     """F_GETOWN tells the process until it exits, and 0 afterwards (kern_exit.c: exit1, funsetownlst)."""
     reading, _ = init.pipe()

@@ -211,7 +211,8 @@ def _a_parent_with_children_in_several_groups(init: Process) -> int:
     return second.pid
 
 
-@pytest.mark.kern_proc("fixjobc", "enterpgrp")
+@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.parametrize(
     ("arrange", "expected"),
     [

@@ -82,10 +82,12 @@ def test_no_table_has_a_number_with_kernel_threads(init: RemoteProcess, name: st
 # ---- What their rows say ------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
+@kern_proc("sysctl_out_proc_kthread")
+@pytest.mark.passes("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_kernel_threads_are_in_the_whole_table(init: RemoteProcess, lwp: bool) -> None:
-    """With pid and tid -1, as system processes of one thread, under their names (kern_kinfo.c)."""
+    """With pid and tid -1, as system processes of one thread, by name (kern_proc.c: sysctl_out_proc_kthread)."""
     threads = whole_table(init, lwp=lwp).kernel_threads
     assert {(row.pid, row.lwp.pid, row.lwp.tid, row.nthreads) for row in threads} == {(-1, -1, -1, 1)}
     assert {row.flags for row in threads} == {ProcFlag.P_SYSTEM}
@@ -94,7 +96,8 @@ def test_kernel_threads_are_in_the_whole_table(init: RemoteProcess, lwp: bool) -
 
 
 @pytest.mark.cpus(2)
-@kern_proc("sysctl_out_proc_kthread", "sysctl_kern_proc")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 def test_the_kernel_threads_of_all_cpus_are_listed(init: RemoteProcess) -> None:
     """Each CPU's queue is visited once; its idle thread shows as SIDL (kern_proc.c: sysctl_kern_proc)."""
     cpus = init.sysctl.get_int("hw.ncpu")

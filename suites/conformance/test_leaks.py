@@ -48,14 +48,15 @@ def repeatedly(
     return made
 
 
-@kern_proc("proc_remove_zombie", "proc_userunmap", "leavepgrp")
+@pytest.mark.passes("proc_remove_zombie", "proc_userunmap", "leavepgrp")
 @pytest.mark.parametrize("kind", ["fork", "vfork"])
 def test_processes_are_freed(init: RemoteProcess, kernel: Whitebox, kind: str) -> None:
     """Fork, exit, wait (kern_exit.c: kern_wait)."""
     expect_no_growth(kernel, lambda: init.storm(CYCLES, kind, record=False, seconds=120.0).count)
 
 
-@kern_proc("pgrel", "enterpgrp", "pgref", "sess_rele")
+@kern_proc("pgrel")
+@pytest.mark.passes("enterpgrp", "pgref", "sess_rele")
 def test_process_groups_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """A group of one's own, and back (kern_proc.c: pgrel)."""
     child = init.fork()
@@ -69,7 +70,8 @@ def test_process_groups_are_freed(init: RemoteProcess, kernel: Whitebox) -> None
     expect_no_growth(kernel, pattern)
 
 
-@kern_proc("pgrel", "enterpgrp", "pgfind", "pgref")
+@kern_proc("enterpgrp")
+@pytest.mark.passes("pgrel", "pgfind", "pgref")
 def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel: Whitebox) -> None:
     """The group found is released on every way out of setpgid() (kern_prot.c: sys_setpgid, enterpgrp)."""
 
@@ -97,7 +99,8 @@ def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel:
     expect_no_growth(kernel, pattern, ("M_PGRP", "M_SESSION", "M_PROC"))
 
 
-@kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp", "leavepgrp")
+@kern_proc("sess_rele")
+@pytest.mark.passes("sess_hold", "pgrel", "enterpgrp", "leavepgrp")
 def test_sessions_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """Each with a group and a process of its own (kern_proc.c: sess_rele)."""
     parent, each = init.fork(), 500
@@ -115,7 +118,7 @@ def test_sessions_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     expect_no_growth(kernel, pattern)
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """Those that end by themselves and those that their process ends (kern_exit.c: lwp_exit, reaplwps)."""
 
@@ -131,7 +134,8 @@ def test_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     expect_no_growth(kernel, pattern, ("M_LWP", "M_PROC"))
 
 
-@kern_proc("proc_usermap", "proc_userunmap")
+@kern_proc("proc_userunmap")
+@pytest.mark.passes("proc_usermap")
 def test_shared_pages_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """With the process, at the latest (kern_proc.c: proc_userunmap)."""
 
@@ -186,7 +190,7 @@ def beyond_the_end_of_a_file(process: RemoteProcess) -> int:
     return process.syscall("mmap", 0, 4096, 1, 1, fd, 0, 0).wide
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize("node", [(ALL,), (PID, 0), (PGRP, 0), (ARGS, 0), (CWD, 0), (PATHNAME, 0), (PATHNAME, -1)])
 def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: Whitebox, node: tuple[int, ...]) -> None:
     """Whichever node is read, and whether or not the answer fits (kern_proc.c)."""
@@ -199,7 +203,7 @@ def test_looking_at_processes_costs_no_memory(init: RemoteProcess, kernel: White
     expect_no_growth(kernel, pattern)
 
 
-@kern_proc("sysctl_kern_proc_cwd")
+@pytest.mark.passes("sysctl_kern_proc_cwd")
 def test_asking_for_a_directory_keeps_no_reference_to_it(init: RemoteProcess) -> None:
     """Its file system can be unmounted once the process has left it (kern_proc.c: cache_drop)."""
     with procfs(init) as path:
@@ -211,7 +215,7 @@ def test_asking_for_a_directory_keeps_no_reference_to_it(init: RemoteProcess) ->
         init.syscall("unmount", path, 0)
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 def test_asking_for_a_program_keeps_no_reference_to_it(init: RemoteProcess) -> None:
     """Its file system can be unmounted once the process is gone (kern_proc.c: cache_drop)."""
     with null_mount(init, "/bin") as path:

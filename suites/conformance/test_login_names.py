@@ -10,7 +10,7 @@ from harness.processes import Process, fails
 from support.processes import SOMEBODY, bury, row
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_the_login_name_belongs_to_the_session(init: Process) -> None:
     """Whoever sets it sets it for all of them (kern_prot.c: sys_setlogin)."""
     member, other = init.fork(), init.fork()
@@ -53,7 +53,7 @@ def test_a_long_login_name_is_copied_whole(init: Process, longest: int) -> None:
     assert (child.getlogin(), row(init, child.pid).login) == (name, name)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @LENGTHS
 def test_a_login_name_that_is_too_long_is_refused(init: Process, longest: int) -> None:
     """EINVAL, where copyinstr() works (test_live_strings.py), and the old one stays (kern_prot.c: sys_setlogin)."""
@@ -63,7 +63,7 @@ def test_a_login_name_that_is_too_long_is_refused(init: Process, longest: int) -
     assert init.getlogin() == "short"
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_only_root_sets_the_login_name(init: Process) -> None:
     """EPERM (kern_prot.c: sys_setlogin)."""
     init.setlogin("rightful")

@@ -230,7 +230,8 @@ def test_an_orphaned_group_without_a_stopped_member_is_left_alone(
     assert logged(job.stopped) == []
 
 
-@pytest.mark.kern_proc("orphanpg", "fixjobc")
+@pytest.mark.kern_proc("orphanpg")
+@pytest.mark.passes("fixjobc")
 def test_only_the_orphaned_group_is_signalled(init: Process) -> None:
     """A stopped process in another group of the same dead parent's family is that group's matter."""
     parent, uncle = init.fork(), init.fork()
@@ -259,7 +260,8 @@ def test_a_group_that_still_has_a_parent_outside_is_not_orphaned(init: Process) 
     assert (jobc(init, stopped.pid), has_stopped(init, stopped), logged(member)) == (1, True, [])
 
 
-@pytest.mark.kern_proc("enterpgrp", "fixjobc")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("fixjobc")
 def test_a_parent_that_moves_does_not_orphan_its_childs_group_on_the_way(init: Process) -> None:
     """The new group is counted before the old one is discounted (kern_proc.c: enterpgrp)."""
     parent = init.fork()
@@ -283,7 +285,8 @@ def test_a_child_of_another_session_is_not_orphaned_by_its_parents_end(init: Pro
     assert (jobc(init, child.pid), has_stopped(init, child)) == (0, True)
 
 
-@pytest.mark.kern_proc("fixjobc", "orphanpg")
+@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("orphanpg")
 def test_a_group_that_was_orphaned_before_is_not_hung_up_again(init: Process) -> None:
     """Only the way from 1 to 0 counts (kern_proc.c: fixjobc)."""
     parent = init.fork()
@@ -314,7 +317,7 @@ def test_a_member_that_was_stopped_before_it_died_does_not_count(init: Process) 
     assert logged(child) == []
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.parametrize("signal", [SIGTSTP, SIGTTIN, SIGTTOU])
 def test_the_terminals_stop_signals_do_not_stop_an_orphaned_group(init: Process, signal: Signals) -> None:
     """There is no shell to continue it (kern_sig.c: lwpsignal looks at pg_jobc)."""
@@ -329,7 +332,7 @@ def test_the_terminals_stop_signals_do_not_stop_an_orphaned_group(init: Process,
     assert not has_stopped(init, child)
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 def test_sigstop_stops_an_orphaned_group(init: Process) -> None:
     """SIGSTOP is nobody's courtesy (kern_sig.c: lwpsignal)."""
     child = init.fork()
@@ -338,7 +341,7 @@ def test_sigstop_stops_an_orphaned_group(init: Process) -> None:
     assert init.wait4(child.pid, WUNTRACED).stop_signal == SIGSTOP
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 def test_a_handler_hears_the_terminals_stop_signals_in_an_orphaned_group(init: Process) -> None:
     """Only the default action is left out (kern_sig.c: lwpsignal)."""
     child = hearing(init.fork(), SIGTSTP)
@@ -347,7 +350,8 @@ def test_a_handler_hears_the_terminals_stop_signals_in_an_orphaned_group(init: P
     assert logged(child) == [SIGTSTP]
 
 
-@pytest.mark.kern_proc("fixjobc", "enterpgrp")
+@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("enterpgrp")
 def test_a_group_with_a_parent_again_can_be_stopped_again(init: Process) -> None:
     """An orphaned group becomes a job when somebody with a parent joins it (kern_proc.c: fixjobc)."""
     parent = init.fork()
@@ -362,7 +366,7 @@ def test_a_group_with_a_parent_again_can_be_stopped_again(init: Process) -> None
     stop(init, orphan, SIGTSTP)
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 def test_the_death_of_a_process_does_not_disturb_its_own_group(init: Process) -> None:
     """A parent in the same group made no member eligible, so its end changes nothing for them."""
     parent = init.fork()

@@ -15,7 +15,7 @@ from support.processes import bury, eventually, exists, logged, row, stop
 # ---- Inheritance --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_orphans_go_to_process_one_when_their_parent_exits(init: Process) -> None:
     """At its exit, not only when it is reaped (kern_exit.c: exit1)."""
     parent = init.fork()
@@ -27,7 +27,7 @@ def test_orphans_go_to_process_one_when_their_parent_exits(init: Process) -> Non
     assert orphan.getppid() == 1
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_zombie_whose_parent_exits_is_reaped_by_process_one(init: Process) -> None:
     """Nobody else could (kern_exit.c: exit1)."""
     parent = init.fork()
@@ -38,7 +38,7 @@ def test_a_zombie_whose_parent_exits_is_reaped_by_process_one(init: Process) -> 
     assert exists(init, parent.pid)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_an_orphan_that_exits_is_reaped_by_process_one(init: Process) -> None:
     """As any child of init (kern_exit.c: exit1)."""
     parent = init.fork()
@@ -48,7 +48,7 @@ def test_an_orphan_that_exits_is_reaped_by_process_one(init: Process) -> None:
     eventually(lambda: not exists(init, orphan.pid), "init to reap the orphan")
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_reaper_inherits_the_orphans_below_it(init: Process) -> None:
     """Living ones and zombies, from any depth (kern_exit.c: exit1; kern_fork.c: reaper_get)."""
     init.procctl_reaper_acquire()
@@ -64,7 +64,7 @@ def test_a_reaper_inherits_the_orphans_below_it(init: Process) -> None:
     assert init.wait4(orphan.pid).exit_status == 8
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_inherited_zombies_are_reaped_eldest_first(init: Process) -> None:
     """They change lists one by one, head to head, which turns their order round (kern_exit.c: exit1)."""
     init.procctl_reaper_acquire()
@@ -74,7 +74,7 @@ def test_inherited_zombies_are_reaped_eldest_first(init: Process) -> None:
     assert [init.wait4().pid for _ in zombies] == [zombie.pid for zombie in zombies]
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_the_nearest_reaper_inherits(init: Process) -> None:
     """Reapers nest (kern_fork.c: reaper_init, reaper_get)."""
     init.procctl_reaper_acquire()
@@ -86,7 +86,7 @@ def test_the_nearest_reaper_inherits(init: Process) -> None:
     assert orphan.getppid() == near.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("ending", ["release", "exit"])
 def test_without_the_nearest_reaper_the_next_one_inherits(init: Process, ending: str) -> None:
     """Both the orphans to come and the children it leaves (kern_fork.c: reaper_exit, reaper_get)."""
@@ -105,7 +105,7 @@ def test_without_the_nearest_reaper_the_next_one_inherits(init: Process, ending:
     assert orphan.getppid() == init.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_reaper_that_has_released_its_office_inherits_no_more(init: Process) -> None:
     """Orphans go to process one again; those inherited before stay (kern_fork.c: sys_procctl)."""
     init.procctl_reaper_acquire()
@@ -117,7 +117,7 @@ def test_a_reaper_that_has_released_its_office_inherits_no_more(init: Process) -
     assert (kept.getppid(), lost.getppid()) == (init.pid, 1)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_the_office_of_reaper_is_not_inherited(init: Process) -> None:
     """A reaper's child is under it, but is none itself (kern_fork.c: fork1, sys_procctl)."""
     init.procctl_reaper_acquire()
@@ -128,7 +128,7 @@ def test_the_office_of_reaper_is_not_inherited(init: Process) -> None:
     child.procctl_reaper_acquire()
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_the_office_of_reaper_is_taken_once(init: Process) -> None:
     """EALREADY the second time, ENOTCONN for giving up what one has not (kern_fork.c: sys_procctl)."""
     with fails(ENOTCONN):
@@ -142,7 +142,7 @@ def test_the_office_of_reaper_is_taken_once(init: Process) -> None:
     init.procctl_reaper_acquire()
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_reapers_status_names_its_youngest_child(init: Process) -> None:
     """The head of p_children, zombies included; -1 for none (kern_fork.c: sys_procctl)."""
     init.procctl_reaper_acquire()
@@ -154,7 +154,7 @@ def test_a_reapers_status_names_its_youngest_child(init: Process) -> None:
     assert init.procctl_reaper_status().first_child == elder.pid
 
 
-@pytest.mark.kern_proc("sess_hold", "inferior")
+@pytest.mark.passes("sess_hold", "inferior")
 def test_a_reaper_inherits_across_sessions_and_groups(init: Process) -> None:
     """Daemons do not escape it (kern_exit.c: exit1)."""
     init.procctl_reaper_acquire()
@@ -165,7 +165,7 @@ def test_a_reaper_inherits_across_sessions_and_groups(init: Process) -> None:
     assert (daemon.getppid(), daemon.getsid()) == (init.pid, daemon.pid)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_an_inherited_child_reports_to_its_new_parent(init: Process) -> None:
     """SIGCHLD and stop reports go to whoever is the parent now (kern_exit.c: exit1; kern_sig.c: proc_stop)."""
     init.procctl_reaper_acquire()
@@ -205,7 +205,7 @@ UNWILLING = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_the_children_of_a_parent_that_wants_no_zombies_leave_none(
     init: Process, refuse: Callable[[Process], None]
@@ -220,7 +220,7 @@ def test_the_children_of_a_parent_that_wants_no_zombies_leave_none(
     assert logged(init) == []
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_the_nearest_reaper_gets_the_zombies_nobody_wants(init: Process, refuse: Callable[[Process], None]) -> None:
     """With their status, and with SIGCHLD (kern_exit.c: exit1)."""
@@ -236,7 +236,7 @@ def test_the_nearest_reaper_gets_the_zombies_nobody_wants(init: Process, refuse:
         parent.wait4()
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_a_reaper_that_wants_no_zombies_has_to_keep_its_own(init: Process, refuse: Callable[[Process], None]) -> None:
     """There is nobody to hand them to: the nearest reaper is the parent itself (kern_exit.c: exit1)."""
@@ -248,7 +248,7 @@ def test_a_reaper_that_wants_no_zombies_has_to_keep_its_own(init: Process, refus
     assert init.wait4(child.pid).exit_status == 2
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_zombies_that_were_there_before_stay(init: Process, refuse: Callable[[Process], None]) -> None:
     """The parent's wish counts at the time of the exit (kern_exit.c: exit1)."""
@@ -261,7 +261,7 @@ def test_zombies_that_were_there_before_stay(init: Process, refuse: Callable[[Pr
         init.wait4()
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_a_parent_may_change_its_mind_before_the_child_exits(init: Process, refuse: Callable[[Process], None]) -> None:
     """Back to the default, zombies are kept again (kern_sig.c: kern_sigaction)."""
@@ -272,7 +272,7 @@ def test_a_parent_may_change_its_mind_before_the_child_exits(init: Process, refu
     assert init.wait4(child.pid).exit_status == 5
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_the_wish_for_no_zombies_is_inherited_by_fork(init: Process, refuse: Callable[[Process], None]) -> None:
     """With the signal actions (kern_fork.c: fork1)."""
@@ -284,7 +284,7 @@ def test_the_wish_for_no_zombies_is_inherited_by_fork(init: Process, refuse: Cal
         child.wait4(grandchild.pid)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("refuse", [_ignore, _no_child_wait], ids=["SIGCHLD ignored", "SA_NOCLDWAIT"])
 def test_the_wish_for_no_zombies_ends_when_a_program_is_run(
     init: RemoteProcess, refuse: Callable[[Process], None]
@@ -298,7 +298,7 @@ def test_the_wish_for_no_zombies_ends_when_a_program_is_run(
     assert parent.wait4(child.pid).exit_status == 4
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_no_stop_reports_does_not_mean_no_zombies(init: Process) -> None:
     """SA_NOCLDSTOP is about SIGCHLD for stopped children only (kern_exit.c: exit1)."""
     init.sigaction(SIGCHLD, Handler.LOG, SA_NOCLDSTOP)
@@ -308,7 +308,7 @@ def test_no_stop_reports_does_not_mean_no_zombies(init: Process) -> None:
     assert init.wait4(child.pid).exit_status == 1
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @UNWILLING
 def test_wait_without_zombies_to_come_returns_when_the_last_child_is_gone(
     init: Process, refuse: Callable[[Process], None]

@@ -12,8 +12,6 @@ import pytest
 from harness.processes import IdType, RemoteProcess, fails
 from support.processes import bury, expect_signals, hearing, logged, signal_number
 
-kern_proc = pytest.mark.kern_proc
-
 CONTROL, STATUS = 4, 5  # sys/procctl.h: PROC_PDEATHSIG_CTL, PROC_PDEATHSIG_STATUS
 NOWHERE = 0x1000
 
@@ -28,14 +26,14 @@ def by_a_signal(parent: RemoteProcess, killer: RemoteProcess) -> None:
     killer.kill(parent.pid, SIGKILL)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_nobody_has_a_death_signal_until_it_is_asked_for(init: RemoteProcess) -> None:
     """The status is 0, the number of no signal (kern_fork.c: PROC_PDEATHSIG_STATUS)."""
     assert init.fork().procctl_pdeathsig_status() == 0
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_the_death_signal_is_the_one_asked_for_last(init: RemoteProcess) -> None:
     """0 takes it back (kern_fork.c: PROC_PDEATHSIG_CTL)."""
@@ -45,7 +43,7 @@ def test_the_death_signal_is_the_one_asked_for_last(init: RemoteProcess) -> None
         assert child.procctl_pdeathsig_status() == signal_number(init, signal)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_the_highest_signal_can_be_a_death_signal(init: RemoteProcess) -> None:
     """It is 127 (kern_fork.c: PROC_PDEATHSIG_CTL; sys/signal.h)."""
@@ -54,7 +52,7 @@ def test_the_highest_signal_can_be_a_death_signal(init: RemoteProcess) -> None:
     assert child.procctl_pdeathsig_status() == 127
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_a_child_has_no_death_signal_from_its_parent(init: RemoteProcess) -> None:
     """And asking for one leaves the parent's alone (kern_fork.c: fork1)."""
@@ -66,7 +64,7 @@ def test_a_child_has_no_death_signal_from_its_parent(init: RemoteProcess) -> Non
     assert parent.procctl_pdeathsig_status() == signal_number(init, SIGUSR1)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_a_death_signal_outlives_the_program(init: RemoteProcess) -> None:
     """As long as the new program is not set-user-id (kern_exec.c: kern_execve)."""
@@ -76,7 +74,7 @@ def test_a_death_signal_outlives_the_program(init: RemoteProcess) -> None:
     assert child.procctl_pdeathsig_status() == signal_number(init, SIGUSR1)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 @pytest.mark.parametrize("die", [by_exit, by_a_signal])
 def test_the_signal_comes_when_the_parent_dies(
@@ -92,7 +90,7 @@ def test_the_signal_comes_when_the_parent_dies(
     assert logged(other) == []
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 def test_nothing_comes_after_the_wish_was_taken_back(init: RemoteProcess) -> None:
     """The signal asked for counts when the parent dies (kern_exit.c: exit1, p_deathsig)."""
@@ -105,7 +103,7 @@ def test_nothing_comes_after_the_wish_was_taken_back(init: RemoteProcess) -> Non
     assert logged(child) == []
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 def test_the_death_of_a_grandparent_is_no_reason(init: RemoteProcess) -> None:
     """Nor that of a sibling or a child (kern_exit.c: exit1 visits its own children)."""
@@ -120,7 +118,7 @@ def test_the_death_of_a_grandparent_is_no_reason(init: RemoteProcess) -> None:
     assert logged(process) == []
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 def test_each_new_parents_death_is_told(init: RemoteProcess) -> None:
     """Who inherits an orphan is its parent, and the wish stays (kern_exit.c: exit1, proc_reparent)."""
@@ -136,7 +134,7 @@ def test_each_new_parents_death_is_told(init: RemoteProcess) -> None:
     expect_signals(process, SIGUSR1)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 def test_a_death_signal_may_be_deadly(init: RemoteProcess) -> None:
     """The child dies of it, and whoever inherited the child reaps it (kern_exit.c: exit1)."""
@@ -149,7 +147,7 @@ def test_a_death_signal_may_be_deadly(init: RemoteProcess) -> None:
     assert init.wait4(child.pid).signal == SIGKILL
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("pdeathsig")
 def test_a_zombie_needs_no_death_signal(init: RemoteProcess) -> None:
     """It is inherited and reaped as ever (kern_exit.c: exit1)."""
@@ -162,7 +160,7 @@ def test_a_zombie_needs_no_death_signal(init: RemoteProcess) -> None:
     assert init.wait4(zombie.pid).exit_status == 7
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 @pytest.mark.parametrize("command", [CONTROL, STATUS])
 def test_the_commands_need_a_place_for_the_number(init: RemoteProcess, command: int) -> None:
@@ -172,7 +170,7 @@ def test_the_commands_need_a_place_for_the_number(init: RemoteProcess, command: 
 
 
 @pytest.mark.needs_kernel
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 @pytest.mark.parametrize("command", [CONTROL, STATUS])
 def test_the_place_for_the_number_must_be_ones_own(init: RemoteProcess, command: int) -> None:
@@ -181,7 +179,7 @@ def test_the_place_for_the_number_must_be_ones_own(init: RemoteProcess, command:
         init.syscall("procctl", 0, init.pid, command, NOWHERE)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("!pdeathsig")
 @pytest.mark.parametrize("command", [CONTROL, STATUS])
 def test_there_are_no_death_signals_yet(init: RemoteProcess, command: int) -> None:
@@ -193,7 +191,7 @@ def test_there_are_no_death_signals_yet(init: RemoteProcess, command: int) -> No
 # ---- Whose ---------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_id_0_is_the_caller(init: RemoteProcess) -> None:
     """As its own pid is (kern_fork.c: sys_procctl)."""
@@ -203,7 +201,7 @@ def test_id_0_is_the_caller(init: RemoteProcess) -> None:
     assert init.procctl_pdeathsig_status() == 0
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("!pdeathsig")
 def test_id_0_is_nobody(init: RemoteProcess) -> None:
     """The caller has to name itself (kern_fork.c: sys_procctl)."""
@@ -212,7 +210,7 @@ def test_id_0_is_nobody(init: RemoteProcess) -> None:
     init.procctl(IdType.P_PID, init.pid, 3, bytes(256))
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @pytest.mark.feature("pdeathsig")
 def test_nobody_asks_on_anothers_behalf(init: RemoteProcess) -> None:
     """Not even for a child, a parent or a group (kern_fork.c: sys_procctl)."""

@@ -22,7 +22,6 @@ from support.processes import SOMEBODY, bury, stop
 from support.procfs import end
 from support.tracing import attach
 
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 AF_INET, SOCK_RAW, IPPROTO_ICMP = 2, 3, 1
@@ -33,7 +32,7 @@ FIRST_CPU = bytes([1]) + bytes(31)  # cpumask_t
 # ---- Debuggers ----------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_move_allproc_zombie", "pholdzomb")
+@pytest.mark.passes("proc_move_allproc_zombie", "pholdzomb")
 def test_the_tracee_of_a_tracer_that_dies_is_killed_and_its_parents_to_reap(init: RemoteProcess) -> None:
     """Process one, whose the dead tracer's children are, hands the zombie on (kern_exit.c: exit1, kern_wait)."""
     tracer, child = init.fork(), init.fork()
@@ -46,7 +45,7 @@ def test_the_tracee_of_a_tracer_that_dies_is_killed_and_its_parents_to_reap(init
 # ---- Looking twice ------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @pytest.mark.feature("wait6")
 def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> None:
     """With WNOWAIT the report stays; the wait that leaves it out takes it (POSIX: waitid(); kern_exit.c: P_WAITED)."""
@@ -63,7 +62,7 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
 
 
 @pytest.mark.needs_kernel
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=600503,
     until=600517,
@@ -86,7 +85,7 @@ def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
 
 
 @pytest.mark.needs_kernel
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=600503,
     feature="syscap",
@@ -102,7 +101,7 @@ def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
 
 
 @pytest.mark.needs_kernel
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=600503,
     feature="syscap",
@@ -118,7 +117,7 @@ def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> No
 
 
 @pytest.mark.needs_kernel
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=600503,
     feature="syscap",
@@ -139,7 +138,7 @@ def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: 
 
 
 @pytest.mark.needs_kernel
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.eras(since=400706, reason="lwp_setaffinity() appeared in January 2017, within 400705")
 @defect(
     since=600503,

@@ -27,14 +27,16 @@ kern_proc = pytest.mark.kern_proc
 # ---- The order ----------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_makepid", "proc_add_allproc")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_add_allproc")
 def test_pids_ascend(init: Process) -> None:
     """Without kern.randompid each new pid is higher than the one before (kern_proc.c: proc_makepid)."""
     pids = [init.fork().pid for _ in range(20)]
     assert pids == sorted(set(pids))
 
 
-@kern_proc("proc_makepid", "proc_add_allproc")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_add_allproc")
 def test_pids_follow_each_other_except_for_those_counted_as_skipped(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:
@@ -55,14 +57,15 @@ def test_pids_never_used_do_not_all_have_to_wait_in_the_same_second(allocator: P
     assert list(stamps) == [(pid - DELAY - 1) % 256 for pid in never_used]
 
 
-@kern_proc("procinit", "procinsertinit", "proc_makepid")
+@kern_proc("procinit", "proc_makepid")
+@pytest.mark.passes("procinsertinit")
 def test_init_is_process_1(init: Process) -> None:
     """The first process the kernel makes gets pid 1 (kern_proc.c: procinit, proc_makepid)."""
     (row,) = init.sysctl.kern_proc_pid(1)
     assert (row.pid, row.ppid, row.sid) == (1, 0, 1)
 
 
-@kern_proc("procinsertinit", "pgrpinsertinit", "sessinsertinit", "pfind")
+@pytest.mark.passes("procinsertinit", "pgrpinsertinit", "sessinsertinit", "pfind")
 def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) -> None:
     """Process, group and session 0 are in the tables from the start (init_main.c: proc0_init)."""
     (row,) = init.sysctl.kern_proc_pid(0)
@@ -71,7 +74,7 @@ def test_the_swapper_is_process_0_in_group_0_and_session_0(init: RemoteProcess) 
 
 
 @needs_kernel
-@kern_proc("pgrpinsertinit", "sessinsertinit", "procinsertinit")
+@pytest.mark.passes("pgrpinsertinit", "sessinsertinit", "procinsertinit")
 def test_the_swappers_process_group_and_session_are_in_the_tables(kernel: Whitebox) -> None:
     """The first hash chain of each is not empty (init_main.c: proc0_init, sys/proc.h: struct procglob)."""
     assert kernel.word("allproc_hsize") == CHAINS
@@ -132,7 +135,8 @@ def test_pids_go_on_from_where_the_wrap_led(init: RemoteProcess, allocator: PidA
     assert allocator.next_pid == allocator.spare + 10
 
 
-@kern_proc("proc_makepid", "proc_add_allproc")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_add_allproc")
 def test_a_random_leap_over_the_end_lands_at_100_or_above(init: RemoteProcess, allocator: PidAllocator) -> None:
     """The offset is added before the range is looked at (kern_proc.c: proc_makepid)."""
     allocator.rest_range(LOWEST_RECYCLED, 150)
@@ -177,7 +181,7 @@ def test_randompid_is_clamped(init: Process, written: int, kept: int) -> None:
         assert init.sysctl.get_int("kern.randompid") == kept
 
 
-@kern_proc("sysctl_kern_randompid")
+@pytest.mark.passes("sysctl_kern_randompid")
 def test_randompid_is_roots_to_change(init: Process) -> None:
     """Anybody may read it, but writing needs privilege (kern_sysctl.c: sysctl_root)."""
     before = init.sysctl.get_int("kern.randompid")
@@ -188,7 +192,7 @@ def test_randompid_is_roots_to_change(init: Process) -> None:
     assert user.sysctl.get_int("kern.randompid") == before
 
 
-@kern_proc("sysctl_kern_randompid")
+@pytest.mark.passes("sysctl_kern_randompid")
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_randompid_is_not_changed_by_less_than_an_int(init: RemoteProcess, size: int) -> None:
     """A short new value is EINVAL and changes nothing (kern_sysctl.c: sysctl_new_user)."""
@@ -207,14 +211,15 @@ def test_whoever_changes_randompid_is_told_what_it_was(init: RemoteProcess) -> N
         assert init.sysctl.get_int("kern.randompid") == 800
 
 
-@kern_proc("sysctl_kern_randompid")
+@pytest.mark.passes("sysctl_kern_randompid")
 def test_randompid_cannot_be_read_into_less_than_an_int(init: RemoteProcess) -> None:
     """ENOMEM, as for any int (kern_sysctl.c: sysctl_old_user)."""
     with fails("ENOMEM"):
         init.sysctl.raw(oid(init, "kern.randompid"), 3)
 
 
-@kern_proc("proc_add_allproc", "proc_makepid")
+@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.parametrize("modulus", [100, 700])
 def test_a_random_offset_is_at_least_0_and_below_randompid(
     init: RemoteProcess, allocator: PidAllocator, modulus: int
@@ -242,7 +247,8 @@ def test_random_offsets_fill_their_range_and_do_not_exceed_it(
         assert set(_random_offsets(init, allocator, 60)) == set(range(modulus))
 
 
-@kern_proc("proc_add_allproc", "proc_makepid")
+@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_makepid")
 def test_random_offsets_may_lead_anywhere(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Nearly as far as there are numbers, if kern.randompid says so (kern_proc.c: proc_add_allproc)."""
     with random_pids(init, 900_000):

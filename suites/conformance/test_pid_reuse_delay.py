@@ -203,7 +203,8 @@ def test_whoever_has_died_and_whoever_reaps_it_the_pid_is_given_back(
     assert given_back_at(allocator, allocator.spare, since)
 
 
-@kern_proc("pgrel", "leavepgrp")
+@kern_proc("pgrel")
+@pytest.mark.passes("leavepgrp")
 def test_the_last_reference_to_a_group_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
     """It is refused for ten seconds from then on, not only from its leader's end (kern_proc.c: pgrel)."""
     leader, member, other = allocator.child_with(allocator.spare), init.fork(), init.fork()
@@ -237,7 +238,8 @@ def test_a_group_left_by_its_last_member_gives_its_number_back(init: RemoteProce
     assert allocator.ask_for(leader.pid) == leader.pid + 1
 
 
-@kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp")
+@kern_proc("sess_rele")
+@pytest.mark.passes("sess_hold", "pgrel", "enterpgrp")
 @pytest.mark.parametrize(
     "past", ["plain", pytest.param("had_a_terminal", marks=needs_kernel), "made_a_group_when_its_leader_was_gone"]
 )
@@ -273,7 +275,8 @@ def test_the_last_reference_to_a_session_gives_its_number_back(
     assert allocator.skips() == (domain + 1, inner)
 
 
-@kern_proc("proc_remove_zombie", "pgrel", "sess_rele", "proc_makepid")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_remove_zombie", "pgrel", "sess_rele")
 @pytest.mark.parametrize("pid", [DOMAINS // 2 + 1000, DOMAINS - 1000, DOMAINS + 20])
 def test_the_highest_numbers_are_given_back_like_any_other(
     init: RemoteProcess, allocator: PidAllocator, pid: int
@@ -296,7 +299,7 @@ def test_the_highest_numbers_are_given_back_like_any_other(
     expect_given_back(lambda: bury(init, member))
 
 
-@kern_proc("sess_rele", "enterpgrp")
+@kern_proc("sess_rele", "enterpgrp", "pgrel")
 def test_a_session_left_by_its_last_member_gives_its_number_back(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Leaving by setsid() ends a session as well (kern_proc.c: enterpgrp, pgrel, sess_rele)."""
     init.procctl_reaper_acquire()
@@ -315,7 +318,8 @@ def test_a_session_left_by_its_last_member_gives_its_number_back(init: RemotePro
 
 
 @needs_kernel
-@kern_proc("pgrel", "proc_makepid")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("pgrel")
 def test_a_terminals_foreground_group_keeps_its_number_without_members(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:
@@ -336,7 +340,8 @@ def test_a_terminals_foreground_group_keeps_its_number_without_members(
 
 
 @needs_kernel
-@kern_proc("pgrel", "pgfind", "proc_makepid")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("pgrel", "pgfind")
 def test_a_descriptor_that_signals_a_group_keeps_its_number_without_members(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:
@@ -354,7 +359,8 @@ def test_a_descriptor_that_signals_a_group_keeps_its_number_without_members(
     assert given_back_at(allocator, leader.pid, since)
 
 
-@kern_proc("proc_makepid", "proc_remove_zombie")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize(
     ("step", "given"),
     [(5, False), (7, False), (12, True), (100, True), (257, False), (270, True), (-10, True), (-60, True)],
@@ -372,7 +378,8 @@ def test_the_delay_is_a_difference_of_wall_clock_seconds(
         assert allocator.ask_for(pid) == (pid if given else pid + 1)
 
 
-@kern_proc("proc_makepid", "proc_remove_zombie")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.slow_clock(13)
 def test_a_pid_comes_back_not_before_ten_seconds_but_once_eleven_are_over(init: RemoteProcess) -> None:
     """By the clock on the wall, on a sparse table (kern_proc.c: PIDDOM_DELAY)."""

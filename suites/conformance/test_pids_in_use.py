@@ -46,7 +46,8 @@ def test_the_pid_of_a_zombie_is_not_handed_out(init: RemoteProcess, allocator: P
     assert allocator.skips() == (domain, inner + 1)
 
 
-@kern_proc("proc_makepid", "pgrel")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("pgrel")
 @pytest.mark.parametrize("member_is", ["living", "zombie"])
 def test_the_id_of_a_group_that_has_lost_its_leader_is_not_handed_out(
     init: RemoteProcess, allocator: PidAllocator, member_is: str
@@ -64,7 +65,8 @@ def test_the_id_of_a_group_that_has_lost_its_leader_is_not_handed_out(
     assert allocator.skips() == (domain, inner + 1)
 
 
-@kern_proc("proc_makepid", "sess_rele", "sess_hold")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("sess_rele", "sess_hold")
 def test_the_id_of_a_session_that_has_lost_leader_and_first_group_is_not_handed_out(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:
@@ -81,7 +83,8 @@ def test_the_id_of_a_session_that_has_lost_leader_and_first_group_is_not_handed_
     assert allocator.skips() == (domain, inner + 1)
 
 
-@kern_proc("proc_makepid", "pfind", "pgfind")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("pfind", "pgfind")
 @pytest.mark.parametrize("asker", ["another session", "another user", "a relation"])
 @pytest.mark.parametrize("bearer", ["process", "zombie", "group", "session"])
 def test_a_number_in_use_is_handed_out_to_nobody(
@@ -249,7 +252,8 @@ def test_among_many_numbers_in_use_none_is_handed_out(init: RemoteProcess) -> No
         assert in_use.isdisjoint(born(init, 600))
 
 
-@kern_proc("pfind", "pgfind", "zpfind", "proc_makepid", "phold", "prele")
+@kern_proc("proc_makepid")
+@pytest.mark.passes("pfind", "pgfind", "zpfind", "phold", "prele")
 def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator: PidAllocator) -> None:
     """Whatever the pid, insertion and lookup agree on the chain (kern_proc.c: ALLPROC_HASH)."""
     allow_many(init)
@@ -266,7 +270,8 @@ def test_processes_of_every_hash_chain_are_found(init: RemoteProcess, allocator:
         found.result()
 
 
-@kern_proc("pfindn", "enterpgrp", "pgrel")
+@kern_proc("pfindn", "enterpgrp")
+@pytest.mark.passes("pgrel")
 def test_children_of_every_hash_chain_are_given_groups_of_their_own(
     init: RemoteProcess, allocator: PidAllocator
 ) -> None:

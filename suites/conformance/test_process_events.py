@@ -13,7 +13,6 @@ from support.procfs import end
 from support.sysctl import setting
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 
 NOTE_EXIT, NOTE_FORK, NOTE_EXEC, NOTE_TRACK, NOTE_CHILD = (
     NoteFlag.NOTE_EXIT,
@@ -30,7 +29,7 @@ def only(events: list[Kevent]) -> Kevent:
     return event
 
 
-@kern_proc("proc_move_allproc_zombie", "pfind")
+@pytest.mark.passes("proc_move_allproc_zombie", "pfind")
 @pytest.mark.cpus(2)
 def test_whoever_hears_of_an_end_can_reap(init: RemoteProcess) -> None:
     """The event comes when there is a zombie, and brings the status (kqueue(2): NOTE_EXIT; kern_exit.c: exit1)."""
@@ -47,7 +46,7 @@ def test_whoever_hears_of_an_end_can_reap(init: RemoteProcess) -> None:
         assert event.data == round_ << 8
 
 
-@kern_proc("proc_move_allproc_zombie", "pfind")
+@pytest.mark.passes("proc_move_allproc_zombie", "pfind")
 def test_an_end_is_the_end_of_watching_whatever_was_watched_for(init: RemoteProcess) -> None:
     """EV_EOF without NOTE_EXIT for whoever did not ask for that (kern_event.c: filt_proc)."""
     queue, child = init.kqueue(), init.fork()
@@ -59,7 +58,7 @@ def test_an_end_is_the_end_of_watching_whatever_was_watched_for(init: RemoteProc
     assert init.kevent(queue) == []
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_births_and_programs_are_events(init: RemoteProcess) -> None:
     """Several that came before they were asked for are one (kqueue(2): NOTE_FORK, NOTE_EXEC)."""
     queue, child = init.kqueue(), init.fork()
@@ -72,7 +71,7 @@ def test_births_and_programs_are_events(init: RemoteProcess) -> None:
     assert init.kevent(queue) == []
 
 
-@kern_proc("proc_makepid", "pfind")
+@pytest.mark.passes("proc_makepid", "pfind")
 def test_children_are_watched_like_their_parents_if_asked_for(init: RemoteProcess) -> None:
     """Each is announced with its parent's pid (kqueue(2): NOTE_TRACK, NOTE_CHILD; kern_event.c: filt_proc)."""
     queue, child = init.kqueue(), init.fork()
@@ -87,14 +86,14 @@ def test_children_are_watched_like_their_parents_if_asked_for(init: RemoteProces
     assert (event.ident, event.data) == (grandchild.pid, 3 << 8)
 
 
-@kern_proc("pfind", "zpfind")
+@pytest.mark.passes("pfind", "zpfind")
 def test_nobody_is_nobody_to_watch(init: RemoteProcess) -> None:
     """ESRCH (kern_event.c: filt_procattach)."""
     with fails(ESRCH):
         init.watch_process(init.kqueue(), NO_SUCH_ID, NOTE_EXIT)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_process_outside_the_jail_is_nobody_to_watch(init: RemoteProcess) -> None:
     """It cannot be watched (kern_event.c: filt_procattach, PRISON_CHECK)."""
     jailed = init.fork()
@@ -103,7 +102,7 @@ def test_a_process_outside_the_jail_is_nobody_to_watch(init: RemoteProcess) -> N
         jailed.watch_process(jailed.kqueue(), init.pid, NOTE_EXIT)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.defect(
     since=200000,
     severity="breach",

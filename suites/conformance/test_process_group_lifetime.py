@@ -14,7 +14,8 @@ from support.processes import NO_SUCH_ID, SOMEBODY, bury, chain_mates, exists, g
 # ---- How long a group lives ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pgrel", "leavepgrp")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("leavepgrp")
 def test_a_group_outlives_the_process_it_is_named_after(init: Process) -> None:
     """A group lives as long as it has members (kern_proc.c: pgrel)."""
     leader, member = init.fork(), init.fork()
@@ -26,7 +27,8 @@ def test_a_group_outlives_the_process_it_is_named_after(init: Process) -> None:
     assert (member.getpgrp(), logged(member)) == (leader.pid, [SIGUSR1])
 
 
-@pytest.mark.kern_proc("pgrel", "enterpgrp")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("enterpgrp")
 def test_a_group_without_its_leader_takes_new_members(init: Process) -> None:
     """The leader's death closes no doors (kern_prot.c: sys_setpgid)."""
     leader, member, late = init.fork(), init.fork(), init.fork()
@@ -38,7 +40,8 @@ def test_a_group_without_its_leader_takes_new_members(init: Process) -> None:
     assert init.sysctl.kern_proc_pgrp(leader.pid).pids == [late.pid]
 
 
-@pytest.mark.kern_proc("pgrel", "leavepgrp", "proc_move_allproc_zombie")
+@pytest.mark.kern_proc("leavepgrp")
+@pytest.mark.passes("pgrel", "proc_move_allproc_zombie")
 def test_a_zombie_keeps_its_group_until_it_is_reaped(init: Process) -> None:
     """Only wait() takes a process out of its group (kern_exit.c: kern_wait; kern_proc.c: leavepgrp)."""
     zombie = init.fork()
@@ -69,7 +72,8 @@ def _by_being_killed(init: Process, member: Process) -> None:
 LAST_GOODBYES = (_by_moving_away, _by_a_session_of_its_own, _by_being_reaped, _by_being_killed)
 
 
-@pytest.mark.kern_proc("pgrel", "leavepgrp", "enterpgrp")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("leavepgrp", "enterpgrp")
 @pytest.mark.parametrize("leave", LAST_GOODBYES, ids=lambda leave: leave.__name__.lstrip("_"))
 def test_a_group_ends_when_its_last_member_leaves(init: Process, leave: Callable[[Process, Process], None]) -> None:
     """After the last one there is nothing to signal and nothing to join (kern_proc.c: pgrel)."""
@@ -192,7 +196,8 @@ def _it_was_listed(init: Process, leader: Process) -> None:
     assert init.sysctl.kern_proc_pgrp(leader.pid).pids == [leader.pid]
 
 
-@pytest.mark.kern_proc("pgref", "pgrel", "pgfind", "enterpgrp", "leavepgrp", "fixjobc")
+@pytest.mark.kern_proc("pgref", "pgrel", "pgfind")
+@pytest.mark.passes("enterpgrp", "leavepgrp", "fixjobc")
 @pytest.mark.parametrize(
     "happening",
     [
@@ -238,7 +243,8 @@ def test_a_group_lives_exactly_as_long_as_its_members(
 # ---- Membership as the process table shows it ---------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("sysctl_kern_proc", "enterpgrp")
+@pytest.mark.kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("enterpgrp")
 def test_the_process_table_lists_exactly_the_members_of_a_group(init: Process) -> None:
     """kern.proc.pgrp agrees with each process's own view (kern_proc.c: sysctl_kern_proc, KERN_PROC_PGRP)."""
     processes = [init.fork() for _ in range(6)]
@@ -251,7 +257,7 @@ def test_the_process_table_lists_exactly_the_members_of_a_group(init: Process) -
         assert sorted(init.sysctl.kern_proc_pgrp(pgid).pids) == sorted(expected)
 
 
-@pytest.mark.kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_each_row_names_the_group_of_its_process(init: Process) -> None:
     """kp_pgid is the group's id in every listing (kern_kinfo.c: fill_kinfo_proc)."""
     leader, member = init.fork(), init.fork()
@@ -263,7 +269,8 @@ def test_each_row_names_the_group_of_its_process(init: Process) -> None:
     assert init.sysctl.kern_proc_pid(member.pid)[0].pgid == leader.pid
 
 
-@pytest.mark.kern_proc("sysctl_kern_proc", "leavepgrp")
+@pytest.mark.kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("leavepgrp")
 def test_a_zombie_is_listed_in_its_group_until_it_is_reaped(init: Process) -> None:
     """kern.proc.pgrp skips no zombies (kern_proc.c: sysctl_kern_proc)."""
     leader, zombie = init.fork(), init.fork()
@@ -283,7 +290,8 @@ def test_a_group_nobody_is_in_is_empty(init: Process, pgid: int) -> None:
     assert init.sysctl.kern_proc_pgrp(pgid).pids == []
 
 
-@pytest.mark.kern_proc("procinsertinit", "sysctl_kern_proc")
+@pytest.mark.kern_proc("procinsertinit")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_process_zero_is_in_group_and_session_zero(init: Process) -> None:
     """The kernel's own first process is in the tables like any other (init_main.c; kern_proc.c: procinsertinit)."""
     (swapper,) = init.sysctl.kern_proc_pid(0)
@@ -291,7 +299,7 @@ def test_process_zero_is_in_group_and_session_zero(init: Process) -> None:
     assert 0 in init.sysctl.kern_proc_pgrp(0)
 
 
-@pytest.mark.kern_proc("procinit", "pfind", "pgfind", "enterpgrp")
+@pytest.mark.passes("procinit", "pfind", "pgfind", "enterpgrp")
 def test_processes_and_groups_are_found_whatever_their_number(init: Process) -> None:
     """Every chain of the hash tables works (kern_proc.c: ALLPROC_HASH, PGRP_HASH): pids spread over all bits."""
     with random_pids(init, 60_000):
@@ -314,7 +322,8 @@ def test_processes_and_groups_are_found_whatever_their_number(init: Process) -> 
     assert joiner.getpgrp() == children[-1].pid
 
 
-@pytest.mark.kern_proc("pgfind", "pgrel", "enterpgrp")
+@pytest.mark.kern_proc("pgfind", "pgrel")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.parametrize("first", ["older", "younger"])
 def test_groups_of_one_hash_chain_do_not_get_into_each_others_way(init: Process, first: str) -> None:
     """Either may end first; the other is still found (kern_proc.c: pgfind, pgrel)."""

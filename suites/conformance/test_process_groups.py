@@ -17,13 +17,13 @@ from support.processes import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury, group_e
 # ---- Being moved, and moving --------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pgref", "pgfind")
+@pytest.mark.passes("pgref", "pgfind")
 def test_a_child_is_born_into_its_parents_group(init: Process) -> None:
     """fork() puts the child into the parent's group (kern_fork.c: fork1)."""
     assert init.fork().getpgrp() == init.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_a_grandchild_is_born_into_the_group_its_parent_is_in_by_then(init: Process) -> None:
     """It is the parent's group at the time of fork() that counts (kern_fork.c: fork1)."""
     child = init.fork()
@@ -33,7 +33,7 @@ def test_a_grandchild_is_born_into_the_group_its_parent_is_in_by_then(init: Proc
     assert (early.getpgrp(), late.getpgrp()) == (init.pid, child.pid)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.parametrize("whom", ["zero", "its own pid"])
 @pytest.mark.parametrize("where", ["zero", "its own pid"])
 def test_a_process_makes_a_group_of_its_own(init: Process, whom: str, where: str) -> None:
@@ -43,7 +43,7 @@ def test_a_process_makes_a_group_of_its_own(init: Process, whom: str, where: str
     assert child.getpgrp() == child.pid
 
 
-@pytest.mark.kern_proc("enterpgrp", "pfindn")
+@pytest.mark.passes("enterpgrp", "pfindn")
 def test_a_parent_gives_its_child_a_group_of_its_own(init: Process) -> None:
     """The usual way of a shell (kern_prot.c: sys_setpgid)."""
     child = init.fork()
@@ -51,7 +51,8 @@ def test_a_parent_gives_its_child_a_group_of_its_own(init: Process) -> None:
     assert (child.getpgrp(), init.getpgid(child.pid), init.getpgrp()) == (child.pid, child.pid, init.pid)
 
 
-@pytest.mark.kern_proc("inferior", "pfind", "prele")
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.passes("pfind", "prele")
 @pytest.mark.parametrize("generations", [1, 3])
 def test_whoever_has_moved_a_descendant_is_held_by_nobody(init: Process, generations: int) -> None:
     """Neither he nor those between them: all of them can exit (kern_proc.c: inferior)."""
@@ -72,7 +73,8 @@ def test_a_parent_gives_a_stopped_child_a_group_of_its_own(init: Process) -> Non
     assert (init.getpgid(child.pid), init.sysctl.kern_proc_pgrp(child.pid).pids) == (child.pid, [child.pid])
 
 
-@pytest.mark.kern_proc("inferior", "enterpgrp")
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.passes("enterpgrp")
 def test_a_descendant_that_has_become_another_user_can_be_moved(init: Process) -> None:
     """By a parent that is one, too: descent and session count, not who one is (kern_prot.c: sys_setpgid; inferior)."""
     parent = init.fork()
@@ -85,7 +87,8 @@ def test_a_descendant_that_has_become_another_user_can_be_moved(init: Process) -
     assert init.getpgid(child.pid) == init.pid
 
 
-@pytest.mark.kern_proc("inferior", "pfind")
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.passes("pfind")
 def test_a_descendant_can_be_moved_whatever_those_between_are_doing(init: Process) -> None:
     """Stopped, or waiting for a vforked child (kern_proc.c: inferior)."""
     stopped, waiting = init.fork(), init.fork()
@@ -119,7 +122,8 @@ def test_a_group_is_found_though_its_youngest_member_is_stopped(init: Process) -
     assert joiner.getpgrp() == leader.pid
 
 
-@pytest.mark.kern_proc("pfindn", "enterpgrp")
+@pytest.mark.kern_proc("pfindn")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_a_traced_child_is_given_a_group_of_its_own(init: RemoteProcess) -> None:
     """A debugger's children are jobs like any other (kern_proc.c: pfindn)."""
@@ -129,7 +133,7 @@ def test_a_traced_child_is_given_a_group_of_its_own(init: RemoteProcess) -> None
     assert init.getpgid(child.pid) == child.pid
 
 
-@pytest.mark.kern_proc("enterpgrp", "pgfind")
+@pytest.mark.passes("enterpgrp", "pgfind")
 def test_a_parent_moves_a_child_into_another_childs_group(init: Process) -> None:
     """A pipeline becomes one job (kern_prot.c: sys_setpgid)."""
     leader, other = init.fork(), init.fork()
@@ -138,7 +142,7 @@ def test_a_parent_moves_a_child_into_another_childs_group(init: Process) -> None
     assert (leader.getpgrp(), other.getpgrp()) == (leader.pid, leader.pid)
 
 
-@pytest.mark.kern_proc("enterpgrp", "pgfind")
+@pytest.mark.passes("enterpgrp", "pgfind")
 def test_a_process_joins_any_group_of_its_session(init: Process) -> None:
     """Kinship does not matter for the group, only the session does (kern_prot.c: sys_setpgid)."""
     leader, cousin = init.fork().fork(), init.fork().fork()
@@ -189,7 +193,8 @@ def test_moving_to_the_present_group_changes_nothing(init: Process) -> None:
     assert (child.getpgrp(), jobc(init, child.pid)) == (child.pid, before)
 
 
-@pytest.mark.kern_proc("inferior", "pfind")
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("generation", [1, 2, 3, 6])
 def test_descendants_of_every_generation_can_be_moved(init: Process, generation: int) -> None:
     """Not children only: whoever descends from the caller (kern_proc.c: inferior)."""
@@ -217,7 +222,7 @@ def test_an_adopted_descendant_can_be_moved_by_its_reaper(init: Process) -> None
 # ---- Asking -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_anybodys_group_can_be_asked_for(init: Process) -> None:
     """getpgid() has no permission check and knows zero as oneself (kern_prot.c: sys_getpgid)."""
     stranger = init.fork()
@@ -228,7 +233,7 @@ def test_anybodys_group_can_be_asked_for(init: Process) -> None:
     assert stranger.getpgid(0) == stranger.getpgid(stranger.pid) == stranger.pid
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("pid", [NO_SUCH_ID, -1, 1 << 30])
 def test_nobodys_group_cannot_be_asked_for(init: Process, pid: int) -> None:
     """ESRCH for a pid nobody has (kern_prot.c: sys_getpgid)."""

@@ -9,12 +9,11 @@ import pytest
 from harness.processes import RemoteProcess, Resource, fails
 from support.processes import SOMEBODY, bury
 
-kern_proc = pytest.mark.kern_proc
 ROOT_TOO = pytest.mark.eras(since=400_906, reason="RLIMIT_NPROC binds root since July 2017")
 ROOT_EXEMPT = pytest.mark.eras(until=400_905, reason="RLIMIT_NPROC binds root since July 2017")
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @ROOT_TOO
 def test_root_has_no_more_processes_than_it_may(init: RemoteProcess) -> None:
     """EAGAIN, and nothing was made (kern_resource.c: chgproccnt)."""
@@ -26,7 +25,7 @@ def test_root_has_no_more_processes_than_it_may(init: RemoteProcess) -> None:
     assert sorted(init.sysctl.kern_proc_ruid(0).pids) == before
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @ROOT_EXEMPT
 def test_root_has_as_many_processes_as_it_likes(init: RemoteProcess) -> None:
     """The limit is for others (kern_fork.c: fork1)."""
@@ -35,7 +34,7 @@ def test_root_has_as_many_processes_as_it_likes(init: RemoteProcess) -> None:
     bury(child, child.fork())
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 def test_a_user_has_no_more_processes_than_allowed(init: RemoteProcess) -> None:
     """Zombies count, and make room when they are reaped (kern_exit.c: kern_wait)."""
     user = init.fork()

@@ -11,8 +11,6 @@ import pytest
 from harness.processes import IdType, ReapKill, RemoteProcess, fails
 from support.processes import await_stopped, bury, expect_signals, hearing, logged
 
-kern_proc = pytest.mark.kern_proc
-
 COMMAND = 6  # sys/procctl.h: PROC_REAP_KILL
 
 
@@ -23,7 +21,7 @@ def make_reaper(init: RemoteProcess) -> RemoteProcess:
     return reaper
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_all_descendants_of_the_reaper_hear_the_signal(init: RemoteProcess) -> None:
     """Of every generation, and nobody else (kern_fork.c: reaper_kill)."""
@@ -38,7 +36,7 @@ def test_all_descendants_of_the_reaper_hear_the_signal(init: RemoteProcess) -> N
     assert (logged(reaper), logged(outsider)) == ([], [])
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_children_alone_hear_the_signal_if_it_is_for_children_only(init: RemoteProcess) -> None:
     """REAPER_KILL_CHILDREN spares grandchildren (kern_fork.c: reaper_kill)."""
@@ -50,7 +48,7 @@ def test_children_alone_hear_the_signal_if_it_is_for_children_only(init: RemoteP
     assert logged(grandchild) == []
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_what_is_below_another_reaper_is_that_reapers(init: RemoteProcess) -> None:
     """The other reaper itself hears the signal (kern_fork.c: reaper_kill)."""
@@ -65,7 +63,7 @@ def test_what_is_below_another_reaper_is_that_reapers(init: RemoteProcess) -> No
     expect_signals(below, SIGUSR1)
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_inherited_orphans_hear_the_signal(init: RemoteProcess) -> None:
     """They are the reaper's children then (kern_exit.c: exit1; kern_fork.c: reaper_kill)."""
@@ -77,7 +75,7 @@ def test_inherited_orphans_hear_the_signal(init: RemoteProcess) -> None:
     expect_signals(orphan, SIGUSR1)
 
 
-@kern_proc("prele", "proc_move_allproc_zombie")
+@pytest.mark.passes("prele", "proc_move_allproc_zombie")
 @pytest.mark.feature("reap_kill")
 def test_zombies_count_among_the_signalled(init: RemoteProcess) -> None:
     """They are children until they are reaped, and stay what they are (kern_fork.c: reaper_kill)."""
@@ -89,14 +87,14 @@ def test_zombies_count_among_the_signalled(init: RemoteProcess) -> None:
     assert reaper.wait4(zombie.pid).exit_status == 5
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_a_reaper_without_descendants_reaches_nobody(init: RemoteProcess) -> None:
     """Which is no error (kern_fork.c: reaper_kill)."""
     assert make_reaper(init).procctl_reap_kill(SIGKILL) == ReapKill(0, 0)
 
 
-@kern_proc("prele", "proc_move_allproc_zombie")
+@pytest.mark.passes("prele", "proc_move_allproc_zombie")
 @pytest.mark.feature("reap_kill")
 def test_a_whole_family_can_be_killed(init: RemoteProcess) -> None:
     """Children of the dead fall to the reaper, which reaps them all (kern_fork.c: reaper_kill)."""
@@ -111,7 +109,7 @@ def test_a_whole_family_can_be_killed(init: RemoteProcess) -> None:
         reaper.wait4()
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_a_whole_family_can_be_stopped(init: RemoteProcess) -> None:
     """Any signal will do (kern_fork.c: reaper_kill)."""
@@ -124,7 +122,7 @@ def test_a_whole_family_can_be_stopped(init: RemoteProcess) -> None:
     assert reaper.getpid() == reaper.pid
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_only_a_reaper_can_signal_its_family(init: RemoteProcess) -> None:
     """ENOTCONN for anybody else, even with children, and when the office is given back (kern_fork.c: sys_procctl)."""
@@ -138,7 +136,7 @@ def test_only_a_reaper_can_signal_its_family(init: RemoteProcess) -> None:
     assert logged(child) == []
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 @pytest.mark.parametrize("number", [-1, 0, 128, 2**31 - 1])
 def test_a_family_hears_nothing_but_signals(init: RemoteProcess, number: int) -> None:
@@ -150,7 +148,7 @@ def test_a_family_hears_nothing_but_signals(init: RemoteProcess, number: int) ->
     assert logged(child) == []
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_the_signal_must_be_given(init: RemoteProcess) -> None:
     """No structure is EINVAL, reaper or not (kern_fork.c: sys_procctl)."""
@@ -160,7 +158,7 @@ def test_the_signal_must_be_given(init: RemoteProcess) -> None:
 
 
 @pytest.mark.needs_kernel
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("reap_kill")
 def test_the_signal_must_be_readable(init: RemoteProcess) -> None:
     """EFAULT otherwise, before anything else is asked (kern_fork.c: sys_procctl)."""
@@ -168,7 +166,7 @@ def test_the_signal_must_be_readable(init: RemoteProcess) -> None:
         init.syscall("procctl", 0, init.pid, COMMAND, 0x1000)
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @pytest.mark.feature("!reap_kill")
 def test_reapers_cannot_signal_their_family_yet(init: RemoteProcess) -> None:
     """The command is unknown (kern_fork.c: sys_procctl)."""

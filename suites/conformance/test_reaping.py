@@ -17,7 +17,8 @@ kern_proc = pytest.mark.kern_proc
 
 
 @pytest.mark.usefixtures("several_reapers")
-@kern_proc("pholdzomb", "prelezomb")
+@kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb")
 def test_two_threads_that_wait_for_one_child_share_nothing(init: RemoteProcess) -> None:
     """One of them reaps it, the other is told that there is no such child (kern_exit.c: kern_wait)."""
     first, second = init.thread(), init.thread()
@@ -30,7 +31,8 @@ def test_two_threads_that_wait_for_one_child_share_nothing(init: RemoteProcess) 
 
 
 @pytest.mark.usefixtures("several_reapers")
-@kern_proc("pholdzomb", "prelezomb")
+@kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb")
 def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess) -> None:
     """Whoever finds the zombie taken looks for another one (kern_proc.c: pholdzomb)."""
     threads = [init.thread() for _ in range(4)]
@@ -45,7 +47,8 @@ def test_threads_that_wait_for_any_child_get_each_child_once(init: RemoteProcess
     assert stalled(init) == []
 
 
-@kern_proc("proc_move_allproc_zombie", "pstall", "phold", "prele", "pfind")
+@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("pstall", "phold", "prele", "pfind")
 def test_a_process_is_no_zombie_before_everybody_has_let_go_of_it(init: RemoteProcess, kernel: Whitebox) -> None:
     """Until then its exit waits, and it is found and listed (kern_proc.c: proc_move_allproc_zombie)."""
     child = init.fork()
@@ -60,7 +63,8 @@ def test_a_process_is_no_zombie_before_everybody_has_let_go_of_it(init: RemotePr
     assert init.start.wait4(child.pid).result(20.0).exit_status == 3
 
 
-@kern_proc("zpfind", "sysctl_out_proc", "sysctl_kern_proc", "pstall", "prele", "proc_remove_zombie")
+@kern_proc("pstall")
+@pytest.mark.passes("zpfind", "sysctl_out_proc", "sysctl_kern_proc", "prele", "proc_remove_zombie")
 def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: RemoteProcess, kernel: Whitebox) -> None:
     """Without threads, but still listed, once, and to be signalled (kern_exit.c: kern_wait; kern_proc.c: pstall)."""
     zombie, reaper = init.fork(), init.thread()
@@ -76,7 +80,8 @@ def test_a_zombie_is_there_until_its_reaper_has_got_hold_of_it_alone(init: Remot
     assert zombie.pid not in init.sysctl.kern_proc_all()
 
 
-@kern_proc("zpfind", "pstall")
+@kern_proc("zpfind")
+@pytest.mark.passes("pstall")
 def test_an_inherited_zombie_is_found_until_process_1_has_reaped_it(init: RemoteProcess, kernel: Whitebox) -> None:
     """By anybody, as any zombie (kern_proc.c: zpfind)."""
     parent = init.fork()
@@ -91,7 +96,8 @@ def test_an_inherited_zombie_is_found_until_process_1_has_reaped_it(init: Remote
 
 @pytest.mark.feature("!wait_reservation")
 @pytest.mark.usefixtures("several_reapers")
-@kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
+@kern_proc("pholdzomb", "prelezomb")
+@pytest.mark.passes("pstall", "prele")
 @pytest.mark.parametrize("latecomers", [1, 3])
 def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
     init: RemoteProcess, kernel: Whitebox, latecomers: int
@@ -111,7 +117,8 @@ def test_whoever_finds_a_zombie_being_reaped_waits_and_gets_nothing(
 
 
 @pytest.mark.feature("wait_reservation")
-@kern_proc("pholdzomb", "prelezomb", "pstall", "prele")
+@kern_proc("pwaitres_set")
+@pytest.mark.passes("pholdzomb", "prelezomb", "pstall", "prele")
 def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel: Whitebox) -> None:
     """Other threads pass it over while its reaper waits (kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""
     zombie, reaper = init.fork(), init.thread()
@@ -124,7 +131,8 @@ def test_a_zombie_being_reaped_is_nobody_elses_child(init: RemoteProcess, kernel
     assert outcome(wait) == "exited with status 7"
 
 
-@kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")
+@kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb", "proc_remove_zombie")
 def test_a_traced_child_is_waited_for_by_its_tracer_and_then_by_its_parent(init: RemoteProcess) -> None:
     """The tracer's wait() gives the zombie back instead of removing it (kern_exit.c: kern_wait, p_oppid)."""
     child, tracer = init.fork(), init.fork()
@@ -140,7 +148,7 @@ def test_a_traced_child_is_waited_for_by_its_tracer_and_then_by_its_parent(init:
         tracer.wait4(child.pid)
 
 
-@kern_proc("pfind", "phold", "prele")
+@pytest.mark.passes("pfind", "phold", "prele")
 def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
     """After PT_DETACH the process is its parent's again and can be reaped (sys_process.c: kern_ptrace)."""
     child, tracer = init.fork(), init.fork()
@@ -157,7 +165,8 @@ def test_a_debugger_that_lets_go_leaves_no_hold(init: RemoteProcess) -> None:
     bury(init, child)
 
 
-@kern_proc("phold", "prele", "pfind", "pgfind", "inferior")
+@kern_proc("pfind")
+@pytest.mark.passes("phold", "prele", "pgfind", "inferior")
 @keeps_the_swapper
 def test_calls_that_look_up_a_process_leave_no_hold_on_it(init: RemoteProcess) -> None:
     """Whether they succeed or not (kern_proc.c: pfind, PRELE)."""

@@ -17,7 +17,6 @@ from harness.processes import SYSCAP_INPARENT, Clock, Handler, RemoteProcess, Re
 from support.processes import SOMEBODY, bury, row
 
 needs_kernel = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 
 NONE, SELF, EXEC, BOTH = SyscapFlag.NONE, SyscapFlag.SELF, SyscapFlag.EXEC, SyscapFlag.ALL
 
@@ -75,7 +74,7 @@ def shown(observer: RemoteProcess, process: RemoteProcess) -> dict[int, SyscapFl
 # ---- Being restricted ---------------------------------------------------------------------------------------------
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_nobody_is_restricted_at_first(init: RemoteProcess) -> None:
     """Root neither (kern_caps.c: sys_syscap_get)."""
@@ -83,7 +82,7 @@ def test_nobody_is_restricted_at_first(init: RemoteProcess) -> None:
     assert shown(init, init) == {}
 
 
-@kern_proc("pcredcache", "sysctl_out_proc")
+@pytest.mark.passes("pcredcache", "sysctl_out_proc")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("flags", [SELF, EXEC, BOTH])
 @pytest.mark.parametrize("cap", SOME)
@@ -95,7 +94,7 @@ def test_a_restriction_is_told_and_shown(init: RemoteProcess, cap: int, flags: S
     assert shown(init, child) == {ANY: flags, cap: flags}
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_no_restriction_is_ever_lifted(init: RemoteProcess) -> None:
     """What is set is added to what there is, and that is returned (kern_caps.c: sys_syscap_set)."""
@@ -105,7 +104,7 @@ def test_no_restriction_is_ever_lifted(init: RemoteProcess) -> None:
     assert shown(init, child) == {ANY: BOTH, NOREBOOT: BOTH}
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_a_restriction_is_the_processs_own(init: RemoteProcess) -> None:
     """Parent, child born before and sibling share credentials with it no longer (kern_caps.c: cratom_proc)."""
@@ -116,7 +115,7 @@ def test_a_restriction_is_the_processs_own(init: RemoteProcess) -> None:
     assert [shown(init, other) for other in (init, sibling, child)] == [{}, {}, {}]
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("flags", [SELF, EXEC, BOTH])
 def test_a_child_is_born_with_all_restrictions(init: RemoteProcess, flags: SyscapFlag) -> None:
@@ -132,7 +131,7 @@ def test_a_child_is_born_with_all_restrictions(init: RemoteProcess, flags: Sysca
         child.kill(1, 0)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize(("flags", "later"), [(SELF, NONE), (EXEC, BOTH), (BOTH, BOTH)])
 def test_a_new_program_begins_with_the_restrictions_meant_for_it(
@@ -148,7 +147,7 @@ def test_a_new_program_begins_with_the_restrictions_meant_for_it(
     assert child.syscap_get(NOREBOOT) == later
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_another_user_is_as_restricted(init: RemoteProcess) -> None:
     """Restrictions stay with the credentials (kern_prot.c: change_euid)."""
@@ -158,7 +157,7 @@ def test_another_user_is_as_restricted(init: RemoteProcess) -> None:
     assert shown(init, child) == {ANY: BOTH, NOREBOOT: BOTH}
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_anybody_may_restrict_himself(init: RemoteProcess) -> None:
     """No privilege is asked for (kern_caps.c: sys_syscap_set)."""
@@ -170,7 +169,7 @@ def test_anybody_may_restrict_himself(init: RemoteProcess) -> None:
 # ---- What it denies -----------------------------------------------------------------------------------------------
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", ALL_CAPS)
 def test_what_is_denied_fails_even_for_root(init: RemoteProcess, cap: int) -> None:
@@ -182,7 +181,7 @@ def test_what_is_denied_fails_even_for_root(init: RemoteProcess, cap: int) -> No
     CALLS[cap](free)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_what_is_denied_to_programs_is_not_denied_yet(init: RemoteProcess) -> None:
     """EXEC alone binds from the next program on (kern_caps.c: caps_priv_check, caps_exec)."""
@@ -194,7 +193,7 @@ def test_what_is_denied_to_programs_is_not_denied_yet(init: RemoteProcess) -> No
         child.kill(1, 0)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", [each for each in ALL_CAPS if each.values[0] in CREDENTIALS])
 def test_a_group_of_capabilities_is_denied_at_once(init: RemoteProcess, cap: int) -> None:
@@ -206,7 +205,7 @@ def test_a_group_of_capabilities_is_denied_at_once(init: RemoteProcess, cap: int
         CALLS[cap](child)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_who_may_run_no_program_is_told_so(init: RemoteProcess) -> None:
     """EACCES, root or not (kern_exec.c: sys_execve)."""
@@ -219,7 +218,7 @@ def test_who_may_run_no_program_is_told_so(init: RemoteProcess) -> None:
         assert child.getpid() == child.pid
 
 
-@kern_proc("pcredcache", "pfind")
+@pytest.mark.passes("pcredcache", "pfind")
 @pytest.mark.feature("syscap")
 def test_a_restricted_root_reaches_only_the_restricted(init: RemoteProcess) -> None:
     """Whoever is not is nobody to it; itself and others alike it may signal (kern_prot.c: p_trespass)."""
@@ -236,7 +235,7 @@ def test_a_restricted_root_reaches_only_the_restricted(init: RemoteProcess) -> N
     assert free.getpid() == free.pid
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_a_jailed_process_is_a_restricted_root(init: RemoteProcess) -> None:
     """jail() restricts itself and all programs (kern_jail.c: kern_jail_attach)."""
@@ -250,7 +249,7 @@ def test_a_jailed_process_is_a_restricted_root(init: RemoteProcess) -> None:
 # ---- The parent's -------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind", "pcredcache")
+@pytest.mark.passes("pfind", "pcredcache")
 @pytest.mark.feature("syscap")
 def test_a_child_can_restrict_its_parent(init: RemoteProcess) -> None:
     """Of the same user; not itself by that (kern_caps.c: SYSCAP_INPARENT)."""
@@ -263,7 +262,7 @@ def test_a_child_can_restrict_its_parent(init: RemoteProcess) -> None:
     assert [shown(init, process) for process in (child, init)] == [{}, {}]
 
 
-@kern_proc("pfind", "pcredcache")
+@pytest.mark.passes("pfind", "pcredcache")
 @pytest.mark.feature("syscap")
 def test_another_users_parent_can_be_asked_but_not_restricted(init: RemoteProcess) -> None:
     """EINVAL; the effective user counts (kern_caps.c: sys_syscap_set)."""
@@ -277,7 +276,7 @@ def test_another_users_parent_can_be_asked_but_not_restricted(init: RemoteProces
     assert parent.syscap_get(NOREBOOT) == EXEC
 
 
-@kern_proc("pfind", "prele")
+@pytest.mark.passes("pfind", "prele")
 @pytest.mark.feature("syscap")
 def test_a_parent_that_was_restricted_is_held_by_nobody(init: RemoteProcess) -> None:
     """Allowed or refused, the parent can be reaped afterwards (kern_caps.c: PRELE)."""
@@ -295,7 +294,7 @@ def test_a_parent_that_was_restricted_is_held_by_nobody(init: RemoteProcess) -> 
 # ---- Errors -------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", [COUNT, COUNT + 1, 0xFFFF])
 def test_there_are_256_capabilities(init: RemoteProcess, cap: int) -> None:
@@ -306,7 +305,7 @@ def test_there_are_256_capabilities(init: RemoteProcess, cap: int) -> None:
         init.syscap_set(cap, SELF)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_a_negative_capability_is_refused(init: RemoteProcess) -> None:
     """EINVAL, asked or set (kern_caps.c)."""
@@ -316,7 +315,7 @@ def test_a_negative_capability_is_refused(init: RemoteProcess) -> None:
         init.syscap_set(-1, SELF)
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("flags", [4, 0x100, -1])
 def test_only_oneself_and_programs_can_be_restricted(init: RemoteProcess, flags: int) -> None:
@@ -328,7 +327,7 @@ def test_only_oneself_and_programs_can_be_restricted(init: RemoteProcess, flags:
 
 
 @needs_kernel
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("syscap")
 def test_nothing_more_can_be_said_about_a_restriction(init: RemoteProcess) -> None:
     """Data or a length with it are EINVAL; asked for, they are an empty list (kern_caps.c)."""
@@ -342,7 +341,7 @@ def test_nothing_more_can_be_said_about_a_restriction(init: RemoteProcess) -> No
 
 
 @needs_kernel
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @pytest.mark.feature("!syscap")
 @pytest.mark.parametrize("call", ["syscap_get", "syscap_set"])
 def test_there_are_no_restrictions_yet(init: RemoteProcess, call: str) -> None:

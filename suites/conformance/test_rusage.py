@@ -13,7 +13,7 @@ MEGABYTES = 8
 PAGES = (MEGABYTES << 20) // 4096
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_the_usage_of_a_child_is_reported_with_its_end(init: RemoteProcess) -> None:
     """Page faults of touched memory, for example (kern_exit.c: kern_wait, p_ru)."""
@@ -26,7 +26,7 @@ def test_the_usage_of_a_child_is_reported_with_its_end(init: RemoteProcess) -> N
     assert faults[0] >= 0
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_the_usage_of_a_child_includes_the_children_it_has_waited_for(init: RemoteProcess) -> None:
     """And those only (kern_exit.c: exit1 and kern_wait add p_cru)."""
@@ -43,7 +43,7 @@ def test_the_usage_of_a_child_includes_the_children_it_has_waited_for(init: Remo
     assert usage[True] - usage[False] >= PAGES // 64
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_the_usage_of_waited_for_children_is_shown_by_the_process_table(init: RemoteProcess) -> None:
     """kp_cru grows by what wait4() reported (kern_exit.c: kern_wait)."""
@@ -57,7 +57,7 @@ def test_the_usage_of_waited_for_children_is_shown_by_the_process_table(init: Re
     assert row(init, parent.pid).cru.minflt == before.minflt + usage.minflt
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.needs_kernel
 def test_a_stop_is_reported_without_usage(init: RemoteProcess) -> None:
     """All zero: the child goes on using (kern_exit.c: kern_wait)."""

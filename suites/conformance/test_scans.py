@@ -72,7 +72,8 @@ def test_a_users_broadcast_reaches_all_his_processes_but_himself(init: RemotePro
     assert other.getpid() == other.pid
 
 
-@kern_proc("allproc_scan", "prele")
+@kern_proc("allproc_scan")
+@pytest.mark.passes("prele")
 def test_visiting_all_processes_leaves_no_hold_on_any(init: RemoteProcess) -> None:
     """Each is held during its visit only (kern_proc.c: allproc_scan)."""
     child = init.fork()
@@ -84,7 +85,8 @@ def test_visiting_all_processes_leaves_no_hold_on_any(init: RemoteProcess) -> No
     bury(init, child)
 
 
-@kern_proc("allproc_scan", "prele")
+@kern_proc("allproc_scan")
+@pytest.mark.passes("prele")
 def test_processes_listed_in_small_pieces_are_all_listed_and_none_is_held(init: RemoteProcess) -> None:
     """A visit that ends before the last process lets go of the one it ends at, too (kern_proc.c: allproc_scan)."""
     children = [init.fork() for _ in range(8)]  # more than there are in a piece

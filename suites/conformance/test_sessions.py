@@ -27,7 +27,8 @@ def test_setsid_makes_a_session_and_a_group_named_after_the_caller(init: Process
     assert (child.getsid(), child.getpgrp(), init.getsid(child.pid)) == (child.pid,) * 3
 
 
-@pytest.mark.kern_proc("enterpgrp", "sysctl_out_proc")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("sysctl_out_proc")
 def test_the_caller_of_setsid_is_the_sessions_leader(init: Process) -> None:
     """KI_SLEADER marks it and nobody else (kern_proc.c: enterpgrp, s_leader)."""
     child = init.fork()
@@ -40,7 +41,8 @@ def test_the_caller_of_setsid_is_the_sessions_leader(init: Process) -> None:
     assert row(init, init.pid).is_session_leader
 
 
-@pytest.mark.kern_proc("enterpgrp", "sysctl_kern_proc")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_setsid_takes_the_caller_out_of_its_old_group(init: Process) -> None:
     """killpg() and the process table agree (kern_proc.c: enterpgrp)."""
     child, sibling = init.fork(), init.fork()
@@ -55,7 +57,8 @@ def test_setsid_takes_the_caller_out_of_its_old_group(init: Process) -> None:
     assert init.sysctl.kern_proc_pgrp(child.pid).pids == [child.pid]
 
 
-@pytest.mark.kern_proc("enterpgrp", "pgrel")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("enterpgrp")
 def test_setsid_ends_a_group_that_was_the_callers_alone(init: Process) -> None:
     """The group named after somebody else who left earlier (kern_proc.c: pgrel)."""
     leader, child = init.fork(), init.fork()
@@ -67,7 +70,7 @@ def test_setsid_ends_a_group_that_was_the_callers_alone(init: Process) -> None:
     assert leader.setsid() == leader.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_a_program_just_run_may_make_a_session(init: RemoteProcess) -> None:
     """Having run a program does not matter (kern_prot.c: sys_setsid)."""
     child = init.fork()
@@ -117,7 +120,7 @@ def _of_a_group_it_has_left_to_a_zombie(init: Process) -> Process:
     return child
 
 
-@pytest.mark.kern_proc("pgfind", "enterpgrp")
+@pytest.mark.passes("pgfind", "enterpgrp")
 @pytest.mark.parametrize(
     "arrange",
     [
@@ -146,7 +149,8 @@ def test_setsid_is_refused_to_whoever_has_given_a_group_its_name(
     assert (process.getpgrp(), process.getsid()) == before
 
 
-@pytest.mark.kern_proc("pgrel", "leavepgrp", "enterpgrp")
+@pytest.mark.kern_proc("leavepgrp")
+@pytest.mark.passes("pgrel", "enterpgrp")
 def test_setsid_is_allowed_again_when_the_group_has_ended(init: Process) -> None:
     """As soon as its last zombie is reaped (kern_prot.c: sys_setsid; kern_proc.c: leavepgrp)."""
     process = _of_a_group_it_has_left_to_a_zombie(init)
@@ -157,7 +161,7 @@ def test_setsid_is_allowed_again_when_the_group_has_ended(init: Process) -> None
 # ---- Asking -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_anybodys_session_can_be_asked_for(init: Process) -> None:
     """Across sessions and users; zero is oneself (kern_prot.c: sys_getsid)."""
     stranger = init.fork()
@@ -167,7 +171,7 @@ def test_anybodys_session_can_be_asked_for(init: Process) -> None:
     assert stranger.getsid(0) == stranger.getsid(stranger.pid) == stranger.pid
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("pid", [NO_SUCH_ID, -1])
 def test_nobodys_session_cannot_be_asked_for(init: Process, pid: int) -> None:
     """ESRCH (kern_prot.c: sys_getsid)."""
@@ -175,7 +179,7 @@ def test_nobodys_session_cannot_be_asked_for(init: Process, pid: int) -> None:
         init.getsid(pid)
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_reaped_process_has_no_session(init: Process) -> None:
     """ESRCH although its session may live on (kern_prot.c: sys_getsid)."""
     leader = init.fork()
@@ -190,7 +194,7 @@ def test_a_reaped_process_has_no_session(init: Process) -> None:
 # ---- Handing it down ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("sess_hold")
+@pytest.mark.passes("sess_hold")
 def test_children_are_born_into_their_parents_session(init: Process) -> None:
     """Whatever group they or their parents are in (kern_fork.c: fork1)."""
     leader = init.fork()
@@ -205,7 +209,7 @@ def test_children_are_born_into_their_parents_session(init: Process) -> None:
     assert {table[process.pid].sid for process in (leader, child, grandchild, great)} == {leader.pid}
 
 
-@pytest.mark.kern_proc("sess_hold")
+@pytest.mark.passes("sess_hold")
 def test_those_born_before_setsid_stay_in_the_old_session(init: Process) -> None:
     """setsid() takes nobody along (kern_prot.c: sys_setsid)."""
     parent = init.fork()
@@ -215,7 +219,7 @@ def test_those_born_before_setsid_stay_in_the_old_session(init: Process) -> None
     assert (early.getsid(), late.getsid()) == (init.pid, parent.pid)
 
 
-@pytest.mark.kern_proc("sess_hold")
+@pytest.mark.passes("sess_hold")
 def test_a_vforked_child_is_in_its_parents_session(init: Process) -> None:
     """As any other child, and may leave it (kern_fork.c: fork1)."""
     parent = init.fork()
@@ -226,7 +230,8 @@ def test_a_vforked_child_is_in_its_parents_session(init: Process) -> None:
     assert parent.getsid() == init.pid
 
 
-@pytest.mark.kern_proc("enterpgrp", "sess_hold")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("sess_hold")
 def test_new_groups_belong_to_their_makers_session(init: Process) -> None:
     """One session, many groups; other sessions cannot join them (kern_proc.c: enterpgrp)."""
     leader = init.fork()
@@ -241,7 +246,8 @@ def test_new_groups_belong_to_their_makers_session(init: Process) -> None:
 # ---- How long it lives --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("sess_rele", "enterpgrp")
+@pytest.mark.kern_proc("sess_rele")
+@pytest.mark.passes("enterpgrp")
 def test_a_session_outlives_its_leader(init: Process) -> None:
     """Its members stay in it and go on founding groups in it (kern_proc.c: sess_rele)."""
     leader = init.fork()
@@ -256,7 +262,8 @@ def test_a_session_outlives_its_leader(init: Process) -> None:
     assert (late.getsid(), late.getpgrp()) == (leader.pid, member.pid)
 
 
-@pytest.mark.kern_proc("sess_rele", "pgrel")
+@pytest.mark.kern_proc("pgrel", "sess_hold")
+@pytest.mark.passes("sess_rele")
 def test_a_session_outlives_the_group_named_after_it(init: Process) -> None:
     """It is held by any of its groups (kern_proc.c: sess_hold, pgrel)."""
     leader = init.fork()
@@ -273,7 +280,7 @@ def test_a_session_outlives_the_group_named_after_it(init: Process) -> None:
     assert child.getsid() == leader.pid
 
 
-@pytest.mark.kern_proc("sess_rele")
+@pytest.mark.passes("sess_rele")
 def test_members_of_a_session_without_leader_may_make_their_own(init: Process) -> None:
     """Unless they lead a group (kern_prot.c: sys_setsid)."""
     leader = init.fork()
@@ -286,7 +293,8 @@ def test_members_of_a_session_without_leader_may_make_their_own(init: Process) -
         job.setsid()
 
 
-@pytest.mark.kern_proc("sess_rele", "sess_hold", "pgrel")
+@pytest.mark.kern_proc("sess_rele", "sess_hold")
+@pytest.mark.passes("pgrel")
 def test_sessions_come_and_go_with_their_groups_in_any_order(init: Process) -> None:
     """Every group holds its session once (kern_proc.c: sess_hold, sess_rele): one too few and it is gone too soon."""
     leader = init.fork()
@@ -308,7 +316,8 @@ def test_sessions_come_and_go_with_their_groups_in_any_order(init: Process) -> N
     ]
 
 
-@pytest.mark.kern_proc("sess_rele", "enterpgrp")
+@pytest.mark.kern_proc("sess_rele")
+@pytest.mark.passes("enterpgrp")
 def test_sessions_of_one_hash_chain_do_not_get_into_each_others_way(init: Process) -> None:
     """Each ends without the other (kern_proc.c: sess_rele)."""
     init.procctl_reaper_acquire()  # its wait4() returns when the session has ended; its member is out of sight sooner
@@ -322,7 +331,8 @@ def test_sessions_of_one_hash_chain_do_not_get_into_each_others_way(init: Proces
     assert (members[1].getsid(), younger.getsid()) == (younger.pid, younger.pid)
 
 
-@pytest.mark.kern_proc("proc_makepid", "pgrel", "sess_rele", "proc_remove_zombie")
+@pytest.mark.kern_proc("proc_makepid")
+@pytest.mark.passes("pgrel", "sess_rele", "proc_remove_zombie")
 @pytest.mark.slow_clock(12)
 def test_an_id_is_given_away_when_neither_process_nor_group_nor_session_bears_it(init: RemoteProcess) -> None:
     """Ten seconds after the reap, for those that nobody uses any more (kern_proc.c: proc_makepid).

@@ -175,7 +175,8 @@ def _child_to_a_group_of_another_session(init: Process) -> Scene:
     return Scene(init, child.pid, other.pid, [(init, child), (init, other)])
 
 
-@pytest.mark.kern_proc("inferior", "pfind", "pgfind", "prele", "pgrel", "enterpgrp")
+@pytest.mark.kern_proc("inferior")
+@pytest.mark.passes("pfind", "pgfind", "prele", "pgrel", "enterpgrp")
 @pytest.mark.parametrize(
     ("make_scene", "error"),
     [
@@ -244,7 +245,7 @@ def test_setpgid_is_refused_for_a_descendant_that_has_run_a_program(init: Remote
     assert line[-1].getpgrp() == init.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_a_process_that_has_run_a_program_may_still_move_itself(init: RemoteProcess) -> None:
     """EACCES is for others only (kern_prot.c: sys_setpgid)."""
     child = init.fork()

@@ -148,7 +148,8 @@ def test_a_vforked_child_maps_its_parents_page(init: RemoteProcess) -> None:
     assert (page.value("pid"), page.value("invfork")) == (init.pid, 0)
 
 
-@kern_proc("proc_usermap", "sysctl_kern_proc_args")
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_usermap")
 def test_a_title_written_to_the_page_is_what_args_shows(init: RemoteProcess) -> None:
     """Up to its null byte, until it is emptied again (kern_proc.c: sysctl_kern_proc_args)."""
     child = init.fork()
@@ -160,7 +161,7 @@ def test_a_title_written_to_the_page_is_what_args_shows(init: RemoteProcess) -> 
     assert init.sysctl.kern_proc_args(child.pid) == before
 
 
-@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("sysctl_kern_proc_args")
 @pytest.mark.parametrize("length", [1, 100, 1022, 1023, 1024])
 def test_a_title_in_the_page_may_have_1023_bytes(init: RemoteProcess, length: int) -> None:
     """The kernel ends it there if nothing else does (sys/upmap.h: UPMAP_MAXPROCTITLE)."""
@@ -202,7 +203,8 @@ def test_a_title_set_by_sysctl_takes_the_place_of_the_one_in_the_page(init: Remo
     assert init.sysctl.kern_proc_args(init.pid) == [b"by sysctl"]
 
 
-@kern_proc("proc_usermap", "sysctl_kern_proc_args")
+@kern_proc("proc_usermap")
+@pytest.mark.passes("sysctl_kern_proc_args")
 def test_a_title_in_the_page_is_not_inherited(init: RemoteProcess) -> None:
     """A child begins without a page of its own (kern_fork.c)."""
     before = init.sysctl.kern_proc_args(init.pid)

@@ -10,7 +10,7 @@ from harness.processes import SA_NOCLDSTOP, WCONTINUED, WUNTRACED, Handler, Proc
 from support.processes import expect_signals, logged, resume, stop
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_the_parent_gets_sigchld_for_a_child_that_exits(init: Process) -> None:
     """Just the parent, before it waits (kern_exit.c: exit1)."""
     init.sigaction(SIGCHLD, Handler.LOG)
@@ -22,7 +22,7 @@ def test_the_parent_gets_sigchld_for_a_child_that_exits(init: Process) -> None:
     assert logged(parent) == []
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_the_parent_gets_sigchld_for_a_child_that_stops(init: Process) -> None:
     """Unless it declined (kern_sig.c: proc_stop)."""
     child = init.fork()
@@ -31,7 +31,7 @@ def test_the_parent_gets_sigchld_for_a_child_that_stops(init: Process) -> None:
     expect_signals(init, SIGCHLD)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_sa_nocldstop_declines_sigchld_for_stops_only(init: Process) -> None:
     """The stop can still be waited for, and the exit is signalled (kern_sig.c: proc_stop)."""
     child = init.fork()
@@ -44,7 +44,7 @@ def test_sa_nocldstop_declines_sigchld_for_stops_only(init: Process) -> None:
     assert logged(init) == [SIGCHLD]
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_sa_nocldstop_can_be_taken_back(init: Process) -> None:
     """The flag goes with the action (kern_sig.c: kern_sigaction)."""
     child = init.fork()
@@ -54,7 +54,7 @@ def test_sa_nocldstop_can_be_taken_back(init: Process) -> None:
     expect_signals(init, SIGCHLD)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_no_sigchld_is_sent_for_a_child_that_continues(init: Process) -> None:
     """Waiting is the only way to learn of it (kern_sig.c: lwpsignal only wakes the parent up)."""
     child = init.fork()
@@ -65,7 +65,7 @@ def test_no_sigchld_is_sent_for_a_child_that_continues(init: Process) -> None:
     assert init.wait4(child.pid, WCONTINUED).continued
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_parent_that_ignores_sigchld_can_still_wait_for_stops(init: Process) -> None:
     """Ignoring SIGCHLD is about zombies (kern_exit.c: kern_wait)."""
     init.sigaction(SIGCHLD, Handler.IGNORE)

@@ -10,8 +10,6 @@ import pytest
 from harness.processes import Handler, RemoteProcess, fails
 from support.processes import NO_SUCH_ID, await_stopped, bury
 
-kern_proc = pytest.mark.kern_proc
-
 HIGHEST = [
     pytest.param(127, marks=pytest.mark.feature("!signal128")),
     pytest.param(128, marks=pytest.mark.feature("signal128")),
@@ -19,7 +17,7 @@ HIGHEST = [
 TOO_HIGH = [pytest.param(128, marks=pytest.mark.feature("!signal128")), 129, 1 << 20, -1]
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("number", HIGHEST)
 def test_the_highest_signal_can_be_sent_and_ignored(init: RemoteProcess, number: int) -> None:
     """By kill() and by killpg() (kern_sig.c: kern_kill, kern_sigaction)."""
@@ -32,7 +30,7 @@ def test_the_highest_signal_can_be_sent_and_ignored(init: RemoteProcess, number:
     bury(init, child)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("number", TOO_HIGH)
 def test_a_number_that_is_no_signal_is_sent_to_nobody(init: RemoteProcess, number: int) -> None:
     """EINVAL, whether or not there is such a process (kern_sig.c: kern_kill)."""
@@ -45,7 +43,7 @@ def test_a_number_that_is_no_signal_is_sent_to_nobody(init: RemoteProcess, numbe
         init.kill(NO_SUCH_ID, 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("number", [0, *TOO_HIGH])
 def test_a_number_that_is_no_signal_has_no_action(init: RemoteProcess, number: int) -> None:
     """EINVAL, asked or set (kern_sig.c: kern_sigaction)."""
@@ -55,7 +53,7 @@ def test_a_number_that_is_no_signal_has_no_action(init: RemoteProcess, number: i
         init.sigaction(number, Handler.IGNORE)
 
 
-@kern_proc("pfind", "prele")
+@pytest.mark.passes("pfind", "prele")
 @pytest.mark.parametrize("number", TOO_HIGH)
 def test_nobody_is_continued_with_what_is_no_signal(init: RemoteProcess, number: int) -> None:
     """EINVAL, and the traced process stays as it is, held by nobody (sys_process.c: kern_ptrace)."""

@@ -30,7 +30,8 @@ from support.processes import (
 # ---- Signalling a group -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pgfind", "enterpgrp")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("enterpgrp")
 def test_killpg_reaches_every_member_and_nobody_else(init: Process) -> None:
     """kill(-pgid) (kern_sig.c: dokillpg walks pg_members)."""
     leader, *members = (hearing(init.fork()) for _ in range(4))
@@ -46,7 +47,7 @@ def test_killpg_reaches_every_member_and_nobody_else(init: Process) -> None:
     assert [logged(process) for process in outside] == [[]] * 3
 
 
-@pytest.mark.kern_proc("pgref", "pgrel")
+@pytest.mark.passes("pgref", "pgrel")
 def test_killing_zero_reaches_the_callers_own_group(init: Process) -> None:
     """kill(0): the caller included (kern_sig.c: dokillpg)."""
     leader, sibling = hearing(init.fork()), hearing(init.fork())
@@ -56,7 +57,8 @@ def test_killing_zero_reaches_the_callers_own_group(init: Process) -> None:
     assert [logged(process) for process in (member, leader, sibling)] == [[SIGUSR1], [SIGUSR1], []]
 
 
-@pytest.mark.kern_proc("enterpgrp", "leavepgrp")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("leavepgrp")
 def test_whoever_has_left_a_group_is_not_reached_by_it(init: Process) -> None:
     """A member that moved on hears its new group only (kern_proc.c: enterpgrp)."""
     first, second, nomad = init.fork(), init.fork(), hearing(init.fork(), SIGUSR1, SIGUSR2)
@@ -91,7 +93,8 @@ def test_killpg_knows_no_group_nobody_is_in(init: Process, signal: int) -> None:
     assert child.getpid() == child.pid
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "pgfind")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("signal", [0, SIGUSR1])
 def test_a_group_of_zombies_cannot_be_signalled(init: Process, signal: int) -> None:
     """ESRCH although the group exists, for kill() of one zombie would succeed (kern_sig.c: dokillpg)."""
@@ -103,7 +106,7 @@ def test_a_group_of_zombies_cannot_be_signalled(init: Process, signal: int) -> N
         init.killpg(zombie.pid, signal)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_zombies_do_not_keep_a_signal_from_the_living(init: Process) -> None:
     """Zombies are passed over (kern_sig.c: dokillpg)."""
     before, zombie, after = hearing(init.fork()), init.fork(), hearing(init.fork())
@@ -115,7 +118,8 @@ def test_zombies_do_not_keep_a_signal_from_the_living(init: Process) -> None:
     assert init.wait4(zombie.pid).exit_status == 3
 
 
-@pytest.mark.kern_proc("pgfind", "pgrel")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("pgrel")
 def test_killpg_without_any_permission_finds_nobody(init: Process) -> None:
     """ESRCH and not EPERM, which kill() of a single process gives (kern_sig.c: dokillpg)."""
     group, stranger = hearing(init.fork()), init.fork()
@@ -141,7 +145,8 @@ def test_killpg_reaches_those_members_the_caller_may_signal(init: Process) -> No
     assert [logged(member) for member in (root, mine, other)] == [[], [SIGUSR1], []]
 
 
-@pytest.mark.kern_proc("pfind", "pgfind")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize(
     ("sender", "target", "allowed"),
     [
@@ -202,7 +207,7 @@ def test_killpg_refuses_a_number_that_is_no_signal(init: Process, signal: int) -
             init.killpg(pgid, signal)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_a_whole_group_is_stopped_and_continued(init: Process) -> None:
     """What a shell does to a job (kern_sig.c: dokillpg)."""
     leader, member, outside = (init.fork() for _ in range(3))
@@ -217,7 +222,7 @@ def test_a_whole_group_is_stopped_and_continued(init: Process) -> None:
     assert (leader.getpgrp(), member.getpgrp()) == (leader.pid, leader.pid)
 
 
-@pytest.mark.kern_proc("leavepgrp", "proc_remove_zombie")
+@pytest.mark.passes("leavepgrp", "proc_remove_zombie")
 def test_a_whole_group_is_killed_and_reaped(init: Process) -> None:
     """SIGKILL to a group leaves nothing of it (kern_sig.c: dokillpg; kern_exit.c: kern_wait)."""
     members = [init.fork() for _ in range(8)]
@@ -236,7 +241,8 @@ def test_a_whole_group_is_killed_and_reaped(init: Process) -> None:
 PRIO_PGRP, PRIO_USER = 1, 2  # sys/resource.h
 
 
-@pytest.mark.kern_proc("pgfind", "pgref", "pgrel")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("pgref", "pgrel")
 @pytest.mark.needs_kernel
 def test_a_groups_priority_is_its_members(init: RemoteProcess) -> None:
     """setpriority() changes each of them, getpriority() tells the best (kern_resource.c: PRIO_PGRP)."""
@@ -344,7 +350,8 @@ def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(
     assert logged(target) == [SIGUSR1]
 
 
-@pytest.mark.kern_proc("sysctl_kern_proc", "pfind", "pgfind", "enterpgrp", "zpfind", "proc_remove_zombie")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("sysctl_kern_proc", "pfind", "enterpgrp", "zpfind", "proc_remove_zombie")
 @EDGES
 def test_the_first_and_the_last_hash_chain_are_as_good_as_any(
     init: RemoteProcess, allocator: PidAllocator, chain: int

@@ -85,7 +85,7 @@ def settle(calls: list[Pending[None]]) -> int:
 
 
 @two_cpus
-@kern_proc("proc_makepid", "proc_add_allproc", "proc_remove_zombie")
+@pytest.mark.passes("proc_makepid", "proc_add_allproc", "proc_remove_zombie")
 @pytest.mark.parametrize("kinds", [("fork", "fork", "fork"), ("vfork", "vfork", "fork")])
 def test_parallel_storms_share_the_pids_without_a_clash(
     init: RemoteProcess, kernel: Whitebox, kinds: list[str]
@@ -103,7 +103,8 @@ def test_parallel_storms_share_the_pids_without_a_clash(
 
 
 @two_cpus
-@kern_proc("enterpgrp", "leavepgrp", "fixjobc", "pgfind", "pgrel", "sysctl_kern_proc")
+@kern_proc("enterpgrp", "pgrel")
+@pytest.mark.passes("leavepgrp", "fixjobc", "pgfind", "sysctl_kern_proc")
 def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel: Whitebox) -> None:
     """6 processes, 1,500 moves and 600 group signals against two scans and a storm (kern_proc.c: enterpgrp, pgrel)."""
     leaders, movers = [init.fork() for _ in range(2)], [init.fork() for _ in range(4)]
@@ -142,7 +143,7 @@ def test_moves_between_groups_signals_and_scans_meet(init: RemoteProcess, kernel
 
 
 @two_cpus
-@kern_proc("fixjobc", "orphanpg", "proc_move_allproc_zombie", "proc_remove_zombie", "leavepgrp")
+@pytest.mark.passes("fixjobc", "orphanpg", "proc_move_allproc_zombie", "proc_remove_zombie", "leavepgrp")
 def test_whole_families_end_at_the_same_time(init: RemoteProcess, kernel: Whitebox) -> None:
     """40 families of three generations, in two groups, some stopped: all are reaped (kern_exit.c: exit1)."""
     chance = random.Random(1)  # noqa: S311  (reproducible on purpose)
@@ -175,7 +176,8 @@ def end_a_family(init: RemoteProcess, chance: random.Random) -> None:
 
 
 @two_cpus
-@kern_proc("enterpgrp", "sess_rele", "pgrel", "inferior")
+@kern_proc("enterpgrp")
+@pytest.mark.passes("sess_rele", "pgrel", "inferior")
 def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
     init: RemoteProcess, kernel: Whitebox
 ) -> None:
@@ -201,7 +203,7 @@ def test_children_leave_their_session_while_their_parent_moves_and_kills_them(
 
 @pytest.mark.usefixtures("several_reapers")
 @pytest.mark.cpus(2, since=500900)  # older ones panic
-@kern_proc("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
+@pytest.mark.passes("pholdzomb", "prelezomb", "pstall", "proc_remove_zombie", "zpfind")
 def test_many_reapers_and_readers_meet_at_the_same_zombies(init: RemoteProcess, kernel: Whitebox) -> None:
     """4 threads reap 400 children while others signal them and read the table (kern_exit.c: kern_wait)."""
     reaping = init.fork()

@@ -53,7 +53,7 @@ def record_size(process: RemoteProcess) -> int:
 # ---- The nodes ----------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(
     ("name", "number"),
     [*TABLES.items(), *((f"{name}_lwp", number | LWP) for name, number in TABLES.items()), *OTHERS.items()],
@@ -63,7 +63,7 @@ def test_each_node_has_its_number(init: RemoteProcess, name: str, number: int) -
     assert oid(init, f"kern.proc.{name}") == proc_mib(number)
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 @pytest.mark.parametrize("number", [3, 3 | LWP, ARGS | LWP, CWD | LWP, PATHNAME | LWP, 99])
 def test_other_numbers_are_no_nodes(init: RemoteProcess, number: int) -> None:
     """KERN_PROC_SESSION has never had a node; only tables have a thread variant (kern_sysctl.c: sysctl_find_oid)."""
@@ -71,7 +71,7 @@ def test_other_numbers_are_no_nodes(init: RemoteProcess, number: int) -> None:
         init.sysctl.raw(proc_mib(number, init.pid), 4096)
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(("name", "number"), WITH_ARGUMENT)
 def test_a_node_with_an_argument_needs_it(init: RemoteProcess, name: str, number: int) -> None:
     """Without a pid, group, terminal or user: EINVAL (kern_proc.c: namelen)."""
@@ -79,7 +79,7 @@ def test_a_node_with_an_argument_needs_it(init: RemoteProcess, name: str, number
         init.sysctl.raw(proc_mib(number), 4096)
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize(("name", "number"), [node for node in WITH_ARGUMENT if node[0] != "args"])
 def test_a_node_with_an_argument_takes_only_one(init: RemoteProcess, name: str, number: int) -> None:
     """A surplus component of the name is EINVAL (kern_proc.c: namelen)."""
@@ -103,7 +103,7 @@ def test_the_whole_table_takes_no_argument(init: RemoteProcess, node: tuple[int,
         init.sysctl.raw(proc_mib(*node), 1 << 20)
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize("name", [*TABLES, *(f"{name}_lwp" for name in TABLES), "cwd", "pathname"])
 def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) -> None:
     """EPERM even for root; of all nodes only args can be written (kern_sysctl.c: sysctl_root)."""
@@ -115,7 +115,8 @@ def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) 
 # ---- Lengths ------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.parametrize("lwp", [0, LWP, pytest.param(LWKT, marks=pytest.mark.feature("lwkt"))])
 @pytest.mark.parametrize("table", ["all", "pgrp", "uid", "ruid"])
 def test_asked_for_its_size_a_table_adds_room_for_five_more(init: RemoteProcess, table: str, lwp: int) -> None:
@@ -137,7 +138,8 @@ def test_asked_for_its_size_an_empty_table_says_five(init: RemoteProcess, table:
     assert init.sysctl.read(mib) == b""
 
 
-@kern_proc("sysctl_kern_proc", "pfind")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("lwp", [0, LWP])
 def test_the_size_of_one_process_is_exact(init: RemoteProcess, lwp: int) -> None:
     """One row for a process, none for a pid nobody has (kern_proc.c: sysctl_kern_proc)."""
@@ -146,7 +148,7 @@ def test_the_size_of_one_process_is_exact(init: RemoteProcess, lwp: int) -> None
     assert init.sysctl.size(proc_mib(PID | lwp, NO_SUCH_ID)) == 0
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.feature("!size_queries")
 def test_only_pathname_tells_how_long_its_answer_would_be(init: RemoteProcess) -> None:
     """The others look at the process only when there is room for an answer (kern_proc.c: req->oldptr)."""
@@ -155,7 +157,7 @@ def test_only_pathname_tells_how_long_its_answer_would_be(init: RemoteProcess) -
     assert init.sysctl.size(proc_mib(PATHNAME, -1)) == len(init.sysctl.kern_proc_pathname(-1)) + 1
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.feature("size_queries")
 @pytest.mark.parametrize("node", OTHERS)
 def test_each_string_tells_how_long_it_would_be(init: RemoteProcess, node: str) -> None:
@@ -175,7 +177,7 @@ def test_a_title_tells_how_long_it_is(init: RemoteProcess) -> None:
     assert init.sysctl.size(proc_mib(ARGS, init.pid)) == 24 + 1
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
 @pytest.mark.parametrize("node", ["args", "cwd"])
 def test_what_is_not_shown_has_no_length(init: RemoteProcess, node: str) -> None:
     """Nobody has none, nor a zombie, nor, with kern.ps_argsopen=0, a stranger's process (kern_proc.c)."""
@@ -189,7 +191,7 @@ def test_what_is_not_shown_has_no_length(init: RemoteProcess, node: str) -> None
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_out_proc")
 @pytest.mark.parametrize("rows", [0, 1, 2.5, 4, 4.99])
 @pytest.mark.parametrize("table", ["pgrp", "pgrp_lwp"])
 def test_a_table_that_does_not_fit_is_cut_off(init: RemoteProcess, table: str, rows: float) -> None:
@@ -209,7 +211,8 @@ def test_a_table_that_does_not_fit_is_cut_off(init: RemoteProcess, table: str, r
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc_kthread")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @pytest.mark.parametrize("missing", [1, 2000, 20_000])
 def test_the_whole_table_is_cut_off_among_kernel_threads_too(init: RemoteProcess, missing: int) -> None:
     """They come last (kern_proc.c: sysctl_kern_proc)."""
@@ -222,7 +225,7 @@ def test_the_whole_table_is_cut_off_among_kernel_threads_too(init: RemoteProcess
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_out_proc")
 def test_a_table_that_fits_exactly_is_complete(init: RemoteProcess) -> None:
     """And what is left of a larger buffer is not touched (kern_sysctl.c: sysctl_old_user)."""
     parked(init, 2)
@@ -234,7 +237,8 @@ def test_a_table_that_fits_exactly_is_complete(init: RemoteProcess) -> None:
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc")
+@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_one_process_that_does_not_fit_is_cut_off(init: RemoteProcess) -> None:
     """ENOMEM, and as much as fits (kern_proc.c: sysctl_out_proc)."""
     (child,) = parked(init)
@@ -245,7 +249,7 @@ def test_one_process_that_does_not_fit_is_cut_off(init: RemoteProcess) -> None:
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
 @pytest.mark.parametrize("node", ["args", "cwd", "pathname"])
 @pytest.mark.parametrize("missing", [1, 3])
 def test_a_string_that_does_not_fit_is_cut_off(init: RemoteProcess, node: str, missing: int) -> None:
@@ -261,7 +265,7 @@ def test_a_string_that_does_not_fit_is_cut_off(init: RemoteProcess, node: str, m
 # ---- One process --------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc", "pfind")
+@pytest.mark.passes("sysctl_kern_proc", "sysctl_out_proc", "pfind")
 def test_a_process_is_listed_with_its_relations(init: Process) -> None:
     """pid, parent, group, session and users (kern_kinfo.c: fill_kinfo_proc)."""
     child = init.fork()
@@ -273,7 +277,8 @@ def test_a_process_is_listed_with_its_relations(init: Process) -> None:
     assert row.stat == ProcStat.SACTIVE
 
 
-@kern_proc("sysctl_kern_proc", "pfind")
+@kern_proc("pfind")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_a_process_finds_itself_and_its_parent(init: Process) -> None:
     """pfind() has a short way for the caller itself (kern_proc.c: pfind)."""
     child = init.fork()
@@ -281,7 +286,8 @@ def test_a_process_finds_itself_and_its_parent(init: Process) -> None:
     assert [row.pid for row in child.sysctl.kern_proc_pid(init.pid)] == [init.pid]
 
 
-@kern_proc("sysctl_kern_proc", "pfind")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("pid", [NO_SUCH_ID, -1, -2, -(2**31), 2**31 - 1])
 def test_nobody_is_found_under_a_pid_nobody_has(init: Process, pid: int) -> None:
     """No error, and no row (kern_proc.c: sysctl_kern_proc)."""
@@ -289,7 +295,8 @@ def test_nobody_is_found_under_a_pid_nobody_has(init: Process, pid: int) -> None
     assert init.sysctl.kern_proc_pid(pid, lwp=True) == []
 
 
-@kern_proc("pfind", "proc_remove_zombie")
+@kern_proc("proc_remove_zombie")
+@pytest.mark.passes("pfind")
 def test_a_reaped_process_is_found_no_more(init: Process) -> None:
     """Neither under its pid nor in the table (kern_proc.c: proc_remove_zombie)."""
     child = init.fork()
@@ -298,7 +305,8 @@ def test_a_reaped_process_is_found_no_more(init: Process) -> None:
     assert child.pid not in init.sysctl.kern_proc_all()
 
 
-@kern_proc("sysctl_kern_proc", "proc_move_allproc_zombie")
+@kern_proc("sysctl_kern_proc", "pfind")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_zombie_is_listed_in_the_table_but_not_under_its_pid(init: Process) -> None:
     """pfind() passes over zombies, the table does not (kern_proc.c: pfind, sysctl_kern_proc)."""
     zombie = init.fork()

@@ -89,7 +89,8 @@ def test_a_child_has_its_parents_title(init: RemoteProcess) -> None:
     assert raw_args(init, init.fork().pid) == b"the parent's\0"
 
 
-@kern_proc("sysctl_kern_proc_args", "proc_usermap")
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_usermap")
 @IN_PAGE
 def test_a_child_has_the_arguments_but_no_title(init: RemoteProcess) -> None:
     """It begins without a page (kern_fork.c: fork1, p_upmap)."""
@@ -203,7 +204,8 @@ def test_a_title_that_cannot_be_read_is_not_set(init: RemoteProcess) -> None:
     assert raw_args(init, init.pid) == before
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "pfind")
+@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@pytest.mark.passes("pfind")
 def test_nobody_and_zombies_have_neither_args_nor_a_directory(init: RemoteProcess) -> None:
     """Nothing is returned, and no error (kern_proc.c: sysctl_kern_proc_args, sysctl_kern_proc_cwd)."""
     zombie = init.fork()
@@ -218,7 +220,8 @@ def test_setting_the_title_of_nobody_does_nothing(init: RemoteProcess) -> None:
     init.sysctl.set_kern_proc_args(NO_SUCH_ID, b"nobody\0")
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("sysctl_kern_proc_cwd")
 @pytest.mark.parametrize("is_open", [0, 1])
 @pytest.mark.parametrize(
     ("reader", "whose"),

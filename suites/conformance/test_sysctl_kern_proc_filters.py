@@ -127,7 +127,8 @@ def test_processes_of_every_hash_chain_are_listed(init: RemoteProcess, allocator
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "pfind")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("pfind")
 @pytest.mark.parametrize("lwp", [False, True])
 def test_processes_are_listed_in_every_state(init: RemoteProcess, lwp: bool) -> None:
     """Stopped, traced, vforked, waiting for such a child, dead: all but the unborn (kern_proc.c: sysctl_kern_proc)."""

@@ -36,7 +36,8 @@ def test_the_row_of_a_process_has_no_thread_id(init: RemoteProcess, summed: bool
 
 
 @needs_kernel
-@kern_proc("sysctl_out_proc", "sysctl_kern_proc")
+@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 @pytest.mark.parametrize("by", ["all", "pid", *FILTERS])
 @pytest.mark.parametrize("stopped", [False, True], ids=["living", "stopped"])
 def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(
@@ -64,7 +65,8 @@ def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(
 
 
 @needs_kernel
-@kern_proc("sysctl_out_proc", "sysctl_kern_proc")
+@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_the_terminals_thread_table_has_a_row_per_thread(init: RemoteProcess) -> None:
     """kern.proc.tty_lwp is one of the thread tables (kern_proc.c: sysctl_out_proc)."""
     _, slave, _ = init.openpty()
@@ -94,7 +96,8 @@ def test_the_thread_table_agrees_with_the_thread_counts(init: RemoteProcess) -> 
 
 
 @needs_kernel
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc", "proc_makepid")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc", "proc_makepid")
 def test_the_table_is_consistent_during_a_fork_storm(init: RemoteProcess) -> None:
     """No process twice, none that lives all the time missing, and none half made (kern_proc.c: sysctl_kern_proc)."""
     survivors = {init.pid, 1, *parked(init, 50)}
@@ -115,7 +118,9 @@ def test_the_table_is_consistent_during_a_fork_storm(init: RemoteProcess) -> Non
     assert [storm.result().count for storm in storms] == [100, 1000]
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname", "prele")
+@pytest.mark.passes(
+    "sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname", "prele"
+)
 def test_looking_at_a_process_leaves_no_hold_on_it(init: RemoteProcess) -> None:
     """Whatever was asked, successfully or not, the hold count is back and the process can be reaped (kern_proc.c)."""
     child, user = init.fork(), init.fork()

@@ -12,7 +12,7 @@ from support.processes import NO_SUCH_ID, await_idle, await_stopped, bury, group
 from support.terminals import Terminal
 
 
-@pytest.mark.kern_proc("pgfind", "sysctl_out_proc")
+@pytest.mark.passes("pgfind", "sysctl_out_proc")
 @pytest.mark.needs_kernel
 def test_the_foreground_group_can_be_changed(init: RemoteProcess) -> None:
     """By the foreground, to any group of the session; rows show it (tty.c: ttioctl, TIOCSPGRP)."""
@@ -25,7 +25,7 @@ def test_the_foreground_group_can_be_changed(init: RemoteProcess) -> None:
     assert row(init, job.pid).tpgid == other.pid
 
 
-@pytest.mark.kern_proc("pgfind", "pgrel")
+@pytest.mark.passes("pgfind", "pgrel")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     ("pgid", "error"),
@@ -44,7 +44,7 @@ def test_what_cannot_become_the_foreground_group(init: RemoteProcess, pgid: int 
     assert terminal.leader.tcgetpgrp(terminal.slave) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("pgref", "pgrel")
+@pytest.mark.passes("pgref", "pgrel")
 @pytest.mark.needs_kernel
 def test_a_terminal_keeps_its_foreground_group_in_existence(init: RemoteProcess) -> None:
     """Without members it can still be joined, until another group comes to the foreground (tty.c: TIOCSPGRP)."""
@@ -60,7 +60,7 @@ def test_a_terminal_keeps_its_foreground_group_in_existence(init: RemoteProcess)
     assert not group_exists(leader, job.pid)
 
 
-@pytest.mark.kern_proc("enterpgrp", "fixjobc")
+@pytest.mark.passes("enterpgrp", "fixjobc")
 @pytest.mark.needs_kernel
 def test_a_background_job_that_reads_is_stopped(init: RemoteProcess) -> None:
     """SIGTTIN for its group; in the foreground it reads on (tty.c: ttread)."""
@@ -87,7 +87,7 @@ def _orphaned_job(terminal: Terminal) -> RemoteProcess:
     return job
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.needs_kernel
 def test_an_orphaned_background_group_cannot_read(init: RemoteProcess) -> None:
     """EIO, for nobody would continue it (tty.c: ttread, pg_jobc)."""
@@ -97,7 +97,7 @@ def test_an_orphaned_background_group_cannot_read(init: RemoteProcess) -> None:
         job.read(terminal.slave, 100)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
 def test_a_background_job_that_does_not_hear_sigttin_cannot_read(init: RemoteProcess, how: str) -> None:
@@ -112,7 +112,7 @@ def test_a_background_job_that_does_not_hear_sigttin_cannot_read(init: RemotePro
         job.read(terminal.slave, 100)
 
 
-@pytest.mark.kern_proc("enterpgrp", "fixjobc")
+@pytest.mark.passes("enterpgrp", "fixjobc")
 @pytest.mark.needs_kernel
 def test_a_background_job_that_changes_the_foreground_is_stopped(init: RemoteProcess) -> None:
     """SIGTTOU (tty.c: ttioctl)."""
@@ -124,7 +124,7 @@ def test_a_background_job_that_changes_the_foreground_is_stopped(init: RemotePro
     assert terminal.leader.tcgetpgrp(terminal.slave) == terminal.leader.pid
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.needs_kernel
 def test_a_leader_in_the_background_cannot_take_the_foreground_back(init: RemoteProcess) -> None:
     """EIO: its group has no parent in the session (tty.c: ttioctl, pg_jobc)."""
@@ -136,7 +136,7 @@ def test_a_leader_in_the_background_cannot_take_the_foreground_back(init: Remote
         terminal.leader.set_controlling_tty(terminal.slave)
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.needs_kernel
 def test_an_orphaned_background_group_cannot_change_the_foreground(init: RemoteProcess) -> None:
     """EIO (tty.c: ttioctl, pg_jobc)."""
@@ -146,7 +146,7 @@ def test_an_orphaned_background_group_cannot_change_the_foreground(init: RemoteP
         job.tcsetpgrp(terminal.slave, job.pid)
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
 def test_a_background_job_that_does_not_hear_sigttou_changes_the_foreground(init: RemoteProcess, how: str) -> None:
@@ -161,7 +161,7 @@ def test_a_background_job_that_does_not_hear_sigttou_changes_the_foreground(init
     assert terminal.leader.tcgetpgrp(terminal.slave) == job.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     ("key", "signal"),
@@ -181,7 +181,7 @@ def test_the_terminals_keys_signal_the_foreground_group(init: RemoteProcess, key
     assert [logged(process) for process in (terminal.leader, background)] == [[], []]
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @pytest.mark.needs_kernel
 def test_the_terminals_keys_do_not_reach_members_without_the_terminal(init: RemoteProcess) -> None:
     """Of the foreground group, those with P_CONTROLT (kern_sig.c: pgsignal, checkctty)."""
@@ -197,7 +197,7 @@ def test_the_terminals_keys_do_not_reach_members_without_the_terminal(init: Remo
     assert [logged(process) for process in (leader, early, late)] == [[SIGINT], [], [SIGINT]]
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.needs_kernel
 def test_the_suspend_key_stops_jobs_but_not_the_leaders_own_group(init: RemoteProcess) -> None:
     """The leader's group has no parent in the session: it counts as orphaned (kern_sig.c: lwpsignal, pg_jobc)."""

@@ -85,7 +85,8 @@ def _opened_it_as_dev_tty(terminal: Terminal) -> None:
     bury(terminal.init, terminal.leader)
 
 
-@pytest.mark.kern_proc("sess_rele", "sess_hold", "pgrel", "enterpgrp")
+@pytest.mark.kern_proc("sess_rele")
+@pytest.mark.passes("sess_hold", "pgrel", "enterpgrp")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     "happening",
@@ -123,7 +124,8 @@ def test_a_terminal_is_free_when_its_session_has_ended(
 # ---- Owners of descriptors ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pgfind", "pgref", "pgrel")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("pgfind", "pgref")
 @pytest.mark.needs_kernel
 @pytest.mark.parametrize("ending", ["no owner", "another owner", "closed"])
 def test_a_group_that_owns_a_descriptor_stays_in_existence(init: RemoteProcess, ending: str) -> None:
@@ -143,7 +145,8 @@ def test_a_group_that_owns_a_descriptor_stays_in_existence(init: RemoteProcess, 
     assert not group_exists(init, group.pid)
 
 
-@pytest.mark.kern_proc("pgfind", "pgrel")
+@pytest.mark.kern_proc("pgrel")
+@pytest.mark.passes("pgfind")
 @pytest.mark.needs_kernel
 def test_only_groups_of_the_session_can_own_descriptors(init: RemoteProcess) -> None:
     """ESRCH for an unknown group, EPERM for another session's (kern_descrip.c: fsetown)."""

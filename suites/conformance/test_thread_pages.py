@@ -66,7 +66,8 @@ def test_a_threads_page_is_the_same_each_time_it_is_mapped(init: RemoteProcess) 
     assert other.content("title")[:1] == b"\0"
 
 
-@kern_proc("lwp_usermap", "lwp_userunmap")
+@kern_proc("lwp_usermap")
+@pytest.mark.passes("lwp_userunmap")
 @pytest.mark.feature("lpmap")
 def test_an_inherited_mapping_shows_the_childs_own_thread(init: RemoteProcess) -> None:
     """The device maps what belongs to whoever looks (kern_memio.c: user_kernel_mapping)."""
@@ -91,10 +92,11 @@ def test_threads_have_no_page_yet(init: RemoteProcess) -> None:
 # ---- Titles -------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("lwp_usermap", "sysctl_kern_proc_args", "lwpfind")
+@kern_proc("sysctl_kern_proc_args", "lwpfind")
+@pytest.mark.passes("lwp_usermap")
 @pytest.mark.feature("lpmap")
 def test_the_title_in_a_threads_page_is_shown_as_its_arguments(init: RemoteProcess) -> None:
-    """To whoever asks for the thread; the process's own are as before (kern_proc.c: sysctl_kern_proc_args)."""
+    """To whoever asks for the thread; the process's own are as before (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
     process, observer = init.fork(), init.fork()
     thread = process.thread()
     before = init.sysctl.kern_proc_args(process.pid)
@@ -103,7 +105,8 @@ def test_the_title_in_a_threads_page_is_shown_as_its_arguments(init: RemoteProce
     assert observer.sysctl.kern_proc_args(process.pid) == before
 
 
-@kern_proc("lwp_usermap", "sysctl_kern_proc_args")
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("lwp_usermap")
 @pytest.mark.feature("lpmap")
 def test_a_title_set_by_sysctl_is_in_the_threads_page(init: RemoteProcess) -> None:
     """Mapped before or after (kern_proc.c: sysctl_kern_proc_args)."""
@@ -132,7 +135,8 @@ def test_a_threads_title_ends_with_the_program(init: RemoteProcess) -> None:
 # ---- Signals held back --------------------------------------------------------------------------------------------
 
 
-@kern_proc("lwp_usermap", "lwpuserret")
+@kern_proc("lwp_usermap")
+@pytest.mark.passes("lwpuserret")
 @pytest.mark.feature("lpmap")
 def test_signals_are_held_back_while_the_threads_page_says_so(init: RemoteProcess) -> None:
     """The top bit of blockallsigs tells of them; the next call after 0 brings them (sys/upmap.h)."""
@@ -147,7 +151,8 @@ def test_signals_are_held_back_while_the_threads_page_says_so(init: RemoteProces
     expect_signals(child, SIGUSR1)
 
 
-@kern_proc("lwp_usermap", "lwpuserret")
+@kern_proc("lwp_usermap")
+@pytest.mark.passes("lwpuserret")
 @pytest.mark.feature("lpmap")
 def test_nothing_holds_sigkill_back(init: RemoteProcess) -> None:
     """It is not to be blocked (sys/signal2.h)."""

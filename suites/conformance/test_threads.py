@@ -27,7 +27,7 @@ def keep_asleep(thread: RemoteProcess | RemoteThread) -> Pending[None]:
     return thread.start.nanosleep(3600.0)
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 def test_each_thread_is_listed_with_its_id(init: RemoteProcess) -> None:
     """Ids are different, and one process's alone (kern_fork.c: lwp_fork)."""
     child = init.fork()
@@ -38,7 +38,7 @@ def test_each_thread_is_listed_with_its_id(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_pid(child.pid)[0].nthreads == 6
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 def test_a_thread_that_ends_is_listed_no_more_and_the_others_go_on(init: RemoteProcess) -> None:
     """Its structure is disposed of by the kernel, nobody waits for it (kern_exit.c: lwp_exit)."""
     child = init.fork()
@@ -62,7 +62,7 @@ def test_exit_ends_all_threads(init: RemoteProcess, activity: object) -> None:
     assert init.wait4(child.pid).exit_status == 5
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_any_thread_can_end_the_process(init: RemoteProcess) -> None:
     """_exit() in one thread ends the others, the first included (kern_exit.c: exit1, killalllwps)."""
     child = init.fork()
@@ -73,7 +73,7 @@ def test_any_thread_can_end_the_process(init: RemoteProcess) -> None:
     assert init.start.wait4(child.pid).result(30.0).exit_status == 6
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_a_signal_ends_all_threads(init: RemoteProcess) -> None:
     """Whatever they do (kern_exit.c: exit1)."""
     child = init.fork()
@@ -84,7 +84,7 @@ def test_a_signal_ends_all_threads(init: RemoteProcess) -> None:
     assert init.start.wait4(child.pid).result(30.0).signal == SIGKILL
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_execve_leaves_one_thread(init: RemoteProcess) -> None:
     """The one that called it (kern_exec.c: killalllwps)."""
     child = init.fork()
@@ -95,7 +95,7 @@ def test_execve_leaves_one_thread(init: RemoteProcess) -> None:
     assert (row.nthreads, row.lwp.tid) == (1, child.gettid())
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_a_process_that_opens_a_file_too_many_frees_others_on_its_way_out_of_the_kernel(init: RemoteProcess) -> None:
     """As many at once as it is told to; the system's own thread takes five a second (vfs_lock.c: allocvnode_gc)."""
     folder = f"/tmp/vnodes-{init.pid}"  # noqa: S108  (in the guest)
@@ -147,7 +147,7 @@ def threads_are_killed(init: RemoteProcess, ended_by: str, *activities: Callable
     return init.sysctl.kern_proc_pid(child.pid)[0].acflag & AXSIG != 0
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 def test_threads_that_exit_at_the_same_time_leave_nothing_behind(init: RemoteProcess) -> None:
     """The process is reaped with all of them (kern_exit.c: lwp_exit, reaplwps)."""
     for _ in range(5):
@@ -159,7 +159,7 @@ def test_threads_that_exit_at_the_same_time_leave_nothing_behind(init: RemotePro
         assert child.pid not in init.sysctl.kern_proc_all()
 
 
-@kern_proc("sysctl_out_proc", "alllwp_scan")
+@pytest.mark.passes("sysctl_out_proc", "alllwp_scan")
 def test_a_zombie_with_many_threads_has_one_row_and_no_threads(init: RemoteProcess) -> None:
     """Only the thread that ended it is still there until the reaping (kern_exit.c: lwp_exit)."""
     zombie = init.fork()

@@ -24,10 +24,8 @@ from support.processes import (
 )
 from support.tracing import WHERE_IT_WAS, attach, go_on, let_go
 
-kern_proc = pytest.mark.kern_proc
 
-
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 def test_the_row_of_a_traced_process_names_its_own_parent(init: RemoteProcess) -> None:
     """Not the tracer (kern_kinfo.c: fill_kinfo_proc, p_oppid)."""
     child, tracer = init.fork(), init.fork()
@@ -37,7 +35,7 @@ def test_the_row_of_a_traced_process_names_its_own_parent(init: RemoteProcess) -
     assert (row(init, child.pid).ppid, child.getppid()) == (init.pid, init.pid)
 
 
-@kern_proc("proc_remove_zombie", "pfind")
+@pytest.mark.passes("proc_remove_zombie", "pfind")
 def test_a_tracee_that_dies_is_waited_for_twice(init: RemoteProcess) -> None:
     """By its tracer, whose wait gives it back, and then by its parent, who hears of it (kern_exit.c: kern_wait)."""
     child, tracer = init.fork(), init.fork()
@@ -53,7 +51,7 @@ def test_a_tracee_that_dies_is_waited_for_twice(init: RemoteProcess) -> None:
         tracer.wait4(child.pid, WNOHANG)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_who_traces_takes_its_tracees_with_it(init: RemoteProcess) -> None:
     """They are killed when it exits (kern_exit.c: exit1)."""
     child, tracer = init.fork(), init.fork()
@@ -63,7 +61,7 @@ def test_who_traces_takes_its_tracees_with_it(init: RemoteProcess) -> None:
     eventually(lambda: init.wait4(child.pid, WNOHANG).pid == child.pid, "the dead tracee to be its parent's again")
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_traced_process_stops_for_each_signal_and_goes_on_as_it_is_told(init: RemoteProcess) -> None:
     """With another signal, or none, in place of the one that came (kern_sig.c: issignal)."""
     child, tracer = init.fork(), init.fork()
@@ -78,7 +76,7 @@ def test_a_traced_process_stops_for_each_signal_and_goes_on_as_it_is_told(init: 
     expect_signals(child, SIGUSR1)
 
 
-@kern_proc("pfind", "inferior")
+@pytest.mark.passes("pfind", "inferior")
 def test_whom_a_process_may_not_trace(init: RemoteProcess) -> None:
     """Nobody, itself, who is traced, others' processes, and its parent while that traces it (sys_process.c)."""
     child, tracer, user, other = init.fork(), init.fork(), init.fork(), init.fork()

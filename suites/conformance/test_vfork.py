@@ -10,7 +10,7 @@ from harness.processes import WNOHANG, WUNTRACED, Process, ProcFlag, RemoteProce
 from support.processes import await_stopped, row
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_vforked_child_is_waited_for_like_any_other(init: Process) -> None:
     """The parent goes on when it has exited (kern_fork.c: start_forked_proc, P_PPWAIT)."""
     parent = init.fork()
@@ -21,7 +21,7 @@ def test_a_vforked_child_is_waited_for_like_any_other(init: Process) -> None:
     assert (result.pid, result.exit_status) == (child.pid, 7)
 
 
-@pytest.mark.kern_proc("phold", "prele", "pstall")
+@pytest.mark.passes("phold", "prele", "pstall")
 def test_the_parent_is_marked_in_its_vforked_child(init: Process) -> None:
     """P_PPWAIT as long as it waits for it (kern_fork.c: fork1; kern_exit.c: exit1)."""
     parent = init.fork()
@@ -32,7 +32,7 @@ def test_the_parent_is_marked_in_its_vforked_child(init: Process) -> None:
     assert parent.wait4().pid == child.pid
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_parent_does_nothing_while_its_vforked_child_lives(init: RemoteProcess) -> None:
     """The child uses its memory (kern_fork.c: start_forked_proc; kern_exit.c: exit1)."""
     parent = init.fork()
@@ -46,7 +46,7 @@ def test_a_parent_does_nothing_while_its_vforked_child_lives(init: RemoteProcess
     parent.wait4(child.pid)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_children_that_exit_during_a_vfork_are_waited_for_after_it(init: Process) -> None:
     """They become zombies meanwhile (kern_exit.c: exit1)."""
     parent = init.fork()
@@ -58,7 +58,7 @@ def test_children_that_exit_during_a_vfork_are_waited_for_after_it(init: Process
     assert [parent.wait4().pid for _ in range(2)] == [child.pid, elder.pid]
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_vforked_child_that_runs_a_program_lets_its_parent_go(init: RemoteProcess) -> None:
     """The parent waits for it as usual from then on (kern_exec.c: P_PPWAIT)."""
     parent = init.fork()
@@ -69,7 +69,7 @@ def test_a_vforked_child_that_runs_a_program_lets_its_parent_go(init: RemoteProc
     assert parent.wait4(child.pid).exit_status == 3
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_vforked_child_is_not_stopped_before_it_runs_a_program(init: RemoteProcess) -> None:
     """Its parent could not continue it (kern_sig.c: lwpsignal, issignal)."""
     parent = init.fork()
@@ -83,7 +83,7 @@ def test_a_vforked_child_is_not_stopped_before_it_runs_a_program(init: RemotePro
     reexec.result()
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_vforked_child_that_is_killed_lets_its_parent_go(init: Process) -> None:
     """Dying in whatever way (kern_exit.c: exit1)."""
     parent = init.fork()

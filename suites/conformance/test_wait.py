@@ -33,7 +33,7 @@ WAIT6_OPTIONS = pytest.mark.parametrize("options", [0x8, 0x10, 0x20], ids=["WNOW
 # ---- How a child ended --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize(
     ("given", "reported"), [(0, 0), (1, 1), (7, 7), (127, 127), (128, 128), (255, 255), (256, 0), (257, 1), (-1, 255)]
 )
@@ -48,7 +48,7 @@ def test_an_exit_status_is_reported_by_its_low_eight_bits(init: Process, given: 
 DEADLY = [SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2]
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("signal", DEADLY, ids=lambda signal: signal.name)
 def test_a_deadly_signal_is_reported_by_its_number(init: Process, signal: Signals) -> None:
     """Neither exit status nor core (kern_sig.c: sigexit)."""
@@ -58,7 +58,7 @@ def test_a_deadly_signal_is_reported_by_its_number(init: Process, signal: Signal
     assert (result.pid, result.signal, result.exit_status, result.core_dumped) == (child.pid, signal, None, False)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_signal_that_would_dump_core_is_reported_without_core_if_none_may_be_written(init: RemoteProcess) -> None:
     """RLIMIT_CORE 0 (kern_sig.c: sigexit, coredump)."""
     child = init.fork()
@@ -80,7 +80,7 @@ def test_a_zombie_is_reported_once(init: Process) -> None:
 # ---- Whom to wait for ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_waiting_for_one_child_reports_no_other(init: Process) -> None:
     """The others stay to be waited for (kern_exit.c: kern_wait)."""
     zombies = [exited_child(init, status) for status in range(4)]
@@ -89,7 +89,7 @@ def test_waiting_for_one_child_reports_no_other(init: Process) -> None:
         assert (result.pid, result.exit_status) == (zombies[index].pid, index)
 
 
-@pytest.mark.kern_proc("leavepgrp")
+@pytest.mark.passes("leavepgrp")
 def test_waiting_for_anybody_includes_every_group_session_and_user(init: Process) -> None:
     """wait4(-1) asks for kinship only (kern_exit.c: kern_wait)."""
     grouped, daemon, user = init.fork(), init.fork(), init.fork()
@@ -101,7 +101,7 @@ def test_waiting_for_anybody_includes_every_group_session_and_user(init: Process
     assert {init.wait4().pid for _ in range(3)} == {grouped.pid, daemon.pid, user.pid}
 
 
-@pytest.mark.kern_proc("enterpgrp", "leavepgrp")
+@pytest.mark.passes("enterpgrp", "leavepgrp")
 def test_waiting_for_a_group_reports_its_members_only(init: Process) -> None:
     """wait4(-pgid) (kern_exit.c: kern_wait)."""
     leader, member, outside = init.fork(), init.fork(), init.fork()
@@ -115,7 +115,7 @@ def test_waiting_for_a_group_reports_its_members_only(init: Process) -> None:
     assert init.wait4(outside.pid).pid == outside.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_waiting_for_a_group_goes_by_the_group_a_child_is_in_now(init: Process) -> None:
     """Not by the one it was born into (kern_exit.c: kern_wait looks at p_pgid)."""
     first, second, nomad = init.fork(), init.fork(), init.fork()
@@ -128,7 +128,7 @@ def test_waiting_for_a_group_goes_by_the_group_a_child_is_in_now(init: Process) 
     assert init.wait4(-second.pid).pid == nomad.pid
 
 
-@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 def test_waiting_for_zero_means_the_callers_group(init: Process) -> None:
     """The one it is in when it calls (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -144,7 +144,7 @@ def test_waiting_for_zero_means_the_callers_group(init: Process) -> None:
     assert parent.wait4(0).pid == there.pid
 
 
-@pytest.mark.kern_proc("leavepgrp")
+@pytest.mark.passes("leavepgrp")
 def test_a_child_that_left_the_session_can_be_waited_for_by_its_new_group(init: Process) -> None:
     """Sessions do not matter to wait() (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -246,7 +246,7 @@ def _process_one(init: Process) -> tuple[Process, int]:
     return init, 1
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("options", [WaitOption(0), WNOHANG], ids=["waiting", "WNOHANG"])
 @pytest.mark.parametrize(
     "arrange",
@@ -281,7 +281,7 @@ def test_there_is_nobody_to_wait_for(
         caller.wait4(pid, options)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("options", [1 << 6, 1 << 8, 1 << 20, 1 << 30, -1], ids=hex)
 def test_unknown_options_are_refused(init: Process, options: int) -> None:
     """EINVAL, before anybody looks for children (kern_exit.c: kern_wait)."""
@@ -293,7 +293,7 @@ def test_unknown_options_are_refused(init: Process, options: int) -> None:
     assert init.wait4(zombie.pid).pid == zombie.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.feature("!wait6")
 @WAIT6_OPTIONS
 def test_options_of_wait6_are_unknown_without_it(init: Process, options: int) -> None:
@@ -303,7 +303,7 @@ def test_options_of_wait6_are_unknown_without_it(init: Process, options: int) ->
         init.wait4(zombie.pid, options)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.feature("wait6")
 @WAIT6_OPTIONS
 def test_options_of_wait6_are_known_to_wait4(init: Process, options: int) -> None:
@@ -316,7 +316,7 @@ def test_options_of_wait6_are_known_to_wait4(init: Process, options: int) -> Non
         init.wait4(zombie.pid)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_waiting_for_threads_of_linux_finds_no_ordinary_child(init: Process) -> None:
     """WLINUXCLONE asks for children that do not send SIGCHLD, instead of the others (kern_exit.c: kern_wait)."""
     zombie = exited_child(init)
@@ -325,7 +325,7 @@ def test_waiting_for_threads_of_linux_finds_no_ordinary_child(init: Process) -> 
     assert init.wait4().pid == zombie.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_a_status_that_cannot_be_delivered_is_lost_with_its_child(init: RemoteProcess) -> None:
     """EFAULT comes after the child was reaped (kern_exit.c: sys_wait4 copies out last)."""
@@ -339,7 +339,7 @@ def test_a_status_that_cannot_be_delivered_is_lost_with_its_child(init: RemotePr
 # ---- Not waiting --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_child_that_still_runs_is_not_waited_for_with_wnohang(init: Process) -> None:
     """Zero, and the child can be waited for later (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -350,7 +350,7 @@ def test_a_child_that_still_runs_is_not_waited_for_with_wnohang(init: Process) -
     assert init.wait4(child.pid, WNOHANG).exit_status == 3
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_wnohang_reports_the_zombie_among_the_living(init: Process) -> None:
     """Any child that is ready will do, wherever in the list it is (kern_exit.c: kern_wait)."""
     elder, zombie, younger = init.fork(), init.fork(), init.fork()
@@ -360,7 +360,7 @@ def test_wnohang_reports_the_zombie_among_the_living(init: Process) -> None:
     bury(init, younger, elder)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_wnohang_for_one_child_ignores_the_others_readiness(init: Process) -> None:
     """Zero for a child that runs although a sibling is a zombie (kern_exit.c: kern_wait)."""
     child, zombie = init.fork(), exited_child(init)

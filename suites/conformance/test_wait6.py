@@ -14,7 +14,7 @@ from support.processes import SOMEBODY, exists
 WITH_WAIT6 = pytest.mark.feature("wait6")
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @WITH_WAIT6
 def test_wnowait_leaves_the_child_to_be_waited_for(init: Process) -> None:
     """It can be looked at any number of times (kern_exit.c: kern_wait)."""
@@ -25,7 +25,7 @@ def test_wnowait_leaves_the_child_to_be_waited_for(init: Process) -> None:
     assert init.wait4(zombie.pid).exit_status == 4
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @WITH_WAIT6
 def test_wait6_reports_only_what_it_was_asked_for(init: Process) -> None:
     """Without WEXITED a zombie is nothing to report; without anything to report it is EINVAL (kern_exit.c)."""
@@ -36,7 +36,7 @@ def test_wait6_reports_only_what_it_was_asked_for(init: Process) -> None:
     assert init.wait6(IdType.P_PID, zombie.pid, WEXITED).pid == zombie.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie", "enterpgrp")
+@pytest.mark.passes("proc_remove_zombie", "enterpgrp")
 @WITH_WAIT6
 @pytest.mark.parametrize("idtype", [IdType.P_PID, IdType.P_PGID, IdType.P_SID, IdType.P_UID], ids=lambda one: one.name)
 def test_wait6_chooses_by_process_group_session_or_user(init: Process, idtype: IdType) -> None:
@@ -50,7 +50,7 @@ def test_wait6_chooses_by_process_group_session_or_user(init: Process, idtype: I
     assert result.pid == chosen.pid
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @WITH_WAIT6
 @pytest.mark.parametrize("idtype", [IdType.P_CPUID, IdType.P_TASKID, 99], ids=str)
 def test_wait6_knows_no_other_kinds_of_choice(init: Process, idtype: IdType | int) -> None:
@@ -60,7 +60,7 @@ def test_wait6_knows_no_other_kinds_of_choice(init: Process, idtype: IdType | in
         init.wait6(idtype, zombie.pid, WEXITED)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.eras(since=500_505, reason="si_code and si_status came with bfd192f7d7 and 819542d736, 2019-03-18")
 def test_wait6_describes_the_end_of_the_child(init: Process) -> None:
     """Who it was and how it ended, decoded (kern_exit.c: kern_wait, siginfo_t)."""

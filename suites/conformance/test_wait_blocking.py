@@ -15,7 +15,7 @@ from support.processes import await_asleep, eventually, logged, resume, row, sto
 # ---- Waiting ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("whom", ["child", "anybody", "group"])
 def test_a_wait_under_way_ends_when_a_child_exits(init: RemoteProcess, whom: str) -> None:
     """The parent sleeps until then (kern_exit.c: kern_wait, p_waitgen)."""
@@ -27,7 +27,7 @@ def test_a_wait_under_way_ends_when_a_child_exits(init: RemoteProcess, whom: str
     assert pending.result().exit_status == 5
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_wait_under_way_ends_when_a_child_is_killed(init: RemoteProcess) -> None:
     """Whoever killed it (kern_exit.c: exit1 wakes the parent)."""
     parent = init.fork()
@@ -37,7 +37,7 @@ def test_a_wait_under_way_ends_when_a_child_is_killed(init: RemoteProcess) -> No
     assert pending.result().signal == SIGTERM
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_wait_under_way_ends_when_a_child_stops_and_when_it_continues(init: RemoteProcess) -> None:
     """If it asked for that (kern_sig.c: proc_stop, lwpsignal)."""
     parent = init.fork()
@@ -50,7 +50,7 @@ def test_a_wait_under_way_ends_when_a_child_stops_and_when_it_continues(init: Re
     assert pending.result().continued
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_wait_for_one_child_sleeps_on_when_another_exits(init: RemoteProcess) -> None:
     """It is woken, looks, and sleeps again (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -65,7 +65,7 @@ def test_a_wait_for_one_child_sleeps_on_when_another_exits(init: RemoteProcess) 
     assert parent.wait4().pid == other.pid
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_wait_sleeps_on_when_a_child_stops_that_it_did_not_ask_about(init: RemoteProcess) -> None:
     """Neither stop nor continuation ends it (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -81,7 +81,7 @@ def test_a_wait_sleeps_on_when_a_child_stops_that_it_did_not_ask_about(init: Rem
     assert pending.result().pid == child.pid
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("restart", [False, True], ids=["not restarted", "SA_RESTART"])
 def test_a_handler_interrupts_a_wait_unless_it_restarts_it(init: RemoteProcess, restart: bool) -> None:
     """EINTR, or on it goes (kern_exit.c: kern_wait sleeps with PCATCH)."""
@@ -104,7 +104,7 @@ def test_a_handler_interrupts_a_wait_unless_it_restarts_it(init: RemoteProcess, 
     assert logged(parent) == [SIGUSR1]
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_parent_stopped_while_it_waits_goes_on_waiting_when_continued(init: RemoteProcess) -> None:
     """The stop is no end of the wait (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -118,7 +118,7 @@ def test_a_parent_stopped_while_it_waits_goes_on_waiting_when_continued(init: Re
     assert pending.result().exit_status == 4
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_wait_under_way_ends_with_echild_when_the_last_child_is_given_away(init: RemoteProcess) -> None:
     """As happens to the children of a parent that wants no zombies (kern_exit.c: proc_reparent wakes it up)."""
     parent = init.fork()
@@ -132,7 +132,7 @@ def test_a_wait_under_way_ends_with_echild_when_the_last_child_is_given_away(ini
         pending.result()
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_waiting_reaper_is_told_of_inherited_zombies(init: RemoteProcess) -> None:
     """It is woken for the zombies it inherits (kern_exit.c: exit1)."""
     reaper = init.fork()
@@ -159,7 +159,8 @@ def _outcome(result: Callable[[], WaitResult]) -> int | str:
 
 
 @pytest.mark.usefixtures("several_reapers")
-@pytest.mark.kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")
+@pytest.mark.kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb", "proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_of_two_threads_that_wait_for_one_child_one_gets_it(init: RemoteProcess) -> None:
     """The other finds no child any more (kern_exit.c: kern_wait; kern_proc.c: pholdzomb)."""
@@ -173,7 +174,7 @@ def test_of_two_threads_that_wait_for_one_child_one_gets_it(init: RemoteProcess)
 
 
 @pytest.mark.usefixtures("several_reapers")
-@pytest.mark.kern_proc("pholdzomb", "prelezomb", "proc_remove_zombie")
+@pytest.mark.passes("pholdzomb", "prelezomb", "proc_remove_zombie")
 @pytest.mark.needs_kernel
 def test_threads_that_wait_for_anybody_share_the_children(init: RemoteProcess) -> None:
     """Each zombie is reported to one of them (kern_exit.c: kern_wait)."""

@@ -13,7 +13,7 @@ from support.processes import eventually, logged, resume, row, stop
 # ---- Stopped children ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("fixjobc")
+@pytest.mark.passes("fixjobc")
 @pytest.mark.parametrize("signal", [SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU], ids=lambda signal: signal.name)
 def test_a_stopped_child_is_reported_with_the_signal_that_stopped_it(init: Process, signal: Signals) -> None:
     """WUNTRACED (kern_exit.c: kern_wait, W_STOPCODE)."""
@@ -25,7 +25,7 @@ def test_a_stopped_child_is_reported_with_the_signal_that_stopped_it(init: Proce
     assert (result.exit_status, result.signal, result.continued) == (None, None, False)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_the_status_word_of_a_stopped_child(init: Process) -> None:
     """Signal number times 256 plus 0177: SIGSTOP is 17 (sys/wait.h: W_STOPCODE)."""
     child = init.fork()
@@ -33,7 +33,7 @@ def test_the_status_word_of_a_stopped_child(init: Process) -> None:
     assert init.wait4(child.pid, WUNTRACED).raw_status == 17 << 8 | 0o177
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_stop_is_reported_once(init: Process) -> None:
     """P_WAITED remembers that the parent knows (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -44,7 +44,7 @@ def test_a_stop_is_reported_once(init: Process) -> None:
     assert init.wait4(child.pid, WUNTRACED | WNOHANG).pid == 0
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_stop_is_reported_to_whoever_asked_for_stops_only(init: Process) -> None:
     """Without WUNTRACED a stopped child is one that runs (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -54,7 +54,7 @@ def test_a_stop_is_reported_to_whoever_asked_for_stops_only(init: Process) -> No
     assert init.wait4(child.pid, WNOHANG | WUNTRACED).stop_signal == SIGSTOP
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_every_new_stop_is_reported(init: Process) -> None:
     """After it has run again (kern_sig.c: proc_stop clears P_WAITED)."""
     child = init.fork()
@@ -64,7 +64,7 @@ def test_every_new_stop_is_reported(init: Process) -> None:
         resume(init, child)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_stop_that_is_over_is_not_reported(init: Process) -> None:
     """wait4() tells how things are, not how they were (kern_exit.c: kern_wait looks at p_stat)."""
     child = init.fork()
@@ -73,7 +73,7 @@ def test_a_stop_that_is_over_is_not_reported(init: Process) -> None:
     assert init.wait4(child.pid, WUNTRACED | WNOHANG).pid == 0
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("told", [False, True], ids=["untold", "told"])
 def test_a_stopped_child_that_is_killed_is_reported_as_killed(init: Process, told: bool) -> None:
     """Whether or not its stop had been reported (kern_exit.c: kern_wait)."""
@@ -85,7 +85,7 @@ def test_a_stopped_child_that_is_killed_is_reported_as_killed(init: Process, tol
     assert init.wait4(child.pid).signal == SIGKILL
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_stopped_child_is_found_by_group_and_by_anybody(init: Process) -> None:
     """Whom to wait for works for stops as for exits (kern_exit.c: kern_wait)."""
     child, other = init.fork(), init.fork()
@@ -98,7 +98,7 @@ def test_a_stopped_child_is_found_by_group_and_by_anybody(init: Process) -> None
         resume(init, child)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("youngest", ["stopped", "zombie"])
 def test_the_youngest_child_with_news_is_reported_first(init: Process, youngest: str) -> None:
     """Stopped or dead, the list is gone through from the youngest (kern_exit.c: kern_wait)."""
@@ -109,7 +109,7 @@ def test_the_youngest_child_with_news_is_reported_first(init: Process, youngest:
     assert [init.wait4(options=WUNTRACED).pid for _ in range(2)] == [younger.pid, elder.pid]
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_only_the_parent_is_told_of_a_stop(init: Process) -> None:
     """Not whoever sent the signal (kern_exit.c: kern_wait)."""
     parent = init.fork()
@@ -122,7 +122,7 @@ def test_only_the_parent_is_told_of_a_stop(init: Process) -> None:
 # ---- Continued children -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_continued_child_is_reported_once(init: Process) -> None:
     """WCONTINUED (kern_exit.c: kern_wait clears P_CONTINUED)."""
     child = init.fork()
@@ -133,7 +133,7 @@ def test_a_continued_child_is_reported_once(init: Process) -> None:
     assert init.wait4(child.pid, WCONTINUED | WNOHANG).pid == 0
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_the_status_word_of_a_continued_child(init: Process) -> None:
     """The number of SIGCONT, 19, and nothing else (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -142,7 +142,7 @@ def test_the_status_word_of_a_continued_child(init: Process) -> None:
     assert init.wait4(child.pid, WCONTINUED).raw_status == 19
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_continuation_is_reported_to_whoever_asked_for_it_only(init: Process) -> None:
     """Neither WNOHANG nor WUNTRACED shows it (kern_exit.c: kern_wait)."""
     child = init.fork()
@@ -153,7 +153,7 @@ def test_a_continuation_is_reported_to_whoever_asked_for_it_only(init: Process) 
     assert init.wait4(child.pid, WNOHANG | WCONTINUED).continued
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_child_that_was_never_stopped_was_never_continued(init: Process) -> None:
     """SIGCONT alone is no news (kern_sig.c: lwpsignal)."""
     child = init.fork()
@@ -161,7 +161,7 @@ def test_a_child_that_was_never_stopped_was_never_continued(init: Process) -> No
     assert init.wait4(child.pid, WCONTINUED | WNOHANG).pid == 0
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("handler", list(Handler), ids=lambda handler: handler.value)
 def test_what_a_child_does_with_sigcont_does_not_matter(init: Process, handler: Handler) -> None:
     """It is continued, and that is reported (kern_sig.c: lwpsignal)."""
@@ -173,7 +173,7 @@ def test_what_a_child_does_with_sigcont_does_not_matter(init: Process, handler: 
     assert set(logged(child)) == ({SIGCONT} if handler is Handler.LOG else set())
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_child_that_blocks_sigcont_is_continued_all_the_same(init: Process) -> None:
     """The effect comes with the sending (kern_sig.c: lwpsignal)."""
     child = init.fork()
@@ -183,7 +183,7 @@ def test_a_child_that_blocks_sigcont_is_continued_all_the_same(init: Process) ->
     assert init.wait4(child.pid, WCONTINUED).continued
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_child_that_stops_again_is_not_reported_as_continued(init: Process) -> None:
     """The stop takes the news back (kern_sig.c: lwpsignal clears P_CONTINUED)."""
     child = init.fork()
@@ -195,7 +195,7 @@ def test_a_child_that_stops_again_is_not_reported_as_continued(init: Process) ->
     assert init.wait4(child.pid, WCONTINUED | WUNTRACED).stop_signal == SIGSTOP
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_a_continued_child_that_ends_is_reported_as_ended(init: Process, end: str) -> None:
     """And as nothing else (kern_exit.c: kern_wait looks for zombies first)."""
@@ -213,7 +213,7 @@ def test_a_continued_child_that_ends_is_reported_as_ended(init: Process, end: st
         init.wait4(child.pid, WCONTINUED | WUNTRACED)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_a_child_killed_while_stopped_was_not_continued(init: Process) -> None:
     """SIGKILL makes it run, but that is nobody's news (kern_sig.c: lwpsignal)."""
     child = init.fork()

@@ -48,7 +48,8 @@ LISTINGS: dict[str, Callable[[Process, bool], ProcTable]] = {
 }
 
 
-@pytest.mark.kern_proc("sysctl_kern_proc", "sysctl_out_proc", "proc_move_allproc_zombie")
+@pytest.mark.kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc", "proc_move_allproc_zombie")
 @pytest.mark.parametrize("lwp", [False, True], ids=["processes", "threads"])
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_zombie_is_listed_once(init: Process, listing: str, lwp: bool) -> None:
@@ -61,7 +62,8 @@ def test_a_zombie_is_listed_once(init: Process, listing: str, lwp: bool) -> None
     assert LISTINGS[listing](init, lwp).rows_of(zombie.pid) == []
 
 
-@pytest.mark.kern_proc("pfind", "sysctl_kern_proc")
+@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("sysctl_kern_proc")
 @pytest.mark.parametrize("lwp", [False, True], ids=["process", "threads"])
 def test_a_zombie_is_not_found_by_its_pid(init: Process, lwp: bool) -> None:
     """kern.proc.pid searches by pfind(), which passes over zombies, and calls nothing no error."""
@@ -71,19 +73,22 @@ def test_a_zombie_is_not_found_by_its_pid(init: Process, lwp: bool) -> None:
     assert init.sysctl.kern_proc_pid(child.pid, lwp=lwp) == []
 
 
-@pytest.mark.kern_proc("pfind", "sysctl_kern_proc_args")
+@pytest.mark.kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("pfind")
 def test_a_zombie_has_no_arguments(init: Process) -> None:
     """Nothing, and no error (kern_proc.c: sysctl_kern_proc_args)."""
     assert init.sysctl.kern_proc_args(exited_child(init).pid) == []
 
 
-@pytest.mark.kern_proc("pfind", "sysctl_kern_proc_cwd")
+@pytest.mark.kern_proc("sysctl_kern_proc_cwd")
+@pytest.mark.passes("pfind")
 def test_a_zombie_has_no_working_directory(init: Process) -> None:
     """Nothing, and no error (kern_proc.c: sysctl_kern_proc_cwd)."""
     assert init.sysctl.kern_proc_cwd(exited_child(init).pid) == ""
 
 
-@pytest.mark.kern_proc("pfind", "sysctl_kern_proc_pathname")
+@pytest.mark.kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("pfind")
 def test_a_zombie_runs_no_program(init: Process) -> None:
     """ESRCH, as for an unknown pid (kern_proc.c: sysctl_kern_proc_pathname)."""
     zombie = exited_child(init)
@@ -92,7 +97,7 @@ def test_a_zombie_runs_no_program(init: Process) -> None:
         init.sysctl.kern_proc_pathname(zombie.pid)
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_zombies_group_cannot_be_asked_for(init: Process) -> None:
     """ESRCH (kern_prot.c: sys_getpgid)."""
     zombie = exited_child(init)
@@ -100,7 +105,7 @@ def test_a_zombies_group_cannot_be_asked_for(init: Process) -> None:
         init.getpgid(zombie.pid)
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_zombies_session_cannot_be_asked_for(init: Process) -> None:
     """ESRCH (kern_prot.c: sys_getsid)."""
     zombie = exited_child(init)
@@ -108,7 +113,7 @@ def test_a_zombies_session_cannot_be_asked_for(init: Process) -> None:
         init.getsid(zombie.pid)
 
 
-@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_a_zombie_can_be_moved_to_no_group(init: Process) -> None:
     """ESRCH even for its parent, and it stays where it was (kern_prot.c: sys_setpgid)."""
     zombie, group = init.fork(), init.fork()
@@ -134,7 +139,7 @@ def test_signalling_a_zombie_succeeds_and_does_nothing(init: Process, signal: in
     assert init.wait4(zombie.pid, WUNTRACED | WCONTINUED).exit_status == 7
 
 
-@pytest.mark.kern_proc("zpfind")
+@pytest.mark.passes("zpfind")
 def test_anybody_may_signal_a_zombie(init: Process) -> None:
     """There is no permission check for zombies (kern_sig.c: kern_kill)."""
     child, stranger = init.fork(), init.fork()
@@ -145,7 +150,8 @@ def test_anybody_may_signal_a_zombie(init: Process) -> None:
     stranger.kill(child.pid, 0)
 
 
-@pytest.mark.kern_proc("zpfind")
+@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("zpfind")
 def test_a_zombie_can_be_signalled_by_itself_only_until_it_is_reaped(init: Process) -> None:
     """Then its pid is nobody's: ESRCH (kern_sig.c: kern_kill; kern_proc.c: proc_remove_zombie)."""
     zombie = exited_child(init)
@@ -155,7 +161,7 @@ def test_a_zombie_can_be_signalled_by_itself_only_until_it_is_reaped(init: Proce
         init.kill(zombie.pid, 0)
 
 
-@pytest.mark.kern_proc("zpfind")
+@pytest.mark.passes("zpfind")
 @pytest.mark.parametrize("signal", [-1, 129])
 def test_a_number_that_is_no_signal_is_refused_for_a_zombie_too(init: Process, signal: int) -> None:
     """EINVAL comes first (kern_sig.c: kern_kill)."""
@@ -167,7 +173,7 @@ def test_a_number_that_is_no_signal_is_refused_for_a_zombie_too(init: Process, s
 # ---- What it keeps ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "sysctl_out_proc")
+@pytest.mark.passes("proc_move_allproc_zombie", "sysctl_out_proc")
 def test_a_zombie_keeps_its_identity(init: Process) -> None:
     """Who it was, whose, and since when (kern_kinfo.c: fill_kinfo_proc)."""
     child = init.fork()
@@ -181,7 +187,7 @@ def test_a_zombie_keeps_its_identity(init: Process) -> None:
     assert (dead.ppid, dead.pgid, dead.sid) == (init.pid, child.pid, init.pid)
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "sysctl_out_proc")
+@pytest.mark.passes("proc_move_allproc_zombie", "sysctl_out_proc")
 @pytest.mark.parametrize("status", [0, 1, 255])
 def test_a_zombies_row_shows_its_exit_status(init: Process, status: int) -> None:
     """kp_exitstat is the word wait4() will return (kern_exit.c: exit1)."""
@@ -190,7 +196,7 @@ def test_a_zombies_row_shows_its_exit_status(init: Process, status: int) -> None
     assert shown == status << 8 == init.wait4(zombie.pid).raw_status
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "sysctl_out_proc")
+@pytest.mark.passes("proc_move_allproc_zombie", "sysctl_out_proc")
 def test_a_zombies_row_shows_the_signal_that_killed_it(init: Process) -> None:
     """kp_exitstat, also where it had been stopped by another signal before (kern_exit.c: exit1)."""
     child = init.fork()
@@ -201,7 +207,7 @@ def test_a_zombies_row_shows_the_signal_that_killed_it(init: Process) -> None:
     assert shown == 9 == init.wait4(child.pid).raw_status
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "sysctl_out_proc")
+@pytest.mark.passes("proc_move_allproc_zombie", "sysctl_out_proc")
 def test_a_zombie_has_no_threads_and_uses_no_cpu(init: Process) -> None:
     """kp_nthreads 0, kl_pctcpu 0, P_WEXIT set (kern_exit.c: lwp_exit; kern_kinfo.c: fill_kinfo_lwp)."""
     zombie = exited_child(init)
@@ -210,7 +216,8 @@ def test_a_zombie_has_no_threads_and_uses_no_cpu(init: Process) -> None:
     assert shown.flags & ProcFlag.P_WEXIT
 
 
-@pytest.mark.kern_proc("proc_move_allproc_zombie", "prele")
+@pytest.mark.kern_proc("prele", "phold", "pstall")
+@pytest.mark.passes("proc_move_allproc_zombie")
 def test_looking_at_a_process_leaves_no_hold_on_it(init: Process) -> None:
     """kp_lock counts holds; one is the query's own.  A hold left over would keep the process from dying.
 
@@ -235,7 +242,8 @@ def test_looking_at_a_process_leaves_no_hold_on_it(init: Process) -> None:
     assert init.wait4(child.pid).pid == child.pid
 
 
-@pytest.mark.kern_proc("phold", "prele", "pfind", "proc_move_allproc_zombie")
+@pytest.mark.kern_proc("pfind")
+@pytest.mark.passes("phold", "prele", "proc_move_allproc_zombie")
 def test_looking_at_oneself_leaves_no_hold_either(init: Process) -> None:
     """The search by pid has a short cut for the caller, which holds like any other (kern_proc.c: pfind)."""
     child = init.fork()
@@ -251,7 +259,8 @@ def test_looking_at_oneself_leaves_no_hold_either(init: Process) -> None:
     bury(init, child)
 
 
-@pytest.mark.kern_proc("proc_remove_zombie", "leavepgrp")
+@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("leavepgrp")
 def test_nothing_is_left_of_a_zombie_after_the_wait(init: Process) -> None:
     """Neither in the tables nor among the children (kern_proc.c: proc_remove_zombie)."""
     zombie = exited_child(init)
@@ -280,7 +289,7 @@ def test_zombies_are_reaped_in_any_order(init: Process, order: tuple[int, ...]) 
     assert init.sysctl.kern_proc_pgrp(init.pid).pids == [init.pid]
 
 
-@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("dying", ["in order of birth", "in reverse order"])
 def test_the_youngest_zombie_is_reaped_first(init: Process, dying: str) -> None:
     """wait4(-1) takes the first of p_children, which grows at its head; when they died does not matter."""
@@ -290,7 +299,7 @@ def test_the_youngest_zombie_is_reaped_first(init: Process, dying: str) -> None:
     assert [init.wait4().pid for _ in children] == [child.pid for child in children[::-1]]
 
 
-@pytest.mark.kern_proc("proc_remove_zombie", "leavepgrp", "sysctl_kern_proc")
+@pytest.mark.passes("proc_remove_zombie", "leavepgrp", "sysctl_kern_proc")
 def test_many_zombies_are_all_kept_and_all_reaped(init: Process) -> None:
     """Each is listed once and reaped once, with the status it left (kern_exit.c: kern_wait)."""
     zombies = {exited_child(init, status).pid: status for status in range(30)}
@@ -301,7 +310,8 @@ def test_many_zombies_are_all_kept_and_all_reaped(init: Process) -> None:
     assert init.sysctl.kern_proc_pgrp(init.pid).pids == [init.pid]
 
 
-@pytest.mark.kern_proc("proc_remove_zombie", "sysctl_kern_proc")
+@pytest.mark.kern_proc("proc_remove_zombie")
+@pytest.mark.passes("sysctl_kern_proc")
 def test_hundreds_of_zombies_fill_and_leave_the_tables(init: RemoteProcess) -> None:
     """Many of them in the same hash chains (kern_proc.c: proc_remove_zombie)."""
     with random_pids(init, 5000):
@@ -362,7 +372,8 @@ def test_two_zombies_of_one_hash_chain_are_told_apart(init: Process) -> None:
 # ---- Zombie leaders -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.kern_proc("pgrel", "pgfind")
+@pytest.mark.kern_proc("pgfind")
+@pytest.mark.passes("pgrel")
 def test_a_zombie_leader_does_not_disturb_its_group(init: Process) -> None:
     """The group goes on, and takes new members (kern_proc.c: pgfind)."""
     leader, member, late = init.fork(), init.fork(), init.fork()
@@ -378,7 +389,8 @@ def test_a_zombie_leader_does_not_disturb_its_group(init: Process) -> None:
     assert sorted(init.sysctl.kern_proc_pgrp(leader.pid).pids) == sorted([member.pid, late.pid])
 
 
-@pytest.mark.kern_proc("sess_rele", "enterpgrp")
+@pytest.mark.kern_proc("enterpgrp")
+@pytest.mark.passes("sess_rele")
 def test_a_zombie_leader_does_not_disturb_its_session(init: Process) -> None:
     """Its processes stay in it, and may found groups in it (kern_exit.c: exit1; kern_proc.c: enterpgrp)."""
     leader = init.fork()
@@ -393,7 +405,7 @@ def test_a_zombie_leader_does_not_disturb_its_session(init: Process) -> None:
     assert (child.getsid(), child.getpgrp(), grandchild.getsid()) == (leader.pid,) * 3
 
 
-@pytest.mark.kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 def test_a_zombie_leads_no_session_any_more(init: Process) -> None:
     """Its row still names the session, but not as its leader (kern_exit.c: exit1 clears s_leader)."""
     leader = init.fork()

@@ -27,7 +27,7 @@ kern_proc = pytest.mark.kern_proc
 # ---- 2020 and 2021 ------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @since(500902, "acdf1ee6e0, 2020-11-15")
 def test_a_parents_death_can_be_a_signal(init: RemoteProcess) -> None:
     """PROC_PDEATHSIG_CTL and PROC_PDEATHSIG_STATUS are new (kern_fork.c: sys_procctl; kern_exit.c: exit1)."""
@@ -39,14 +39,14 @@ def test_a_parents_death_can_be_a_signal(init: RemoteProcess) -> None:
     expect_signals(child, SIGUSR1)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(500902, "acdf1ee6e0, 2020-11-15")
 def test_procctl_takes_0_for_the_caller(init: RemoteProcess) -> None:
     """Only its own pid used to do (kern_fork.c: sys_procctl)."""
     init.procctl(IdType.P_PID, 0, 3, bytes(256))  # PROC_REAP_STATUS
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(500902, "acdf1ee6e0, 2020-11-15")
 def test_the_highest_signal_is_127(init: RemoteProcess) -> None:
     """128 used to be sent, and who died of it seemed to have exited (kern_sig.c: kern_kill, kern_sigaction)."""
@@ -57,7 +57,7 @@ def test_the_highest_signal_is_127(init: RemoteProcess) -> None:
         child.sigaction(128, Handler.IGNORE)
 
 
-@kern_proc("sysctl_kern_proc_cwd")
+@pytest.mark.passes("sysctl_kern_proc_cwd")
 @since(500902, "d6853f97de, 2020-11-01")
 def test_a_removed_directory_has_no_name(init: RemoteProcess) -> None:
     """getcwd() used to tell the name it had (vfs_cache.c: kern_getcwd)."""
@@ -78,7 +78,7 @@ def test_whoever_runs_no_program_has_no_pathname(init: RemoteProcess) -> None:
         init.sysctl.kern_proc_pathname(0)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @since(600107, "de22b67f22, 2021-11-29")
 def test_an_exit_waits_for_a_terminals_reader_no_longer_than_a_second(init: RemoteProcess) -> None:
     """The leader of a session with output nobody reads used to be there for ever (kern_exit.c: exit1, ttywait)."""
@@ -91,7 +91,8 @@ def test_an_exit_waits_for_a_terminals_reader_no_longer_than_a_second(init: Remo
 # ---- 2022 to 2024 -------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc", "sysctl_out_proc_kthread")
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @since(600302, "ec1c3f3acb, 2022-11-17")
 def test_kernel_threads_are_listed_when_asked_for(init: RemoteProcess) -> None:
     """KERN_PROC_FLAG_LWKT is new; they used to be listed always (kern_proc.c: sysctl_kern_proc)."""
@@ -99,7 +100,7 @@ def test_kernel_threads_are_listed_when_asked_for(init: RemoteProcess) -> None:
     assert whole_table(init).kernel_threads
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 @since(600302, "ec1c3f3acb, 2022-11-17")
 def test_the_tables_with_kernel_threads_have_names(init: RemoteProcess) -> None:
     """Of all filters, by process and by thread (kern_proc.c: SYSCTL_KERN_PROC_ALLFLAGS)."""
@@ -108,7 +109,7 @@ def test_the_tables_with_kernel_threads_have_names(init: RemoteProcess) -> None:
         assert oid(init, f"kern.proc.{name}_lwp_lwkt") == proc_mib(number | 0x30)
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @since(600504, "2b3f93ea6d, 2023-10-12")
 def test_a_process_can_be_restricted(init: RemoteProcess) -> None:
     """syscap_set() and syscap_get() are new, and kp_syscaps shows it (kern_caps.c; sys/kinfo.h)."""
@@ -121,7 +122,7 @@ def test_a_process_can_be_restricted(init: RemoteProcess) -> None:
     assert len(init.sysctl.read(proc_mib(PID, child.pid))) == 1048
 
 
-@kern_proc("pcredcache")
+@pytest.mark.passes("pcredcache")
 @since(600504, "a44776b2e7, 2023-10-16")
 def test_a_jail_restricts_its_root(init: RemoteProcess) -> None:
     """SYSCAP_RESTRICTEDROOT, for itself and all programs (kern_jail.c: kern_jail_attach)."""
@@ -130,7 +131,7 @@ def test_a_jail_restricts_its_root(init: RemoteProcess) -> None:
     assert jailed.syscap_get(1) == SyscapFlag.ALL
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("sysctl_kern_proc")
 @since(600504, "24687fffce, 2023-10-13")
 def test_a_jail_may_be_allowed_to_mount_procfs(init: RemoteProcess) -> None:
     """jail.defaults.vfs_mount_procfs is new (kern_jail.c: prison_priv_check)."""
@@ -141,7 +142,7 @@ def test_a_jail_may_be_allowed_to_mount_procfs(init: RemoteProcess) -> None:
             jailed.close(jailed.open(f"{mounted}/{jailed.pid}/status", os.O_RDONLY))
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(600517, "35a77c5f59 and 0258b0f94e, 2026-02-06, after 2b3f93ea6d, 2023-10-12, had broken it")
 def test_a_user_makes_no_jail_and_enters_none(init: RemoteProcess) -> None:
     """The user id was not asked for where restrictions were (kern_caps.c: caps_priv_check)."""
@@ -159,7 +160,7 @@ def test_a_user_makes_no_jail_and_enters_none(init: RemoteProcess) -> None:
 # ---- 2025 and 2026 ------------------------------------------------------------------------------------------------
 
 
-@kern_proc("prele")
+@pytest.mark.passes("prele")
 @since(600510, "46d73a5af0 and cabad5ba2c, 2025-03-19")
 def test_a_reaper_can_signal_its_whole_family(init: RemoteProcess) -> None:
     """PROC_REAP_KILL is new (kern_fork.c: reaper_kill)."""

@@ -17,7 +17,6 @@ from support.mounts import procfs
 from support.processes import await_stopped
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 
 F_GETPATH, F_MAXFD = 19, 20  # sys/fcntl.h
 CLOCK_GETRES, VARSYM_SET, VARSYM_GET = 234, 450, 451  # sys/syscall.h
@@ -40,7 +39,7 @@ def scratch(init: RemoteProcess, content: bytes, mode: int = 0o644) -> str:
 # ---- Time ---------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @since(500907, "19432bfaa9, 2021-01-19")
 def test_nothing_is_left_of_a_sleep_that_was_refused(init: RemoteProcess) -> None:
     """What was on the kernel's stack used to be copied out (kern_time.c: sys_nanosleep)."""
@@ -56,7 +55,7 @@ def test_nothing_is_left_of_a_sleep_that_was_refused(init: RemoteProcess) -> Non
     assert init.read(reading, 16) == b"untouched, reall"
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @since(500907, "af23a4c2da, 2021-01-19")
 def test_a_negative_time_is_not_slept(init: RemoteProcess) -> None:
     """It used to be as good as none (kern_time.c: nanosleep1)."""
@@ -64,7 +63,7 @@ def test_a_negative_time_is_not_slept(init: RemoteProcess) -> None:
         init.syscall("nanosleep", timespec(-1), 0)
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @since(500907, "86ccdacbb5, 2021-01-19")
 def test_a_sleep_may_be_by_any_clock(init: RemoteProcess) -> None:
     """clock_nanosleep() is new (kern_time.c)."""
@@ -73,7 +72,7 @@ def test_a_sleep_may_be_by_any_clock(init: RemoteProcess) -> None:
     assert init.clock_gettime(Clock.CLOCK_MONOTONIC) - before >= 0.1
 
 
-@kern_proc("proc_makepid")
+@pytest.mark.passes("proc_makepid")
 @since(500908, "9e053b1ca9, 2021-01-20")
 def test_no_clock_is_set_to_before_1970(init: RemoteProcess) -> None:
     """It used to be, and nothing moved any more (kern_time.c: kern_clock_settime)."""
@@ -81,7 +80,7 @@ def test_no_clock_is_set_to_before_1970(init: RemoteProcess) -> None:
         init.syscall("clock_settime", 0, timespec(-1))
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(500908, "a6b9474508, 2021-01-22")
 def test_the_clock_of_no_process_has_no_resolution(init: RemoteProcess) -> None:
     """The number in it used to be anything (kern_time.c: kern_clock_getres, CPUCLOCK2PID)."""
@@ -92,7 +91,7 @@ def test_the_clock_of_no_process_has_no_resolution(init: RemoteProcess) -> None:
 # ---- Programs and memory ------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 @since(500908, "337acc4483, 2021-02-20")
 def test_a_program_can_be_run_by_descriptor(init: RemoteProcess) -> None:
     """fexecve() is new (kern_exec.c: sys_fexecve)."""
@@ -101,7 +100,7 @@ def test_a_program_can_be_run_by_descriptor(init: RemoteProcess) -> None:
     assert init.wait4(child.pid).exit_status == 0
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 @since(500909, "941642e84e, 2021-02-20")
 def test_a_script_on_a_descriptor_that_exec_closes_is_not_there(init: RemoteProcess) -> None:
     """Its interpreter could not read it (kern_exec.c: kern_execve)."""
@@ -122,14 +121,14 @@ def test_a_script_on_a_descriptor_that_exec_closes_is_not_there(init: RemoteProc
         pytest.param("futimesat", (-1, "nowhere", 0), marks=since(600509, "5af8357c50, 2024-09-11")),
     ],
 )
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 def test_system_calls_that_are_new(init: RemoteProcess, call: str, arguments: tuple[int | str, ...]) -> None:
     """They look at the descriptor they are given (syscalls.master)."""
     with fails(EBADF):
         init.syscall(call, *arguments)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(600100, "631c21f29f, 2021-03-31")
 def test_a_variable_for_links_is_returned_whole_or_not_at_all(init: RemoteProcess) -> None:
     """varsym_get() returns 0, or EOVERFLOW; it used to return the length (kern_varsym.c)."""
@@ -144,7 +143,7 @@ def test_a_variable_for_links_is_returned_whole_or_not_at_all(init: RemoteProces
 # ---- Descriptors --------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @since(500904, "99175ee461, 2020-12-02")
 def test_no_duplicate_has_the_number_of_the_limit(init: RemoteProcess) -> None:
     """The highest is one less; the table used to grow by one too much (kern_descrip.c: kern_dup)."""
@@ -156,7 +155,7 @@ def test_no_duplicate_has_the_number_of_the_limit(init: RemoteProcess) -> None:
         init.dup2(fd, limit)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @since(600100, "5bd4559737, 2021-03-21")
 def test_a_file_opened_by_its_descriptor_has_an_offset_of_its_own(init: RemoteProcess) -> None:
     """/dev/fd/N used to be the same as dup() (kern_descrip.c: fdopen)."""
@@ -168,7 +167,7 @@ def test_a_file_opened_by_its_descriptor_has_an_offset_of_its_own(init: RemotePr
     init.unlink(path)
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 @since(600100, "36f3145a09, 2021-03-30")
 def test_a_descriptors_path_can_be_asked_for(init: RemoteProcess) -> None:
     """F_GETPATH is new (kern_descrip.c: kern_fcntl)."""
@@ -177,7 +176,7 @@ def test_a_descriptors_path_can_be_asked_for(init: RemoteProcess) -> None:
     assert found.partition(b"\0")[0] == b"/bin/sleep"
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @since(600513, "dcc509c885, 2025-07-09")
 def test_a_descriptor_may_be_closed_by_fork(init: RemoteProcess) -> None:
     """O_CLOFORK is new (kern_descrip.c: fdcopy)."""
@@ -188,7 +187,7 @@ def test_a_descriptor_may_be_closed_by_fork(init: RemoteProcess) -> None:
         parent.fork().fcntl(fd, Fcntl.F_GETFD)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @since(600513, "d724c3ba96, 2025-07-09")
 def test_the_highest_descriptor_can_be_asked_for(init: RemoteProcess) -> None:
     """F_MAXFD is new (kern_descrip.c: sys_fcntl)."""
@@ -196,7 +195,7 @@ def test_the_highest_descriptor_can_be_asked_for(init: RemoteProcess) -> None:
     assert init.fcntl(0, F_MAXFD) == 77
 
 
-@kern_proc("sess_rele")
+@pytest.mark.passes("sess_rele")
 @since(600517, "eeb6b5e961, 2025-12-18")
 def test_the_old_pseudo_terminals_are_gone(init: RemoteProcess) -> None:
     """256 pairs used to be there from the start (tty_pty.c)."""
@@ -208,7 +207,7 @@ def test_the_old_pseudo_terminals_are_gone(init: RemoteProcess) -> None:
 # ---- procfs -------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("pfind", "sysctl_kern_proc_pathname")
 @since(600509, "f658e60ac8, 2024-03-07")
 def test_a_process_finds_its_program_below_self(init: RemoteProcess) -> None:
     """Self and exe are new names of curproc and file (procfs_vnops.c: procfs_lookup)."""
@@ -220,7 +219,7 @@ def test_a_process_finds_its_program_below_self(init: RemoteProcess) -> None:
     assert paths == [init.sysctl.kern_proc_pathname(init.pid).encode()] * 3
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(600509, "4a361a72d5, 2024-07-23")
 def test_a_file_of_procfs_can_be_watched(init: RemoteProcess) -> None:
     """Poll() used to time out on it, and kevent() not to know it (procfs_vnops.c: procfs_kqfilter)."""
@@ -234,7 +233,7 @@ def test_a_file_of_procfs_can_be_watched(init: RemoteProcess) -> None:
         init.close(fd)
 
 
-@kern_proc("pfind", "prele")
+@pytest.mark.passes("pfind", "prele")
 @since(600517, "ea2c2549cf, 2026-01-02")
 @pytest.mark.parametrize("name", ["regs", "fpregs", "dbregs"])
 def test_registers_are_read_once_and_then_there_is_no_more(init: RemoteProcess, name: str) -> None:

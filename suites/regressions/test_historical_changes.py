@@ -43,7 +43,7 @@ kern_proc = pytest.mark.kern_proc
 # ---- 2012 to 2014 -------------------------------------------------------------------------------------------------
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @since(300103, "19af187033, 2012-04-21")
 def test_children_of_whoever_ignores_sigchld_vanish(init: RemoteProcess) -> None:
     """They are given to init, which reaps them; wait() finds none (kern_exit.c: exit1)."""
@@ -56,7 +56,7 @@ def test_children_of_whoever_ignores_sigchld_vanish(init: RemoteProcess) -> None
     eventually(lambda: not exists(init, child.pid), "the child to be reaped by init")
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @since(300501, "3b6dbd26f3, 2013-06-01")
 def test_a_signal_stack_that_is_too_small_is_refused(init: RemoteProcess) -> None:
     """ENOMEM, as POSIX has it (kern_sig.c: kern_sigaltstack)."""
@@ -65,7 +65,7 @@ def test_a_signal_stack_that_is_too_small_is_refused(init: RemoteProcess) -> Non
         init.syscall("sigaltstack", struct.pack("<QQii", at, 16, 0, 0), 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(300701, "763ff625ac, 2013-12-18")
 @pytest.mark.parametrize("request_", ["PT_ATTACH", "PT_READ_D"])
 def test_the_swapper_cannot_be_traced(init: RemoteProcess, request_: str) -> None:
@@ -75,7 +75,8 @@ def test_the_swapper_cannot_be_traced(init: RemoteProcess, request_: str) -> Non
     assert init.getpid() == init.pid
 
 
-@kern_proc("sysctl_kern_proc_pathname", "prele")
+@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("prele")
 @since(300703, "35c7df0f4f, 2014-03-09")
 def test_asking_for_a_program_leaves_no_hold_on_the_process(init: RemoteProcess) -> None:
     """A process once asked about could not be reaped (kern_proc.c: sysctl_kern_proc_pathname)."""
@@ -85,7 +86,7 @@ def test_asking_for_a_program_leaves_no_hold_on_the_process(init: RemoteProcess)
     assert init.start.wait4(child.pid).result(20.0).exit_status == 3
 
 
-@kern_proc("sysctl_kern_randompid", "proc_makepid")
+@pytest.mark.passes("sysctl_kern_randompid", "proc_makepid")
 @since(300705, "3a877e444f, 2014-04-21")
 def test_pids_have_six_digits(init: RemoteProcess) -> None:
     """PID_MAX went from 99999 to 999999; a negative modulus shows it (sys/proc.h)."""
@@ -93,7 +94,7 @@ def test_pids_have_six_digits(init: RemoteProcess) -> None:
         assert init.sysctl.get_int("kern.randompid") == 999_899
 
 
-@kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @since(400101, "6e2a912cb0 and f0d55ae9f6, 2014-11-09; 2cb910215e, 2014-11-11")
 def test_a_reaper_inherits_the_orphans_below_it(init: RemoteProcess) -> None:
     """Instead of init (kern_fork.c: procctl, PROC_REAP_ACQUIRE)."""
@@ -107,7 +108,7 @@ def test_a_reaper_inherits_the_orphans_below_it(init: RemoteProcess) -> None:
 # ---- 2015 and 2016 ------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @since(400309, "76d46d1981, 2015-11-16")
 def test_a_zombie_uses_no_cpu(init: RemoteProcess) -> None:
     """Its pctcpu is 0, however busy it was (kern_kinfo.c: fill_kinfo_lwp)."""
@@ -117,7 +118,7 @@ def test_a_zombie_uses_no_cpu(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_all()[child.pid].lwp.pctcpu == 0
 
 
-@kern_proc("sysctl_out_proc_kthread")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @since(400309, "e90cb8451d, 2015-11-17")
 def test_idle_threads_are_told_from_busy_ones(init: RemoteProcess) -> None:
     """SIDL, all other kernel threads being SACTIVE (kern_kinfo.c: fill_kinfo_proc_kthread)."""
@@ -127,14 +128,14 @@ def test_idle_threads_are_told_from_busy_ones(init: RemoteProcess) -> None:
     assert {row.stat for row in threads if row not in idle} == {ProcStat.SACTIVE}
 
 
-@kern_proc("sysctl_out_proc_kthread")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @since(400309, "ade1f1b8f2, 2015-11-19")
 def test_a_kernel_thread_is_one_thread(init: RemoteProcess) -> None:
     """Its nthreads is 1 (kern_kinfo.c: fill_kinfo_proc_kthread)."""
     assert {row.nthreads for row in whole_table(init).kernel_threads} == {1}
 
 
-@kern_proc("sysctl_out_proc_kthread")
+@pytest.mark.passes("sysctl_out_proc_kthread")
 @since(400309, "bccb5dad40, 2015-11-16")
 def test_a_kernel_thread_has_an_address(init: RemoteProcess) -> None:
     """By which ps tells one from another (kern_kinfo.c: kp_ktaddr)."""
@@ -144,7 +145,7 @@ def test_a_kernel_thread_has_an_address(init: RemoteProcess) -> None:
     assert len(set(addresses)) == len(addresses)
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @since(400309, "0ca59c3431, 2015-11-19")
 def test_a_thread_has_a_name(init: RemoteProcess) -> None:
     """Kl_comm made struct kinfo_proc 976 bytes long (kern_kinfo.c: fill_kinfo_lwp)."""
@@ -153,7 +154,7 @@ def test_a_thread_has_a_name(init: RemoteProcess) -> None:
     assert row.lwp.comm == row.comm
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(400503, "0a02ff72ed, 2016-02-13")
 def test_a_blocked_signal_is_an_event_all_the_same(init: RemoteProcess) -> None:
     """EVFILT_SIGNAL reports what is sent, not what is delivered (kern_sig.c: lwpsignal)."""
@@ -167,7 +168,7 @@ def test_a_blocked_signal_is_an_event_all_the_same(init: RemoteProcess) -> None:
     assert (result.value, struct.unpack_from("<Qh", result.memory(event))) == (1, (number, -6))
 
 
-@kern_proc("lwpuserret")
+@pytest.mark.passes("lwpuserret")
 @since(400700, "ea5bffb971, 2016-07-07")
 def test_a_new_thread_has_no_signal_stack(init: RemoteProcess) -> None:
     """It would be the same memory as its creator's (kern_fork.c: lwp_fork)."""
@@ -191,7 +192,7 @@ def test_a_program_run_through_a_null_mount_is_told_by_that_path(init: RemotePro
     assert found == f"{path}/sleep"
 
 
-@kern_proc("proc_makepid", "proc_remove_zombie")
+@pytest.mark.passes("proc_makepid", "proc_remove_zombie")
 @since(400704, "8cdef6cbcc, 2016-12-05")
 @pytest.mark.parametrize("distance", [1, 9, 99_840, 256])
 def test_a_reaped_pid_delays_no_other(init: RemoteProcess, allocator: PidAllocator, distance: int) -> None:
@@ -206,7 +207,8 @@ def test_a_reaped_pid_delays_no_other(init: RemoteProcess, allocator: PidAllocat
 # ---- 2017 and 2018 ------------------------------------------------------------------------------------------------
 
 
-@kern_proc("sysctl_kern_proc")
+@kern_proc("sysctl_kern_proc_sigtramp")
+@pytest.mark.passes("sysctl_kern_proc")
 @since(400901, "e6141a7fee, 2017-03-29")
 def test_the_signal_trampoline_can_be_located(init: RemoteProcess) -> None:
     """kern.proc.sigtramp: start and end, four words unused (kern_proc.c: sysctl_kern_proc_sigtramp)."""
@@ -216,7 +218,7 @@ def test_the_signal_trampoline_can_be_located(init: RemoteProcess) -> None:
     assert not any(unused)
 
 
-@kern_proc("proc_add_allproc")
+@pytest.mark.passes("proc_add_allproc")
 @since(400906, "e7e1189fb1, 2017-07-05")
 def test_roots_processes_are_limited_too(init: RemoteProcess) -> None:
     """RLIMIT_NPROC used to be for others only (kern_fork.c: fork1)."""
@@ -226,7 +228,7 @@ def test_roots_processes_are_limited_too(init: RemoteProcess) -> None:
         child.vfork_exit()
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @since(400906, "526c5c2b3c, 2017-07-08")
 def test_the_first_thread_has_the_number_1(init: RemoteProcess) -> None:
     """It used to be 0 (kern_fork.c: lwp_fork)."""
@@ -236,7 +238,7 @@ def test_the_first_thread_has_the_number_1(init: RemoteProcess) -> None:
     assert [row.lwp.tid for row in init.sysctl.kern_proc_pid(child.pid, lwp=True)] == [1]
 
 
-@kern_proc("allproc_scan")
+@pytest.mark.passes("allproc_scan")
 @since(500100, "a73d77929c, 2017-09-28")
 def test_signals_do_not_leave_the_family_of_a_reaper(init: RemoteProcess) -> None:
     """Whoever is below a reaper may signal only what is below it, too (kern_sig.c: reaper_sigtest)."""
@@ -250,7 +252,7 @@ def test_signals_do_not_leave_the_family_of_a_reaper(init: RemoteProcess) -> Non
         member.kill(outsider.pid, 0)
 
 
-@kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @since(500103, "39b9b6cde2, 2017-10-19")
 def test_the_parent_is_the_reaper_after_the_parents_end(init: RemoteProcess) -> None:
     """Getppid() tells the number kept in the process itself, which follows (kern_exit.c: exit1, p_ppid)."""
@@ -263,7 +265,7 @@ def test_the_parent_is_the_reaper_after_the_parents_end(init: RemoteProcess) -> 
     assert init.sysctl.kern_proc_pid(grandchild.pid)[0].ppid == init.pid
 
 
-@kern_proc("pholdzomb", "prelezomb")
+@pytest.mark.passes("pholdzomb", "prelezomb")
 @since(500317, "33b81dc963, 2018-09-30")
 def test_a_child_can_be_looked_at_before_it_is_reaped(init: RemoteProcess) -> None:
     """WNOWAIT leaves it waitable; wait4() used to refuse the option (kern_exit.c: kern_wait)."""
@@ -276,7 +278,7 @@ def test_a_child_can_be_looked_at_before_it_is_reaped(init: RemoteProcess) -> No
         init.wait4(child.pid, WNOHANG)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @since(500317, "33b81dc963, 2018-09-30")
 def test_a_signal_tells_who_sent_it(init: RemoteProcess) -> None:
     """By pid and user; si_pid used to be 0 (kern_sig.c: sigsetfrompid)."""
@@ -289,7 +291,7 @@ def test_a_signal_tells_who_sent_it(init: RemoteProcess) -> None:
     assert (record.pid, record.uid) == (sender.pid, SOMEBODY)
 
 
-@kern_proc("zpfind")
+@pytest.mark.passes("zpfind")
 @since(500317, "33b81dc963, 2018-09-30")
 def test_wait6_waits_by_user_and_session(init: RemoteProcess) -> None:
     """The call is new, and so are P_UID and P_SID (kern_exit.c: sys_wait6)."""
@@ -306,7 +308,7 @@ def test_wait6_waits_by_user_and_session(init: RemoteProcess) -> None:
 CLD_EXITED, CLD_KILLED = 1, 2  # sys/signal.h
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @since(500505, "bfd192f7d7, 2019-03-18")
 @pytest.mark.parametrize(("killed", "code"), [(False, CLD_EXITED), (True, CLD_KILLED)])
 def test_the_report_of_an_end_says_how_it_came(init: RemoteProcess, killed: bool, code: int) -> None:
@@ -321,7 +323,7 @@ def test_the_report_of_an_end_says_how_it_came(init: RemoteProcess, killed: bool
     assert result.siginfo.code == code
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @since(500505, "819542d736, 2019-03-18")
 @pytest.mark.parametrize("how", [3, SIGKILL])
 def test_the_report_of_an_end_has_its_status_decoded(init: RemoteProcess, how: int) -> None:
@@ -336,7 +338,7 @@ def test_the_report_of_an_end_has_its_status_decoded(init: RemoteProcess, how: i
     assert result.siginfo.status == int(how)
 
 
-@kern_proc("pstall")
+@pytest.mark.passes("pstall")
 @since(500701, "be1f9ddcee, 2019-06-13, after ba69e3575b, 2019-05-29, had broken it")
 def test_a_traced_process_stops_again_after_it_was_continued(init: RemoteProcess) -> None:
     """By a signal its tracer then sees (kern_sig.c: issignal, sys_process.c)."""
@@ -363,7 +365,7 @@ def test_the_row_of_a_process_sums_up_its_threads(init: RemoteProcess) -> None:
     assert -1 not in {thread.lwp.tid for thread in init.sysctl.kern_proc_pid(child.pid, lwp=True)}
 
 
-@kern_proc("enterpgrp", "sysctl_out_proc")
+@pytest.mark.passes("enterpgrp", "sysctl_out_proc")
 @since(500705, "e2e9821d30, 2019-09-10")
 def test_login_names_may_have_32_characters(init: RemoteProcess) -> None:
     """MAXLOGNAME went from 17 to 33, and struct kinfo_proc from 976 to 992 bytes (sys/param.h)."""
@@ -384,7 +386,8 @@ def test_a_thread_has_a_title_of_its_own(init: RemoteProcess) -> None:
     assert b"the thread" not in init.sysctl.read(proc_mib(ARGS, init.pid))
 
 
-@kern_proc("sysctl_kern_proc_args", "proc_usermap")
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_usermap")
 @since(500709, "e7126f0a10, 2019-11-12")
 def test_a_title_set_by_sysctl_is_in_the_shared_page(init: RemoteProcess) -> None:
     """It used to replace the cached arguments (kern_proc.c: sysctl_kern_proc_args)."""
@@ -396,7 +399,7 @@ def test_a_title_set_by_sysctl_is_in_the_shared_page(init: RemoteProcess) -> Non
     assert b"a title for the page" in init.read(reading, 4096)
 
 
-@kern_proc("sysctl_out_proc")
+@pytest.mark.passes("sysctl_out_proc")
 @since(500709, "64b5a8a550, 2019-11-11")
 def test_a_child_keeps_the_number_of_the_thread_that_forked_it(init: RemoteProcess) -> None:
     """It used to begin anew; execve() still does (kern_fork.c: lwp_fork)."""

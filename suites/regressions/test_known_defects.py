@@ -68,7 +68,7 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
         init.wait4(child.pid)
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 @defect(
     since=300701,
     until=600101,
@@ -88,7 +88,8 @@ def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) 
         user.sysctl.kern_proc_pathname(0)
 
 
-@kern_proc("pholdzomb", "prelezomb")
+@kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb")
 @pytest.mark.cpus(2)
 @defect(
     since=300104,
@@ -173,7 +174,7 @@ def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
     assert [logged(bystander) for bystander in bystanders] == [[]] * len(bystanders)
 
 
-@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.passes("sysctl_kern_proc_pathname")
 @defect(since=300701, severity="breach", reason="kern.proc.pathname looks at no prison")
 def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None:
     """As for kern.proc.pid: whoever is outside does not exist (kern_proc.c: PRISON_CHECK)."""
@@ -183,7 +184,7 @@ def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None
         jailed.sysctl.kern_proc_pathname(init.pid)
 
 
-@kern_proc("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
+@pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
 @defect(since=200000, severity="breach", reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison")
 @pytest.mark.parametrize("node", [ARGS, CWD])
 def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: RemoteProcess, node: int) -> None:
@@ -221,7 +222,7 @@ def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteP
     assert after.lock == before.lock
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="leak of kernel memory",
@@ -238,7 +239,7 @@ def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProce
         assert set(vars(result.rusage).values()) <= {0}
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @defect(
     since=400101,
     severity="wrong answer",
@@ -254,7 +255,7 @@ def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> No
         init.wait4(child.pid, WNOHANG)
 
 
-@kern_proc("zpfind")
+@pytest.mark.passes("zpfind")
 @defect(since=200000, severity="breach", reason="kill() finds a zombie without asking who its owner is")
 def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess) -> None:
     """EPERM before and after its exit (kern_sig.c: kern_kill)."""
@@ -268,7 +269,7 @@ def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess)
         user.kill(victim.pid, 0)
 
 
-@kern_proc("pgfind")
+@pytest.mark.passes("pgfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -285,7 +286,7 @@ def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: Remo
         user.killpg(leader.pid, 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(since=200000, severity="wrong answer", reason="no SIGCHLD is sent when a stopped child goes on")
 def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
@@ -315,7 +316,8 @@ def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
     assert init.sysctl.read(proc_mib(ARGS, init.pid)).rstrip(b"\0") == title
 
 
-@kern_proc("proc_usermap", "sysctl_kern_proc_args")
+@kern_proc("proc_usermap")
+@pytest.mark.passes("sysctl_kern_proc_args")
 @defect(
     since=400000,
     until=500709,
@@ -332,7 +334,7 @@ def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess
     assert init.sysctl.kern_proc_args(child.pid) == [b"sleep", b"1000"]
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(since=500317, severity="wrong answer", reason="wait6(P_JAILID) takes any child that is in no jail")
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess) -> None:
@@ -343,7 +345,7 @@ def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess)
         init.wait6(IdType.P_JAILID, 77, WEXITED | WNOHANG)
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=500317,
     severity="wrong answer",

@@ -50,7 +50,7 @@ def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: Rem
     assert init.sysctl.read(proc_mib(ARGS, child.pid)) == before
 
 
-@kern_proc("lwpfind")
+@pytest.mark.passes("lwpfind")
 @pytest.mark.eras(since=500710, reason="lwp_getname() appeared in November 2019, within 500709")
 @defect(
     since=500709,
@@ -63,7 +63,7 @@ def test_a_thread_that_does_not_exist_has_no_name(init: RemoteProcess) -> None:
         init.syscall("lwp_getname", NO_SUCH_THREAD, bytes(64), 64)
 
 
-@kern_proc("pgfind")
+@pytest.mark.passes("pgfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -80,7 +80,7 @@ def test_the_io_priority_of_a_group_is_its_highest(init: RemoteProcess) -> None:
     assert init.syscall(IOPRIO_GET, PRIO_PGRP, leader.pid).value == 9
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -100,7 +100,7 @@ def test_the_priority_of_another_process_is_not_the_callers(init: RemoteProcess)
     assert struct.unpack("<HH", answer.memory(priority)) == (RTP_PRIO_IDLE, 31)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -114,7 +114,7 @@ def test_there_is_no_room_for_less_than_no_groups(init: RemoteProcess) -> None:
         child.syscall("getgroups", -1, bytes(64))
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",

@@ -18,7 +18,6 @@ from support.processes import SOMEBODY
 from support.tracing import attach, go_on
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 # sys/rtprio.h: struct rtprio has a type and a priority
@@ -47,7 +46,7 @@ def restrict(process: RemoteProcess, capability: int) -> None:
 # ---- Who is outside -----------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(since=200000, severity="breach", reason="these calls look at no prison")
 @pytest.mark.parametrize("call", ["getpgid", "getsid"])
 def test_a_jailed_process_learns_no_groups_or_sessions_outside(init: RemoteProcess, call: str) -> None:
@@ -57,7 +56,7 @@ def test_a_jailed_process_learns_no_groups_or_sessions_outside(init: RemoteProce
         jailed.syscall(call, init.pid)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="breach",
@@ -70,7 +69,7 @@ def test_a_jailed_process_cannot_tell_pids_outside_from_free_ones(init: RemotePr
         jailed.kill(init.pid, 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="breach",
@@ -83,7 +82,7 @@ def test_a_jailed_process_cannot_continue_processes_outside(init: RemoteProcess)
         jailed.kill(init.pid, SIGCONT)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(since=200000, severity="breach", reason="rtprio() and lwp_rtprio() look at no prison")
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_jailed_process_learns_no_priorities_outside(init: RemoteProcess, threads: bool) -> None:
@@ -98,7 +97,7 @@ def test_a_jailed_process_learns_no_priorities_outside(init: RemoteProcess, thre
             jailed.syscall("rtprio", RTP_LOOKUP, outside.pid, priority)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.eras(since=400706, reason="lwp_getaffinity() appeared in January 2017, within 400705")
 @defect(since=400705, severity="breach", reason="lwp_getaffinity() looks at no prison")
 def test_a_jailed_process_learns_no_cpus_outside(init: RemoteProcess) -> None:
@@ -112,7 +111,7 @@ def test_a_jailed_process_learns_no_cpus_outside(init: RemoteProcess) -> None:
 # ---- Jails themselves ---------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="leak of kernel memory",
@@ -136,7 +135,7 @@ def test_the_list_of_jails_ends_where_it_ends(init: RemoteProcess) -> None:
     assert listed.rstrip(b"\0").decode("latin-1") == f"{jid} {host} {folders[-1]}"
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="leak",
@@ -153,7 +152,7 @@ def test_a_jail_that_comes_to_nothing_keeps_no_file_system(init: RemoteProcess) 
 # ---- Restrictions -------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @restrictions
 @defect(
     since=600503,
@@ -169,7 +168,7 @@ def test_root_that_may_not_trespass_signals_nobody_elses_processes(init: RemoteP
         root.kill(victim.pid, 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @restrictions
 @defect(
     since=600503,
@@ -186,7 +185,7 @@ def test_a_restricted_root_traces_no_unrestricted_one(init: RemoteProcess) -> No
         root.ptrace("PT_ATTACH", other.pid)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @restrictions
 @defect(
     since=600503,
@@ -204,7 +203,7 @@ def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: Remote
     assert restricted == [SYSCAP_SELF, 0]
 
 
-@kern_proc("sysctl_kern_randompid")
+@pytest.mark.passes("sysctl_kern_randompid")
 @restrictions
 @defect(
     since=600503,

@@ -16,7 +16,6 @@ from support.leaks import SLACK, expect_no_growth
 from support.processes import SOMEBODY
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 NOWHERE = 8  # an address nothing is mapped at
@@ -24,7 +23,7 @@ NOWHERE = 8  # an address nothing is mapped at
 LWP_PARAMS = struct.Struct("<5Q")
 
 
-@kern_proc("lwpfind")
+@pytest.mark.passes("lwpfind")
 @defect(
     since=200000,
     severity="leak",

@@ -25,7 +25,7 @@ PIOCSFL, PF_LINGER = 0x80007003, 1  # sys/pioctl.h
 LARGE = 4_000_000_000  # an id of ten digits
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,
@@ -48,7 +48,7 @@ def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProc
     assert init.storm(50, seconds=30.0).count == 50
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -70,7 +70,8 @@ def test_the_status_of_a_process_in_many_groups_can_be_read(init: RemoteProcess)
     assert all(str(group) in status for group in groups)
 
 
-@kern_proc("pfind", "pstall", "proc_move_allproc_zombie")
+@kern_proc("pstall")
+@pytest.mark.passes("pfind", "proc_move_allproc_zombie")
 @defect(
     since=200000,
     severity="hang",
@@ -92,7 +93,7 @@ def test_a_process_can_end_while_somebody_waits_for_it_to_stop(init: RemoteProce
             init.start.wait4(target.pid).result(20.0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -110,7 +111,7 @@ def test_asking_about_a_stopped_process_does_not_change_what_stopped_it(init: Re
         other.exit()
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -128,7 +129,7 @@ def test_nobody_else_ends_a_debuggers_tracing(init: RemoteProcess) -> None:
         tracer.ptrace("PT_CONTINUE", child.pid, 1, 0)
 
 
-@kern_proc("pstall")
+@pytest.mark.passes("pstall")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,

@@ -19,7 +19,6 @@ from support.processes import F_GETOWN, F_SETOWN, SOMEBODY, bury, eventually, he
 from support.procfs import end, stalled
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect
 
 # sys/procctl.h
@@ -41,7 +40,7 @@ def ask_for_death_signal(process: RemoteProcess, signal: int) -> None:
 # ---- Parents' deaths ----------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.usefixtures("sacrificed")
 @death_signal
 @defect(
@@ -60,7 +59,7 @@ def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> No
     assert init.start.wait4(parent.pid).result(20.0).exit_status == 0
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @death_signal
 @defect(
     since=500902,
@@ -81,7 +80,7 @@ def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal:
 # ---- Reapers ------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @reap_kill
 @defect(
     since=600510,
@@ -103,7 +102,7 @@ def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) 
     assert logged(descendant) == []
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @reap_kill
 @defect(since=600510, severity="wrong answer", reason="PROC_REAP_KILL looks at one flag and does not mind the others")
 def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemoteProcess) -> None:
@@ -115,7 +114,7 @@ def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemotePro
         init.procctl(IdType.P_PID, 0, PROC_REAP_KILL, request)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=500100,
     severity="wrong answer",
@@ -136,7 +135,7 @@ def test_whoever_gives_up_being_a_reaper_can_be_signalled_by_its_children(init: 
 # ---- Senders ------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("allproc_scan")
+@pytest.mark.passes("allproc_scan")
 @pytest.mark.cpus(2)
 @pytest.mark.usefixtures("sacrificed")
 @defect(
@@ -156,7 +155,7 @@ def test_everybody_can_be_signalled_while_processes_are_born(init: RemoteProcess
     assert storm.result(90.0).count > 0
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -173,7 +172,7 @@ def test_whoever_waits_for_a_signal_is_told_who_sent_it(init: RemoteProcess) -> 
     assert (info.signal, info.pid, info.uid) == (SIGUSR1, sender.pid, SOMEBODY)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -191,7 +190,7 @@ def test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal(init: Remote
     assert (record.pid, record.uid) == (sender.pid, SOMEBODY)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,
@@ -207,7 +206,7 @@ def test_a_leader_that_has_given_up_its_privileges_ends_with_its_peers(init: Rem
     assert init.start.wait4(leader.pid).result(10.0).exit_status == 0
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.usefixtures("pristine", "sacrificed")
 @defect(
     since=200000,
@@ -228,7 +227,7 @@ def test_a_process_ends_though_nobody_reads_what_it_has_written_to_a_terminal(in
 # ---- What hangs on a process that ends ----------------------------------------------------------------------------
 
 
-@kern_proc("proc_remove_zombie")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,
@@ -252,7 +251,7 @@ def test_a_queue_outlives_whoever_waited_for_signals_in_it(init: RemoteProcess) 
     assert init.storm(200, seconds=60.0).count == 200
 
 
-@kern_proc("pfind", "pstall")
+@pytest.mark.passes("pfind", "pstall")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,

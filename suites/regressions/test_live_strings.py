@@ -12,7 +12,6 @@ import pytest
 from harness.processes import RemoteProcess, fails
 
 pytestmark = pytest.mark.needs_kernel
-kern_proc = pytest.mark.kern_proc
 defect = pytest.mark.defect(
     since=500317,
     severity="wrong answer",
@@ -21,7 +20,7 @@ defect = pytest.mark.defect(
 )
 
 
-@kern_proc("sysctl_kern_proc_cwd")
+@pytest.mark.passes("sysctl_kern_proc_cwd")
 @defect
 @pytest.mark.parametrize("call", ["open", "chdir", "execve"])
 def test_a_path_that_is_too_long_is_told_from_one_that_cannot_be_read(init: RemoteProcess, call: str) -> None:
@@ -30,7 +29,7 @@ def test_a_path_that_is_too_long_is_told_from_one_that_cannot_be_read(init: Remo
         init.syscall(call, "/" + "x" * 1100, 0, 0)
 
 
-@kern_proc("enterpgrp")
+@pytest.mark.passes("enterpgrp")
 @defect
 def test_a_login_name_that_is_far_too_long_is_an_invalid_one(init: RemoteProcess) -> None:
     """EINVAL, and the old one stays (setlogin(2); kern_prot.c: sys_setlogin)."""

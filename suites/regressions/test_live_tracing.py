@@ -49,7 +49,7 @@ def test_a_process_that_traces_its_parent_hangs_nobody(init: RemoteProcess) -> N
         other.start.setpgid(child.pid, 0).result(20.0)
 
 
-@kern_proc("proc_move_allproc_zombie")
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=600510,
@@ -75,7 +75,7 @@ def test_a_reaper_that_is_traced_by_its_child_is_not_its_own_descendant(init: Re
 # ---- Who the parent is --------------------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(since=200000, severity="wrong answer", reason="PT_DETACH leaves the tracer the parent if the real one has died")
 def test_whom_a_debugger_lets_go_belongs_to_the_reaper_if_its_parent_has_died(init: RemoteProcess) -> None:
     """As any other orphan (sys_process.c: PT_DETACH, p_oppid; FreeBSD: proc_realparent())."""
@@ -88,7 +88,7 @@ def test_whom_a_debugger_lets_go_belongs_to_the_reaper_if_its_parent_has_died(in
     assert kid.getppid() == init.pid
 
 
-@kern_proc("pfind", "proc_makepid")
+@pytest.mark.passes("pfind", "proc_makepid")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -110,7 +110,7 @@ def test_whom_a_debugger_lets_go_is_not_given_to_a_stranger_of_its_parents_pid(
         stranger.wait4(kid.pid, WNOHANG)
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -123,7 +123,7 @@ def test_a_child_traced_by_somebody_else_is_still_a_child(init: RemoteProcess) -
     assert init.wait4(child.pid, WNOHANG).pid == 0
 
 
-@kern_proc("fill_kinfo_proc")
+@pytest.mark.passes("fill_kinfo_proc")
 @defect(since=200000, severity="wrong answer", reason="getppid() returns p_ppid, which PT_ATTACH makes the tracer")
 def test_a_traced_process_still_has_its_parent(init: RemoteProcess) -> None:
     """getppid() tells what kern.proc tells (POSIX: getppid(); kern_kinfo.c: p_oppid; FreeBSD: proc_realparent())."""
@@ -160,7 +160,7 @@ def test_a_debugger_cannot_move_its_tracee_to_another_group(init: RemoteProcess)
         tracer.setpgid(child.pid, child.pid)
 
 
-@kern_proc("pholdzomb", "proc_remove_zombie")
+@pytest.mark.passes("pholdzomb", "proc_remove_zombie")
 @defect(
     since=200000,
     severity="leak",
@@ -178,7 +178,7 @@ def test_a_parent_that_wants_no_zombies_is_given_none_back(init: RemoteProcess) 
     eventually(lambda: child.pid not in init.sysctl.kern_proc_all(), "the zombie to be gone", 5.0)
 
 
-@kern_proc("pholdzomb", "proc_remove_zombie")
+@pytest.mark.passes("pholdzomb", "proc_remove_zombie")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -195,7 +195,7 @@ def test_a_child_that_asked_its_parent_to_trace_it_is_reaped_once(init: RemotePr
         init.wait4(child.pid, WNOHANG)
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -216,7 +216,7 @@ def test_the_parent_of_a_tracee_whose_tracer_dies_is_told_of_its_end(init: Remot
     assert parent.start.wait4(child.pid).result(20.0).signal == SIGKILL
 
 
-@kern_proc("fill_kinfo_proc")
+@pytest.mark.passes("fill_kinfo_proc")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -232,7 +232,7 @@ def test_a_process_that_is_traced_cannot_ask_to_be_traced(init: RemoteProcess) -
     assert row(init, child.pid).ppid == init.pid
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.feature("pdeathsig")
 @defect(
     since=500902,
@@ -256,7 +256,7 @@ def test_a_traced_process_hears_of_its_parents_death(init: RemoteProcess) -> Non
     child.await_signal(SIGUSR1)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @reap_kill
 @defect(
     since=600510,
@@ -273,7 +273,7 @@ def test_a_descendant_traced_from_outside_is_within_its_reapers_reach(init: Remo
     assert REAPER_KILL.unpack(reaper.procctl(IdType.P_PID, 0, PROC_REAP_KILL, request))[2:] == (1, 0)
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @reap_kill
 @defect(
     since=600510,
@@ -290,7 +290,7 @@ def test_a_stranger_traced_by_a_descendant_is_out_of_its_reapers_reach(init: Rem
     assert REAPER_KILL.unpack(reaper.procctl(IdType.P_PID, 0, PROC_REAP_KILL, request))[2:] == (1, 0)
 
 
-@kern_proc("proc_usermap")
+@pytest.mark.passes("proc_usermap")
 @pytest.mark.usefixtures("sacrificed")
 @defect(
     since=200000,
@@ -313,7 +313,7 @@ def test_a_debugger_does_not_keep_the_parent_of_a_vforked_child_asleep(init: Rem
 # ---- What stops and what goes on ----------------------------------------------------------------------------------
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -328,7 +328,7 @@ def test_a_stopped_process_stays_stopped_when_a_debugger_attaches(init: RemotePr
     assert tracer.start.wait4(child.pid, WUNTRACED).result(10.0).stop_signal is not None
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -342,7 +342,7 @@ def test_a_tracee_stopped_in_its_sleep_can_be_killed_by_its_debugger(init: Remot
     assert tracer.start.wait4(child.pid).result(10.0).signal == SIGKILL
 
 
-@kern_proc("pfind")
+@pytest.mark.passes("pfind")
 @defect(
     since=200000,
     severity="wrong answer",

@@ -47,7 +47,7 @@ def usage(process: RemoteProcess) -> Rusage:
 # ---- siginfo ------------------------------------------------------------------------------------------------------
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @wait6
 @defect(
     since=500317,
@@ -69,7 +69,7 @@ def test_the_report_of_a_stop_is_complete(init: RemoteProcess) -> None:
     assert (continued.signal, continued.code, continued.status) == (SIGCHLD, CLD_CONTINUED, number(SIGCONT))
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @wait6
 @defect(
     since=500317,
@@ -90,7 +90,8 @@ def test_the_report_of_nothing_is_empty(init: RemoteProcess) -> None:
 # ---- Looking without reaping --------------------------------------------------------------------------------------
 
 
-@kern_proc("pholdzomb", "prelezomb", "pstall")
+@kern_proc("pwaitres_set")
+@pytest.mark.passes("pholdzomb", "prelezomb", "pstall")
 @wait6
 @defect(
     since=500900,
@@ -113,7 +114,7 @@ def test_a_zombie_somebody_looks_at_is_there_for_whoever_reaps_it(init: RemotePr
 # ---- What a child has used ----------------------------------------------------------------------------------------
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="leak of kernel memory",
@@ -133,7 +134,7 @@ def test_the_usage_of_a_child_that_goes_on_is_nothing_of_the_kernels_memory(init
         assert set(vars(result.rusage).values()) <= {0}
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -152,7 +153,7 @@ def test_what_a_child_has_used_is_counted_once(init: RemoteProcess) -> None:
     assert init.wait4(child.pid).rusage.nsignals == own
 
 
-@kern_proc("fill_kinfo_lwp")
+@pytest.mark.passes("fill_kinfo_lwp")
 @defect(
     since=200000,
     severity="wrong answer",
@@ -170,7 +171,7 @@ def test_the_time_of_a_thread_that_has_ended_still_counts(init: RemoteProcess) -
     assert after.utime + after.stime >= before.utime + before.stime
 
 
-@kern_proc("pholdzomb")
+@pytest.mark.passes("pholdzomb")
 @defect(
     since=200000,
     severity="wrong answer",
