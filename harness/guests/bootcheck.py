@@ -34,15 +34,17 @@ class BootFailedError(HarnessError):
         super().__init__(text)
 
 
-def boot(guest: Guest, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE) -> None:
-    """Boot GUEST; where it does not come up, find out why before anything is said of its kernel.
+def boot(
+    guest: Guest, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE, ahead: bool = False
+) -> None:
+    """Boot GUEST, AHEAD of the clock or not; where it does not come up, find out why before its kernel is blamed.
 
     It is tried once under TCG, and then a kernel that has booted on this host before is.  Raises BootFailedError with
     what was found, KernelPanicError when the kernel panics under TCG; and as it is what Guest.boot() raises under TCG
     when QEMU does not start, or another kernel comes up.
     """
     try:
-        guest.boot(progress, deadline=deadline)
+        guest.boot(progress, deadline=deadline, ahead=ahead)
     except UsageError:
         raise
     except HarnessError as error:

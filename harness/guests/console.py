@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import socket
 import threading
 import time
@@ -34,12 +35,15 @@ class Console:
     be lost.  Every chunk goes to LOG as `seconds-since-start TAB text-of-the-line`, and to memory for `expect`.
     """
 
-    def __init__(self, line: socket.socket, log: Path) -> None:
+    def __init__(self, line: socket.socket, log: Path, earlier: Console | None = None) -> None:
+        """Begin to record LINE; EARLIER has recorded it up to now, and ended."""
         self.log = log
+        if earlier is not None:
+            shutil.copyfile(earlier.log, log)
         self._line = line
         self._born = time.monotonic()
         self._changed = threading.Condition()
-        self._text = ""
+        self._text = earlier.text() if earlier is not None else ""
         self._closed = False
         self._matcher = _Matcher(self)
         self._thread = threading.Thread(target=self._record, name="console", daemon=True)

@@ -117,6 +117,7 @@ class DragonFlyTarget(Target):
 
     abi = "dragonfly"
     is_dragonfly = True
+    boots_ahead = True  # its kernels of 2017, 2020 and 2026 do
     started = "login: "
     # A line of its own, and not just any program's output: the kernel goes on with its CPU, or is in the debugger.
     panic = re.compile(

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, GuestLostError, UsageError
+from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.guests.ahead import boot_ahead
 from harness.guests.console import Console
 from harness.guests.crash import CrashReport
 from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, observe
@@ -80,6 +81,8 @@ class Target(ABC):
     panic: re.Pattern[str]
     #: Matches what the console says when everything has been started.
     started: str
+    #: Whether its kernels are known to boot ahead of the clock (harness.guests.ahead).
+    boots_ahead = False
 
     @property
     @abstractmethod
@@ -185,25 +188,66 @@ class Guest:
         """How its time passes."""
         return self.machine.description.lane
 
-    def boot(self, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE) -> None:
+    def boot(
+        self, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE, ahead: bool = False
+    ) -> None:
         """Start the machine and return when the right kernel answers over SSH.
+
+        With AHEAD what can be skipped of a boot is, where target and accelerator allow that; its clock is then ahead of
+        the host's by some seconds.  A target that does not come up so is booted at the pace of the clock.
 
         Raises KernelPanicError when it panics on the way, DeadlineError after DEADLINE seconds, HarnessError when
         another kernel than the target's answers.
         """
         try:
             progress(f"starting QEMU ({self.accelerator.value}, {self.size.memory} MiB, {self.size.cpus} CPU)")
+            if ahead and self._may_boot_ahead and self._boot_ahead(progress):
+                return
             self.machine.start()
             self._console = Console(self.machine.serial[0], self.machine.folder / "console.log")
             progress("booting the kernel, waiting for SSH")
-            self._connect(deadline)
-            progress("comparing the running kernel with the one asked for")
-            self.identity = self.target.verify(self)
-            progress("waiting for the end of the boot")
-            self._await_rest()
+            self._arrive(deadline, progress)
         except BaseException:
             self.stop()
             raise
+
+    def _arrive(self, deadline: float, progress: Progress) -> None:
+        self._connect(deadline)
+        progress("comparing the running kernel with the one asked for")
+        self.identity = self.target.verify(self)
+        progress("waiting for the end of the boot")
+        self._await_rest()
+
+    @property
+    def _may_boot_ahead(self) -> bool:
+        """Whether the target is known to, on such a machine: instructions are counted by TCG alone, on one CPU."""
+        machine = self.machine.description
+        return (
+            self.target.boots_ahead
+            and (self.accelerator, machine.lane, machine.cpus) == (Accelerator.TCG, Lane.WALL_CLOCK, 1)
+            and not any(disk.writable for disk in machine.disks)
+        )
+
+    def _boot_ahead(self, progress: Progress) -> bool:
+        """Boot ahead of the clock and go on at its pace; tell whether that worked."""
+        description = self.machine.description
+        progress("booting the kernel ahead of the clock")
+        try:
+            with self.store.scratch("ahead") as folder:
+                state, console = boot_ahead(description, self.store, folder, self.target.started, self.target.panic)
+                self.machine.start(state, spend=True)
+                self._console = Console(self.machine.serial[0], self.machine.folder / "console.log", console)
+            progress("waiting for SSH")
+            self._arrive(SSH_DEADLINE, progress)
+        except UsageError:
+            raise
+        except HarnessError as error:
+            why = str(error).partition("\n")[0]
+            progress(f"that did not work ({why}): booting the kernel at the pace of the clock, waiting for SSH")
+            self.stop()
+            self._take_machine(description)
+            return False
+        return True
 
     def resume(self, state: MachineState, identity: str, *, paused: bool = False) -> None:
         """Go on from STATE, in which the kernel called IDENTITY had been verified; return when QEMU runs.

@@ -39,6 +39,7 @@ class InstalledTarget(DragonFlyTarget):
     `disk`, where given, stands for the image's own; with `writable` the guest changes it.
     """
 
+    boots_ahead = False
     disk: Path | None = None
     writable: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -129,7 +129,7 @@ def probe_accelerators(
     boot of the host, QEMU, the probe and /dev/kvm stay the same, but not for longer than Outcome.believed_for.
     Raises HarnessError when QEMU is not there or the probe cannot be built.
     """
-    probe = _build_probe(store.cache)
+    probe = build_probe(store.cache)
     host = _host_identity(probe)
     file = store.cache / "accelerators.json"
     # The lock is held meanwhile: workers that start together measure once, and do not disturb each other's figures.
@@ -172,7 +172,8 @@ def choose_accelerator(
     return Choice(chosen.accelerator, "; ".join(map(str, tried)))
 
 
-def _build_probe(cache: Path) -> Path:
+def build_probe(cache: Path) -> Path:
+    """Return the kernel that accelerators are tried with, built into CACHE if need be."""
     script, library = _HERE / "probe" / "probe.ld", _HERE / "bootstub"
     return compile_program(
         "accelprobe",

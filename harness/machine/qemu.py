@@ -106,27 +106,33 @@ class Machine:
         self.serial: tuple[socket.socket, ...] = ()
         self.folder = Path()
         self._ports: dict[int, int] = {}
+        self._started = time.monotonic()
 
     # life
 
-    def start(self, state: MachineState | None = None, *, paused: bool = False) -> None:
+    def start(self, state: MachineState | None = None, *, paused: bool = False, spend: bool = False) -> None:
         """Start QEMU, from power-on or from STATE; return when it answers on its monitor.
 
+        With SPEND the disks of STATE become the machine's own, and nobody else can resume from it.
         Raises UsageError when a file of the description is missing, the port is taken or a disk is none; HarnessError
         with QEMU's own words when it refuses to start for another reason.
         """
         if self._process is not None:
             raise HarnessError("this machine has been started already: make a new one")
         qemu = find_qemu()
+        self._started = time.monotonic()
         _live.add(self)
         try:
             self.folder = self._resources.enter_context(self._store.scratch("machine"))
             sources = self.description.disks if state is None else state.disks(self.description.disks)
-            overlays = self._make_overlays(sources)
+            overlays = self._take_over(sources) if spend else self._make_overlays(sources)
             self._launch(qemu, self.description.with_disks(overlays), state, paused=paused)
         except BaseException:
             self.stop()
             raise
+
+    def _take_over(self, sources: Sequence[Disk]) -> list[Disk]:
+        return [replace(disk, file=disk.file.rename(self.folder / disk.file.name)) for disk in sources]
 
     def _make_overlays(self, sources: Sequence[Disk]) -> list[Disk]:
         overlays = []
@@ -220,6 +226,16 @@ class Machine:
     def pid(self) -> int | None:
         """QEMU's process id on this host, or None when it is not running."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    @property
+    def cpu_seconds(self) -> float:
+        """How long QEMU has computed, in seconds of its CPU time; as long as it has lived where that is not known."""
+        self.check()
+        try:
+            times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return time.monotonic() - self._started
+        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
     def check(self) -> None:
         """Raise GuestLostError if QEMU has ended, with its last words."""

@@ -55,7 +55,7 @@ class Rig:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
         if self._cold:
-            session = Session.boot(self.target, self._store, self._given, progress)
+            session = Session.boot(self.target, self._store, self._given, progress, ahead=False)
         else:
             session = Session.resume(self._warmth(), progress)
         self.identity = session.guest.identity

@@ -26,6 +26,7 @@ from harness.processes.abi import ABIS
 from harness.processes.executor_build import build_executor
 from harness.processes.hub import Hub
 from harness.processes.probes import learn_facts
+from harness.processes.remote import RemoteProcess
 from harness.processes.vocabulary import Clock
 from harness.store import Store, digest_of
 
@@ -37,8 +38,9 @@ _CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
 _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
-_FORMAT = "3"  # of the warm state: what it was saved as, and when
+_FORMAT = "4"  # of the warm state: what it was saved as, and when
 _FACTS = "facts.json"
+_NAP, _NAP_DEADLINE = 0.05, 5.0  # s of sleep in a state that is tried, and what it may take on a busy host
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
 
@@ -192,6 +194,14 @@ def known_facts(store: Store, blob: str, osreldate: int) -> KernelFacts:
     return KernelFacts(osreldate)
 
 
+def _nap(process: RemoteProcess) -> None:
+    """Let PROCESS sleep for a moment; raises HarnessError when its kernel's timers are late."""
+    began = time.monotonic()
+    process.sleep(_NAP)
+    if (slept := time.monotonic() - began) > _NAP_DEADLINE:
+        raise HarnessError(f"its timers are late: sleeping {_NAP} s took {slept:.1f} s")
+
+
 class _UnsoundStateError(HarnessError):
     """What was saved does not resume."""
 
@@ -304,7 +314,7 @@ class Warmth:
         failure = self._failure(key)
         failure.unlink(missing_ok=True)
         try:
-            boot(guest, progress)
+            boot(guest, progress, ahead=True)
         except BootFailedError as error:
             failure.write_text(json.dumps({"culprit": error.culprit, "text": str(error)}))
             raise
@@ -352,8 +362,10 @@ class Warmth:
             with self._template.another() as guest:
                 guest.resume(made.state, made.identity)
                 with contextlib.closing(_connect_hub(guest, made.token)) as hub:
-                    hub.spawn().getpid()
+                    process = hub.spawn()
+                    process.getpid()
                     seconds = time.monotonic() - began
+                    _nap(process)
                     with contextlib.suppress(UnknownKernelError):  # which is for whoever uses the state to say
                         made.facts(hub)
         except (HarnessError, struct.error) as error:
@@ -379,12 +391,25 @@ class Session:
         guest.before_ssh = hub.stop_pacing
 
     @classmethod
-    def boot(cls, target: Target, store: Store, size: MachineSize, progress: Progress = lambda _: None) -> Self:
-        """Boot TARGET from power-on and start the hub over SSH; raises what Guest.boot() raises."""
+    def boot(
+        cls,
+        target: Target,
+        store: Store,
+        size: MachineSize,
+        progress: Progress = lambda _: None,
+        *,
+        ahead: bool = True,
+    ) -> Self:
+        """Boot TARGET from power-on, AHEAD of the clock where that works, and start the hub over SSH.
+
+        Raises what Guest.boot() raises.
+        """
         guest = Guest(target, store, size)
-        boot(guest, progress)
+        boot(guest, progress, ahead=ahead)
         try:
             hub = open_hub(guest, store)
+            if ahead:
+                _freshen(hub)
             facts = learn_facts(hub)
             hub.clear_journal()
             return cls(guest, hub, facts)

@@ -83,8 +83,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     store = Store(tmp_path / "store")
     world = World(store, make_image(store, "base"))
 
-    def scripted(self: Guest, progress: Progress = lambda _: None, *, deadline: float = 1.0) -> None:
-        del progress, deadline
+    def scripted(
+        self: Guest, progress: Progress = lambda _: None, *, deadline: float = 1.0, ahead: bool = False
+    ) -> None:
+        del progress, deadline, ahead
         assert isinstance(self.target, DragonFlyTarget)
         assert self.target.kernel is not None
         case = self.target.kernel.name, self.accelerator

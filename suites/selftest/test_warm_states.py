@@ -68,6 +68,14 @@ def test_one_that_does_not_resume_is_not_published(warmth: Warmth, monkeypatch: 
     assert list(warmth._store.folder("run").iterdir()) == []
 
 
+def test_one_whose_timers_are_late_is_not_published(warmth: Warmth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CONNECT_DEADLINE", 20.0)
+    monkeypatch.setattr(session, "_NAP_DEADLINE", 0.01)
+    with pytest.raises(HarnessError, match=r"does not resume: its timers are late: sleeping 0\.05 s took 0\.\d s"):
+        warmth.snapshot()
+    assert states(warmth) == []
+
+
 def test_the_hub_listens_when_the_state_is_saved(warmth: Warmth, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first connection is accepted, so that no resume has to try again."""
     monkeypatch.setattr(session, "_CONNECT_DEADLINE", 20.0)
