@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from filelock import FileLock
 
@@ -17,6 +18,7 @@ from harness.store import Store
 
 SLEEP = 10.0  # s the guest is asked to sleep
 _LATE = 5.0  # s it may sleep longer: while it waits for its disk its time goes on
+_DOUBTED_FOR = 600.0  # s
 _WORTH_IT = 2.0  # times faster than the clock on the wall, at least
 _THOUGHT = 0.1  # s of the host's
 _HASTE = 20.0  # times faster than the host's its clock may go then
@@ -40,8 +42,8 @@ def probe_time_warp(
 ) -> LaneVerdict:
     """Say whether TARGET's warm state works where idle time is skipped; the target is booted if it has none.
 
-    The verdict is kept for as long as image, kernel, executor and QEMU stay the same.  Raises what making the warm
-    state raises.
+    The verdict is kept for as long as image, kernel, executor and QEMU stay the same; one that speaks against the lane
+    for ten minutes, as a busy host may have been the reason.  Raises what making the warm state raises.
     """
     if not target.is_dragonfly:
         # Counting instructions, QEMU begins its clock anew.  Linux, whose tick hangs on several timers, often loses it.
@@ -50,15 +52,22 @@ def probe_time_warp(
     warmth.snapshot(progress)
     file = store.cache / f"lane-{warmth.key}.json"
     with FileLock(file.with_suffix(".lock")):  # workers that start together probe once
-        try:
-            known = json.loads(file.read_text())
-            return LaneVerdict(Lane(known["lane"]), bool(known["usable"]), str(known["reason"]), float(known["warp"]))
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
-            pass
+        if (known := _known(file)) is not None:
+            return known
         progress("probing the time-warped lane")
         verdict = _probe(warmth)
         file.write_text(json.dumps(asdict(verdict)) + "\n")
     return verdict
+
+
+def _known(file: Path) -> LaneVerdict | None:
+    try:
+        about = json.loads(file.read_text())
+        verdict = LaneVerdict(Lane(about["lane"]), bool(about["usable"]), str(about["reason"]), float(about["warp"]))
+        believed = verdict.usable or 0 <= time.time() - file.stat().st_mtime < _DOUBTED_FOR
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        return None
+    return verdict if believed else None
 
 
 def _probe(warmth: Warmth) -> LaneVerdict:

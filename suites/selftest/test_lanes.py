@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,9 +16,9 @@ from harness.errors import DeadlineError
 from harness.guests.guest import MachineSize
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
 from harness.machine.description import Lane, MachineDescription
-from harness.processes import Hub
+from harness.processes import Hub, lanes
 from harness.processes.connection import await_true
-from harness.processes.lanes import SLEEP, probe_time_warp
+from harness.processes.lanes import SLEEP, LaneVerdict, probe_time_warp
 from harness.processes.local import can_run_locally, local_hub
 from harness.processes.session import Session, Warmth
 from harness.processes.vocabulary import Clock
@@ -27,6 +30,38 @@ DEADLINE = 10.0
 def test_only_the_time_warped_lane_counts_instructions() -> None:
     assert "-icount" not in MachineDescription().command_line()
     assert "sleep=off" in MachineDescription(lane=Lane.TIME_WARPED).command_line()
+
+
+@pytest.mark.parametrize(("usable", "age", "again"), [(True, 1e6, 0), (False, 500, 0), (False, 700, 1)])
+def test_a_verdict_against_the_lane_is_not_kept_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: bool, age: float, again: int
+) -> None:
+    probed = []
+
+    class Known:
+        """A warm state that is there."""
+
+        key = "key"
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def snapshot(self, progress: object) -> None:
+            del progress
+
+    def probe(warmth: object) -> LaneVerdict:
+        probed.append(warmth)
+        return LaneVerdict(Lane.TIME_WARPED, usable, "because")
+
+    monkeypatch.setattr(lanes, "Warmth", Known)
+    monkeypatch.setattr(lanes, "_probe", probe)
+    store = Store(tmp_path / "store")
+    target: Any = SimpleNamespace(is_dragonfly=True)
+    verdict = probe_time_warp(target, store, MachineSize())
+    then = time.time() - age
+    os.utime(store.cache / "lane-key.json", (then, then))
+    assert probe_time_warp(target, store, MachineSize()) == verdict
+    assert len(probed) == 1 + again
 
 
 @pytest.mark.skipif(not can_run_locally(), reason="driven processes run locally on x86_64 Linux only")
