@@ -126,7 +126,7 @@ def least_runs(sizes: Sequence[int], rate: float, confidence: float = CONFIDENCE
 
 
 def search(case: Case, chance: random.Random, confidence: float = CONFIDENCE) -> Search:
-    """Find the culprit of CASE as a campaign does, every run costing the same; untestable tries do not count."""
+    """Find the culprit of CASE as a search does, every run costing the same; untestable tries do not count."""
     history = case.history
     knowledge = Knowledge(history, Rates.of_failure())
     knowledge.observe_bad_end()
