@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Options and fixtures of the test suites; the plugin has them, so that an installed harness has them too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """dfly-harness: boots real DragonFly BSD kernels and holds kern_proc.c to its word."""
 
 from importlib.metadata import PackageNotFoundError, version

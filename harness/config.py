@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Where things are: the store, and the data that comes with the package."""
 
 from __future__ import annotations

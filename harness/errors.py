@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The errors a user is meant to see: one line that says what is wrong and what to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """One declaration for an option, wherever it is given: argparse, pytest, a child's command line."""
 
 from __future__ import annotations

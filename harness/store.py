@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The store: base images, kernels and what is derived from them, in one folder that can be copied with rsync.
 
 Content lives once, read-only, under `blobs/` by its SHA-256; names are small JSON records that refer to it.  Everything

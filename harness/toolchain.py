@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Small C programs for the guests and the boot path, built by the host's compiler and cached by content."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Archives unpacked where they belong and nowhere else, also by a Python without tarfile's filters (3.11.2)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How fast the harness is on this host: medians with their spread, and the ratios worth quoting."""
 
 from __future__ import annotations

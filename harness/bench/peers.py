@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Another harness for kernels on the same host, to measure this one against."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which commit broke it: what is known after some experiments, which experiment comes next, and who makes it.
 
 `history`, `rates` and `decision` are pure: no git, no machine, no clock.  `repository` reads commits, `laboratory`

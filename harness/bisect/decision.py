@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The decision core: what the observations say about each commit, and which experiment tells most for its price.
 
 Each commit may be the culprit, and the culprit fails at a rate nobody knows.  Both are weighed together: a table of

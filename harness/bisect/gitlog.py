@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The log of git bisect: what others found can be taken over, and what was found here goes on with git."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The commits between good and bad as a graph: who inherits whose changes."""
 
 from __future__ import annotations

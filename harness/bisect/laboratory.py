@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Where experiments are made: a commit's kernel out of the store, or built, and the suite or a benchmark on it."""
 
 from __future__ import annotations

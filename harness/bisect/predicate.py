@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is being looked for, and what one run of the suite says about it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Before anything is built: which tests were chosen, and whether they are about the kernels at the ends of the range.
 
 The tests are collected in a process of their own (`python -m harness.bisect.preview`, which reads a request from its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The question a bisection asks: where the commits are, what is sought, how kernels are built, and on what they run.
 
 The same question again, word for word or by `--resume`, goes on with what was observed.

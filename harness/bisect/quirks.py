@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The quirks table: what it takes to build and boot old trees, by range of revisions; see quirks.toml."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How often a kernel shows the failure: what is believed before the first run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The git side: which commits are in question, what they contain, and what undoing one would give."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A whole bisection: choose, make, remember, until the culprit is known; then prove it."""
 
 from __future__ import annotations

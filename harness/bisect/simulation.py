@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Does the decision core keep its word?  Random histories with known culprits, searched by the real core.
 
 The bound that the searches are held against: to name the culprit among m groups of commits (commits that only

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a bisection remembers: one JSON file, written anew and renamed into place after every observation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From a bisection to the typed results that reports read."""
 
 from __future__ import annotations

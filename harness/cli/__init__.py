@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The dfly-harness command."""
 
 from __future__ import annotations

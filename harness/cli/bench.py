@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """bench: how fast the harness is on this host."""
 
 from __future__ import annotations

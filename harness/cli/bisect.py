@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """bisect: find the commit that broke it, or fixed it, and prove it."""
 
 from __future__ import annotations

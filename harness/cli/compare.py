@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """compare: the same suite on several kernels, with a statement of how sure the differences are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """doctor: is this host fit for the harness, and can it be made so."""
 
 from __future__ import annotations

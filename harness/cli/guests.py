@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Commands that give a person a booted guest: shell, console."""
 
 from __future__ import annotations

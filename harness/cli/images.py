@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Commands that bring base images into the store: image releases, fetch, build, import, warm."""
 
 from __future__ import annotations

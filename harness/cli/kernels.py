@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From sources to a kernel: `kernel build`, and the options by which `run` does the same."""
 
 from __future__ import annotations

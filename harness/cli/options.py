@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What all commands' parsers have in common."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """replay: the recorded execution of a failed test once more, with a debugger."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """report: a record of a run for people to read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """run: the conformance suite, or chosen tests, on one target."""
 
 from __future__ import annotations

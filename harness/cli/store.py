@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Commands about what is in the store: image, kernel, store."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Comparing kernels: the same suite with the same seeds on each, machines side by side, as often as it takes.
 
 Every run is a pytest process of its own that leaves a record.  The records of one plan are kept together: a comparison

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the process subsystem costs, kernel against kernel: time in turns, or instructions counted by the machine.
 
 Times are taken in the order A B B A (and B A A B in turn), each block on freshly resumed machines, the one that waits

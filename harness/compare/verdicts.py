@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Two kernels and one test: what may be said after so many runs of each."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Running operating systems: console, SSH, identity, panic state."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How a kernel counts its allocations (sys/malloc.h: struct malloc_type), by debug information or by era."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A person at a guest: this terminal becomes the guest's console or a login shell, until Ctrl-]."""
 
 from __future__ import annotations

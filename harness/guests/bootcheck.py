@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A target that does not boot: whether its kernel, the accelerator or the host is at fault, found out by booting."""
 
 from __future__ import annotations

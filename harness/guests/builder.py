@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Building kernels where they are at home: in a DragonFly guest, with the compiler of its own release.
 
 Sources and objects live on a disk of their own beside the sealed base image, one per base revision: the first build of

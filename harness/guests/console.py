@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The serial console: recorded from the first byte, searched with pexpect, watched for a dying kernel."""
 
 from __future__ import annotations

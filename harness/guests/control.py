@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The Linux control guest: proves the harness, never DragonFly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is kept of a kernel that died: its words, the debugger's answers, and a fingerprint to tell deaths apart."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """DDB, the debugger in DragonFly's kernel: asked for what it knows when the kernel has died.
 
 It reads the serial line by polling and pages its output by twenty lines (`--More--`: a space gives the next page).

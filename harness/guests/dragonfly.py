@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """DragonFly as a guest: how its kernel is booted, recognised and heard when it dies."""
 
 from __future__ import annotations

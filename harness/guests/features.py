@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a kernel can: its features, by the version it says it has, and by a look at it where versions do not tell.
 
 Features come and go with changes in DragonFly's history.  `__DragonFly_version` (kern.osreldate) is raised only now and

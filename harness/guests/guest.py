@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A running operating system on a machine: console, SSH, identity, and whether it is still well."""
 
 from __future__ import annotations

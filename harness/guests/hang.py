@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A guest that does not answer: is it really so, and what is its kernel doing meanwhile."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Installed boot: a kernel copied to /boot/kernel of a base image and started by the image's own boot loader.
 
 The sealed image is never touched.  What becomes of it is a disk of its own, taken over as another image only after the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What must hold in a kernel's process table whenever nothing is going on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Structures in the memory of a paused machine, laid out as the kernel's debug file says."""
 
 from __future__ import annotations

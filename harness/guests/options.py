@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The options that choose image, kernel and machine: declared, checked and printed in this one place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Where every CPU of a machine is, as QEMU knows it: works when the guest itself no longer answers anything."""
 
 from __future__ import annotations

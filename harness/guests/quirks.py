@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What kernels of old eras need of a machine, by accelerator and __DragonFly_version."""
 
 from __future__ import annotations

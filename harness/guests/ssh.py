@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """SSH and SFTP into a guest, by paramiko."""
 
 from __future__ import annotations

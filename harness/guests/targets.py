@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which target a command is about, from the names a user gives, or the store's newest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The running kernel from outside: its variables, and its process table with what must hold in it.
 
 The machine's memory is read through QEMU and written through its gdb stub: no code of the guest runs, so reading works

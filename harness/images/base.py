@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Base images: what they are and how one enters the store."""
 
 from __future__ import annotations

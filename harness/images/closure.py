@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What else a program or a kernel module needs, found in a tree of unpacked packages and nowhere on the host."""
 
 from __future__ import annotations

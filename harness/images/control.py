@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The control guest: a small Linux that lives in RAM, for runs that must not depend on DragonFly.
 
 It is put together from Debian or Ubuntu packages when first needed: a stock kernel, busybox and OpenSSH's server.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Writes cpio archives of the "newc" format, which Linux unpacks as its initial root file system.
 
 No host file is needed for an entry, so owners, modes and device nodes can be anything without being root.

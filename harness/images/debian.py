@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Debian and Ubuntu packages as raw material: looked up and fetched by apt, unpacked by dpkg-deb, never installed.
 
 Nothing here needs root: `apt-get download` only reads the host's package lists.

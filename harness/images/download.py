@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fetching one large file from whichever mirror has it, over networks that break off."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The store's own SSH key: made once, never leaves it, lets the harness into the images it builds."""
 
 from __future__ import annotations

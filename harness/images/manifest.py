@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Manifests: what is known about a release before anything of it has been fetched.
 
 The ones that come with the harness are `images/RELEASE.toml`; a user's own file works the same.

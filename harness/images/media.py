@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Installation media in the store: fetched or copied in, verified, unpacked."""
 
 from __future__ import annotations

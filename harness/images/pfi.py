@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The second CD: the live system's rc.d/pfi finds it by its pfi.conf and runs the script that the file names."""
 
 from __future__ import annotations

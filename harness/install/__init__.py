@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Making base images: unattended installs and foreign disks, over console and SSH."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Images made elsewhere: logged into with what their maker left, given our key, proved, sealed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From an installation CD to a base image, with nobody at the keyboard."""
 
 from __future__ import annotations

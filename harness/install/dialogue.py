@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The console side of an install: a few words for the boot loader, then listening.
 
 The live CD's boot loader talks on video and serial port at once and loses characters, above all the first ones after

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Candidates for a base image on trial: booted from their own disk, entered, examined, shut down in order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Stages of a long job: each has a name, shows progress, and says where it failed with the last console lines."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernels: identifying, importing and booting them."""

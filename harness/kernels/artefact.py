@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernels in the store: what they are and how one enters it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From sources to a kernel: builders behind one interface, each input built once, failures remembered as well."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Patches: diffs with git's semantics, or a whole kern_proc.c, applied to a tree without touching any file."""
 
 from __future__ import annotations

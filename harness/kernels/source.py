@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernel sources: a directory, a revision of a repository or a source archive, each as a git tree of the store's own.
 
 A tree is named by its content (git's tree hash), so that two ways to the same sources are one.  Patches are applied to

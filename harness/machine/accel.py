@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which accelerator to use on this host: each runs a small kernel, which is timed, saved and resumed."""
 
 from __future__ import annotations

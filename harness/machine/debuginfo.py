@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a kernel's files tell about its memory: which function an address is in, which source line, how structures lie.
 
 The first comes from the symbol table, which every unstripped kernel has; the others from the DWARF information of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a machine is made of, as data; and how QEMU is told so."""
 
 from __future__ import annotations

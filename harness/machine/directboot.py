@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Starting a DragonFly kernel straight from QEMU, without a boot loader and without touching the guest's disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """DragonFly kernels as files: which one is it, and where are its variables and functions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """QEMU's gdb stub, for the one thing its monitor cannot do: writing the guest's memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """QMP for synchronous callers, on the qemu.qmp library."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A running QEMU: start, stop, pause, save, resume."""
 
 from __future__ import annotations

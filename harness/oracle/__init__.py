@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The oracle: an executable specification of DragonFly's process subsystem, by era, in plain Python.
 
 `make_oracle().spawn()` gives a process with the interface of a driven one.  kernel.py holds the state, model.py what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the executor does at full speed inside a guest: storms of forks, many children at once, polling loops."""
 
 from __future__ import annotations

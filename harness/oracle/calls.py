@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who runs next: system calls that wait, signals on their way, processes that reap by themselves.
 
 The model executes one system call at a time.  After each one, `settle()` lets every other process do what it would do

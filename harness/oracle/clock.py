@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Virtual time: the oracle's clock moves when it is told to, and a little with every system call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """User ids (kern_prot.c: sys_setuid(), sys_seteuid(), sys_setreuid(), sys_setresuid())."""
 
 from __future__ import annotations

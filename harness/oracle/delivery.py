@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Back to user mode: where signals act (trap.c: userret(), kern_sig.c: postsig(), sigexit())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """struct kinfo_proc as bytes, by its size: the inverse of harness.processes.kinfo.decode_kinfo()."""
 
 from __future__ import annotations

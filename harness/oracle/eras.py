@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the kernels of different years do differently, as data: one entry per change, and the eras they make up.
 
 The rules (rules.py) ask the traits of their era; nothing is written twice.  Where a change is named a commit of

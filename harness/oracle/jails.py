@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Jails: who is in one is told of nobody outside (kern_jail.c).  Files and networks are not modelled."""
 
 from __future__ import annotations

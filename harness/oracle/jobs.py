@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Process groups and sessions (kern_proc.c; system calls from kern_prot.c)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The state of the kernel, and how it begins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Birth and death of processes (kern_fork.c, kern_exit.c, kern_exec.c)."""
 
 from __future__ import annotations

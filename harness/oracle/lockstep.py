@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Two worlds in lockstep: the same system calls in both, every result and every row of the process table compared.
 
 The first world is the oracle; the second a kernel or, to test the comparison itself, another oracle.  Processes are

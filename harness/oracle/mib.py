@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """sysctl(2) by number (kern_sysctl.c: userland_sysctl(), sysctl_root(), sysctl_find_oid()), for what the model knows.
 
 Which components a name may have, what a size query answers, and what happens to a buffer that is too small.

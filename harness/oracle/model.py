@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The things the kernel keeps: processes, process groups, sessions, credentials, dispositions, reapers.
 
 Plain data.  The names follow the members of the C structures without their prefixes (`struct proc`, `struct pgrp`,

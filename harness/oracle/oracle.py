@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The oracle: one kernel of the model and a way into it."""
 
 from __future__ import annotations

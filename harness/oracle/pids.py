@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which pid a new process gets (kern_proc.c: procinit(), proc_makepid(), sysctl_kern_randompid())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The oracle's processes: the interface of a driven process, with the model behind it instead of a kernel."""
 
 from __future__ import annotations

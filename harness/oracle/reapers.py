@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reapers: processes that inherit the orphans among their descendants (kern_fork.c: sys_procctl(), reaper_*())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The promises that can be broken one at a time.
 
 Each member is one promise of the kernel, as a number or as a predicate, named after what it decides and documented with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Signals: dispositions, who may send them, and what their arrival does at once (kern_sig.c)."""
 
 from __future__ import annotations

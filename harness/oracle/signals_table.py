@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Signal numbers of DragonFly and what each does by default (kern_sig.c: sigproptbl)."""
 
 from __future__ import annotations

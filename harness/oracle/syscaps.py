@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Restrictions a process puts on itself and on what it runs (kern_caps.c, since October 2023)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """sysctl(3) of an oracle process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Traces: sequences of system calls as small numbers, so that they can be generated, shortened, stored and replayed.
 
 A step says which operation, who and, by up to three numbers, whom and how.  The numbers choose among what there is at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """ptrace(), as far as parents, stops and signals go (sys_process.c: kern_ptrace()), without registers and memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Wrong oracles: each breaks exactly one promise, so that a suite can prove that it would notice.
 
 A variant replaces one member of Rules, and says in a sentence what is wrong with it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What sysctl shows of processes (kern_proc.c: sysctl_kern_proc*(), kern_kinfo.c: fill_kinfo_proc())."""
 
 from __future__ import annotations

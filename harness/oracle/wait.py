@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Waiting for children (kern_exit.c: kern_wait())."""
 
 from __future__ import annotations

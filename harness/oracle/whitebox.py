@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The oracle's allocator seen from inside, as tests see a kernel's from outside the machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which functions of the kernel a test is about: those of its mark `kern_proc`, and those its docstring cites.
 
 A docstring cites them behind their file: `(kern_exit.c: kern_wait; kern_proc.c: zpfind)`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which tests are about a kernel: the marks eras, feature and defect against what is known of it.
 
     @pytest.mark.feature("syscap")                      # kernels that have it; of others the test is not applicable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What Linux lacks: the tests the control guest cannot pass, each with the failure it has to show.
 
 The list is data beside the suite.  An entry names a test (`module::test`, which stands for all its cases, or

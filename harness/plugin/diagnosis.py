@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From an error to a verdict: what it says of the kernel that it was raised, in a test or on the way up."""
 
 from __future__ import annotations

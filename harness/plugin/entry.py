@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The pytest plugin: what pytest calls, in the order in which things have to happen, and the fixtures for tests.
 
 Every hook of the harness is in this file (but for the view's and the recorder's own), so that what comes first and what

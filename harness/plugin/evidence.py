@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a verdict rests on: the process table after a test, and what is kept of a guest on which one failed."""
 
 from __future__ import annotations

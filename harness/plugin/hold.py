@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The machine of a failed test, kept as it is for a person: paused, with all ways into it (`--hold`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From pytest's report on one phase of a test to its typed result, step by step in this one place.
 
 1. the console, or how the kernel died, joins a failure's report

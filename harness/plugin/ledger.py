@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who turns outcomes into a record: collects what tests came to, from workers too, and writes it all down."""
 
 from __future__ import annotations

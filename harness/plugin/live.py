@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A pytest plugin that shows a run while it goes on: a compact view on a terminal, plain lines in a log (`--live`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From a test's fork storms to what they show by the way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The run's options, read and checked once for each pytest process."""
 
 from __future__ import annotations

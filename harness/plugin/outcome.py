@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What pytest's reports say of a test, and the typed result they carry, also between xdist's processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Several workers at a time: how many a host can take, and how one test gets the host for itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`--record`: a test that failed runs once more while QEMU notes what it takes to repeat that execution."""
 
 from __future__ import annotations

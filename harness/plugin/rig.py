@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A target kept ready for tests: started on first use, replaced when it died."""
 
 from __future__ import annotations

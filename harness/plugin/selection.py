@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which tests a run leaves out, and in which order it takes the others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How a run ends: the one place that decides the exit status, for the process and for its record alike."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The guest that tests get: the right lane and CPUs for each, and what to do where none can be had."""
 
 from __future__ import annotations

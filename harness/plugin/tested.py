@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a pytest session is about: decided once, opened when a test first needs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Processes in a guest, driven from Python: each system call is a method, each failure an OSError."""
 
 from harness.processes.abi import ABIS, DRAGONFLY, LINUX, Abi

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The system call interfaces of the guests, by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What differs between the system call interfaces of the guests: numbers, bit values and structure layouts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """DragonFly's system call interface (sys/kern/syscalls.master, sys/sys/*.h).
 
 One table serves all versions: what a kernel does not know fails with ENOSYS.  Two numbers have been used again, 455

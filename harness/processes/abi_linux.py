@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Linux's system call interface on x86_64, for the control target and for tests of this package on the host itself."""
 
 from __future__ import annotations

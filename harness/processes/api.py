@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The semantic core of the process interface: what a driven process and the oracle have in common.
 
 A conformance test takes a `Process` and can run against a real kernel or against the executable specification.  Every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How a system call becomes a method: once described, it can be made and waited for, or only started."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The connection to a hub in the guest: streams in, answers out, and everything that waits."""
 
 from __future__ import annotations

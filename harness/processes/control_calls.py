@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls by which processes are controlled: reapers, signals at a parent's death, restrictions, jails, ptrace."""
 
 from __future__ import annotations

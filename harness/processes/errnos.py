@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Error numbers by name, per ABI: a guest's EAGAIN (35 on DragonFly) is the host's EAGAIN (11 on Linux)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernel queues: what becomes of a process, heard without being its parent (kqueue(2), sys/kern/kern_event.c)."""
 
 from __future__ import annotations

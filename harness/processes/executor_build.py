@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Builds the executor, the small freestanding program that makes system calls inside the guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls about files, descriptors, directories and terminals."""
 
 from __future__ import annotations

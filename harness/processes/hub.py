@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The hub in the guest: where driven processes come from and where they go."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls about who a process is: ids, group, session, users, login name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """struct kinfo_proc, the row of the kern.proc sysctls, decoded by its size.
 
 Four layouts exist on x86_64 (sys/sys/kinfo.h): 960 bytes before 4.4, 976 bytes from 4.4 to 5.6, 992 bytes from 5.8 to

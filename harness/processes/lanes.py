@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which lanes a target runs in: found out by running it, not by looking at versions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Driven processes on this very host, when it is Linux on x86_64: for testing this package without any guest."""
 
 from __future__ import annotations

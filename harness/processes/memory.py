@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Any address of a driven process's own memory, through a pipe: for what the kernel maps there or leaves behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What one process, the hub, sees of another: whether it is stopped, whether its end is complete."""
 
 from __future__ import annotations

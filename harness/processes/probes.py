@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Looks at a running kernel that tell what its version does not: cheap, and harmless to kernels of either kind.
 
 Each look is made by a process of its own.  An answer that neither kind of kernel gives leaves the question open.

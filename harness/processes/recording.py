@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Executions kept to be repeated: QEMU's record/replay, begun in a target's warm state."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A process in the guest, driven from Python as if it were a local object."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Polling at the guest's own speed: one system call, made again and again until its outcome is the awaited one."""
 
 from __future__ import annotations

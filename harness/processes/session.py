@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From a target to processes in it: booting, or resuming from the warm state."""
 
 from __future__ import annotations

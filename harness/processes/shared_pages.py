@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The pages a process shares with the kernel: /dev/upmap, /dev/lpmap (one for each thread) and /dev/kpmap."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls about signals: sending, handling, blocking and waiting for them."""
 
 from __future__ import annotations

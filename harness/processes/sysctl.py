@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """sysctl(3) as seen by one process, above all the kern.proc tables."""
 
 from __future__ import annotations

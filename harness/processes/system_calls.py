@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The system calls of a driven process, described once for both ABIs.
 
 Every method of `SystemCalls` exists twice: on a process it makes the call and returns its result; on `process.start`

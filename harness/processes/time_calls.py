@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls about time, limits and memory."""
 
 from __future__ import annotations

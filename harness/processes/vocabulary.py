@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The words of the process interface: values, results and errors, the same for every ABI and for the oracle.
 
 Names, not numbers: a test says SIGCHLD, WCONTINUED or SA_NOCLDWAIT and each ABI translates.  Signals and errno

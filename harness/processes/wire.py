@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What travels between host and executor, as bytes.  Pure functions and incremental decoders; no input or output.
 
 Three layers: frames (`length, process id, bytes`) carry each process's stream through the hub; requests and answers

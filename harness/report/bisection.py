@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A bisection for people: on the terminal, and as one HTML page with its posterior and how far such claims can go."""
 
 from __future__ import annotations

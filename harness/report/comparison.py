@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A comparison for people: a table on the terminal, and markdown for a pull request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A comparison as one HTML page: verdicts, what supports them, causes of panics, and costs with their plots."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run's record as one HTML page: what it is about and how it went, then each test in words with its evidence."""
 
 from __future__ import annotations

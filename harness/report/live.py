@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run while it goes on: who runs what and how it went so far, as a few lines of a terminal or one line of a log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The frame of every HTML report: one file, no network, no script, readable on a phone, on paper and without colour."""
 
 from __future__ import annotations

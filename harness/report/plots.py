@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Small plots as self-contained SVG: no script, no font file, readable in light and dark pages and without colour.
 
 They are drawn narrow, so that their words can still be read where a telephone shrinks them, and grow with the page.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The reports of a run, made from its record."""
 
 from __future__ import annotations

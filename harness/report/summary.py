@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run's record in a few lines of Markdown, for the summary of a GitHub Actions step."""
 
 from __future__ import annotations

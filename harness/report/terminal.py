@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What people see while they wait, on a terminal or in a CI log."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A test in words: a row reads as a sentence of its name, its case and what the test says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a bisection came to, as a typed result that goes to JSON and comes back equal."""
 
 from __future__ import annotations

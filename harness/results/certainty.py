@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How sure one can be after so many tries: exact statements about rates, without assumptions about their size."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a comparison of kernels came to, as typed results that go to JSON and come back equal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the process subsystem costs on one kernel against another, as typed results."""
 
 from __future__ import annotations

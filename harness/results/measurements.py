@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the fork storms of a test tell by the way: which pids were given when, how soon they came back, and how fast."""
 
 from __future__ import annotations

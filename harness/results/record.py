@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a run leaves behind: one typed record, which goes to JSON and comes back equal.
 
 `docs/record.schema.json` describes the file.  A reader takes every format up to FORMAT, and ignores fields it does not

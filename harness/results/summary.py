@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run in few words: how many tests came to each verdict, and what that says of the kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What one test on one kernel came to: a closed set of verdicts, and all that each one means."""
 
 from __future__ import annotations

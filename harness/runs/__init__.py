@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Running the suite in a pytest process of its own."""

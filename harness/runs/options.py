@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The options of one run: the same for `dfly-harness run`, for pytest, and on a child's command line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """One run of a suite in a pytest process of its own, which leaves a record; for whoever makes many."""
 
 from __future__ import annotations

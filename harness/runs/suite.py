@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which tests a run is about, as pytest is told: suites have names that work in a checkout and out of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fixtures shared with the other suites."""
 
 from support.fixtures import allocator, kernel, several_reapers

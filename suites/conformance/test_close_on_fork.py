@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Descriptors that fork() closes: O_CLOFORK and FD_CLOFORK (kern_descrip.c: fdcopy())."""
 
 from __future__ import annotations

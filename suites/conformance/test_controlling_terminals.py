@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Controlling terminals: how a session gains one, who shares it, and how it is lost.
 
 A terminal's master stays with `init`, so that the terminal outlives the session that is given it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What must come to an end: exits, whatever a terminal or a debugger does, and waits for signals that have come."""
 
 from __future__ import annotations

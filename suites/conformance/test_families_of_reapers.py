@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Whom a process may signal that is below a reaper (kern_sig.c: CANSIGNAL; kern_fork.c: reaper_sigtest())."""
 
 from __future__ import annotations

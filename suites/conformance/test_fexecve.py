@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """fexecve(): a program run by descriptor (kern_exec.c: sys_fexecve())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Holds: a process stays in memory while somebody looks at it, and whoever takes it apart waits for him, no longer.
 
 procfs gives a hold of any length: PIOCWAIT keeps the process held until it stops for one of the events asked for.

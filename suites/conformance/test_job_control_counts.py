@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Job control counts: how many members of a group have a parent outside it, in its session (kern_proc.c: fixjobc())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernel threads in kern.proc: listed unasked until November 2022, since then on request (sysctl_kern_proc())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Memory comes back: after thousands of cycles the kernel has as much of each kind in use as before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The login name: the session has it, and all its members (kern_prot.c: sys_setlogin(), sys_getlogin())."""
 
 from __future__ import annotations

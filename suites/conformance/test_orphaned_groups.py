@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Orphaned groups: what happens to a group that ceases to be a job (kern_proc.c: orphanpg())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Orphans: who inherits the children of the dead, and parents that want no zombies (kern_exit.c: exit1())."""
 
 from __future__ import annotations

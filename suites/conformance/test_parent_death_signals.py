@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A signal at the parent's death, asked for by procctl(PROC_PDEATHSIG_CTL) (kern_fork.c: sys_procctl(); exit1())."""
 
 from __future__ import annotations

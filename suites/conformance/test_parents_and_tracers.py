@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Parents, debuggers, reapers and jails: what holds on some kernels and was lost, or is held by all but a few."""
 
 from __future__ import annotations

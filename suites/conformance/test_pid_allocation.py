@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Pids: in which order they are handed out, which ones never, and how long one that was given back stays unused.
 
 A pid is refused for ten seconds after it was given back: by the reaping of the process, and by the last reference to a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The delay: a pid given back does not come again for ten seconds (kern_proc.c: proc_makepid(), pid_doms[])."""
 
 from __future__ import annotations

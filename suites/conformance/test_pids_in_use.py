@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Pids in use: no new process gets a number that is a pid, a pgid or a sid (kern_proc.c: proc_makepid())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a kernel queue tells of a process it watches (kern_event.c: filt_proc(), kern_exit.c, kern_fork.c)."""
 
 from __future__ import annotations

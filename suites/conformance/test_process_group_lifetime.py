@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How long a process group lives, and who is in it (kern_proc.c: leavepgrp(), pgrel())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Process groups: who may be moved where, how long a group lives, who is in it, and whom killpg() reaches.
 
 `init` leads a session and a group of its own; whatever it forks is born into that group.

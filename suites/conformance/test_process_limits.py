@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How many processes a user may have: RLIMIT_NPROC, root included since 2017 (kern_fork.c: fork1())."""
 
 from __future__ import annotations

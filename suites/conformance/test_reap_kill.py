@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A reaper signals all that is below it: procctl(PROC_REAP_KILL) (kern_fork.c: reaper_kill())."""
 
 from __future__ import annotations

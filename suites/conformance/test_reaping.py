@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who reaps: one child is one parent's, and one thread's (kern_exit.c: kern_wait(); kern_proc.c: pholdzomb())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Restrictions of a process and of what it executes: syscap_get(), syscap_set() (kern_caps.c), kp_syscaps.
 
 Each of 256 capabilities can be denied to the process itself (SELF), to the programs it runs (EXEC), or both; what is

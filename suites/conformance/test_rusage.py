@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a child has used, as wait4() and getrusage() tell it (kern_exit.c: kern_wait(), ruadd())."""
 
 from __future__ import annotations

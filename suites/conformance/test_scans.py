@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What visits all processes or all threads (kern_proc.c: allproc_scan(), alllwp_scan())."""
 
 from __future__ import annotations

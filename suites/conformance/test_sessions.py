@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Sessions: who may make one, what it hands down, how long it lives, and its controlling terminal.
 
 `init` leads a session of its own and has no terminal.  A terminal's master stays with `init`, so that the terminal

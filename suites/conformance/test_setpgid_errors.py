@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The errors of setpgid(): who may not be moved where (kern_prot.c: sys_setpgid(); kern_proc.c: inferior())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page a process shares with the kernel, /dev/upmap (kern_proc.c: proc_usermap())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """SIGCHLD: when a parent is told of its children (kern_exit.c: exit1(); kern_sig.c: proc_stop())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which numbers are signals: 1 to 128 until November 2020, 1 to 127 since (kern_sig.c; sys/signal.h: _SIG_MAXSIG)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Whom killpg(), setpriority() and kill(-1) reach (kern_sig.c: dokillpg(); kern_proc.c: pgfind(), allproc_scan())."""
 
 from __future__ import annotations

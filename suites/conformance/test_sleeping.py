@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Sleeping by a clock, and being woken: nanosleep(), clock_nanosleep() (kern_time.c: clock_nanosleep1())."""
 
 from __future__ import annotations

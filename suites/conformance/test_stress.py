@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Many at once: forks, exits, moves between groups, signals and scans that meet, and what must hold afterwards.
 
 What a race leaves behind shows on several CPUs above all, so these tests ask for two.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The kern.proc nodes: which rows they list, to whom, and what they say about arguments, directories and programs.
 
 `init` is root, leads a session and a group of its own and has no terminal.

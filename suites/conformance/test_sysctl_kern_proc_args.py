@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """kern.proc.args: arguments and titles (kern_proc.c: sysctl_kern_proc_args())."""
 
 from __future__ import annotations

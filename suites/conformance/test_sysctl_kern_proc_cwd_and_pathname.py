@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """kern.proc.cwd and kern.proc.pathname (kern_proc.c: sysctl_kern_proc_cwd(), sysctl_kern_proc_pathname())."""
 
 from __future__ import annotations

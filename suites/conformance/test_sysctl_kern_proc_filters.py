@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """kern.proc.{pgrp,tty,uid,ruid}: each lists those who fit and nobody else (kern_proc.c: sysctl_kern_proc())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Threads of processes in kern.proc, and the whole table under load (kern_proc.c: sysctl_out_proc())."""
 
 from __future__ import annotations

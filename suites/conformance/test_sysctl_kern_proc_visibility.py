@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who sees whom in kern.proc: security.ps_showallprocs, jails aside (kern_proc.c: sysctl_kern_proc())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Foreground and background: which group may read and write a terminal, and who may change it (tty.c)."""
 
 from __future__ import annotations

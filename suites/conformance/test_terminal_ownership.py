@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Terminals given back are free for others; descriptors outlive their owners (kern_proc.c: sess_rele(), pgrel())."""
 
 from __future__ import annotations

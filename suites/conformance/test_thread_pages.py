@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page a thread shares with the kernel, /dev/lpmap (kern_proc.c: lwp_usermap())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Threads and their end (kern_proc.c: lwpfind(), lwp_userunmap(); kern_exit.c: lwp_exit())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Who is traced has two parents: the tracer, and the one it goes back to (sys_process.c: kern_ptrace())."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """vfork(): the parent waits until the child runs a program or exits (kern_fork.c, kern_exec.c, kern_exit.c)."""
 
 from __future__ import annotations

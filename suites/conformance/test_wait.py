@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """wait4() and wait6(): which child is reported, when, how often, and with what."""
 
 from __future__ import annotations

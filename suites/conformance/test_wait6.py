@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """wait6(): by what it chooses, and what it reports (kern_exit.c: sys_wait6())."""
 
 from __future__ import annotations

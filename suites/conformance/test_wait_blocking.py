@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Waiting: how it ends, and several threads that wait at once (kern_exit.c: kern_wait())."""
 
 from __future__ import annotations

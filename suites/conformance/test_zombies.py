@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Zombies: what is left of a process between its exit and its parent's wait(), and who inherits it.
 
 A zombie keeps its pid, group, session and exit status.  The kernel's searches by pid pass it over, except for kill();

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Options of the lockstep suite."""
 
 from __future__ import annotations

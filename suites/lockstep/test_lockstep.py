@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The kernel and the oracle make the same system calls, and agree on every result and every row of the process table.
 
 `pytest suites/lockstep --calls 20000` makes that many calls.  A disagreement that repeats itself is shrunk and kept;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fixtures shared with the other suites, and what tests that damage a kernel need."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Behaviour that changed between July 2020 and April 2026: one test per commit, passing since the version it names.
 
 What `since` says is explained in support.history.  Bisecting between two kernels on either side finds the commit.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What changed around processes between July 2020 and April 2026: time, descriptors, programs, memory, procfs.
 
 As test_changes_since_2020.py: one test per commit, passing since the version named with it.

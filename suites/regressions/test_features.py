@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The features a kernel shows when it is looked at are those its version promises (harness.guests.features)."""
 
 from __future__ import annotations

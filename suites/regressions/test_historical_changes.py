@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Behaviour that changed between 2012 and July 2020: one test per commit, passing since the version named with it.
 
 What `since` says is explained in support.history.  Bisecting between two kernels on either side finds the commit.

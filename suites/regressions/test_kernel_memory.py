@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is read of a kernel's memory from outside is where its debug file, or its era, says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What kern_proc.c and its callers still do wrong: each test states what ought to be, and fails where the defect is.
 
 Left out of ordinary runs; `--defects` runs them.  The first three kill kernels that have the defect.

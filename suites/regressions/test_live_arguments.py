@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Arguments nobody checks, errors nobody looks at, and the wrong process asked: defects of small calls.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

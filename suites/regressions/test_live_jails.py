@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Prisons and restrictions that some calls do not look at: defects of visibility and of privilege.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What qualifies a process group for job control, counted from the wrong parent: defects of fixjobc() and its callers.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is never given back: defects of calls that fail half-way.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

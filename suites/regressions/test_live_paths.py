@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Names that lead nowhere any more: defects of what kern.proc makes of the name cache.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """procfs: defects of a file system that any user may read and that debuggers of old control processes by.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

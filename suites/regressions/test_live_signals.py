@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Signals, and what is told of them: defects of kern_sig.c, kern_fork.c and of what hangs on a process.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Strings handed to the kernel that are longer than it takes: a defect of copyinstr().
 
 Each test states what ought to be, with the source of that, and fails on every kernel from 2018 to April 2026.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A debugger becomes its tracee's parent, and much of the kernel takes it for the real one: defects of ptrace().
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

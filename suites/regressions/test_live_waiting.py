@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What wait4(), wait6() and getrusage() tell: defects of kern_wait() and of the accounting at the end of a process.
 
 Each test states what ought to be, with the source of that, and fails on every kernel known so far.

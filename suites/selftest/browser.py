@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A page as a real browser shows it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A DragonFly machine as it looks from its serial port, played by a thread: exact words, lost characters and all.
 
 It plays two machines of a build: the live CD up to the end of our install script, and the installed system's first

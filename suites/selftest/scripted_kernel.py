@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A DragonFly kernel as the hub sees it, played in this process: exact sysctl and system call answers, no machine.
 
 It speaks the executor's protocol (wire.py) from the guest's side.  Scripts decide what each call does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Tests are chosen by the function of the kernel they are about: `--function`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Accelerators are chosen by running, timing, saving and resuming a guest; figures are remembered, not for ever."""
 
 from __future__ import annotations

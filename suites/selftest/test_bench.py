@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How long it takes from a command line to the first test, measured on the control guest."""
 
 from __future__ import annotations

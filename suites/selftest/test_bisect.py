@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The decision core of bisect: exact on small cases, frugal where git is, calibrated over a thousand histories."""
 
 from __future__ import annotations

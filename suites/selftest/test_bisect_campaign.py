@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Bisections of real repositories in a laboratory that only reads: search, proof, resumption, and the command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Why a target does not boot is found out by more boots, before anything is said of its kernel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The in-guest build driver, its shell commands run for real on this host with stand-ins for the guest's tools."""
 
 from __future__ import annotations

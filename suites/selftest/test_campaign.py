@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run says what it is about, ends with the right status, leaves a record, and survives a kernel that dies."""
 
 from __future__ import annotations

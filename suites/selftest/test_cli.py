@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Bad input gets one line that says what to do, the right exit status, no traceback, and nothing is left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Comparing kernels: exact statements about rates, verdicts per test, and whole comparisons on the oracle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The conformance suite is a specification: every test says what it promises and whose promise it is."""
 
 from __future__ import annotations

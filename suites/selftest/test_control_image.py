@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The control guest is put together correctly from packages, kept safely, and boots to a usable SSH server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Costs: a change is named when it is beyond noise, and only then; plots and tables are plain and complete."""
 
 from __future__ import annotations

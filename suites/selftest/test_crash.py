@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A kernel that died is questioned and told from others, and what only looks like a death is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The boot stub in a real QEMU, with a small kernel that reports what it was handed; nothing of DragonFly is needed."""
 
 from __future__ import annotations

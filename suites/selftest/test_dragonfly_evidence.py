@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """On a real DragonFly kernel, where the store has one: panics imitated and true, a hang, the process table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Kernels as files: identified, refused with a reason, their symbols found quickly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page of eras is what tests and features say, and each feature is tested on either side of its change."""
 
 from __future__ import annotations

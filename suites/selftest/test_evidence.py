@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Each verdict is provoked, and reaches record, JUnit, exit status and report page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What goes wrong under a run is survived: no result lost or counted twice, nothing left behind, the right status."""
 
 from __future__ import annotations

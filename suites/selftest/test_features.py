@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is known of a kernel: by version, by a look at it, and what follows for tests that ask for features."""
 
 from __future__ import annotations

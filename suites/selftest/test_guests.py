@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Guests: console, SSH, identity, panic and deadline, shown on the Linux control guest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Several hosts: pytest-xdist over SSH, shown with a second host in a network namespace of this one."""
 
 from __future__ import annotations

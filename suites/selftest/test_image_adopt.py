@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Images made elsewhere: unpacked, entered with what their maker left, made ours, proved."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Building an image: every stage of the console dialogue, every way it can fail, and what is left afterwards.
 
 The DragonFly side is a script that speaks the exact words and loses characters (scripted_dragonfly.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Installed kernels: what is done to /boot, for real in a folder of this host, and the way back when one fails."""
 
 from __future__ import annotations

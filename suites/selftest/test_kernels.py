@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """From sources to kernels: every way in names the same tree, patches apply as git would, nothing is built twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """struct kinfo_proc: decoded at the documented offsets, in each era, and on bytes that real kernels have written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page of known defects is what the marks of the tests say."""
 
 from __future__ import annotations

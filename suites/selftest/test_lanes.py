@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Lanes: how a machine's time passes, who holds its clock meanwhile, and on what grounds a lane is chosen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The order of the packages holds: each imports from itself and from those below, also inside functions."""
 
 from __future__ import annotations

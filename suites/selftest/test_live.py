@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run is watched: a view that keeps to its place on a real terminal, lines in a log, and the machine of a failure."""
 
 from __future__ import annotations

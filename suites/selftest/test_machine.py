@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Machines start, stop, pause, save and resume; and nothing is left of them, however they end."""
 
 from __future__ import annotations

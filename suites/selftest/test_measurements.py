@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What fork storms tell by the way: births in order, how soon pids come back, how fast forks are."""
 
 from __future__ import annotations

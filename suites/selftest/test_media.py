@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fetching installation media: bad networks, bad files, full disks and two commands at once lose nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A system call is added in one place: a method with its numbers."""
 
 from __future__ import annotations

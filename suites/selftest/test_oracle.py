@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The oracle by itself: it has the interface of a driven process, keeps its books, and says so when it would wait."""
 
 from __future__ import annotations

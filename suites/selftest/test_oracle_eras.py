@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Eras of the oracle: a table of changes, each with a date, of which an era has those that came before it."""
 
 from __future__ import annotations

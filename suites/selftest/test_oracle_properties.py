@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Whatever happens, the oracle's books balance; and two worlds in lockstep are told apart if one of them is wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Each wrong oracle is caught by a test of the conformance suite, in each era, and the right ones by none.
 
 oracle_catches.toml names, for each variant of each era, a test that fails on it.  It is a hint that saves time: where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Several workers: how many, and that verdicts do not depend on it."""
 
 from __future__ import annotations

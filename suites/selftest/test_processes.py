@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Driven processes, tried out on this host: the executor for the Linux ABI at the other end of two pipes."""
 
 from __future__ import annotations

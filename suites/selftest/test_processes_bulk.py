@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Bulk work in driven processes, tried out on this host."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the README tells people to do can be done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """System calls that newer kernels have: what is sent, what is made of the answer, and on this host those it has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Recorded executions: what is repeated is the same, what is not the same is refused."""
 
 from __future__ import annotations

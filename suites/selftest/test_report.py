@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A run's page: what it says, that nothing in a record can break it, and that a real browser shows it on a phone."""
 
 from __future__ import annotations

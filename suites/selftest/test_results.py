@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Results are typed: what goes to JSON comes back equal, older formats are read, and the schema describes the file."""
 
 from __future__ import annotations

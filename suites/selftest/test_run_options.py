@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Options are tried from the command line, where they are wired: run, pytest and children mean the same by them."""
 
 from __future__ import annotations

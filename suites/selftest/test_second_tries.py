@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A second try is spent on what it may mend, and what went wrong is called by its name."""
 
 from __future__ import annotations

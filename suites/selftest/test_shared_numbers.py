@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Numbers that the executor (C) and the harness (Python) share are the same: the C side is compiled and asked."""
 
 from __future__ import annotations

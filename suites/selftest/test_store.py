@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The store keeps its promises: nothing half-written, nothing taken for what it is not, nothing left of the dead."""
 
 from __future__ import annotations

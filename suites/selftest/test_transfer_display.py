@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a person sees of a transfer: how much, how fast, how long still."""
 
 from __future__ import annotations

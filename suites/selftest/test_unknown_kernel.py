@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A kernel that came after this harness: said once, in one line, and nobody boots it again for that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Archives from elsewhere stay in their folder."""
 
 from __future__ import annotations

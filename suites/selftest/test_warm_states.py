@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A warm state is tried before anybody gets it: one that does not resume is never in the store."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The process table is read from memory as the kernel's debug file describes it, and each broken rule is noticed."""
 
 from __future__ import annotations

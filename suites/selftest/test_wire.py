@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The wire format: whatever is encoded comes out again, however it was cut on the way."""
 
 from __future__ import annotations

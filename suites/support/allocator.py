@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """White box: the pid allocator of the running kernel, read and set from outside.
 
 With `nextpid` set, the next fork asks for one chosen pid; with one entry of `pid_doms[]` set, that pid counts as reaped

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Children in numbers, with deadlines: a kernel on which fork() never returns is noticed within a minute."""
 
 from __future__ import annotations

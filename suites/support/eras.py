@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page of eras: what kernels of different years promise differently, made from what the tests ask for.
 
 `python suites/support/eras.py` writes docs/eras.md; with --check it says whether that is up to date.  A promise comes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The filters of kern.proc, each with the field it asks for, and processes of all kinds to filter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Fixtures of the suites that need a kernel; those of the target itself come from the plugin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How a test of a change in DragonFly's history names the commit and the first version that has it for certain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Holds taken from outside: a process that somebody holds in the kernel for as long as a test wants."""
 
 from __future__ import annotations

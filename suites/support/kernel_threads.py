@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The process table with kernel threads in it, whichever way the kernel is asked for them."""
 
 from __future__ import annotations

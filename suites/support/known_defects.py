@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The page of known defects, made from the marks of the tests that show them.
 
 `python suites/support/known_defects.py` writes docs/known-defects.md; with --check it says whether that is up to date.

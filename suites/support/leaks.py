@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Whether the kernel has as much memory in use as before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """File systems mounted for a test and gone afterwards."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Small things several test files need: waiting for what can be observed, and looking at the process table."""
 
 from __future__ import annotations

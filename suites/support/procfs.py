@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """procfs: a hold of any length, and who waits for a hold to go away."""
 
 from __future__ import annotations

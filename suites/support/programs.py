@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Other programs, run in a driven process."""
 
 from __future__ import annotations

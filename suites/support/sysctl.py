@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Numbers of the kern.proc nodes, and what a failed sysctl(2) leaves behind."""
 
 from __future__ import annotations

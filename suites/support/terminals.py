@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Pseudo-terminals and the sessions that have them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Debuggers: attaching and letting go, with deadlines, as a tracee that never stops would hold a test up."""
 
 from __future__ import annotations

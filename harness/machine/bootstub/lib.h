@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /* What the boot stub and the accelerator probe share: ports, memory, and giving up with one line on COM1. */
 #ifndef DFLY_HARNESS_LIB_H
 #define DFLY_HARNESS_LIB_H

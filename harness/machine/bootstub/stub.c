@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Boots a DragonFly x86_64 kernel without a boot loader:
  *

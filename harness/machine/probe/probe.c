@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A kernel of a few hundred lines that finds out whether an accelerator runs guests, and how fast.  The boot stub starts
  * it as it starts a DragonFly kernel.  It looks at the time stamp counter, takes interrupts of two timers, and does

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The DragonFly x86_64 system call interface, as far as the executor itself needs it.
  *

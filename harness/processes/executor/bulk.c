@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /* Bulk work at the guest's own speed, reported once at the end. */
 
 #include "executor.h"

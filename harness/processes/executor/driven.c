@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /* A driven process (or thread): takes requests from its channel, makes system calls, answers. */
 
 #include "executor.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The executor: a small program inside the guest that makes raw system calls on request.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The hub: forwards byte streams between the host and the driven processes, and answers requests of its own (id 0).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /* Entry, memory, and the ways a thread of control splits in two. */
 
 #include "executor.h"

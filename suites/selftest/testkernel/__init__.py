@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A stand-in for a DragonFly kernel, and ways to damage it; for the tests of what reads or boots kernels."""
 
 from __future__ import annotations

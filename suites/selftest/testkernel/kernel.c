@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Stands in for a DragonFly kernel: looks at everything the boot stub hands over the way the kernel does, through
  * addresses at KERNBASE, and reports it on COM1, a line per fact.  test_directboot.py judges.
