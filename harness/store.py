@@ -63,10 +63,23 @@ def _say_nothing() -> None:
     """Wait without a word."""
 
 
+_CHUNK = 1 << 20
+
+
 def digest_of(file: Path) -> str:
     """Return the SHA-256 of FILE's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _copy(file: Path, to: Path) -> str:
+    """Copy FILE's content and return the SHA-256 of what was written."""
+    digest = hashlib.sha256()
+    with file.open("rb") as source, to.open("wb") as target:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+    return digest.hexdigest()
 
 
 def _size_of(folder: Path) -> int:
@@ -168,21 +181,24 @@ class Store:
     # blobs
 
     def add_blob(self, file: Path, *, move: bool = False, mode: int = 0o444) -> str:
-        """Take FILE's content into the store and return its SHA-256; MOVE when FILE may be consumed."""
-        digest = digest_of(file)
-        target = self.folder("blobs") / digest
-        if target.exists():
-            return digest
+        """Take FILE's content into the store and return its SHA-256; MOVE when FILE may be consumed.
+
+        Somebody may write to FILE meanwhile: the digest is that of what is kept.
+        """
+        blobs = self.folder("blobs")
+        if (blobs / (known := digest_of(file))).exists():
+            return known
         if not move:
             self.require_space(file.stat().st_size, file.name)
         with self.scratch("blob") as folder:
-            part = folder / digest
+            part = folder / "content"
             if move:
                 shutil.move(file, part)
+                digest = digest_of(part)
             else:
-                shutil.copyfile(file, part)
+                digest = _copy(file, part)
             part.chmod(mode)
-            part.replace(target)
+            part.replace(blobs / digest)
         return digest
 
     def blob(self, digest: str) -> Path:

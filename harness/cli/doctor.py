@@ -10,8 +10,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from harness.cli.options import add_command
 from harness.errors import ExitCode, HarnessError
 from harness.guests.guest import MachineSize
@@ -21,7 +19,7 @@ from harness.kernels.artefact import Kernel
 from harness.machine.accel import choose_accelerator, probe_accelerators
 from harness.machine.qemu import qemu_version
 from harness.processes.lanes import probe_time_warp
-from harness.report.terminal import make_console, progress_display
+from harness.report.terminal import make_console, make_output, progress_display
 from harness.store import Store
 
 
@@ -119,7 +117,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.fix and (missing or _package_lists_missing()):
         _install([tool.package for tool in missing])
         missing = _missing()
-    console = Console(highlight=False)
+    console = make_output()
     for tool in _TOOLS:
         state = "MISSING" if tool in missing else "ok"
         hint = f" (package {tool.package}; doctor --fix installs it)" if tool in missing else ""

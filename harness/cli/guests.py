@@ -17,6 +17,7 @@ from harness.guests.options import TargetOptions
 from harness.guests.targets import resolve_target
 from harness.report.terminal import make_console, progress_display
 from harness.store import Store
+from harness.visible import visible
 
 _DAY = 86400.0
 
@@ -63,8 +64,9 @@ def _shell(options: argparse.Namespace) -> int:
     with _booted(options) as guest:
         if command:
             done = guest.ssh.run(command, deadline=_DAY)
-            sys.stdout.write(done.output)
-            sys.stderr.write(done.errors)
+            # Scripts get what the guest wrote; a terminal gets nothing that it would obey.
+            sys.stdout.write(visible(done.output) if sys.stdout.isatty() else done.output)
+            sys.stderr.write(visible(done.errors) if sys.stderr.isatty() else done.errors)
             return done.status
         attach_shell(guest.ssh)
     return ExitCode.PASSED

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shlex
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ class BuildDriver:
         )
 
     def _make(self, job: Job) -> None:
-        usable = f"{self._root}/usable-{job.config}"  # says that the objects there are may be built upon
+        usable = f"{self._root}/usable-{shlex.quote(job.config)}"  # says that the objects there are may be built upon
         if self._shell.run(f"test -f {usable}").status == 0:
             job.progress("building what has changed")
             if self._run_make(job, "quickkernel") == 0:
@@ -193,7 +194,12 @@ class BuildDriver:
 
     def _run_make(self, job: Job, target: str) -> int:
         root, log = self._root, f"{self._root}/build.log"
-        words = [f"-j{self._cpus}", target, f"KERNCONF={job.config}", *([] if self._modules else ["NO_MODULES=yes"])]
+        words = [
+            f"-j{self._cpus}",
+            target,
+            f"KERNCONF={shlex.quote(job.config)}",
+            *([] if self._modules else ["NO_MODULES=yes"]),
+        ]
         # The sources on a release's CD come without share/mk: the system's own is used then.
         command = (
             f"cd {root}/src && mk= && if test -d share/mk; then mk='-m {root}/src/share/mk'; fi;"
@@ -205,7 +211,7 @@ class BuildDriver:
 
     def _fetch(self, job: Job) -> Built:
         job.progress("fetching the kernel")
-        objects = f"{self._root}/obj{self._root}/src/sys/{job.config}"
+        objects = f"{self._root}/obj{self._root}/src/sys/{shlex.quote(job.config)}"
         kernel = job.folder / "kernel"
         name = self._must(
             f"cd {objects} && ls kernel.stripped kernel.debug kernel 2>/dev/null | tail -1", "find the kernel"

@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from harness.store import Entry, Store
 DEFAULT_CONFIG = "X86_64_GENERIC"
 BUILD_DEADLINE = 4 * 3600.0
 _KILL_DEADLINE = 10.0
+# What no shell evaluates, inside quotes or outside.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+,:@%-]+")
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _FORMAT = 1
 
 Progress = Callable[[str], None]
@@ -190,6 +194,26 @@ def _killed_by(status: int) -> str | None:
     return signal.Signals(number).name if number in from_outside else None
 
 
+@contextlib.contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """Give a path of FOLDER that means itself in any shell, however it is quoted there.
+
+    Where a placeholder is in the user's command only the user's shell knows, and the shells that one starts.
+    """
+    if _PLAIN_PATH.fullmatch(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="dfly-build-") as other:
+        link = Path(other) / "build"
+        if not _PLAIN_PATH.fullmatch(str(link)):
+            raise UsageError(
+                f"a build command needs a path that no shell evaluates, and neither {folder} nor {other} is one:"
+                " set TMPDIR or DFLY_HARNESS_HOME to a folder named with letters, digits and -_.+ only"
+            )
+        link.symlink_to(folder)
+        yield link
+
+
 class CommandBuilder:
     """Any build a user has: a shell command in which {source}, {output} and {config} stand for paths and a name.
 
@@ -216,12 +240,16 @@ class CommandBuilder:
     def build(self, job: Job) -> Built:
         """Write the sources out and run the command on them."""
         job.progress("writing the sources")
-        source, output = job.folder / "src", job.folder / "out" / "kernel"
+        with _plain_path(job.folder) as folder:
+            return self._build(job, folder)
+
+    def _build(self, job: Job, folder: Path) -> Built:
+        source, output = folder / "src", folder / "out" / "kernel"
         job.source.write_to(source)
         output.parent.mkdir()
         command = self._command
         for name, value in (("{source}", str(source)), ("{output}", str(output)), ("{config}", job.config)):
-            command = command.replace(name, shlex.quote(value))
+            command = command.replace(name, value)
         job.progress("building")
         status = self._run(command, job)
         if status != 0:
@@ -232,8 +260,9 @@ class CommandBuilder:
             raise FailedBuild(status, f"the build command ended with status {status}")
         if not output.is_file():
             raise FailedBuild(0, "the build command ended with status 0 and made no {output}")
-        debug = output.with_name("kernel.debug")
-        return Built(output, debug if debug.is_file() else None)
+        made = job.folder / "out" / "kernel"
+        debug = made.with_name("kernel.debug")
+        return Built(made, debug if debug.is_file() else None)
 
     def _run(self, command: str, job: Job) -> int:
         with job.log.open("wb") as log:
@@ -254,6 +283,12 @@ class CommandBuilder:
                     except subprocess.TimeoutExpired:
                         os.killpg(process.pid, signal.SIGKILL)
                         process.wait()
+
+
+def require_config_name(config: str) -> None:
+    """Raise UsageError unless CONFIG can name a kernel configuration: it is put into shells, paths and make(1)."""
+    if not _CONFIG_NAME.fullmatch(config):
+        raise UsageError(f"--config {config!r} names no kernel configuration: letters, digits and _.+- only")
 
 
 def build_key(source: SourceTree, config: str, builder: Builder) -> str:
@@ -287,6 +322,7 @@ def build_kernel(
 
     Raises BuildFailedError when it does not build, or did not the last time and RETRY is not set.
     """
+    require_config_name(config)
     key = build_key(source, config, builder)
     if not retry and (found := _known(store, key)) is not None:
         return _checked(store, found, cached=True)

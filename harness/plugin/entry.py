@@ -21,6 +21,7 @@ from harness.oracle import make_oracle
 from harness.plugin import live
 from harness.plugin.control import ControlLesson
 from harness.plugin.evidence import Evidence, demand_debug_file, demand_person
+from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Ledger, attach_state, state_of
 from harness.plugin.options import options_of
@@ -36,6 +37,7 @@ from harness.processes.api import Process
 from harness.processes.session import Session
 from harness.runs.options import RunOptions
 from harness.store import Store
+from harness.visible import visible
 
 _NAME = "dfly-harness"
 _HANDED = "dfly_target"
@@ -177,6 +179,7 @@ class HarnessRun:
         if (state := state_of(self.supply.notes(), self.supply.trouble)) != self._told:
             attach_state(report, state)
             self._told = state
+        guard(report)
         return report
 
     @pytest.hookimpl(wrapper=True)
@@ -245,9 +248,13 @@ class HarnessRun:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say loudly which kernel the results are about."""
-        for line in self._unexplained:
-            terminalreporter.line(line, red=True)
-        self.ledger.say(terminalreporter.line, terminalreporter.section)
+        for said in self._unexplained:
+            terminalreporter.line(visible(said), red=True)
+
+        def line(text: str, **how: bool) -> None:
+            terminalreporter.line(visible(text), **how)
+
+        self.ledger.say(line, terminalreporter.section)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.guests.attach import attach_console, attach_shell
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest
+from harness.visible import visible
 
 _KEYS = "r: run  p: pause  s: shell here  c: console here (Ctrl-] leaves)  Enter: go on with the tests > "
 _CONSOLE_SHOWN = 2000  # characters
@@ -76,5 +77,5 @@ def _ask() -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()

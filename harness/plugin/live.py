@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -20,8 +19,9 @@ from harness.plugin.options import options_of
 from harness.plugin.outcome import plain_result, result_of
 from harness.plugin.parallel import worker_name
 from harness.report.live import Board
-from harness.report.terminal import progress_display
+from harness.report.terminal import GuardedConsole, progress_display
 from harness.results.record import TestResult
+from harness.visible import visible
 
 _PLUGIN = "dfly-harness-live"
 _LOG_EVERY = 10.0  # seconds between two lines on how far a run is
@@ -77,7 +77,7 @@ class LiveRun:
         self._label = label
         self._board = Board()
         # pytest gives tests another file as standard output, under the same number.
-        self._console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w"), highlight=False)
+        self._console = GuardedConsole(file=os.fdopen(os.dup(sys.stdout.fileno()), "w"), highlight=False)
         self._live: Live | None = None
         self._running = False
         self._logged = time.monotonic()
@@ -193,7 +193,7 @@ class LiveRun:
         self._logged = time.monotonic()
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and text:
-            reporter.write_line(text)
+            reporter.write_line(visible(text))
             reporter.flush()
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from harness.visible import visible
+
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2128;--paper:#fff;--faint:#57606a;--line:#d0d7de;--box:#f6f8fa;
 --good:#1a7f37;--bad:#cf222e;--odd:#9a6700}
@@ -42,12 +44,7 @@ dd{margin-bottom:.4rem}}
 
 def shown(text: str) -> str:
     """Return TEXT for a page: markup escaped, and what a browser could not show made visible."""
-    return escape(
-        "".join(
-            character if character in "\n\t" or character.isprintable() else f"\\x{ord(character):02x}"
-            for character in text
-        )
-    )
+    return escape(visible(text))
 
 
 def page(title: str, body: Iterable[str]) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from harness.results.record import RunRecord
 from harness.results.summary import conclusion, verdicts_of
+from harness.visible import visible
 
 _SHOWN = 50
 
 
 def run_markdown(record: RunRecord) -> str:
     """Return the summary of RECORD."""
-    return "\n".join([*_lines(record), ""])
+    return visible("\n".join([*_lines(record), ""]))
 
 
 def _lines(record: RunRecord) -> Iterator[str]:

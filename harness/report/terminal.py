@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -19,21 +19,32 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from harness.guests.guest import Progress as Steps
+from harness.visible import visible
 
 _WHOLE = 10_000  # columns
 
 
+class GuardedConsole(Console):
+    """A console on which text cannot do what only rich itself may: whatever is shown goes through here."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the segments of RENDERABLE, their texts without control characters."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def make_console() -> Console:
     """Return a console on standard error, so that standard output stays clean for results."""
-    return Console(stderr=True, highlight=False)
+    return GuardedConsole(stderr=True, highlight=False)
 
 
 def make_output() -> Console:
     """Return a console on standard output whose lines stay whole where no terminal is: they can be grepped."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WHOLE)
+    return GuardedConsole(highlight=False, width=None if sys.stdout.isatty() else _WHOLE)
 
 
 def print_json(data: object) -> None:
@@ -51,7 +62,7 @@ def print_table(
             column, justify="right" if column in right else "left", overflow="fold", no_wrap=not console.is_terminal
         )
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(visible(cell)) for cell in row))  # as wide as it will be
     if console.is_terminal:
         console.print(table)
         return
