@@ -78,6 +78,7 @@ def release_vfork_parent(k: Kernel, child: Proc) -> bool:
     if parent is None or parent.waits_for_vfork is not child:
         return False
     parent.waits_for_vfork = None
+    parent.in_userret = True  # it had not slept where signals are looked at
     k.scheduler.notify(parent)
     return True
 
