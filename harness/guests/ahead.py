@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Booting ahead of the clock: most of a boot is waiting, which an emulated machine can skip."""
 
 from __future__ import annotations

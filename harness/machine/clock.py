@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The clock in a saved machine: carried over from counting instructions to the pace of the host's clock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Booting ahead of the clock: waiting is skipped, and the machine goes on at the clock's pace as if it had waited."""
 
 from __future__ import annotations
