@@ -60,6 +60,10 @@ class DeadlineError(HarnessError):
         super().__init__(f"waited {seconds:g} s for {awaited}, in vain{last}")
 
 
+class GuestDeadlineError(DeadlineError):
+    """What the guest was to do did not happen in time, although the guest was there: that may be its kernel's doing."""
+
+
 class GuestLostError(HarnessError):
     """The guest, its machine or the connection to it went away while it was needed."""
 

@@ -13,7 +13,6 @@ from harness.results.verdict import Verdict
 from harness.runs.runner import Run
 
 _EXCERPT = 40  # lines
-_NOT_THE_KERNELS = {Verdict.GUEST_LOST, Verdict.HARNESS_ERROR, Verdict.BUILD_FAILURE}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Predicate:
             if verdict is Verdict.BOOT_FAILURE:
                 trouble = Trouble.BOOT
             else:
-                trouble = Trouble.INFRASTRUCTURE if verdict in _NOT_THE_KERNELS else Trouble.OTHER_FAILURE
+                trouble = Trouble.OTHER_FAILURE if verdict.against_kernel else Trouble.INFRASTRUCTURE
             others.append(Sighting(Outcome.UNTESTABLE, trouble, detail, result.test, _excerpt(result)))
         if others:
             # That the kernel failed otherwise says more than that the harness did.

@@ -7,10 +7,14 @@ import argparse
 import importlib
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from harness import __version__
+from harness.config import store_home
 from harness.errors import ExitCode, HarnessError, SignalledError
 from harness.report.terminal import make_console
 
@@ -41,6 +45,21 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for module in [name for name, brought in _MODULES.items() if command in brought] or _MODULES:
         importlib.import_module(f"harness.cli.{module}").add_commands(commands)
     return parser
+
+
+def keep_traceback(error: BaseException) -> str:
+    """Write down the traceback of ERROR, in the store if that can be written; return where, in words."""
+    text = "".join(traceback.format_exception(error))
+    for folder in (store_home() / "tracebacks", Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(prefix="dfly-harness-", suffix=".txt", dir=folder)
+            with open(number, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+        except OSError:  # a full disk may be what it is about
+            continue
+        return f"in {name}"
+    return f"nowhere, no disk takes it: {' '.join(text.split())}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.HARNESS_FAILED
     except OSError as error:
         console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
+        return ExitCode.HARNESS_FAILED
+    except Exception as error:
+        said = " ".join(str(error).split())
+        console.print(
+            f"dfly-harness: unexpected {type(error).__name__}{': ' if said else ''}{said};"
+            f" this says nothing about a kernel, the traceback is {keep_traceback(error)}",
+            style="bold red", markup=False, soft_wrap=True,
+        )  # fmt: skip
         return ExitCode.HARNESS_FAILED
     finally:
         for number, handler in previous.items():

@@ -25,7 +25,7 @@ from harness.guests.guest import Guest, MachineSize
 from harness.guests.ssh import Completed
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, pack_modules
-from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, require_room, source_error
+from harness.kernels.build import BUILD_DEADLINE, Built, FailedBuild, Job, require_means, source_error
 from harness.kernels.source import GitError, SourceTree
 from harness.machine.description import Accelerator, Disk, DiskModel, MachineDescription
 from harness.machine.qemu import qemu_img
@@ -175,9 +175,10 @@ class BuildDriver:
         usable = f"{self._root}/usable-{shlex.quote(job.config)}"  # says that the objects there are may be built upon
         if self._shell.run(f"test -f {usable}").status == 0:
             job.progress("building what has changed")
-            if self._run_make(job, "quickkernel") == 0:
+            status = self._run_make(job, "quickkernel")
+            if status == 0:
                 return
-            require_room(job.log)
+            require_means(job.log, status)
             if source_error(job.log.read_text(errors="replace")) is not None:
                 raise FailedBuild(1, "quickkernel failed")
         # Without a compiler's word against the sources it may be the object tree that is at fault.
@@ -185,7 +186,7 @@ class BuildDriver:
         self._must(f"rm -f {usable}", "prepare the build")
         status = self._run_make(job, "nativekernel")
         if status != 0:
-            require_room(job.log)
+            require_means(job.log, status)
         if status == 0 or source_error(job.log.read_text(errors="replace")) is not None:
             # Objects compiled before one that does not compile are as good as any.
             self._must(f"touch {usable}", "finish the build")

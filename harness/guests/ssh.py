@@ -15,7 +15,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, HarnessError, UsageError
 
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
@@ -191,7 +191,7 @@ class SshConnection:
         return transport
 
     def run(self, command: str, *, deadline: float = 60.0, watch: Callable[[], None] | None = None) -> Completed:
-        """Run COMMAND in the user's shell; raises DeadlineError after DEADLINE seconds without its end.
+        """Run COMMAND in the user's shell; raises GuestDeadlineError after DEADLINE seconds without its end.
 
         WATCH is called every second of a long command and may raise; what that command says must fit into SSH's window
         of 2 MiB.
@@ -210,10 +210,10 @@ class SshConnection:
             errors = channel.makefile_stderr("rb").read()
             status = channel.recv_exit_status()
         except TimeoutError:
-            raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
+            raise GuestDeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             if self.is_open and time.monotonic() >= end:
-                raise DeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
+                raise GuestDeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None
             raise self._lost(command, error) from error
         # A command that a signal ended has no status either, but its output has come to an end.
         if status == _NO_STATUS and (transport.saved_exception is not None or not channel.eof_received):

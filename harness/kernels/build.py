@@ -57,10 +57,15 @@ _OTHER_ERRORS = tuple(
 )
 # make(1) about a command that failed: what that said itself is the line before.
 _GAVE_UP = re.compile(r"^\*\*\* (?:\[[^]]+\] )?(?:Error code|Signal) \d+.*")
-# That a disk is full, or takes nothing any more, says nothing about the sources.
-_NO_ROOM = re.compile(
-    r"^.*(?:No space left on device|[Ff]ile ?system (?:is )?full|Input/output error).*$", re.MULTILINE
+# That a disk is full, memory is short, or a tool is killed or missing says nothing about the sources.
+_NOT_THE_SOURCES = re.compile(
+    r"^.*(?:No space left on device|[Ff]ile ?system (?:is )?full|Input/output error|Cannot allocate memory"
+    r"|virtual memory exhausted|out of memory|[Ff]ork: Resource temporarily unavailable"
+    r"|[Kk]illed signal terminated program|internal compiler error: Killed|^Killed$|\] Killed$"
+    r"|^\S*(?:sh|make)(?:\[\d+\])?: (?:line |\d+: |\S+: )*\S+: (?:command )?not found).*$",
+    re.MULTILINE,
 )
+_NOT_RUN = {126: "cannot be executed", 127: "is not there"}  # a shell's status for a command
 
 
 class BuildFailedError(HarnessError):
@@ -177,10 +182,18 @@ def first_error(log: str) -> str | None:
     return None
 
 
-def require_room(log: Path) -> None:
-    """Raise HarnessError when LOG, of a build that failed, tells of a full or failing disk: that is no fault of it."""
-    if (found := _NO_ROOM.search(log.read_text(errors="replace"))) is not None:
-        raise HarnessError(f"the build could not write its files: {found[0].strip()}")
+def require_means(log: Path, status: int) -> None:
+    """Raise HarnessError when a build that failed with STATUS, as a shell gives it, lacked room, memory or a tool.
+
+    LOG is what it said.  That is no fault of the sources, and not kept as one.
+    """
+    text = log.read_text(errors="replace")
+    if (found := _NOT_THE_SOURCES.search(text)) is not None:
+        raise HarnessError(f"the build lacked what it needs: {found[0].strip()}")
+    if status in _NOT_RUN:
+        raise HarnessError(f"a command of the build {_NOT_RUN[status]}: {_last_line(text)} (status {status})")
+    if (killer := _killed_by(status)) is not None:
+        raise HarnessError(f"{killer} ended the build command before it was done; start it again")
 
 
 def _last_line(log: str) -> str:
@@ -253,10 +266,7 @@ class CommandBuilder:
         job.progress("building")
         status = self._run(command, job)
         if status != 0:
-            require_room(job.log)
-            if (killer := _killed_by(status)) is not None:
-                # Of the sources that says nothing.
-                raise HarnessError(f"{killer} ended the build command before it was done; start it again")
+            require_means(job.log, status)
             raise FailedBuild(status, f"the build command ended with status {status}")
         if not output.is_file():
             raise FailedBuild(0, "the build command ended with status 0 and made no {output}")

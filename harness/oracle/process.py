@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
-from harness.errors import DeadlineError
+from harness.errors import GuestDeadlineError
 from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, signals, syscaps, tracing, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
@@ -56,7 +56,7 @@ _ACTIONS = {Handler.DEFAULT: "default", Handler.IGNORE: "ignore", Handler.LOG: "
 _HANDLERS = {action: handler for handler, action in _ACTIONS.items()}
 
 
-class OracleWouldBlock(DeadlineError):  # noqa: N818  (it says what would happen)
+class OracleWouldBlock(GuestDeadlineError):  # noqa: N818  (it says what would happen)
     """A call would never return: nothing in the model can wake it, and no other process runs by itself."""
 
     def __init__(self, process: str, call: str) -> None:

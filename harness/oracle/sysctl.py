@@ -10,7 +10,7 @@ from harness.oracle import views
 from harness.oracle.kernel import Kernel
 from harness.oracle.mib import mib_of, sysctl
 from harness.oracle.model import Errno, Proc
-from harness.processes.kinfo import KinfoProc, ProcTable
+from harness.processes.kinfo import KinfoProc, ProcRows, ProcTable
 
 if TYPE_CHECKING:
     from harness.oracle.process import OracleProcess
@@ -90,7 +90,7 @@ class OracleSysctl:
 
     def kern_proc_pid(self, pid: int, *, lwp: bool = False, lwkt: bool = False) -> list[KinfoProc]:
         """Return one process, or nothing."""
-        return self._rows(list, "pid", pid, lwp=lwp, lwkt=lwkt)
+        return self._rows(ProcRows, "pid", pid, lwp=lwp, lwkt=lwkt)
 
     def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False, lwkt: bool = False) -> ProcTable:
         """Return the members of a process group."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""From an error to a verdict: what it says of the kernel that it was raised, in a test or on the way up."""
+"""From an error to a diagnosis: what it says of the kernel that it was raised, in a test or on the way up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.guests.bootcheck import BootFailedError, Culprit
 from harness.guests.guest import GuestHangError, KernelPanicError
-from harness.kernels.build import BuildFailedError
+from harness.plugin.blame import verdict_of
 from harness.plugin.rig import Rig
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
 from harness.results.record import Trouble
@@ -23,22 +23,6 @@ class Diagnosis:
     title: str = ""
     text: str = ""
     fingerprint: str = ""
-
-
-def verdict_of(error: BaseException) -> Verdict:
-    """Return what ERROR means, raised while a test ran on a guest that is well otherwise.
-
-    A process that does not come back in time is the kernel's doing as long as the guest answers.
-    """
-    kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Verdict], ...] = (
-        (KernelPanicError, Verdict.PANIC),
-        (GuestHangError, Verdict.HANG),
-        ((ProcessGone, ProcessStopped, DeadlineError), Verdict.FAILED),
-        (GuestLostError, Verdict.GUEST_LOST),
-        (BuildFailedError, Verdict.BUILD_FAILURE),
-        (HarnessError, Verdict.HARNESS_ERROR),
-    )
-    return next((verdict for kind, verdict in kinds if isinstance(error, kind)), Verdict.FAILED)
 
 
 def skip_verdict(reason: str, *, is_defect: bool) -> Verdict:

@@ -15,6 +15,7 @@ import pytest
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.machine.qemu import qemu_version
 from harness.plugin.applies import fixtures_of, needs_target
+from harness.plugin.blame import verdict_of
 from harness.plugin.control import find_lack, load_lacks, name_of_test
 from harness.plugin.diagnosis import Diagnosis, diagnose, skip_verdict
 from harness.plugin.evidence import CALLS, Evidence
@@ -28,6 +29,9 @@ from harness.results.measurements import Measurements
 from harness.results.record import TestResult
 from harness.results.verdict import Verdict
 
+_LACKS = "passed on the control guest, which lacks what it takes"
+# How failures begin that are no exception: a list of what Linux lacks, or pytest's xfail_strict, is not as expected.
+_EXPECTED_FAILURES = (_LACKS, "[XPASS(strict)]")
 # Fixtures by which a test sets what pids are given next.
 _TAMPERING = {"allocator"}
 
@@ -60,7 +64,8 @@ class Judge:
         """Say what REPORT on a phase of ITEM means; see the module's description."""
         if not needs_target(item):
             if report.when == "call" or not report.passed:
-                attach(report, plain_result(report))
+                own = verdict_of(call.excinfo.value) if report.failed and call.excinfo is not None else None
+                attach(report, plain_result(report, own))
             return
         rig = self._supply.rig
         if rig is not None and report.when != "teardown":
@@ -90,8 +95,9 @@ class Judge:
             if report.when != "call":
                 return None
             return self._evidence.broken_table(rig, item, report) or Diagnosis(Verdict.PASSED)
-        if call.excinfo is None:  # made a failure by another plugin
-            return Diagnosis(Verdict.FAILED)
+        if call.excinfo is None:  # made a failure by what the suite expects, or by another plugin for its own reasons
+            expected = isinstance(report.longrepr, str) and report.longrepr.startswith(_EXPECTED_FAILURES)
+            return Diagnosis(Verdict.FAILED if expected else Verdict.HARNESS_ERROR)
         if self._supply.trouble is not None:
             return Diagnosis(self._supply.trouble.verdict)
         diagnosis = diagnose(rig, call.excinfo.value)
@@ -165,4 +171,4 @@ def _judge_control(item: pytest.Item, report: pytest.TestReport) -> None:
         report.wasxfail = f"Linux differs: {lack.what}"
     elif report.passed and report.when == "call":
         report.outcome = "failed"
-        report.longrepr = f"passed on the control guest, which lacks what it takes: {lack.what}"
+        report.longrepr = f"{_LACKS}: {lack.what}"

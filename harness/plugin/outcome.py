@@ -37,10 +37,13 @@ def from_data(report: pytest.TestReport) -> None:
         attach(report, TestResult.from_json(found))
 
 
-def plain_result(report: pytest.TestReport) -> TestResult:
-    """Return what REPORT says by itself: on a test that is about no kernel, or on one whose process died."""
+def plain_result(report: pytest.TestReport, verdict: Verdict | None = None) -> TestResult:
+    """Return what REPORT says by itself: on a test that is about no kernel, or on one whose process died.
+
+    VERDICT is that of the exception where there was one.
+    """
     known = {"passed": Verdict.PASSED, "skipped": Verdict.NOT_APPLICABLE}
-    failed = Verdict.FAILED if report.when in {"setup", "call", "teardown"} else Verdict.HARNESS_ERROR
+    failed = verdict if verdict is not None else Verdict.HARNESS_ERROR
     return TestResult(
         report.nodeid,
         known.get(report.outcome, failed),

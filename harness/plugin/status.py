@@ -28,7 +28,7 @@ def exit_status(
     IS_TROUBLED: the target does not boot, no record written    3
     pytest's own error                                          3
     a usage error, no test matched                              2
-    a test failed, also where the run stopped early (`-x`)      1 or 3, as its VERDICTS say: see Verdict.exit_code
+    a test failed, also where the run stopped early (`-x`)      1, 3 or 2, as its VERDICTS say: see Verdict.exit_code
     IS_UNCOLLECTED: a test file does not load                   2, unless a test that did run failed
     stopped early for no failure                                3
     all passed                                                  0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, HarnessError
 from harness.processes.vocabulary import GuestError, ProcessGone, ProcessStopped
 from harness.processes.wire import (
     CONTROL_ID,
@@ -91,13 +91,13 @@ def local_transport(argv: Sequence[str]) -> Transport:
 def await_true(condition: Callable[[], bool], awaited: str, timeout: float, interval: float = 0.01) -> None:
     """Ask CONDITION every INTERVAL seconds until it is true; for what nothing reports by itself.
 
-    Raises DeadlineError after TIMEOUT seconds.
+    Raises GuestDeadlineError after TIMEOUT seconds.
     """
     deadline = time.monotonic() + timeout
     late = False
     while not condition():
         if late:
-            raise DeadlineError(awaited, timeout)
+            raise GuestDeadlineError(awaited, timeout)
         late = time.monotonic() >= deadline  # however long the last look took, there is one more
         time.sleep(interval)
 
@@ -494,7 +494,7 @@ class Connection:
             passed = time.monotonic() - began
             if passed >= timeout:
                 self._tell_that_we_gave_up()
-                raise DeadlineError(awaited, timeout)
+                raise GuestDeadlineError(awaited, timeout)
             if meanwhile is not None:
                 meanwhile(passed)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, HarnessError
+from harness.errors import DeadlineError, GuestDeadlineError, HarnessError
 from harness.processes.abi_base import Abi
 from harness.processes.connection import Connection, Endpoint, Pending, Transport, await_true, local_transport
 from harness.processes.observation import observe_from
@@ -161,7 +161,7 @@ class Hub:
                 raise
             if not found.pid:
                 if time.monotonic() > deadline:
-                    raise DeadlineError(f"{self._survivors()} to end after SIGKILL", self.deadline)
+                    raise GuestDeadlineError(f"{self._survivors()} to end after SIGKILL", self.deadline)
                 time.sleep(0.002)
 
     def _survivors(self) -> str:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar, overload
 
 from harness.errors import HarnessError
 from harness.processes.vocabulary import Rusage
@@ -360,6 +360,31 @@ def _signals(raw: bytes) -> frozenset[int]:
     return frozenset(number + 1 for number in range(len(raw) * 8) if bits >> number & 1)
 
 
+class MissingRowError(KeyError, IndexError):
+    """The guest answered, and what it answered lacks the row that was asked for."""
+
+    def __str__(self) -> str:
+        """Return the message as it is; KeyError would quote it."""
+        return str(self.args[0])
+
+
+class ProcRows(list[KinfoProc]):
+    """Rows as a list; an index it does not have raises MissingRowError."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> KinfoProc: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[KinfoProc]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> KinfoProc | list[KinfoProc]:
+        """Return a row, or several."""
+        try:
+            return super().__getitem__(index)
+        except IndexError:
+            raise MissingRowError(f"the kernel's answer has {len(self)} rows, and none at index {index}") from None
+
+
 class ProcTable:
     """Rows of one kern.proc query, in the kernel's order: iterate for rows, index by pid."""
 
@@ -380,7 +405,9 @@ class ProcTable:
         return pid in self._first
 
     def __getitem__(self, pid: int) -> KinfoProc:
-        """Return PID's (first) row; KeyError if the process is not listed."""
+        """Return PID's (first) row; MissingRowError (a KeyError) if the process is not listed."""
+        if pid not in self._first:
+            raise MissingRowError(f"process {pid} is not in the kernel's answer ({len(self)} rows)")
         return self._first[pid]
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from functools import cached_property
 
-from harness.errors import DeadlineError
+from harness.errors import GuestDeadlineError
 from harness.processes.abi_base import Abi
 from harness.processes.calls import Now, Result, Started
 from harness.processes.connection import Pending, await_true
@@ -74,7 +74,7 @@ class _Driven(SystemCalls, Now):
     def await_signal(self, sig: SignalLike, timeout: float = 10.0) -> SignalRecord:
         """Wait until the log shows a delivery of SIG and return it; other records are dropped.
 
-        Raises DeadlineError after TIMEOUT seconds.
+        Raises GuestDeadlineError after TIMEOUT seconds.
         """
         wanted = self._abi.signal_name(self._abi.signal_number(sig))
         deadline = time.monotonic() + timeout
@@ -86,7 +86,7 @@ class _Driven(SystemCalls, Now):
                 seen.append(signal_text(record.signal))
             if time.monotonic() >= deadline:
                 got = f" (it got {', '.join(seen)})" if seen else ""
-                raise DeadlineError(f"{signal_text(sig)} in {self._endpoint}{got}", timeout)
+                raise GuestDeadlineError(f"{signal_text(sig)} in {self._endpoint}{got}", timeout)
             time.sleep(_POLL)
 
     def await_gone(self, timeout: float | None = None) -> None:

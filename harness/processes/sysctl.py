@@ -10,7 +10,7 @@ from typing import TypeVar
 from harness.errors import HarnessError, UnknownKernelError
 from harness.processes.calls import Caller, Now, Result, Started, system_call
 from harness.processes.connection import Call
-from harness.processes.kinfo import LAYOUTS, KinfoProc, ProcTable, decode_kinfo
+from harness.processes.kinfo import LAYOUTS, KinfoProc, ProcRows, ProcTable, decode_kinfo
 from harness.processes.repetition import Until, describe_repeat
 from harness.processes.vocabulary import GuestError, Repeat
 from harness.processes.wire import Buffer, LengthSource
@@ -209,7 +209,7 @@ class SysctlCalls(Caller):
     @system_call
     def kern_proc_pid(self, pid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[list[KinfoProc]]:
         """Return one process, or nothing: no error is raised for a pid that does not exist."""
-        return self._table("pid", _PID, (pid,), lwp, lwkt, _TABLE if lwp or lwkt else _PAGE, list)
+        return self._table("pid", _PID, (pid,), lwp, lwkt, _TABLE if lwp or lwkt else _PAGE, ProcRows)
 
     @system_call
     def kern_proc_pgrp(self, pgid: int, *, lwp: bool = False, lwkt: bool = False) -> Call[ProcTable]:

@@ -29,7 +29,11 @@ def conclusion(record: RunRecord) -> str:
     against = sum(count for verdict, count in counted.items() if verdict.against_kernel)
     judged = sum(count for verdict, count in counted.items() if verdict.is_judged)
     troubled = sum(count for verdict, count in counted.items() if verdict.is_failure and not verdict.against_kernel)
+    mistaken = counted.get(Verdict.TEST_ERROR, 0)
+    troubled -= mistaken
     more = f" {troubled} could not be judged: the harness, the host or the boot failed." if troubled else ""
+    if mistaken:
+        more += f" {_tests(mistaken)} {'is mistaken itself' if mistaken == 1 else 'are mistaken themselves'}."
     if record.exit_status > _BY_SIGNAL:
         more += " The run was interrupted: what came later is not known."
     if not judged:

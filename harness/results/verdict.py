@@ -16,6 +16,7 @@ class Side(StrEnum):
     KERNEL = "the kernel"
     SOURCES = "the kernel's sources"
     SURROUNDINGS = "the harness, the host or the boot"
+    TEST = "the test"
     NOBODY = "nobody"
 
 
@@ -38,6 +39,7 @@ class Verdict(StrEnum):
     BOOT_FAILURE = "boot failure"
     BUILD_FAILURE = "build failure"
     HARNESS_ERROR = "harness error"
+    TEST_ERROR = "test error"
     PASSED = "passed"
     KNOWN_DEFECT = "known defect"
     NOT_APPLICABLE = "not applicable"
@@ -108,6 +110,7 @@ _MEANINGS = {
     Verdict.BOOT_FAILURE: _Meaning(Side.SURROUNDINGS, "!", Look.ODD),
     Verdict.BUILD_FAILURE: _Meaning(Side.SOURCES, "!", Look.ODD),
     Verdict.HARNESS_ERROR: _Meaning(Side.SURROUNDINGS, "!", Look.ODD),
+    Verdict.TEST_ERROR: _Meaning(Side.TEST, "!", Look.ODD),
     Verdict.PASSED: _Meaning(Side.NOBODY, "✔", Look.GOOD),
     Verdict.KNOWN_DEFECT: _Meaning(Side.NOBODY, "-", Look.FAINT),
     Verdict.NOT_APPLICABLE: _Meaning(Side.NOBODY, "-", Look.FAINT),
@@ -117,14 +120,19 @@ _ENDS = {
     # That a kernel does not build speaks against its sources: the user's to repair, as a failing test is.
     Side.SOURCES: ExitCode.TEST_FAILED,
     Side.SURROUNDINGS: ExitCode.HARNESS_FAILED,
+    # As a test file that does not load.
+    Side.TEST: ExitCode.USAGE,
     Side.NOBODY: ExitCode.PASSED,
 }
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
-    """Return the exit status of a run: what speaks against the kernel outweighs what went wrong around it."""
+    """Return the exit status of a run.
+
+    What speaks against the kernel outweighs what went wrong around it, and that a mistake in a test.
+    """
     codes = {verdict.exit_code for verdict in verdicts}
-    for code in (ExitCode.TEST_FAILED, ExitCode.HARNESS_FAILED):
+    for code in (ExitCode.TEST_FAILED, ExitCode.HARNESS_FAILED, ExitCode.USAGE):
         if code in codes:
             return code
     return ExitCode.PASSED

@@ -15,14 +15,15 @@ import pytest
 
 from harness.cli import main
 from harness.config import share
-from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
+from harness.errors import DeadlineError, ExitCode, GuestDeadlineError, GuestLostError, HarnessError, UsageError
 from harness.guests.crash import CrashReport
 from harness.guests.guest import GuestHangError, KernelPanicError
 from harness.guests.targets import ResolvedTarget
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
-from harness.plugin.diagnosis import skip_verdict, start_trouble, verdict_of
+from harness.plugin.blame import verdict_of
+from harness.plugin.diagnosis import skip_verdict, start_trouble
 from harness.plugin.evidence import demand_debug_file
 from harness.processes.vocabulary import GuestError, ProcessGone
 from harness.results.record import RunRecord, TestResult, keep
@@ -38,7 +39,8 @@ HANG = GuestHangError(CrashReport("nothing moves"))
     [
         (AssertionError("no"), Verdict.FAILED),
         (GuestError("setsid()", "EPERM"), Verdict.FAILED),
-        (DeadlineError("wait4() in process 4", 30), Verdict.FAILED),
+        (GuestDeadlineError("wait4() in process 4", 30), Verdict.FAILED),
+        (DeadlineError("QEMU's monitor to answer", 30), Verdict.HARNESS_ERROR),
         (ProcessGone("process 4", "getpid()"), Verdict.FAILED),
         (PANIC, Verdict.PANIC),
         (HANG, Verdict.HANG),

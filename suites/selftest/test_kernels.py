@@ -390,7 +390,6 @@ class TestBuilding:
             ("exit 7; {source} {output}", "ended with status 7"),
             ("echo no such rule; false {source} {output}", "no such rule"),
             ("echo text > {output}; true {source}", "what was built is no kernel: out/kernel: not an ELF file"),
-            ("mybuild {source} {output}", "mybuild: not found"),
         ],
     )
     def test_a_command_that_makes_no_kernel(self, store: Store, tree: Path, command: str, complaint: str) -> None:
@@ -398,6 +397,28 @@ class TestBuilding:
             build_kernel(store, open_source(store, tree), CommandBuilder(command))
         assert complaint in caught.value.error
         assert not list((store.home / "run").iterdir())
+
+    @pytest.mark.parametrize(
+        ("command", "complaint"),
+        [
+            ("mybuild {source} {output}", "not found"),
+            ("/dev/null {source} {output}", "cannot be executed"),
+            ("echo a.c:1:2: error: x; kill -9 $$; : {source} {output}", "SIGKILL ended the build command"),
+            ("sh -c 'kill -9 $$'; exit $?; : {source} {output}", "SIGKILL ended the build command"),
+            ("echo 'cc: fatal error: Killed signal terminated program cc1'; false {source} {output}", "program cc1"),
+            ("echo 'cc1: out of memory allocating 65536 bytes'; false {source} {output}", "out of memory"),
+            ("echo 'make: gcc: not found'; false {source} {output}", "gcc: not found"),
+            ("echo 'sh: 1: gcc: not found'; false {source} {output}", "gcc: not found"),
+        ],
+    )
+    def test_a_compiler_that_is_missing_or_killed_is_no_fault_of_the_sources_and_not_remembered(
+        self, store: Store, tree: Path, command: str, complaint: str
+    ) -> None:
+        with pytest.raises(HarnessError, match=complaint) as caught:
+            build_kernel(store, open_source(store, tree), CommandBuilder(command))
+        assert caught.value.exit_code is ExitCode.HARNESS_FAILED
+        assert not isinstance(caught.value, BuildFailedError)
+        assert store.all(Build) == []
 
     def test_a_command_that_never_ends_is_ended_with_all_it_started(self, store: Store, tree: Path) -> None:
         marker = tree.parent / "pid"

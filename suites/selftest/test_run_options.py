@@ -201,6 +201,8 @@ def test_an_options_value_is_no_test_even_where_a_suite_is_called_so() -> None:
         (pytest.ExitCode.OK, [Verdict.PASSED], {}, 0),
         (pytest.ExitCode.TESTS_FAILED, [Verdict.FAILED, Verdict.GUEST_LOST], {}, 1),
         (pytest.ExitCode.TESTS_FAILED, [Verdict.GUEST_LOST], {}, 3),
+        (pytest.ExitCode.TESTS_FAILED, [Verdict.TEST_ERROR, Verdict.PASSED], {}, 2),
+        (pytest.ExitCode.TESTS_FAILED, [Verdict.TEST_ERROR, Verdict.GUEST_LOST], {}, 3),
         (pytest.ExitCode.INTERRUPTED, [Verdict.FAILED], {}, 1),  # -x with workers
         (pytest.ExitCode.INTERRUPTED, [Verdict.PASSED], {"signal": 2}, 130),
         (pytest.ExitCode.INTERRUPTED, [Verdict.FAILED], {"signal": 15}, 143),

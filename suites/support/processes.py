@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from harness.errors import DeadlineError
+from harness.errors import GuestDeadlineError
 from harness.processes import (
     DRAGONFLY,
     GuestError,
@@ -50,13 +50,13 @@ keeps_the_swapper = pytest.mark.leaves_unsound(
 def eventually(condition: Callable[[], bool], awaited: str, seconds: float = 20.0) -> None:
     """Ask until CONDITION holds.  Each question is a system call in the guest, which sets the pace.
 
-    Raises DeadlineError after SECONDS (host time).
+    Raises GuestDeadlineError after SECONDS (host time).
     """
     deadline = time.monotonic() + seconds
     late = False
     while not condition():
         if late:
-            raise DeadlineError(awaited, seconds)
+            raise GuestDeadlineError(awaited, seconds)
         late = time.monotonic() > deadline  # however long the last look took, there is one more
 
 
