@@ -229,7 +229,7 @@ class TestFetching:
     def test_a_file_that_was_brought_is_pinned_and_said_so(self, cli: Cli, manifest: Path, iso: Path) -> None:
         status, output, errors = cli.run("image", "fetch", str(manifest), "--from", str(iso))
         assert status == 0, errors
-        assert "x.iso: in the store; sha256 pinned on first use" in output
+        assert "x.iso: in the store as 9.9.9; sha256 pinned on first use" in output
         assert "no published checksum of x.iso is known" in errors
         assert cli.run("image", "fetch", str(manifest))[0] == 0, "nothing is fetched twice"
 
