@@ -37,6 +37,8 @@ class Range:
     bad: str
     history: History
     alike: tuple[tuple[str, str | None], ...]
+    #: Those of `good` that nobody called good: where branches parted, to be tested first.
+    bases: tuple[str, ...] = ()
 
 
 def _entry(name: str, kind: str, digest: str) -> str:
@@ -104,11 +106,7 @@ class Repository:
     def range(self, good: Iterable[str], bad: str) -> Range:
         """Return the commits that are in BAD and in none of GOOD; raises UsageError when there are none."""
         goods, end = tuple(self.resolve(each) for each in good), self.resolve(bad)
-        for each in goods:
-            if not self.is_ancestor(each, end):
-                raise UsageError(
-                    f"{each[:12]} (good) is no ancestor of {end[:12]} (bad): bisecting needs a line between them"
-                )
+        goods, bases = self._before(goods, end)
         listed = self._git(
             "rev-list", "--topo-order", "--reverse", "--parents", end, "--not", *goods, "--", *self.paths
         ).splitlines()
@@ -118,7 +116,33 @@ class Repository:
         self._check_excluded((*goods, end))
         parents = {words[0]: words[1:] for words in (line.split() for line in listed)}
         history = History(list(parents), parents)
-        return Range(goods, end, history, self._alike(history, goods) if self.needs or self.exclude else ())
+        alike = self._alike(history, goods) if self.needs or self.exclude else ()
+        return Range(goods, end, history, alike, bases)
+
+    def _before(self, goods: Sequence[str], end: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return GOODS with those on other branches replaced by where these left END's, and the latter by themselves.
+
+        As git bisect does it for a tag of a release branch.
+        """
+        found: list[str] = []
+        bases: list[str] = []
+        for each in goods:
+            if self.is_ancestor(each, end):
+                found.append(each)
+                continue
+            try:
+                parted = self._git("merge-base", "--all", each, end).split()
+            except GitError as error:
+                if error.said.strip():
+                    raise
+                parted = []
+            if not parted or end in parted:
+                raise UsageError(
+                    f"{each[:12]} (good) is no ancestor of {end[:12]} (bad): bisecting needs a line between them"
+                )
+            bases += parted
+        bases = [base for base in dict.fromkeys(bases) if base not in found]
+        return (*dict.fromkeys(found), *bases), tuple(bases)
 
     def _alike(self, history: History, good: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
         """Return the pairs of commit and parent in which nothing differs that a kernel is built from."""

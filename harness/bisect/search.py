@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ from harness.store import Store
 _BUILD_SECONDS, _BOOT_SECONDS, _RUN_SECONDS = 300.0, 20.0, 10.0
 # The proof's patience: so many times the runs that should do.
 _PATIENCE = 3
+# Failures of the harness or the host in a row, on different commits, after which it is not theirs.
+_HOST_FAILURES = 3
 #: What the proof says of a statement that does not stand.
 FAILS, IMPOSSIBLE = "fails", "not possible"
 
@@ -75,6 +78,7 @@ class Bisection:
         state = self.state
         with self._store.lock(f"bisect-{state.key}", deadline=1.0), ThreadPoolExecutor(self._jobs) as pool:
             try:
+                self._check_bases(pool)
                 while True:
                     self._search(pool)
                     if self._prove(pool):
@@ -84,7 +88,59 @@ class Bisection:
                 pool.shutdown(cancel_futures=True)
                 raise
         self._write()
+        self._require_seen()
         return self.knowledge.conclude()
+
+    def _check_bases(self, pool: ThreadPoolExecutor) -> None:
+        """Test where branches parted, before it is taken for good; raises HarnessError where the failure shows."""
+        for base in self.state.scope.bases:
+            if any(each.commit == base and each.role == "base" for each in self.state.observations):
+                continue
+            experiment = self._prepare(base, "base")
+            if experiment is None:
+                continue
+            made = self._finish(experiment, *self._start(pool, experiment).result())
+            if made.outcome is Outcome.BAD:
+                raise HarnessError(
+                    f"the merge base {base[:12]} of the good and the bad end is bad: the good one's branch mended it,"
+                    " and no commit between the merge base and the bad end broke it"
+                )
+
+    def _require_seen(self) -> None:
+        """Raise HarnessError where no kernel could be tested: nothing is known then, whatever was believed before."""
+        seen = self.state.observations
+        if seen and all(each.outcome is Outcome.UNTESTABLE for each in seen):
+            last = seen[-1]
+            raise HarnessError(
+                f"no kernel could be tested, so nothing is known: {len({each.commit for each in seen})} commits were"
+                f" tried, the last one {last.commit[:12]}: {last.trouble}: {last.detail}"
+            )
+
+    def _require_sound(self, made: Observation) -> None:
+        """Raise HarnessError where MADE is one failure too many for it to be the commits'.
+
+        That is the third of the harness or the host in a row on different commits, which are not held against these, or
+        a first kernel that does not build where that of the bad end does not either.
+        """
+        seen = self.state.observations
+        if made.trouble is Trouble.INFRASTRUCTURE:
+            row = list(itertools.takewhile(lambda each: each.trouble is Trouble.INFRASTRUCTURE, reversed(seen)))
+            if len({each.commit for each in row}) >= _HOST_FAILURES:
+                del seen[len(seen) - len(row) :]
+                self._write()
+                raise HarnessError(
+                    f"the harness or the host failed {len(row)} times in a row, the last time: {made.detail}; once it"
+                    " is mended, --resume goes on, and no commit was given up for it"
+                )
+        if made.trouble is Trouble.BUILD and all(each.outcome is Outcome.UNTESTABLE for each in seen):
+            end = self._laboratory.prepare(self.state.scope.bad)
+            if isinstance(end, Sighting):
+                del seen[:]
+                self._write()
+                raise HarnessError(
+                    f"neither {made.commit[:12]} nor the bad end {self.state.scope.bad[:12]} builds, so nothing can be"
+                    f" found out: {end.detail}"
+                )
 
     def costs(self) -> tuple[list[float], list[float]]:
         """Return what a run of each commit costs, and what has to be paid before the first one, in seconds.
@@ -180,6 +236,7 @@ class Bisection:
         self._write()
         trouble = f" ({made.trouble})" if made.trouble else ""
         self._progress(f"{made.commit[:12]} {made.role}: {made.outcome}{trouble} {made.detail}")
+        self._require_sound(made)
 
     def _write(self) -> None:
         self.state.write(self.folder)
@@ -192,6 +249,8 @@ class Bisection:
         if found.probability < self.state.confidence or len(found.commits) != 1:
             return True  # there is no single commit to prove
         (culprit,) = found.commits
+        if self.state.concluded != culprit:
+            self.state.concluded, self.state.concluded_after = culprit, len(self.state.observations)
         before = self._repository.parents(culprit)
         proof = self.state.proof = {}
         for parent in before:
@@ -230,12 +289,14 @@ class Bisection:
     ) -> str:
         """Run COMMIT (WITHOUT the culprit) until WANTED was seen often enough; return a statement of the proof.
 
-        Runs that the search made count.  What the search's model did not expect ends the repetition.
+        Only runs made after the conclusion count: those that led to it were chosen for what they said.  What the
+        search's model did not expect ends the repetition.
         """
-        roles = {"revert"} if without else {"search", "parent", "culprit"}
+        roles = {"revert"} if without else {"parent", "culprit"}
 
         def seen(outcome: Outcome) -> int:
-            same = [each for each in self.state.observations if each.commit == commit and each.role in roles]
+            fresh = self.state.observations[self.state.concluded_after :]
+            same = [each for each in fresh if each.commit == commit and each.role in roles]
             return sum(each.outcome is outcome for each in same)
 
         runs = 0

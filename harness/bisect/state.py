@@ -25,8 +25,9 @@ FILE = "state.json"
 class Observation:
     """One experiment: what was seen of COMMIT, with what it cost in seconds.
 
-    `role` tells a search's runs ("search") from what the user said ("told") and from the proof's: "parent", "culprit"
-    and "revert", the latter being the tip without the culprit.  `kernel` is the SHA-256 of the kernel's file.
+    `role` tells a search's runs ("search") from what the user said ("told"), from those of a merge base that stands for
+    the good end ("base"), and from the proof's: "parent", "culprit" and "revert", the latter being the tip without the
+    culprit.  `kernel` is the SHA-256 of the kernel's file.
     """
 
     commit: str
@@ -70,6 +71,9 @@ class State:
     #: What became of the proof: a statement per part, empty as long as there is none.
     proof: dict[str, str] = field(default_factory=dict)
     proved: bool = False
+    #: What was concluded last, and how many observations there were then: the proof rests on later ones only.
+    concluded: str = ""
+    concluded_after: int = 0
 
     def knowledge(self) -> Knowledge:
         """Return what all observations say together."""
@@ -94,6 +98,7 @@ class State:
                 "commits": self.scope.history.commits,
                 "parents": self.scope.history.parents,
                 "alike": self.scope.alike,
+                "bases": self.scope.bases,
             },
             "observations": [asdict(each) for each in self.observations],
         }
@@ -119,6 +124,7 @@ class State:
                 scope["bad"],
                 History(scope["commits"], scope["parents"]),
                 tuple((one, other) for one, other in scope["alike"]),
+                tuple(scope.get("bases", ())),
             )
             data["observations"] = [Observation.from_json(each) for each in data["observations"]]
             data["arguments"] = tuple(data["arguments"])

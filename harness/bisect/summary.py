@@ -51,7 +51,7 @@ def report_of(bisection: Bisection, repository: Repository) -> BisectionReport:
         stretches=tuple(tuple(stretch) for stretch in knowledge.stretches),
         experiments=sum(each.outcome is not Outcome.UNTESTABLE for each in search),
         tested=len({each.commit for each in search if each.outcome is not Outcome.UNTESTABLE}),
-        proving=len(state.observations) - len(search),
+        proving=sum(each.role in {"parent", "culprit", "revert"} for each in state.observations),
         builds=sum(each.built for each in state.observations),
         build_seconds=round(sum(each.build_seconds for each in state.observations), 1),
         run_seconds=round(sum(each.run_seconds for each in state.observations), 1),

@@ -220,8 +220,12 @@ def _import(file: Path, state: State, repository: Repository) -> None:
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     number = state.scope.history.number
+    known = {(each.commit, each.outcome) for each in state.observations if each.role == "told"}
     for said in read_log(text):
         commit = repository.resolve(said.revision)
         # The ends are known; what lies outside says nothing about the commits in question.
-        if commit in number and not (commit == state.scope.bad and said.outcome is Outcome.BAD):
+        if commit not in number or (commit == state.scope.bad and said.outcome is Outcome.BAD):
+            continue
+        if (commit, said.outcome) not in known:  # what was said before is no second experiment
+            known.add((commit, said.outcome))
             state.observations.append(told(said, commit))

@@ -269,6 +269,75 @@ class TestSearch:
         assert sum(each.kernel == "the same" and each.built for each in running.state.observations) == 1
 
 
+class TestTrouble:
+    """What says nothing about any commit is never held against one, and nothing is concluded from nothing."""
+
+    def test_where_no_kernel_builds_it_stops_at_once(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 10, 7)
+        running, laboratory = bisection(made, store, untestable=lambda _: Trouble.BUILD)
+        with pytest.raises(HarnessError, match=r"nor the bad end .* builds") as caught:
+            running.run()
+        assert caught.value.exit_code == 3
+        assert len(laboratory.prepared) == 2
+
+    def test_where_nothing_can_be_tested_no_commit_is_named(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 10, 7)
+        running, _ = bisection(made, store, untestable=lambda _: Trouble.NOT_APPLICABLE)
+        with pytest.raises(HarnessError, match="no kernel could be tested, so nothing is known"):
+            running.run()
+
+    def test_trouble_of_the_host_gives_no_commit_up(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 20, 7)
+        broken = [True]
+        running, laboratory = bisection(made, store, untestable=lambda _: Trouble.INFRASTRUCTURE if broken[0] else None)
+        with pytest.raises(HarnessError, match=r"the harness or the host failed .* --resume goes on"):
+            running.run()
+        assert len(set(laboratory.prepared)) == 3
+        state = State.load(running.folder)
+        assert state.observations == []
+        broken[0] = False
+        again = Bisection(state, running.folder, store, running._repository, laboratory)
+        assert [made.name(commit) for commit in again.run().commits] == ["change 7"]
+
+    def test_the_proof_rests_on_runs_made_after_the_conclusion(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 16, 8)
+        running, _ = bisection(made, store)
+        running.run()
+        searched = [each.role == "search" for each in running.state.observations]
+        assert searched == sorted(searched, reverse=True)
+        proved = {(each.commit, each.outcome) for each in running.state.observations if each.role != "search"}
+        assert (made.hashes["change 7"], GOOD) in proved
+        assert (made.hashes["change 8"], BAD) in proved
+
+
+class TestMergeBase:
+    """A good end on another branch, such as a release's tag."""
+
+    @staticmethod
+    def branched(made: Project, store: Store) -> tuple[Bisection, Reader]:
+        made.git("checkout", "-q", "-b", "release", made.hashes["change 3"])
+        made.write("sys/kern/lines", LINES)
+        tag = made.commit("release")
+        repository = Repository(made.folder, store)
+        state = State("key", (), str(made.folder), "a failure", repository.range([tag], "main"), 0.95)
+        laboratory = Reader(repository)
+        return Bisection(state, store.folder("results", "bisect-key"), store, repository, laboratory), laboratory
+
+    def test_where_the_branches_parted_is_tested_first(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 12, 7)
+        running, laboratory = self.branched(made, store)
+        assert [made.name(commit) for commit in running.run().commits] == ["change 7"]
+        assert made.name(laboratory.prepared[0]) == "change 3"
+        assert State.load(running.folder).scope.bases == (made.hashes["change 3"],)
+
+    def test_a_failure_that_was_there_already_is_said(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 12, 2)
+        running, laboratory = self.branched(made, store)
+        with pytest.raises(HarnessError, match=r"the merge base .* is bad: the good one's branch mended it"):
+            running.run()
+        assert len(laboratory.prepared) == 1
+
+
 class TestState:
     """What is remembered."""
 
@@ -732,6 +801,8 @@ def test_what_others_found_is_taken_over_and_given_back(
     assert main(["bisect", "--import-log", str(theirs), "--explain", "--good-means", "pass", *question(bench)]) == 0
     explained = capsys.readouterr().out
     assert "seen: 1 good, 1 bad, 1 untestable" in explained
+    assert main(["bisect", "--import-log", str(theirs), "--resume", "--explain"]) == 0
+    assert "seen: 1 good, 1 bad, 1 untestable" in capsys.readouterr().out
     ours = bench / "ours.log"
     assert main(["bisect", "--resume", "--export-log", str(ours)]) == 0
     words = {tuple(line.split()[2:4]) for line in ours.read_text().splitlines() if not line.startswith("#")}
