@@ -334,12 +334,14 @@ def build_kernel(
     """
     require_config_name(config)
     key = build_key(source, config, builder)
-    if not retry and (found := _known(store, key)) is not None:
+    found = _known(store, key)
+    if found is not None and (found.elf is not None or not retry):
         return _checked(store, found, cached=True)
     asked = datetime.now(UTC).isoformat()
     with _alone(store, key, progress):
         # Made while we waited; to retry, too.
-        if (found := _known(store, key)) is not None and (not retry or found.built >= asked):
+        found = _known(store, key)
+        if found is not None and (found.elf is not None or not retry or found.built >= asked):
             return _checked(store, found, cached=found.built < asked)
         return _checked(store, _build(store, key, source, builder, config, progress), cached=False)
 
