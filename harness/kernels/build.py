@@ -187,13 +187,13 @@ def require_means(log: Path, status: int) -> None:
 
     LOG is what it said.  That is no fault of the sources, and not kept as one.
     """
+    if (killer := _killed_by(status)) is not None:
+        raise HarnessError(f"{killer} ended the build command before it was done; start it again")
     text = log.read_text(errors="replace")
     if (found := _NOT_THE_SOURCES.search(text)) is not None:
         raise HarnessError(f"the build lacked what it needs: {found[0].strip()}")
     if status in _NOT_RUN:
         raise HarnessError(f"a command of the build {_NOT_RUN[status]}: {_last_line(text)} (status {status})")
-    if (killer := _killed_by(status)) is not None:
-        raise HarnessError(f"{killer} ended the build command before it was done; start it again")
 
 
 def _last_line(log: str) -> str:
