@@ -169,6 +169,14 @@ class HarnessRun:
         if rig is not None and rig.guest is not None:
             rig.ready().clear_journal()
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Note on which machine the test begins its work."""
+        self.supply.begin(item)
+
+    def _state(self) -> dict[str, Any]:
+        return state_of(self.supply.notes(), self.supply.trouble, self.supply.deaths())
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -176,7 +184,7 @@ class HarnessRun:
         """Say what the test came to, after all other plugins have had their say."""
         report = yield
         self._judge.judge(item, call, report)
-        if (state := state_of(self.supply.notes(), self.supply.trouble)) != self._told:
+        if (state := self._state()) != self._told:
             attach_state(report, state)
             self._told = state
         guard(report)
@@ -228,8 +236,9 @@ class HarnessRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Decide the exit status, write record and page, and stop the machine, before any other report can fail."""
-        state = state_of(self.supply.notes(), self.supply.trouble)
+        """Stop the machine, decide the exit status, write record and page, before any other report can fail."""
+        self.supply.close()  # first: its kernel may turn out to have died
+        state = self._state()
         if self._is_worker:
             self._config.workeroutput[_NAME] = state  # type: ignore[attr-defined]  # pytest-xdist's
         else:
@@ -240,7 +249,6 @@ class HarnessRun:
             if not self._config.option.collectonly:
                 session.exitstatus = self.ledger.finish(int(exitstatus))
             remove_shared_files(self._config)
-        self.supply.close()
 
     def pytest_unconfigure(self) -> None:
         """Stop the machine, should the session have ended abruptly."""
@@ -308,8 +316,8 @@ def init(request: pytest.FixtureRequest) -> Iterator[Process]:
     except HarnessError as error:
         if not error.retry_helps:
             raise
-        # One that died unnoticed between two tests must not be held against the next.
-        rig.discard()
+        # One that died unnoticed between two tests is held against the one before, not the next.
+        rig.give_up()
         process = run.supply.ready().spawn()
     yield process
     rig.clean()

@@ -85,7 +85,7 @@ class Evidence:
             with terminal_of_ones_own(self._config), contextlib.suppress(HarnessError):
                 hold(rig.guest, report.nodeid)
         if diagnosis.verdict in _DEAD:
-            rig.discard()  # the next test resumes; nothing more is to be had from this one
+            rig.discard(looked=True)  # the next test resumes; nothing more is to be had from this one
 
     def _dump_memory(self, guest: Guest, item: pytest.Item, report: pytest.TestReport) -> None:
         folder: Path | None = self._options.dump_memory

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestNotes
 from harness.plugin.tested import TestedTarget
 from harness.report.publish import publish
-from harness.results.record import NO_TEST, RunRecord, TestResult, Trouble, keep
+from harness.results.record import NO_TEST, RunRecord, TestResult, Trouble, charge, keep
 from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
 from harness.store import Store
@@ -31,11 +31,12 @@ from harness.store import Store
 _STATE = "dfly_state"
 
 
-def state_of(notes: GuestNotes | None, trouble: Trouble | None) -> dict[str, Any]:
+def state_of(notes: GuestNotes | None, trouble: Trouble | None, deaths: Sequence[TestResult] = ()) -> dict[str, Any]:
     """Return what a process knows of its machines as plain data that travels between xdist's processes."""
     return {
         "notes": notes.to_json() if notes is not None else None,
         "trouble": trouble.to_json() if trouble is not None else None,
+        "deaths": [death.to_json() for death in deaths],
     }
 
 
@@ -55,6 +56,7 @@ class Ledger:
         self._began = datetime.now(UTC)
         self._first_call = 0.0  # seconds since 1970
         self._notes: dict[str, GuestNotes] = {}
+        self._deaths: dict[str, list[TestResult]] = {}  # by worker
         self._declared: Counter[str] = Counter()
         self._results: list[TestResult] = []
         self._page_error = ""
@@ -83,6 +85,8 @@ class Ledger:
         """Take in what WORKER, or this process under an empty name, knows of its machines."""
         if state["notes"] is not None:
             self._notes[worker] = GuestNotes.from_json(state["notes"])
+        if state["deaths"]:
+            self._deaths[worker] = [TestResult.from_json(death) for death in state["deaths"]]
         if state["trouble"] is not None and self.trouble is None:
             self.trouble = Trouble.from_json(state["trouble"])
 
@@ -94,6 +98,8 @@ class Ledger:
 
     def finish(self, pytests: int) -> int:
         """Write record and page of a run that pytest would end with PYTESTS; return the exit status."""
+        for death in self.late_deaths:
+            charge(self._results, death)
         verdicts = [result.verdict for result in self._results]
         status = exit_status(
             pytests,
@@ -105,6 +111,11 @@ class Ledger:
         if pytests == pytest.ExitCode.NO_TESTS_COLLECTED and self.trouble is None:
             self.trouble = Trouble(Verdict.HARNESS_ERROR, NO_TEST)
         return self._write(status) if self._is_about_target else status
+
+    @property
+    def late_deaths(self) -> list[TestResult]:
+        """Deaths of the kernel that were noticed when a machine was given up."""
+        return [death for deaths in self._deaths.values() for death in deaths]
 
     def refuse(self, error: pytest.UsageError) -> None:
         """Write a record, where one was asked for, of a run that could not begin because of a user's mistake."""
@@ -167,6 +178,8 @@ class Ledger:
 
     def say(self, line: Callable[..., None], section: Callable[..., None]) -> None:
         """Say at the end of pytest's output which kernel the results are about, and where they are."""
+        for death in self.late_deaths:
+            line(f"{death.verdict.mark}: {death.test}: {death.reason.partition(chr(10))[0]}", red=True)
         if self.trouble is not None:
             line(f"dfly-harness: {self.trouble}", red=True)
         label = next((one.target for one in self._notes.values()), "") or self._shown_label

@@ -12,7 +12,7 @@ from typing import Self
 
 from harness.errors import DeadlineError, HarnessError
 from harness.guests.features import KernelFacts
-from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress, Target
+from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
 from harness.processes.session import Session, Warmth
@@ -42,6 +42,8 @@ class Rig:
         self._warmths: dict[tuple[Lane, MachineSize], Warmth] = {}
         self._session: Session | None = None
         self._finish: Callable[[Session], None] | None = None
+        #: Deaths that the last look at a guest given up showed, with that guest; who runs the tests takes them.
+        self.deaths: list[tuple[Guest, KernelPanicError | GuestHangError]] = []
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
         """Return the hub of a guest that is well, starting one if there is none.
@@ -124,7 +126,7 @@ class Rig:
             self._session.hub.await_reaped()
         except HarnessError as error:
             panic = self.diagnose()
-            self.discard()
+            self.discard(looked=True)
             if panic is not None:
                 raise panic from None
             if isinstance(error, DeadlineError):
@@ -142,8 +144,22 @@ class Rig:
             return None
         return None
 
-    def discard(self) -> None:
-        """Stop the present guest."""
+    def give_up(self) -> None:
+        """Stop a guest that failed between two tests; whether it hangs is found out first, and noted like a panic."""
+        guest = self.guest
+        if guest is not None and self.diagnose() is None:
+            try:
+                guest.probe()
+            except GuestHangError as hang:
+                self.deaths.append((guest, hang))
+            except HarnessError:  # a panic that the probe met is seen by the last look, all else is the machine's
+                pass
+        self.discard()
+
+    def discard(self, *, looked: bool = False) -> None:
+        """Stop the present guest, after a last look, unless it was LOOKED at: a death nobody noticed is noted."""
+        if not looked and self.guest is not None and (panic := self.diagnose()) is not None:
+            self.deaths.append((self.guest, panic))
         session, self._session = self._session, None
         if session is not None and self._finish is not None:
             finish, self._finish = self._finish, None

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import GuestLostError, HarnessError, UsageError
 from harness.guests.features import KernelFacts
-from harness.guests.guest import MachineSize, Progress
+from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
 from harness.machine.accel import Choice
 from harness.machine.description import Lane
 from harness.plugin import live
@@ -21,7 +21,8 @@ from harness.plugin.parallel import accelerator_of_run
 from harness.plugin.rig import Rig
 from harness.plugin.tested import TestedTarget
 from harness.processes.lanes import LaneVerdict, probe_time_warp
-from harness.results.record import Trouble
+from harness.results.record import BETWEEN_TESTS, TestResult, Trouble
+from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
 from harness.store import Store
 
@@ -62,6 +63,8 @@ class GuestSupply:
         self._store = store
         self._about_time = False  # the present test is
         self._cpus = 1  # it wants
+        self._last: tuple[str, Guest | None] = "", None  # test that began its work, and where
+        self._deaths: list[TestResult] = []
         self._warp: LaneVerdict | None = None
         self._accelerator: Choice | None = None
         self.rig: Rig | None = None
@@ -80,6 +83,30 @@ class GuestSupply:
         self._cpus = int(several.args[0]) if several is not None and wanted else 1
         guest = self.rig.guest if self.rig is not None else None
         self.console_mark = guest.console.position if guest is not None else 0
+
+    def begin(self, item: pytest.Item) -> None:
+        """Note that ITEM begins its work on the present machine: whatever becomes of that later is its doing."""
+        if self.rig is not None and needs_target(item):
+            self._last = item.nodeid, self.rig.guest
+
+    def deaths(self) -> list[TestResult]:
+        """Return the deaths that only a last look showed, each charged to the test that ran last on that machine."""
+        found = self.rig.deaths if self.rig is not None else []
+        while found:
+            guest, death = found.pop(0)
+            test, where = self._last
+            verdict = Verdict.PANIC if isinstance(death, KernelPanicError) else Verdict.HANG
+            self._deaths.append(
+                TestResult(
+                    test if where is guest else BETWEEN_TESTS,
+                    verdict,
+                    reason=f"noticed after the test, when its machine was given up: {death}",
+                    evidence=death.evidence,
+                    fingerprint=death.fingerprint,
+                    lane=guest.lane.value,
+                )
+            )
+        return list(self._deaths)
 
     @property
     def kernel_facts(self) -> KernelFacts | None:

@@ -26,6 +26,9 @@ FORMAT = 2
 KIND = "run"
 #: What a run says that had nothing to run.
 NO_TEST = "no test matches"
+#: Stands for a test where a kernel died and none was there to be charged with it.
+BETWEEN_TESTS = "between tests"
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect")
 _RECORDS = "[0-9]*-*.json"
 #: What pytest called a test before there were verdicts.
 _OUTCOMES = {"passed": Verdict.PASSED, "skipped": Verdict.NOT_APPLICABLE, "xfailed": Verdict.NOT_APPLICABLE}
@@ -249,6 +252,16 @@ def last_record(store: Store) -> Path:
     if not records:
         raise UsageError("there is no run yet: dfly-harness run, or give the record of one")
     return records[-1]
+
+
+def charge(results: list[TestResult], death: TestResult) -> None:
+    """Let DEATH, noticed later, replace what its test came to in RESULTS; a failure of its own stays beside it."""
+    for number, result in enumerate(results):
+        if result.test == death.test and not result.verdict.is_left_out and not result.verdict.against_kernel:
+            about = {name: getattr(result, name) for name in _OF_THE_TEST}
+            results[number] = replace(death, **about)
+            return
+    results.append(death)
 
 
 def keep(results: list[TestResult], result: TestResult) -> None:

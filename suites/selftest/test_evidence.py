@@ -272,6 +272,37 @@ def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str)
     )
 
 
+LATE = """
+import pytest
+
+def dies(guest):
+    guest.ssh.run("(sleep 0.5; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &")
+
+@pytest.fixture
+def late(guest):
+    yield
+    dies(guest)
+    guest.console.expect(["Kernel panic - not syncing"], awaited="the panic", deadline=30)
+
+def test_one(init): pass
+def test_two(late, init): pass
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("more", ["", "def test_three(init): pass\n"])
+def test_a_death_noticed_after_its_test_is_charged_to_it(tmp_path: Path, workers: str, more: str) -> None:
+    status, output, record = run_tests(tmp_path, LATE + more, "-n", workers)
+    expected = {"test_one": "passed", "test_two": "panic"} | ({"test_three": "passed"} if more else {})
+    assert verdicts(record) == expected, output
+    assert status == ExitCode.TEST_FAILED == record["exit_status"]
+    (death,) = (result for result in record["results"] if result["verdict"] == "panic")
+    assert "noticed after the test" in death["reason"]
+    assert death["fingerprint"]
+    assert "noticed after the test" in output
+
+
 ONLY_LOST = """
 import os, signal
 

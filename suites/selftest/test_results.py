@@ -17,7 +17,7 @@ from harness.results.certainty import Interval
 from harness.results.comparison import ComparedKernel, Comparison, Difference, Judgement, Tally, TestComparison
 from harness.results.costs import Cost, Costs, Unit
 from harness.results.measurements import Measurements
-from harness.results.record import FORMAT, RunRecord, TestResult, Trouble, keep, read_record
+from harness.results.record import BETWEEN_TESTS, FORMAT, RunRecord, TestResult, Trouble, charge, keep, read_record
 from harness.results.summary import conclusion
 from harness.results.verdict import Look, Side, Verdict
 from harness.store import Store
@@ -253,3 +253,16 @@ def test_selftests_leave_the_users_results_alone() -> None:
     assert store.home.parent.name == "selftest"
     assert (store.home / "images").is_symlink()
     assert not store.folder("results").is_symlink()
+
+
+def test_a_death_that_is_noticed_late_takes_the_place_of_what_its_test_came_to() -> None:
+    results = [TestResult("a", Verdict.PASSED, 2.0, behaviour="It lives."), TestResult("b", Verdict.FAILED)]
+    for test in ("a", "b", BETWEEN_TESTS):
+        charge(results, TestResult(test, Verdict.PANIC, fingerprint="f"))
+    assert [(result.test, result.verdict) for result in results] == [
+        ("a", Verdict.PANIC),
+        ("b", Verdict.FAILED),
+        ("b", Verdict.PANIC),
+        (BETWEEN_TESTS, Verdict.PANIC),
+    ]
+    assert (results[0].seconds, results[0].behaviour, results[0].fingerprint) == (2.0, "It lives.", "f")
