@@ -10,8 +10,25 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import DeadlineError, HarnessError
+
+TOOL_DEADLINE = 1800.0
+_SHOWN = 80  # characters of a command in a message
+
+
+def run_tool(
+    argv: Sequence[str], *, deadline: float = TOOL_DEADLINE, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """Run ARGV to its end, as subprocess.run() does with OPTIONS, and capture what it says.
+
+    Raises DeadlineError, and kills it, when it has not ended after DEADLINE seconds.
+    """
+    try:
+        return subprocess.run(argv, capture_output=True, check=False, timeout=deadline, **options)
+    except subprocess.TimeoutExpired:
+        raise DeadlineError(f"`{' '.join(map(str, argv))[:_SHOWN]}` to end", deadline) from None
 
 
 def _find_compiler() -> str:
@@ -23,8 +40,8 @@ def _find_compiler() -> str:
 
 
 def _compiler_identity(compiler: str) -> str:
-    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.partition("\n")[0]
+    done = run_tool([compiler, "--version"], text=True, deadline=60.0)
+    return str(done.stdout).partition("\n")[0]
 
 
 def compile_program(
@@ -47,7 +64,7 @@ def compile_program(
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as scratch:
         output = Path(scratch) / name
         argv = [compiler, *flags, "-o", str(output), *map(str, sources)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = run_tool(argv, text=True)
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
             raise HarnessError(f"{compiler} could not build {name}: {first}")

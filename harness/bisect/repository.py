@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from harness.bisect.history import History
 from harness.errors import HarnessError, UsageError
 from harness.kernels.source import GitError, SourceStore, SourceTree
 from harness.store import Store
+from harness.toolchain import run_tool
 
 _PARAM_H = "sys/sys/param.h"
 _FILES_SHOWN = 50
@@ -79,12 +79,12 @@ class Repository:
         # Which repositories may be read is the user's setting: git's own environment applies.
         argv = ["git", "-C", str(self.folder), "-c", "core.quotePath=false", *arguments]
         try:
-            done = subprocess.run(argv, capture_output=True, check=False, input=given.encode() if given else None)
+            done = run_tool(argv, input=given.encode() if given else None)
         except FileNotFoundError:
             raise HarnessError("git is not installed: dfly-harness doctor --fix installs it") from None
         if done.returncode != 0:
             raise GitError(arguments[0], done.stderr.decode(errors="replace"))
-        return done.stdout.decode(errors="replace")
+        return bytes(done.stdout).decode(errors="replace")
 
     def resolve(self, revision: str) -> str:
         """Return the hash of the commit REVISION; raises UsageError when there is none."""

@@ -20,6 +20,7 @@ from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, Ha
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
+_SFTP_PATIENCE = 120.0
 _WATCH = 1.0
 _SHOWN = 80  # characters of a command in a message
 _NO_STATUS = -1  # paramiko's, where the guest sent none
@@ -110,6 +111,8 @@ class SshConnection:
 
     def __init__(self, port: int, access: SshAccess) -> None:
         self._port = port
+        #: Seconds in which an SFTP transfer has to move on.
+        self.sftp_patience = _SFTP_PATIENCE
         self._access = access
         self._key = load_private_key(access.key) if access.password is None else None
         self._client = paramiko.SSHClient()
@@ -243,13 +246,34 @@ class SshConnection:
             alarm.cancel()
         return channel
 
+    def _sftp(self) -> paramiko.SFTPClient:
+        """Return an SFTP session in which each step has to come within `sftp_patience`."""
+        end = time.monotonic() + self.sftp_patience
+        channel = self._transport.open_session(timeout=self.sftp_patience)
+        channel.settimeout(self.sftp_patience)
+        # paramiko itself waits for ever for a guest that has opened the channel and stands still since.
+        alarm = threading.Timer(max(0.0, end - time.monotonic()), channel.close)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            channel.invoke_subsystem("sftp")
+            return paramiko.SFTPClient(channel)
+        except (paramiko.SSHException, EOFError, OSError):
+            if self.is_open and time.monotonic() >= end:
+                raise TimeoutError from None
+            raise
+        finally:
+            alarm.cancel()
+
     def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
         """Write a file in the guest by SFTP."""
         data = content.read_bytes() if isinstance(content, Path) else content
         try:
-            with contextlib.closing(self._transport.open_sftp_client()) as sftp:  # type: ignore[attr-defined,unused-ignore]
+            with contextlib.closing(self._sftp()) as sftp:
                 sftp.putfo(io.BytesIO(data), remote, confirm=True)
                 sftp.chmod(remote, mode)
+        except TimeoutError:
+            raise DeadlineError(f"SFTP to go on writing {remote} in the guest", self.sftp_patience) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise GuestLostError(f"SFTP could not write {remote} in the guest ({error})") from error
 
@@ -257,12 +281,14 @@ class SshConnection:
         """Read a file of the guest by SFTP."""
         try:
             with (
-                contextlib.closing(self._transport.open_sftp_client()) as sftp,  # type: ignore[attr-defined,unused-ignore]
+                contextlib.closing(self._sftp()) as sftp,
                 sftp.open(remote, "rb") as stream,
             ):
                 return bytes(stream.read())
         except FileNotFoundError:
             raise UsageError(f"{remote} does not exist in the guest") from None
+        except TimeoutError:
+            raise DeadlineError(f"SFTP to go on reading {remote} in the guest", self.sftp_patience) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise GuestLostError(f"SFTP could not read {remote} in the guest ({error})") from error
 

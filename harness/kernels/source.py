@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, UsageError
 from harness.store import Store, digest_of
+from harness.toolchain import run_tool
 from harness.unpack import unpack
 
 #: What makes a folder a DragonFly source tree, and what a replacement file given as a patch replaces.
@@ -83,12 +83,12 @@ class SourceStore:
         # Never collected in the middle of a build: nothing refers to these trees.
         argv = ["git", "-c", "gc.auto=0", "-c", "core.quotePath=false", "-c", "core.compression=1", *arguments]
         try:
-            done = subprocess.run(argv, env=environment, input=given, capture_output=True, check=False, cwd=work_tree)
+            done = run_tool(argv, env=environment, input=given, cwd=work_tree)
         except FileNotFoundError:
             raise HarnessError("git is not installed: dfly-harness doctor --fix installs it") from None
         if done.returncode != 0:
             raise GitError(arguments[0], done.stderr.decode(errors="replace"))
-        return done.stdout
+        return bytes(done.stdout)
 
     def _prepare(self) -> None:
         if (self._git_dir / "info" / "attributes").exists():
@@ -96,7 +96,7 @@ class SourceStore:
         with self.store.lock("sources"):
             if (self._git_dir / "info" / "attributes").exists():
                 return
-            subprocess.run(["git", "init", "-q", "--bare", str(self._git_dir)], check=True, capture_output=True)
+            run_tool(["git", "init", "-q", "--bare", str(self._git_dir)]).check_returncode()
             (self._git_dir / "info").mkdir(exist_ok=True)
             part = self._git_dir / "info" / "attributes.part"
             part.write_text(_ATTRIBUTES)
@@ -242,10 +242,10 @@ def _resolve(repository: Path, revision: str) -> tuple[str, Path, str]:
 
     def git(*arguments: str) -> str:
         # Which repositories may be read is the user's setting: git's own environment applies.
-        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False)
+        done = run_tool(["git", "-C", str(repository), *arguments], text=True)
         if done.returncode != 0:
             raise GitError(arguments[0], done.stderr)
-        return done.stdout.strip()
+        return str(done.stdout).strip()
 
     if not repository.is_dir():
         raise UsageError(f"--rev needs a git repository, and {repository} is a file")

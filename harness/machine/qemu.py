@@ -25,6 +25,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageErr
 from harness.machine.description import Disk, DiskModel, MachineDescription
 from harness.machine.monitor import Monitor
 from harness.store import Store
+from harness.toolchain import run_tool
 
 QEMU = "qemu-system-x86_64"
 _QUIT_DEADLINE = 5.0
@@ -53,7 +54,7 @@ def find_qemu() -> str:
 
 def qemu_version() -> str:
     """Return QEMU's version as it states it, such as `7.2.22 (Debian 1:7.2+dfsg-7)`."""
-    shown = subprocess.run([find_qemu(), "--version"], capture_output=True, text=True, check=False).stdout
+    shown = str(run_tool([find_qemu(), "--version"], text=True, deadline=60.0).stdout)
     return shown.partition("\n")[0].removeprefix("QEMU emulator version ")
 
 
@@ -61,10 +62,10 @@ def qemu_img(*arguments: str) -> str:
     """Run qemu-img and return what it printed; raises HarnessError with its complaint."""
     if shutil.which("qemu-img") is None:
         raise HarnessError("qemu-img is not installed: dfly-harness doctor --fix installs it (Debian: qemu-utils)")
-    done = subprocess.run(["qemu-img", *arguments], capture_output=True, text=True, check=False)
+    done = run_tool(["qemu-img", *arguments], text=True)
     if done.returncode != 0:
         raise HarnessError(done.stderr.strip().partition("\n")[0] or f"qemu-img {arguments[0]} failed")
-    return done.stdout
+    return str(done.stdout)
 
 
 @dataclass(frozen=True)

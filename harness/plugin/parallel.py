@@ -6,14 +6,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import pytest
 from filelock import FileLock
 
+from harness.errors import DeadlineError
 from harness.machine.accel import Choice, choose_accelerator
 from harness.machine.description import Accelerator
 from harness.plugin.options import options_of
@@ -21,6 +24,8 @@ from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
 OVERHEAD = 250  # MiB
+_QUIET_DEADLINE = 7200.0
+_POLL = 0.02
 
 
 def affordable_workers(cores: int, available: int, memory: int, cpus: int) -> int:
@@ -108,16 +113,29 @@ def _choice_file(run: str) -> Path:
     return Store().folder("locks") / f"accelerator-{run}.json"
 
 
+def _taken(file: IO[str], mode: int) -> bool:
+    try:
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
-def quiet(file: Path, *, alone: bool) -> Generator[None]:
+def quiet(file: Path, *, alone: bool, deadline: float = _QUIET_DEADLINE) -> Generator[None]:
     """Hold FILE's lock: with others, or ALONE.
 
-    Who wants to be alone is not passed by: newcomers queue behind it.
+    Who wants to be alone is not passed by: newcomers queue behind it.  Raises DeadlineError after DEADLINE seconds.
     """
     with ExitStack() as files:
         gate = files.enter_context(file.with_suffix(".gate").open("w"))
         lock = files.enter_context(file.open("w"))
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        end = time.monotonic() + deadline
+        awaited = "the other workers to pause" if alone else "a test that runs alone to end"
+        for held, mode in ((gate, fcntl.LOCK_EX), (lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)):
+            while not _taken(held, mode):
+                if time.monotonic() > end:
+                    raise DeadlineError(awaited, deadline)
+                time.sleep(_POLL)  # a lock of this kind tells nobody that it is free
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield

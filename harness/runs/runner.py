@@ -21,6 +21,7 @@ from harness.results.record import NO_TEST, RunRecord, Trouble, read_record
 from harness.results.summary import conclusion
 from harness.store import Store
 
+_RUN_DEADLINE = 6 * 3600.0
 _STOP_DEADLINE = 30.0
 
 
@@ -77,7 +78,15 @@ class SuiteRunner:
                     start_new_session=True,
                 )
                 self._children.add(child)
-            status = child.wait()
+            try:
+                status = child.wait(_RUN_DEADLINE)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait(_STOP_DEADLINE)
+                with self._lock:
+                    self._children.discard(child)
+                return Run(None, f"pytest did not end within {_RUN_DEADLINE:g} s; what it said is in {log}")
             with self._lock:
                 self._children.discard(child)
         return self._read(record, log, status)

@@ -10,6 +10,8 @@ import json
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -20,13 +22,17 @@ import pytest
 from harness.cli import keep_traceback, main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestDeadlineError, HarnessError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.ssh import SshAccess, SshConnection
 from harness.plugin.blame import verdict_of
+from harness.plugin.parallel import quiet
 from harness.processes.connection import Connection
 from harness.processes.kinfo import ProcRows, ProcTable
 from harness.processes.vocabulary import GuestError, fails
 from harness.results.record import read_record
 from harness.results.summary import conclusion
 from harness.results.verdict import Verdict, exit_code
+from harness.toolchain import run_tool
 
 
 def verdict_on(act: Callable[[], object]) -> Verdict:
@@ -195,3 +201,59 @@ def test_a_traceback_that_no_disk_takes_is_said(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DFLY_HARNESS_HOME", "/dev/null/store")
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/dev/null/tmp")
     assert keep_traceback(KeyError("x")).startswith("nowhere")
+
+
+def test_a_tool_that_never_ends_is_killed() -> None:
+    with pytest.raises(DeadlineError, match=r"`sleep 60` to end"):
+        run_tool(["sleep", "60"], deadline=0.1)
+
+
+def test_who_waits_for_quiet_does_not_wait_for_ever(tmp_path: Path) -> None:
+    with quiet(tmp_path / "lock", alone=True):
+        begun = time.monotonic()
+        with (
+            pytest.raises(DeadlineError, match="runs alone to end"),
+            quiet(tmp_path / "lock", alone=False, deadline=0.1),
+        ):
+            pass
+        assert time.monotonic() - begun < 10
+
+
+class StillChannel:
+    """A channel of a guest that opens it and stands still since, as paramiko waits for it: until it is closed."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def settimeout(self, seconds: float) -> None:
+        """Take note."""
+
+    def invoke_subsystem(self, _name: str) -> None:
+        assert self._closed.wait(30), "nobody gave up"
+        raise paramiko.SSHException("Channel closed.")
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+@pytest.mark.parametrize("transfer", ["upload", "download"])
+def test_a_transfer_to_a_guest_that_stands_still_ends(transfer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Transport:
+        def open_session(self, timeout: float) -> StillChannel:
+            assert timeout == 0.2
+            return StillChannel()
+
+    monkeypatch.setattr(SshConnection, "_transport", Transport())
+    monkeypatch.setattr(SshConnection, "is_open", True)
+    connection = SshConnection(1, SshAccess("root", Path("none"), password="x"))  # noqa: S106
+    connection.sftp_patience = 0.2
+    with pytest.raises(DeadlineError, match="SFTP to go on"):
+        connection.upload(b"x", "/x") if transfer == "upload" else connection.download("/x")
+
+
+def test_a_look_at_a_long_console_takes_no_time() -> None:
+    text = "Stopped at      exit1+0x1: nop\n" * 20_000
+    begun = time.process_time()
+    assert DragonFlyTarget.panic.search(text) is None
+    assert time.process_time() - begun < 2
+    assert DragonFlyTarget.panic.search(text + "db> ") is not None
