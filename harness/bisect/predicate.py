@@ -17,13 +17,17 @@ _EXCERPT = 40  # lines
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a run came to: DETAIL in one line for people, EXCERPT from the console, the TEST it is about."""
+    """What a run came to: DETAIL in one line for people, EXCERPT from the console, the TEST it is about.
+
+    Where all went well, `left_out` are the tests that did not run.
+    """
 
     outcome: Outcome
     trouble: Trouble | None = None
     detail: str = ""
     test: str = ""
     excerpt: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Predicate:
         if not passed:
             reasons = [result.reason.strip() for result in run.record.results]
             return Sighting(Outcome.UNTESTABLE, Trouble.NOT_APPLICABLE, _last_line(reasons[0]) if reasons else "")
-        return Sighting(self.outcome(fails=False), detail=f"{passed} passed")
+        left_out = tuple(result.test for result in run.record.results if result.verdict.is_left_out)
+        return Sighting(self.outcome(fails=False), detail=f"{passed} passed", left_out=left_out)
 
     def _is_sought(self, result: TestResult) -> bool:
         if self.panic is not None:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.bisect.decision import Conclusion, Outcome, Proposal, Trouble
@@ -226,8 +226,25 @@ class Bisection:
             specimen.seconds if specimen.built and not known else 0.0,
             round(seconds, 1),
             specimen.needs.names,
+            sighting.left_out,
         )
+        return self._judged(made)
+
+    def _judged(self, made: Observation) -> Observation:
+        """Note MADE; that all went well counts only where the tests ran that are known to fail elsewhere."""
+        shows = Outcome.GOOD if self.state.is_fix else Outcome.BAD
+        failing = {each.test for each in self.state.observations if each.outcome is shows and each.test}
+        if made.outcome is not Outcome.UNTESTABLE and (missed := sorted(failing.intersection(made.left_out))):
+            made = replace(
+                made,
+                outcome=Outcome.UNTESTABLE,
+                trouble=Trouble.NOT_APPLICABLE,
+                detail=f"{missed[0]} did not run",
+            )
         self._note(made)
+        if made.outcome is shows and made.test not in failing and self.state.withdraw(made.test):
+            self.knowledge = self.state.knowledge()
+            self._write()
         return made
 
     def _note(self, made: Observation) -> None:

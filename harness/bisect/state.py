@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,7 @@ class Observation:
     build_seconds: float = 0.0
     run_seconds: float = 0.0
     quirks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @classmethod
@@ -52,6 +53,7 @@ class Observation:
         given["outcome"] = Outcome(given["outcome"])
         given["trouble"] = Trouble(given["trouble"]) if given.get("trouble") else None
         given["quirks"] = tuple(given.get("quirks", ()))
+        given["left_out"] = tuple(given.get("left_out", ()))
         return cls(**given)
 
 
@@ -74,6 +76,18 @@ class State:
     #: What was concluded last, and how many observations there were then: the proof rests on later ones only.
     concluded: str = ""
     concluded_after: int = 0
+
+    def withdraw(self, test: str) -> bool:
+        """Make untestable what was said to go well of runs that left out TEST, which fails; tell whether there were."""
+        seen = [
+            replace(each, outcome=Outcome.UNTESTABLE, trouble=Trouble.NOT_APPLICABLE, detail=f"{test} did not run")
+            if test in each.left_out and each.outcome is not Outcome.UNTESTABLE
+            else each
+            for each in self.observations
+        ]
+        found = seen != self.observations
+        self.observations = seen
+        return found
 
     def knowledge(self) -> Knowledge:
         """Return what all observations say together."""

@@ -20,8 +20,9 @@ from harness.bisect.state import FILE, State
 from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.kernels import make_builder
 from harness.cli.options import add_command
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.guest import Progress
+from harness.images.base import BaseImage
 from harness.options import PYTEST_PREFIX
 from harness.report.bisection import bisection_page, print_bisection, print_explanation
 from harness.report.terminal import make_console, make_output, progress_display
@@ -156,6 +157,11 @@ class _Search:
         if options.import_log is not None:
             _import(options.import_log, state, self._repository)
         makes_runs = not options.explain and options.export_log is None
+        if makes_runs and not self._store.all(BaseImage):
+            raise HarnessError(
+                "a search boots kernels, and the store has no image to boot them with: dfly-harness image build"
+                " 6.4.2, or image import NAME --disk FILE --ssh-key FILE"
+            )
         with progress_display("bisect") as progress:
             bisection = Bisection(
                 state,

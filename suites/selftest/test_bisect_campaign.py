@@ -299,6 +299,24 @@ class TestTrouble:
         again = Bisection(state, running.folder, store, running._repository, laboratory)
         assert [made.name(commit) for commit in again.run().commits] == ["change 7"]
 
+    @pytest.mark.parametrize("early", [True, False])
+    def test_good_means_that_what_fails_elsewhere_ran(self, store: Store, tmp_path: Path, early: bool) -> None:
+        made = project(tmp_path / "repo", 20, 11)
+        running, laboratory = bisection(made, store)
+        real = laboratory.run
+
+        def run(specimen: Specimen, seed: int) -> Sighting:
+            found = real(specimen, seed)
+            number = made.name(specimen.digest.partition(" ")[2]).removeprefix("change ")
+            skips = number.isdigit() and ((int(number) < 11) if early else int(number) in {9, 10})
+            return replace(found, left_out=("t.py::test_it",)) if found.outcome is GOOD and skips else found
+
+        laboratory.run = run  # type: ignore[method-assign]
+        found = running.run()
+        assert made.hashes["change 11"] in found.commits
+        assert len(found.commits) == (12 if early else 3)
+        assert not any(each.outcome is GOOD and each.left_out for each in running.state.observations)
+
     def test_the_proof_rests_on_runs_made_after_the_conclusion(self, store: Store, tmp_path: Path) -> None:
         made = project(tmp_path / "repo", 16, 8)
         running, _ = bisection(made, store)
@@ -833,6 +851,16 @@ def test_questions_that_make_no_sense_are_one_line(
     errors = capsys.readouterr().err
     assert said in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_without_an_image_nothing_is_built(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(bench / "empty"))
+    assert main(["bisect", *question(bench)]) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "no image" in line]
+    assert "the store has no image to boot them with" in line
+    assert not (bench / "builds").exists()
 
 
 @needs_browser
