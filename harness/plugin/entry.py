@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The pytest plugin: what pytest calls, in the order in which things have to happen, and the fixtures for tests.
 
-Every hook of the harness is in this file (but for the view's and the recorder's own), so that what comes first and what
+Every hook of the harness is in this file (but for the view's own), so that what comes first and what
 comes last is said in one place.
 """
 
@@ -56,12 +56,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Let a worker that has no guest pass over its other tests without a word: say that they have been dealt with.
 
-    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.
+    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.  With
+    `--record` the recorder runs the test, else pytest does.
     """
-    return True if worker_name(item.config) and _run(item.config).supply.trouble is not None else None
+    run = _run(item.config)
+    if worker_name(item.config) and run.supply.trouble is not None:
+        return True
+    return run.recorder.run(item, nextitem) if run.recorder is not None else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,8 +78,6 @@ def pytest_configure(config: pytest.Config) -> None:
     run = HarnessRun(config, options)
     config.pluginmanager.register(run, _NAME)
     live.register(config, lambda: run.tested.label)
-    if options.record:
-        config.pluginmanager.register(Recorder(run.supply, run.store), f"{_NAME}-recorder")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -110,6 +112,7 @@ class HarnessRun:
         self._evidence = Evidence(config, options)
         self._judge = Judge(config, self.tested, self.supply, self._evidence, learning=options.learn_control)
         self.ledger = Ledger(self.tested, options, self.store)
+        self.recorder = Recorder(self.supply, self.store) if options.record else None
         self._lesson = ControlLesson(share()) if options.learn_control and not self._is_worker else None
         self._unexplained: list[str] = []
         self._told: dict[str, Any] = {}

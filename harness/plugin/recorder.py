@@ -41,9 +41,8 @@ class Recorder:
         self._supply = supply
         self._store = store
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run ITEM, and once more if it failed."""
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run ITEM, and once more if it failed; as pytest's hook, say that it has been dealt with."""
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         failed = next((report for report in reports if report.failed), None)
