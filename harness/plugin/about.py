@@ -13,12 +13,15 @@ import pytest
 from harness.errors import UsageError
 
 _CITED = re.compile(r"\b\w+\.[cs]: ([^);]*)")
-_NAME = re.compile(r"\b[a-z_]\w*\b")
+_BETWEEN = re.compile(r",|\band\b|\bof\b")
+# The first word of each part; prose may follow: (kern_exit.c: kern_wait looks at zombies first).
+_NAME = re.compile(r"\s*(?!(?:an?|the|its?|only|own|struct)\b)([a-z_]\w*)(?:\(\))?")
 
 
 def cited(docstring: str | None) -> frozenset[str]:
     """Return the functions, and other names in C, that a docstring cites."""
-    return frozenset(name for names in _CITED.findall(docstring or "") for name in _NAME.findall(names))
+    parts = (part for names in _CITED.findall(docstring or "") for part in _BETWEEN.split(names))
+    return frozenset(found[1] for part in parts if (found := _NAME.match(part)) is not None)
 
 
 def functions_of(item: pytest.Item) -> frozenset[str]:
@@ -32,5 +35,8 @@ def only_about(items: list[pytest.Item], name: str) -> list[pytest.Item]:
     """Return the tests that are about the function NAME.  Raises UsageError where none is."""
     chosen = [item for item in items if name in functions_of(item)]
     if not chosen:
-        raise UsageError(f"no test is about {name}; a function of the kernel is named as in C: --function pgrel")
+        raise UsageError(
+            f"no test is about {name}; a function of the kernel is named as in C: --function pgrel"
+            " (for words of tests' names: -k)"
+        )
     return chosen

@@ -21,6 +21,10 @@ CONFORMANCE = str(share() / "suites" / "conformance" / "test_wait.py")
         ("Nothing is cited.", set()),
         ("EPERM (kern_prot.c: sys_setlogin).", {"sys_setlogin"}),
         ("Both (kern_exit.c: exit1, p_pptr; kern_proc.c: pgrel()).", {"exit1", "p_pptr", "pgrel"}),
+        (
+            "Prose may follow (kern_exit.c: kern_wait looks for zombies first, exit1 and pgrel drop it).",
+            {"kern_wait", "exit1", "pgrel"},
+        ),
         ("A file alone (tty.c), and one in words: kern_wait.", set()),
     ],
 )
