@@ -212,6 +212,12 @@ def run_bench(
         for count in range(1, workers + 1):
             progress(f"the suite with {count} worker{'s' if count > 1 else ''}")
             _measure_suite(readings, suite, count)
+    ratios = _ratios(readings, suite_workers=workers if suite else 0, is_peered=peer is not None)
+    return BenchResult(target.label, identity, accelerator, readings.measurements(), ratios)
+
+
+def _ratios(readings: _Readings, *, suite_workers: int, is_peered: bool) -> tuple[Ratio, ...]:
+    """Return what the measurements mean to each other; SUITE_WORKERS is 0 where the suite did not run."""
     ratios = [
         Ratio("cold boot / resume", readings.median("cold boot to the first call answered")
               / readings.median("resume to the first call answered")),
@@ -220,13 +226,13 @@ def run_bench(
         Ratio("call over SSH / call over TCP", readings.median("call round trip, SSH channel")
               / readings.median("call round trip, TCP")),
     ]  # fmt: skip
-    if peer is not None:
+    if is_peered:
         fresh = readings.median("fresh_guest with a small test")
         ratios.append(Ratio(f"{PEER}'s fresh machine / fresh_guest", readings.median(_PEERS) / fresh))
-    if suite and workers > 1:
-        one, most = (readings.median(f"suite, {count} worker(s)") for count in (1, workers))
-        ratios.append(Ratio(f"suite with 1 worker / with {workers}", one / most))
-    return BenchResult(target.label, identity, accelerator, readings.measurements(), tuple(ratios))
+    if suite_workers > 1:
+        one, most = (readings.median(f"suite, {count} worker(s)") for count in (1, suite_workers))
+        ratios.append(Ratio(f"suite with 1 worker / with {suite_workers}", one / most))
+    return tuple(ratios)
 
 
 def seconds_to_first_test(options: Sequence[str]) -> float:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The kernel and the oracle make the same system calls, and agree on every result and every row of the process table.
 
-`pytest suites/lockstep --calls 20000` makes that many calls.  A disagreement that repeats itself is shrunk and kept;
-what happens once and not again is the scheduler's business, and only counted.
+`dfly-harness run lockstep --dfly-calls=20000` makes that many calls.  A disagreement that repeats itself is shrunk
+and kept; what happens once and not again is the scheduler's business, and only counted.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def generate(player: Player, start: int, keep: Path) -> None:
 def test_the_kernel_does_what_the_oracle_says(player: Player, request: pytest.FixtureRequest) -> None:
     """Whatever the calls and their order."""
     folder = Store().folder("lockstep")
-    start: int = request.config.getoption("trace_seed", 0)
-    while player.calls < request.config.getoption("calls", 2000):
+    start: int = request.config.getoption("dfly_trace_seed", 0)
+    while player.calls < request.config.getoption("dfly_calls", 2000):
         keep = folder / f"trace-{start}.json"
         try:
             generate(player, start, keep)

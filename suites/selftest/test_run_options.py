@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,14 @@ def test_pytest_htmls_option_clashes_with_none_of_ours(tests: Path) -> None:
         argv, capture_output=True, text=True, check=False, cwd=tests, env={**os.environ, "PYTHONPATH": str(tests)}
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_options_of_a_suite_have_our_prefix_too() -> None:
+    argv = [sys.executable, "-m", "pytest", "suites/lockstep", "--help"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=share()).stdout
+    ours = re.findall(r"^  --(\S+)", said.partition("lockstep: the oracle")[2].partition("\n\n")[0], re.MULTILINE)
+    assert ours
+    assert [name for name in ours if not name.startswith(PYTEST_PREFIX)] == []
 
 
 @pytest.mark.parametrize(
