@@ -66,7 +66,7 @@ def learn(suite: Path, failures: Mapping[str, str], passed: Iterable[str]) -> li
     """Rewrite the list of SUITE from what a run showed; return the tests whose failures fit no known lack.
 
     FAILURES maps tests to the text of their failure, PASSED are those that passed.  What Linux lacks is for people to
-    say: the words and patterns of the file stay as they are, only their tests change.
+    say: the words and patterns of the file stay as they are, only their tests change, and of those only what ran.
     """
     lacks = load_lacks(suite)
     sorted_out: dict[str, str] = {}
@@ -93,6 +93,8 @@ def learn(suite: Path, failures: Mapping[str, str], passed: Iterable[str]) -> li
             for test, what in sorted_out.items()
             if what == lack.what
         }
+        # Nothing was learnt about what did not run.
+        tests |= {test for test in lack.tests if test.partition("[")[0] not in cases}
         text += ["[[lack]]", f"what = {json.dumps(lack.what)}", f"failure = '{lack.failure}'"]
         text += [f"where = '{lack.where}'"] if lack.where else []
         text += ["tests = ["]

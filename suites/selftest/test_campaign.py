@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.config import share
-from harness.plugin.control import find_lack, load_lacks, name_of_test
+from harness.plugin.control import EXPECTATIONS, find_lack, learn, load_lacks, name_of_test
 
 CONFORMANCE = share() / "suites" / "conformance"
 
@@ -70,6 +70,17 @@ def test_the_control_guest_fails_exactly_what_linux_lacks(tmp_path: Path) -> Non
         lacking = find_lack(lacks, name_of_test(result["test"])) is not None
         assert result["verdict"] in ({"not applicable"} if lacking else {"passed", "not applicable"}), result
     assert "passed" in {result["outcome"] for result in record["results"]}
+
+
+def test_what_linux_lacks_is_learnt_from_what_ran_and_kept_of_what_did_not(tmp_path: Path) -> None:
+    listed = ["test_a::test_gone", "test_a::test_mended", "test_b::test_elsewhere"]
+    (tmp_path / EXPECTATIONS).write_text(
+        f'[[lack]]\nwhat = "no jails"\nfailure = "jail.*ENOSYS"\ntests = {json.dumps(listed)}\n'
+    )
+    failures = {"test_a::test_new[1]": "jail(): ENOSYS", "test_a::test_odd": "EPERM"}
+    assert learn(tmp_path, failures, ["test_a::test_mended", "test_a::test_new[2]"]) == ["test_a::test_odd"]
+    (lack,) = load_lacks(tmp_path)
+    assert lack.tests == {"test_a::test_gone", "test_b::test_elsewhere", "test_a::test_new[1]"}
 
 
 THREE = """
