@@ -128,7 +128,8 @@ class Ledger:
     def _is_about_target(self) -> bool:
         """Whether a record says something: one of a run that needed no machine, unasked for, would mislead."""
         used = bool(self._notes) or (self.trouble is not None and self.trouble.text != NO_TEST)
-        return used or self._options.json is not None or (self._options.live and self._tested.variant is None)
+        asked = self._options.json is not None or self._options.html is not None
+        return used or asked or (self._options.live and self._tested.variant is None)
 
     def _record(self, status: int, target: str | None = None) -> RunRecord:
         notes = [*self._notes.values()]

@@ -103,6 +103,13 @@ def test_pytest_htmls_option_clashes_with_none_of_ours(tests: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_page_that_was_asked_for_is_made_of_the_oracles_run_too(tests: Path, tmp_path: Path) -> None:
+    (tests / "test_it.py").write_text(PASSES)
+    page = tmp_path / "run.html"
+    assert run("run", "--oracle", tests, "--html", page).returncode == 0
+    assert "ORACLE, NOT A KERNEL" in page.read_text()
+
+
 def test_options_of_a_suite_have_our_prefix_too() -> None:
     argv = [sys.executable, "-m", "pytest", "suites/lockstep", "--help"]
     said = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=share()).stdout
