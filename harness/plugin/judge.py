@@ -14,6 +14,7 @@ import pytest
 
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.machine.qemu import qemu_version
+from harness.plugin.about import functions_of
 from harness.plugin.applies import fixtures_of, needs_target
 from harness.plugin.blame import verdict_of
 from harness.plugin.control import find_lack, load_lacks, name_of_test
@@ -116,14 +117,13 @@ class Judge:
     ) -> TestResult:
         texts = [(title, text) for title, text in report.sections if not title.startswith("Captured ")]
         trouble = self._supply.trouble
-        functions = {str(name): None for marker in item.iter_markers("kern_proc") for name in marker.args}
         return TestResult(
             report.nodeid,
             diagnosis.verdict,
             round(report.duration, 3),
             str(trouble) if trouble is not None and report.failed else reason_of(report),
             evidence="\n\n".join(f"==== {title}\n{text}" for title, text in texts if title != CALLS),
-            functions=tuple(functions),
+            functions=tuple(sorted(functions_of(item))),
             fingerprint=diagnosis.fingerprint,
             behaviour=behaviour(item),
             worker=worker_name(self._config),

@@ -12,7 +12,6 @@ from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatte
 from harness.report.words import sentence
 from harness.results.record import RunRecord, TestResult
 from harness.results.summary import conclusion, counts, verdicts_of
-from harness.results.verdict import Verdict
 
 _SLOWEST = 12
 _SEQUENCES = 2
@@ -118,16 +117,17 @@ def _test(result: TestResult, *, is_open: bool = False) -> str:
 
 
 def _functions(results: Sequence[TestResult]) -> Iterator[str]:
-    table: dict[str, list[Verdict]] = {}
+    table: dict[str, list[TestResult]] = {}
     for result in results:
         for function in result.functions:
-            table.setdefault(function, []).append(result.verdict)
+            table.setdefault(function, []).append(result)
     if not table:
         return
-    yield "<h2>Functions of kern_proc.c</h2><table><tr><th>function</th><th>tests</th><th>verdicts</th></tr>"
-    for function, verdicts in sorted(table.items()):
-        said = ", ".join(f"{count} {verdict}" for verdict, count in counts(verdicts).items())
-        yield f"<tr><td><code>{shown(function)}</code></td><td>{len(verdicts)}</td><td>{shown(said)}</td></tr>"
+    yield "<h2>Functions of the kernel</h2><table><tr><th>function</th><th>tests</th><th>verdicts</th></tr>"
+    for function, tests in sorted(table.items()):
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts(test.verdict for test in tests).items())
+        listed = folded(str(len(tests)), "\n".join(f"{test.verdict.mark}  {test.test}" for test in tests))
+        yield f"<tr><td><code>{shown(function)}</code></td><td>{listed}</td><td>{shown(said)}</td></tr>"
     yield "</table>"
 
 

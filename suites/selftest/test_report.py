@@ -68,6 +68,16 @@ def test_a_known_defect_is_told_from_news() -> None:
     assert f"| `test_a.py::test_known` | known defect: panic | {why} |" in run_markdown(mixed)
 
 
+def test_the_table_of_functions_lists_the_tests() -> None:
+    page = run_page(
+        record(result("a.py::test_one", "passed", functions=("pgrel",)), result("a.py::test_two", "passed"))
+    )
+    table = page.partition("Functions of the kernel")[2].partition("</table>")[0]
+    assert "pgrel" in table
+    assert "a.py::test_one" in table
+    assert "test_two" not in table
+
+
 def test_a_run_without_failures_says_so() -> None:
     good = record(result("test_good", "passed"))
     assert conclusion(good) == "Nothing in 1 test speaks against this kernel."
