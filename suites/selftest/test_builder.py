@@ -202,7 +202,7 @@ def test_a_full_builder_disk_is_no_fault_of_the_sources(store: Store, tree: Path
     working = make.read_text()
     make.write_text("#!/bin/sh\necho 'cc1: error: writing a.o: No space left on device'\nexit 1\n")
     builder = DrivenBuilder(shell)
-    with pytest.raises(HarnessError, match=r"could not write its files: cc1: .*No space left on device") as told:
+    with pytest.raises(HarnessError, match=r"the build lacked what it needs: cc1: .*No space left on device") as told:
         build_kernel(store, open_source(store, tree), builder)
     assert not isinstance(told.value, BuildFailedError)
     assert store.all(Build) == []

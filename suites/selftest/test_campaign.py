@@ -68,7 +68,9 @@ def test_the_control_guest_fails_exactly_what_linux_lacks(tmp_path: Path) -> Non
     lacks = load_lacks(CONFORMANCE)
     for result in record["results"]:
         lacking = find_lack(lacks, name_of_test(result["test"])) is not None
-        assert result["verdict"] in ({"not applicable"} if lacking else {"passed", "not applicable"}), result
+        # What shows a known defect of kernels is run by --defects only, on whatever target.
+        held = {"not applicable"} if lacking else {"passed", "not applicable", "known defect"}
+        assert result["verdict"] in held, result
     assert "passed" in {result["outcome"] for result in record["results"]}
 
 
