@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from _pytest.config import get_config
@@ -28,6 +29,14 @@ def suite_names() -> list[str]:
     return sorted(folder.name for folder in (share() / _SUITES).iterdir() if any(folder.glob("test_*.py")))
 
 
+def _is_test(word: str) -> bool:
+    try:
+        find_tests(word)
+    except UsageError:
+        return False
+    return True
+
+
 def find_tests(word: str) -> str:
     """Return what pytest takes for WORD: a path, or a suite by name, or a part of one such as `conformance/test_x.py`.
 
@@ -44,7 +53,8 @@ def find_tests(word: str) -> str:
 class PytestWords:
     """Words meant for pytest: those that are tests to pytest's own parser, and the whole line with suites' names found.
 
-    An option's value, such as the file after `--junitxml`, is no test.
+    An option's value, such as the file after `--junitxml`, is no test.  Options that a suite's own conftest.py declares
+    are not known yet: a word after one of these is its value unless there is such a test.
     """
 
     tests: tuple[str, ...]
@@ -63,7 +73,9 @@ class PytestWords:
 
         left = list(words)
         options: list[str] = []
-        tests = tests_in(words)
+        _, unknown = config._parser.parse_known_and_unknown_args(list(words))
+        values = {word for option, word in pairwise(words) if option in unknown and not _is_test(word)}
+        tests = [word for word in tests_in(words) if word not in values]
         # A word is a test where there is one test less without it: the same text may be an option's value elsewhere.
         while left:
             word, *left = left

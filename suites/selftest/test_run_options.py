@@ -85,6 +85,15 @@ def test_pytests_own_options_keep_their_values_and_their_abbreviations(tests: Pa
     assert junit.read_text().count("<testcase") == 1
 
 
+def test_a_suites_own_options_keep_their_values_too() -> None:
+    done = run("run", "lockstep", "--dfly-calls", "5", "--co", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_lockstep.py::" in done.stdout
+    lost = run("run", "lockstep", "no_such_test.py", "--dfly-calls", "5", "--co", "-q")
+    assert lost.returncode == 2
+    assert "no test no_such_test.py" in lost.stdout + lost.stderr
+
+
 def test_help_says_that_other_options_go_to_pytest() -> None:
     done = run("run", "--help")
     assert "other options go to pytest" in " ".join(done.stdout.split())
