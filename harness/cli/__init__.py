@@ -28,6 +28,7 @@ _MODULES = {
     "store": ("image", "kernel", "store"),
     "guests": ("shell", "console"),
     "bench": ("bench",),
+    "calibrate": ("calibrate",),
     "doctor": ("doctor",),
 }
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.errors import ExitCode
 from harness.report.plots import Bar, ratio_plot
-from harness.results.certainty import passes_to_bound
+from harness.results.certainty import passes_to_bound, upper_bound
 from harness.results.comparison import Comparison, Difference, Judgement, Tally, TestComparison
 from harness.results.costs import Costs, Unit
 
@@ -61,9 +61,9 @@ def explain(judgement: Judgement, base: Tally, other: Tally, confidence: float) 
         judgement.verdict in {Difference.UNPROVEN, Difference.FIXED, Difference.FLAKY}
         or 0 < other.failures < other.runs
     ):
-        high, low = other.interval(confidence).high, base.interval(confidence)
+        high, low = upper_bound(*other.pair, confidence), base.interval(confidence)
         words.append(f"failure rate at most {percent(high)}, before {percent(low.low)} to {percent(low.high)}")
-    if judgement.verdict is Difference.FIXED and other.interval(confidence).high > _RARE:
+    if judgement.verdict is Difference.FIXED and upper_bound(*other.pair, confidence) > _RARE:
         # It fails less often, that is sure; a rarer race than the baseline's may be left.
         passes = passes_to_bound(_RARE, confidence)
         words.append(f"{passes} passes in a row would show that it fails in less than {percent(_RARE)} of the runs")

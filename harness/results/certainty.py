@@ -52,19 +52,25 @@ def _root(rising: Callable[[float], float], wanted: float) -> float:
 def rate_interval(failures: int, runs: int, confidence: float = 0.95) -> Interval:
     """Return the exact interval (Clopper-Pearson) for a failure rate of which FAILURES in RUNS were seen.
 
-    Where all or none failed, the whole error probability is on the one side that is open.
+    Each end may be wrong with half of the error probability, also where all or none failed: to spend the whole on the
+    open side then would cover 92.7% of what is called 95%.  A bound for one side alone is upper_bound().
     """
     if not 0 <= failures <= runs or not 0 < confidence < 1:
         raise ValueError(f"no interval for {failures} of {runs} at {confidence}")
     if runs == 0:
         return Interval(0.0, 1.0)
-    if failures in {0, runs}:
-        edge = math.exp(math.log1p(-confidence) / runs)
-        return Interval(0.0, 1 - edge) if failures == 0 else Interval(edge, 1.0)
     tail = (1 - confidence) / 2
-    low = _root(lambda p: _at_least(failures, runs, p), tail)
-    high = _root(lambda p: _at_least(failures + 1, runs, p), 1 - tail)
-    return Interval(low, high)
+    low = _root(lambda p: _at_least(failures, runs, p), tail) if failures else 0.0
+    return Interval(low, upper_bound(failures, runs, 1 - tail))
+
+
+def upper_bound(failures: int, runs: int, confidence: float = 0.95) -> float:
+    """Return the exact bound that a failure rate of which FAILURES in RUNS were seen does not exceed."""
+    if failures == runs:
+        return 1.0
+    if failures == 0:
+        return -math.expm1(math.log1p(-confidence) / runs)
+    return _root(lambda p: _at_least(failures + 1, runs, p), confidence)
 
 
 def passes_to_bound(rate: float, confidence: float = 0.95) -> int:

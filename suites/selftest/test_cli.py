@@ -100,6 +100,7 @@ COMMANDS = (
     ("store", "prune"),
     ("store", "verify"),
     ("bench",),
+    ("calibrate",),
     ("doctor",),
     ("shell",),
     ("console",),

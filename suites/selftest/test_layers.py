@@ -25,6 +25,7 @@ report
 runs
 plugin compare bench
 bisect
+calibration
 cli
 """
 LEVEL = {name: level for level, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}

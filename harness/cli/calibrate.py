@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""calibrate: how often what compare and bisect say is wrong, by simulation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from harness.calibration.tables import SUBJECTS, Table, tables
+from harness.cli.options import add_command
+from harness.errors import ExitCode
+from harness.report.terminal import make_output, print_table, progress_display
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add calibrate."""
+    parser = add_command(
+        commands,
+        "calibrate",
+        "Simulate kernels whose truth is known, and count how often what compare and bisect say of them is wrong.",
+        "dfly-harness calibrate compare --quick",
+    )
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{' or '.join(SUBJECTS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small simulations: minutes, not most of an hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables to FILE")
+    parser.set_defaults(action=_calibrate, parser=parser)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    """Print every table as it comes; the exit status is 1 where one misses what it claims."""
+    for subject in options.subjects:
+        if subject not in SUBJECTS:
+            options.parser.error(f"nothing is known to simulate about {subject!r}: {', '.join(SUBJECTS)}")
+    console, made = make_output(), []
+    for subject in options.subjects or SUBJECTS:
+        with progress_display("calibrate") as progress:
+            found = tables(subject, progress, quick=options.quick)
+            while (table := next(found, None)) is not None:
+                made.append({"subject": subject, **table.to_json()})
+                _show(table)
+    if options.json is not None:
+        options.json.write_text(json.dumps(made, indent=1) + "\n")
+    misses = [miss for table in made for miss in table["misses"]]
+    console.print(f"{len(misses)} figures miss what is claimed." if misses else "All figures keep what is claimed.")
+    return ExitCode.TEST_FAILED if misses else ExitCode.PASSED
+
+
+def _show(table: Table) -> None:
+    console = make_output()
+    console.print(f"\n{table.title} (claimed: {table.claim})", markup=False, soft_wrap=True)
+    print_table(console, table.headings, table.rows, right=table.headings[1:])
+    for miss in table.misses:
+        console.print(f"MISSED: {miss}", markup=False, soft_wrap=True)
