@@ -72,7 +72,7 @@ def compare_runs(
 
 def _compared(contender: Contender, runs: Sequence[Run]) -> ComparedKernel:
     label = next((run.record.target for run in runs if run.record is not None), contender.name)
-    missing = [run for run in runs if run.record is None]
+    missing = [run for run in runs if not run.is_whole]
     said = (missing[0].said or f"pytest ended with status {missing[0].status}") if missing else ""
     died = bool(missing) and all(run.is_kernels_fault for run in missing)
     return ComparedKernel(contender.name, contender.key, label, len(runs), said, died)
@@ -152,14 +152,14 @@ class Campaign:
         )
         if run.is_kernels_fault:
             dead.add(number)
-        elif run.record is not None and not self._ended:
+        elif run.is_whole and not self._ended:
             part.replace(self._file(repeat, number))
         return run
 
 
 def _summary(run: Run) -> str:
-    if run.record is None:
-        return run.said
+    if run.record is None or not run.is_whole:
+        return f"{run.said} ({len(run.lost)} tests are lost)" if run.lost else run.said
     failed = sum(result.verdict.against_kernel for result in run.record.results)
     return f"{failed} of {len(run.record.results)} failed in {run.record.seconds:.0f} s" if failed else "all passed"
 

@@ -7,7 +7,7 @@ comes last is said in one place.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -142,6 +142,15 @@ class HarnessRun:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what is not about this target."""
         self._selection.select(items)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Know which tests are to run."""
+        self.ledger.plan([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Know it from a worker."""
+        self.ledger.plan(ids)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note test files that do not load."""

@@ -59,6 +59,7 @@ class Ledger:
         self._deaths: dict[str, list[TestResult]] = {}  # by worker
         self._declared: Counter[str] = Counter()
         self._results: list[TestResult] = []
+        self._planned: tuple[str, ...] = ()
         self._page_error = ""
         self._uncollected = False
         self.trouble: Trouble | None = None
@@ -68,6 +69,10 @@ class Ledger:
         self.written: Path | None = None
 
     # What is told of
+
+    def plan(self, tests: Sequence[str]) -> None:
+        """Take in which TESTS are to run."""
+        self._planned = self._planned or tuple(tests)
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in what a test came to."""
@@ -155,7 +160,12 @@ class Ledger:
             exit_status=status,
             trouble=self.trouble,
             results=tuple(self._results),
+            not_run=self._not_run(),
         )
+
+    def _not_run(self) -> tuple[str, ...]:
+        known = {result.test for result in self._results}
+        return tuple(test for test in self._planned if test not in known)
 
     def _write(self, status: int) -> int:
         record = self._record(status)

@@ -142,7 +142,8 @@ class RunRecord:
     how fast or why not.  `features` is what is known of the kernel (harness.guests.features.KernelFacts.summary()).
     `accelerator` is what QEMU ran the guests with, `accelerator_reason` why: the figures it was chosen by, or that
     somebody asked for it; `quirks` is what the machine does differently for a kernel of that era under it.
-    `first_test` is the time at which the first test began its work: its guest was there already.
+    `first_test` is the time at which the first test began its work: its guest was there already.  `not_run` are tests
+    that were to run and came to nothing, because the run ended before them.
     """
 
     target: str
@@ -164,6 +165,7 @@ class RunRecord:
     exit_status: int = 0
     trouble: Trouble | None = None
     results: tuple[TestResult, ...] = ()
+    not_run: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -178,6 +180,7 @@ class RunRecord:
             "options": dict(self.options),
             "trouble": self.trouble.to_json() if self.trouble is not None else None,
             "results": [result.to_json() for result in self.results],
+            "not_run": list(self.not_run),
         }
 
     @classmethod
@@ -212,6 +215,7 @@ class RunRecord:
             seconds=float(data.get("seconds", 0)),
             trouble=Trouble.from_json(data["trouble"]) if data.get("trouble") else None,
             results=tuple(TestResult.from_json(each) for each in data["results"]),
+            not_run=tuple(map(str, data.get("not_run", ()))),
             **given,
         )
 

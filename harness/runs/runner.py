@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config import HOME_VARIABLE
@@ -27,15 +27,33 @@ _STOP_DEADLINE = 30.0
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the suite: its record, or what kept it from an end with results.
+    """One run of the suite: its record, and what kept it from being whole.
 
-    `said` is that in words; `trouble` is what the run itself noted down of it, and None where it left nothing.
+    A run that went wrong half way has a record of what it learnt until then; `said` is why that is not all, in words,
+    and empty for a run that is whole.  `trouble` is what the run itself noted down of it, and None where it left
+    nothing.
     """
 
     record: RunRecord | None
     said: str = ""
     status: int = 0
     trouble: Trouble | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every test came to something that is not the harness's, the host's or the test's own failure."""
+        return self.record is not None and not self.said
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The tests of which this run says nothing, though they were to run: never begun, or their machine was lost."""
+        if self.record is None:
+            return ()
+        known = {
+            result.test for result in self.record.results if result.verdict.is_judged or result.verdict.is_left_out
+        }
+        unjudged = [result.test for result in self.record.results if result.test not in known]
+        return tuple(dict.fromkeys([*unjudged, *self.record.not_run]))
 
     @property
     def is_kernels_fault(self) -> bool:
@@ -96,14 +114,13 @@ class SuiteRunner:
         if not file.exists():
             return Run(None, f"pytest ended with status {status} and left no record; what it said is in {log}", status)
         record = read_record(file)
-        if status in {ExitCode.PASSED, ExitCode.TEST_FAILED}:
-            return Run(record, status=status)
-        file.unlink()
-        if record.trouble is None:
-            return Run(None, conclusion(record), status)
-        if record.trouble.text == NO_TEST:
+        trouble = record.trouble
+        if trouble is not None and trouble.text == NO_TEST:
             raise UsageError(NO_TEST)
-        return Run(None, str(record.trouble), status, record.trouble)
+        run = Run(record, str(trouble) if trouble is not None else "", status, trouble)
+        if status not in {ExitCode.PASSED, ExitCode.TEST_FAILED} or run.lost:
+            run = replace(run, said=run.said or conclusion(record))
+        return run
 
     def stop(self) -> None:
         """End all runs as Ctrl-C does, and make no more."""

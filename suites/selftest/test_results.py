@@ -41,6 +41,7 @@ WHOLE = RunRecord(
     workers=2,
     exit_status=1,
     trouble=Trouble(Verdict.BOOT_FAILURE, "the kernel panicked", Verdict.PANIC),
+    not_run=("a.py::test_z",),
     results=(
         TestResult(
             "a.py::test_a[case]",
