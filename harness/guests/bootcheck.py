@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
@@ -16,6 +16,9 @@ from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.machine.description import Accelerator
 from harness.store import Store
+
+# How many kernels that have not booted on an image yet are tried on it.
+_UNTRIED = 2
 
 
 class Culprit(StrEnum):
@@ -28,11 +31,24 @@ class Culprit(StrEnum):
 
 
 class BootFailedError(HarnessError):
-    """A target did not come up; `culprit` is what was found to be at fault, the text says by which boots."""
+    """A target did not come up; `culprit` is what was found to be at fault, the text says by which boots.
 
-    def __init__(self, culprit: Culprit, text: str) -> None:
+    `panicked` says that its kernel died on the way, as its own memory confirms.
+    """
+
+    def __init__(self, culprit: Culprit, text: str, *, panicked: bool = False) -> None:
         self.culprit = culprit
+        self.panicked = panicked
         super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another target, to tell whether kernel, image or host is at fault; `has_booted` on this host before."""
+
+    target: Target
+    same_image: bool
+    has_booted: bool
 
 
 def boot(
@@ -40,9 +56,9 @@ def boot(
 ) -> None:
     """Boot GUEST, AHEAD of the clock or not; where it does not come up, find out why before its kernel is blamed.
 
-    It is tried once under TCG, and then a kernel that has booted on this host before is.  Raises BootFailedError with
-    what was found, KernelPanicError when the kernel panics under TCG; and as it is what Guest.boot() raises under TCG
-    when QEMU does not start, or another kernel comes up.
+    It is tried once under TCG, and then another kernel is, on the same image if possible.  Only where that one comes
+    up is the kernel at fault: a panic on the way up may be the image's doing, too.  Raises BootFailedError with what
+    was found; and as it is what Guest.boot() raises under TCG when QEMU does not start, or another kernel comes up.
     """
     try:
         guest.boot(progress, deadline=deadline, ahead=ahead)
@@ -71,32 +87,47 @@ class _Inquest:
                 found = f"under tcg it came up in {seconds:.0f} s: the accelerator is at fault, not the kernel"
                 return self._found(Culprit.ACCELERATOR, f"{failed}; {found} (--accelerator tcg)", error)
             error, failed = again, f"{failed}, nor under tcg ({_in_short(again)})"
-        # A panic is believed only when the kernel's own memory shows it; and where nothing ran, nothing failed to boot.
-        if isinstance(error, KernelPanicError) or not isinstance(error, (DeadlineError, GuestLostError)):
-            return error
-        return self._compare(failed, error)
+        if isinstance(error, KernelPanicError):
+            where = f"fingerprint {error.fingerprint}; " if error.fingerprint else ""
+            return self._compare(f"{error} ({where}{failed.removesuffix(f' ({_in_short(error)})')})", error)
+        # Where nothing ran, nothing failed to boot.
+        return self._compare(failed, error) if isinstance(error, (DeadlineError, GuestLostError)) else error
 
     def _compare(self, failed: str, error: HarnessError) -> BootFailedError:
-        """Boot what has booted here before."""
-        good = known_to_boot(self._guest.target, self._guest.store)
-        if good is None:
-            found = "no other kernel has booted on this host, so that kernel, image and host cannot be told apart"
-            return self._found(Culprit.UNKNOWN, f"{failed}; {found}", error)
-        self._progress(f"it does not come up: trying what has booted here before, {good.label}")
-        seconds, other = self._try(good)
-        if other is None:
-            fault = "the kernel is at fault" if _same_image(good, self._guest.target) else "the kernel or its image is"
-            found = f"{good.label} came up under tcg in {seconds:.0f} s: {fault}, not the host"
-            return self._found(Culprit.KERNEL, f"{failed}; {found}", error)
-        found = f"{good.label}, which has booted here before, does not come up either ({_in_short(other)})"
-        load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
-        return self._found(Culprit.HOST, f"{failed}; {found}: the host is at fault ({load}), not the kernel", error)
+        """Boot others: what has booted here before, or else what is there."""
+        others = to_compare_with(self._guest.target, self._guest.store)
+        said = ""
+        for other in others:
+            label = other.target.label
+            if isinstance(error, KernelPanicError) and other.same_image and other.has_booted:
+                # The panic is confirmed, and the image is the one that this kernel came up on.
+                found = f"{label} has come up on the same image: the kernel is at fault"
+                return self._found(Culprit.KERNEL, f"{failed}; {found}", error)
+            self._progress(f"it does not come up: trying {label}")
+            seconds, fault = self._try(other.target)
+            if fault is None and other.same_image:
+                found = f"{label} came up under tcg in {seconds:.0f} s: the kernel is at fault, not the host"
+                return self._found(Culprit.KERNEL, f"{failed}; {found}", error)
+            if fault is None:
+                found = (
+                    f"{label} came up under tcg in {seconds:.0f} s: the kernel or its image is at fault, not the host"
+                )
+                return self._found(Culprit.UNKNOWN, f"{failed}; {found}", error)
+            if other.has_booted:
+                found = f"{label}, which has booted here before, does not come up either ({_in_short(fault)})"
+                load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
+                said = f"{found}: the host is at fault ({load}), not the kernel"
+                return self._found(Culprit.HOST, f"{failed}; {said}", error)
+            said = f"{label} does not come up either ({_in_short(fault)}), so that"
+        said = said or "no other kernel has booted on this host, so that"
+        return self._found(Culprit.UNKNOWN, f"{failed}; {said} kernel, image and host cannot be told apart", error)
 
     @staticmethod
     def _found(culprit: Culprit, text: str, error: HarnessError) -> BootFailedError:
         tail = error.console_tail if isinstance(error, DeadlineError) else ()
         said = "".join(f"\n    | {line}" for line in tail)
-        return BootFailedError(culprit, f"{text}{'; its last console lines:' if tail else ''}{said}")
+        panicked = isinstance(error, KernelPanicError)
+        return BootFailedError(culprit, f"{text}{'; its last console lines:' if tail else ''}{said}", panicked=panicked)
 
     def _try(self, target: Target) -> tuple[float, HarnessError | None]:
         """Boot TARGET under TCG; return how long that took in seconds, and why it failed if it did."""
@@ -110,28 +141,41 @@ class _Inquest:
         return time.monotonic() - began, None
 
 
-def known_to_boot(target: Target, store: Store) -> Target | None:
-    """Return another target that has booted on this host and left its warm state, on the same image if there is one."""
+def to_compare_with(target: Target, store: Store) -> list[Comparison]:
+    """Return what to boot in order to learn why TARGET does not, the most telling first.
+
+    What has booted on this host left its warm state: on the same image it says most, on another it clears the host.
+    In between come kernels of the store that nobody has booted on the image yet, a few of those nearest in age.
+    """
     if not isinstance(target, DragonFlyTarget):
-        return None
+        return []
+    kernels = {kernel.elf: kernel for kernel in store.all(Kernel) if kernel.elf != _elf_of(target)}
     images = {image.disk: image for image in store.all(BaseImage)}
-    kernels = {kernel.elf: kernel for kernel in store.all(Kernel)}
-    found: list[tuple[bool, float, Target]] = []
+    booted: list[tuple[bool, float, Kernel, BaseImage]] = []
     for file in store.folder("snapshots").glob("*/warm.json"):
         try:
             disk, elf = json.loads(file.read_text())["needs"]
             when = file.stat().st_mtime
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged, of an installed kernel, or just being removed
-        image, kernel = images.get(disk), kernels.get(elf)
-        if image is None or kernel is None or (target.kernel is not None and elf == target.kernel.elf):
-            continue
-        found.append((disk == target.image.disk, when, DragonFlyTarget(image, kernel, store, {})))
-    return max(found, key=lambda each: each[:2])[2] if found else None
+        if disk in images and elf in kernels:
+            booted.append((disk == target.image.disk, when, kernels[elf], images[disk]))
+    known = [
+        Comparison(DragonFlyTarget(image, kernel, store, {}), same, has_booted=True)
+        for same, _, kernel, image in sorted(booted, key=lambda each: each[:2], reverse=True)
+    ]
+    if known and known[0].same_image:
+        return known[:1]
+    near = sorted(kernels.values(), key=lambda kernel: abs((kernel.osreldate or 0) - target.osreldate))
+    untried = [
+        Comparison(DragonFlyTarget(target.image, kernel, store, {}), same_image=True, has_booted=False)
+        for kernel in near[:_UNTRIED]
+    ]
+    return [*untried, *known[:1]]
 
 
-def _same_image(one: Target, other: Target) -> bool:
-    return isinstance(one, DragonFlyTarget) and isinstance(other, DragonFlyTarget) and one.image == other.image
+def _elf_of(target: DragonFlyTarget) -> str:
+    return target.kernel.elf if target.kernel is not None else ""
 
 
 def _in_short(error: HarnessError) -> str:

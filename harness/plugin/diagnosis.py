@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.bootcheck import BootFailedError, Culprit
 from harness.guests.guest import GuestHangError, KernelPanicError
+from harness.kernels.build import BuildFailedError
 from harness.plugin.blame import verdict_of
 from harness.plugin.rig import Rig
 from harness.processes.vocabulary import ProcessGone, ProcessStopped
@@ -31,18 +32,21 @@ def skip_verdict(reason: str, *, is_defect: bool) -> Verdict:
 
 
 def start_trouble(error: HarnessError) -> Trouble:
-    """Return what ERROR means, raised while a target was booted."""
-    cause = verdict_of(error)
-    if isinstance(error, UsageError):
-        return Trouble(Verdict.HARNESS_ERROR, str(error))
+    """Return what ERROR means, raised while a target was booted or its warm state resumed.
+
+    A kernel that does not boot is at fault where another one does on the same image; a panic after it has booted is
+    its own.  All else is the harness's, the host's or the image's.
+    """
     if isinstance(error, BootFailedError):
-        if error.culprit in {Culprit.ACCELERATOR, Culprit.HOST}:
-            return Trouble(Verdict.HARNESS_ERROR, str(error))
-        proved = error.culprit is Culprit.KERNEL
-        return Trouble(Verdict.BOOT_FAILURE, str(error), Verdict.HANG if proved else Verdict.BOOT_FAILURE)
-    if isinstance(error, (GuestLostError, DeadlineError)):
-        return Trouble(Verdict.BOOT_FAILURE, str(error), cause)
-    return Trouble(cause, str(error), cause)
+        if error.culprit is Culprit.KERNEL:
+            return Trouble(Verdict.BOOT_FAILURE, str(error), Verdict.PANIC if error.panicked else Verdict.HANG)
+        return Trouble(Verdict.HARNESS_ERROR, str(error))
+    if isinstance(error, KernelPanicError):
+        return Trouble(Verdict.BOOT_FAILURE, str(error), Verdict.PANIC)
+    if isinstance(error, BuildFailedError):
+        return Trouble(Verdict.BUILD_FAILURE, str(error), Verdict.BUILD_FAILURE)
+    lost = isinstance(error, GuestLostError)
+    return Trouble(Verdict.HARNESS_ERROR, str(error), Verdict.GUEST_LOST if lost else Verdict.HARNESS_ERROR)
 
 
 def diagnose(rig: Rig | None, error: BaseException) -> Diagnosis:

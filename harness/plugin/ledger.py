@@ -110,7 +110,7 @@ class Ledger:
             pytests,
             verdicts,
             signal=self.signal,
-            is_troubled=self.trouble is not None,
+            trouble=self.trouble.verdict if self.trouble is not None else None,
             is_uncollected=self._uncollected,
         )
         if pytests == pytest.ExitCode.NO_TESTS_COLLECTED and self.trouble is None:
@@ -173,7 +173,7 @@ class Ledger:
             self.written = record.write(self._store, self._options.json)
         except OSError as error:  # a full disk must not look like a finished run
             self.trouble = Trouble(Verdict.HARNESS_ERROR, f"the run's record could not be written: {error}")
-            status = exit_status(0, (), signal=self.signal, is_troubled=True)
+            status = exit_status(0, (), signal=self.signal, trouble=Verdict.HARNESS_ERROR)
             record = replace(record, exit_status=status, trouble=self.trouble)
             with contextlib.suppress(OSError):  # among the store's, if that has room
                 self.written = record.write(self._store)
@@ -181,7 +181,7 @@ class Ledger:
             publish(record, self._options.html)
         except OSError as error:
             self._page_error = f"the run's report could not be written: {error}"
-            status = exit_status(0, (), signal=self.signal, is_troubled=True)
+            status = exit_status(0, (), signal=self.signal, trouble=Verdict.HARNESS_ERROR)
             if self.written is not None and os.access(self.written.parent, os.W_OK):
                 with contextlib.suppress(OSError):
                     replace(record, exit_status=status).write(self._store, self.written)

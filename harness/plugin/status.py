@@ -18,15 +18,16 @@ def exit_status(
     verdicts: Sequence[Verdict],
     *,
     signal: int | None = None,
-    is_troubled: bool = False,
+    trouble: Verdict | None = None,
     is_uncollected: bool = False,
 ) -> int:
     """Return the exit status of a run that pytest would end with PYTESTS.
 
     ==========================================================  ==================================================
     a SIGNAL ended it, such as Ctrl-C's                         128 and the signal's number
-    IS_TROUBLED: the target does not boot, no record written    3
     pytest's own error                                          3
+    TROUBLE: a kernel that does not boot though others do       1
+    TROUBLE: nothing boots, no record can be written            3
     a usage error, no test matched                              2
     a test failed, also where the run stopped early (`-x`)      1, 3 or 2, as its VERDICTS say: see Verdict.exit_code
     IS_UNCOLLECTED: a test file does not load                   2, unless a test that did run failed
@@ -36,8 +37,10 @@ def exit_status(
     """
     if signal is not None:
         return _BY_SIGNAL + signal
-    if is_troubled or pytests == pytest.ExitCode.INTERNAL_ERROR:
+    if pytests == pytest.ExitCode.INTERNAL_ERROR:
         return ExitCode.HARNESS_FAILED
+    if trouble is not None:
+        return trouble.exit_code
     if pytests in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}:
         return ExitCode.USAGE
     judged = exit_code(verdicts)

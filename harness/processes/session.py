@@ -312,7 +312,7 @@ class Warmth:
             about = json.loads(file.read_text())
         except (OSError, ValueError):  # it did not fail
             return
-        raise BootFailedError(Culprit(about["culprit"]), about["text"])
+        raise BootFailedError(Culprit(about["culprit"]), about["text"], panicked=bool(about.get("panicked")))
 
     def _boot(self, guest: Guest, key: str, progress: Progress) -> None:
         failure = self._failure(key)
@@ -320,7 +320,7 @@ class Warmth:
         try:
             boot(guest, progress, ahead=self._boots_ahead)
         except BootFailedError as error:
-            failure.write_text(json.dumps({"culprit": error.culprit, "text": str(error)}))
+            failure.write_text(json.dumps({"culprit": error.culprit, "text": str(error), "panicked": error.panicked}))
             raise
 
     def _make(self, key: str, progress: Progress) -> Snapshot:

@@ -102,7 +102,8 @@ class TestResult:
 class Trouble:
     """What ended a run early: the verdict on it, what was said, and the verdict that its `cause` would be in a test.
 
-    A kernel that panics on the way up is a boot failure whose cause is a panic.
+    A kernel that panics on the way up, where another comes up on the same image, is a boot failure whose cause is a
+    panic.
     """
 
     verdict: Verdict
@@ -114,8 +115,8 @@ class Trouble:
 
     @property
     def kernel_died(self) -> bool:
-        """Whether the kernel itself prevented the run: it panicked, or is proved to be what does not come up."""
-        return self.cause in {Verdict.PANIC, Verdict.HANG}
+        """Whether the kernel itself prevented the run: it is proved to be what does not come up."""
+        return self.verdict is Verdict.BOOT_FAILURE and self.cause in {Verdict.PANIC, Verdict.HANG}
 
     def to_json(self) -> dict[str, str]:
         """Return plain data."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from harness.results.record import RunRecord
-from harness.results.verdict import Verdict
+from harness.results.verdict import Side, Verdict
 
 _BY_SIGNAL = 128  # a status above it: this and the signal's number
 
@@ -28,10 +28,11 @@ def conclusion(record: RunRecord) -> str:
     counted = verdicts_of(record)
     against = sum(count for verdict, count in counted.items() if verdict.against_kernel)
     judged = sum(count for verdict, count in counted.items() if verdict.is_judged)
-    troubled = sum(count for verdict, count in counted.items() if verdict.is_failure and not verdict.against_kernel)
+    troubled = sum(count for verdict, count in counted.items() if verdict.against is Side.SURROUNDINGS)
     mistaken = counted.get(Verdict.TEST_ERROR, 0)
-    troubled -= mistaken
-    more = f" {troubled} could not be judged: the harness, the host or the boot failed." if troubled else ""
+    dead = record.trouble is not None and record.trouble.kernel_died
+    more = " This kernel does not boot." if dead or counted.get(Verdict.BOOT_FAILURE) else ""
+    more += f" {troubled} could not be judged: the harness or the host failed." if troubled else ""
     if mistaken:
         more += f" {_tests(mistaken)} {'is mistaken itself' if mistaken == 1 else 'are mistaken themselves'}."
     if record.exit_status > _BY_SIGNAL:

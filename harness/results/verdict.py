@@ -14,8 +14,9 @@ class Side(StrEnum):
     """Whom a verdict speaks against."""
 
     KERNEL = "the kernel"
+    BOOT = "the kernel, which does not boot"
     SOURCES = "the kernel's sources"
-    SURROUNDINGS = "the harness, the host or the boot"
+    SURROUNDINGS = "the harness or the host"
     TEST = "the test"
     NOBODY = "nobody"
 
@@ -30,7 +31,11 @@ class Look(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The verdict on one test, the worst first.  Only `panic`, `hang` and `failed` speak against the kernel."""
+    """The verdict on one test, the worst first.
+
+    Only `panic`, `hang` and `failed` say that the kernel failed the test.  `boot failure` speaks against the kernel as
+    well, which does not boot where another does on the same image; the test itself has no part in that.
+    """
 
     PANIC = "panic"
     HANG = "hang"
@@ -107,7 +112,7 @@ _MEANINGS = {
     Verdict.HANG: _Meaning(Side.KERNEL, "✖", Look.BAD),
     Verdict.FAILED: _Meaning(Side.KERNEL, "✖", Look.BAD),
     Verdict.GUEST_LOST: _Meaning(Side.SURROUNDINGS, "!", Look.ODD),
-    Verdict.BOOT_FAILURE: _Meaning(Side.SURROUNDINGS, "!", Look.ODD),
+    Verdict.BOOT_FAILURE: _Meaning(Side.BOOT, "!", Look.ODD),
     Verdict.BUILD_FAILURE: _Meaning(Side.SOURCES, "!", Look.ODD),
     Verdict.HARNESS_ERROR: _Meaning(Side.SURROUNDINGS, "!", Look.ODD),
     Verdict.TEST_ERROR: _Meaning(Side.TEST, "!", Look.ODD),
@@ -117,6 +122,7 @@ _MEANINGS = {
 }
 _ENDS = {
     Side.KERNEL: ExitCode.TEST_FAILED,
+    Side.BOOT: ExitCode.TEST_FAILED,
     # That a kernel does not build speaks against its sources: the user's to repair, as a failing test is.
     Side.SOURCES: ExitCode.TEST_FAILED,
     Side.SURROUNDINGS: ExitCode.HARNESS_FAILED,

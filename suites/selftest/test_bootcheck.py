@@ -13,7 +13,7 @@ from testkernel import build_kernel
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.guests import bootcheck
-from harness.guests.bootcheck import BootFailedError, Culprit, boot, known_to_boot
+from harness.guests.bootcheck import BootFailedError, Culprit, boot, to_compare_with
 from harness.guests.crash import CrashReport
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
@@ -40,6 +40,7 @@ class World:
     image: BaseImage
     outcomes: dict[tuple[str, Accelerator], HarnessError] = field(default_factory=dict)
     booted: list[tuple[str, Accelerator]] = field(default_factory=list)
+    bad_images: set[str] = field(default_factory=set)
 
     def kernel(self, name: str, digest: str = "") -> Kernel:
         """Return the kernel called NAME; they differ by what their files are."""
@@ -94,6 +95,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         world.booted.append(case)
         if case in world.outcomes:
             raise world.outcomes[case]
+        if self.target.image.name in world.bad_images:
+            raise NO_SSH
 
     monkeypatch.setattr(Guest, "boot", scripted)
     return world
@@ -158,24 +161,50 @@ def test_nothing_to_compare_with(world: World) -> None:
     found = world.failure("new", TCG)
     assert found.culprit is Culprit.UNKNOWN
     assert "cannot be told apart" in str(found)
-    assert start_trouble(found).verdict is Verdict.BOOT_FAILURE
+    assert start_trouble(found).verdict is Verdict.HARNESS_ERROR
 
 
 def test_what_boots_on_another_image_clears_the_host_only(world: World) -> None:
     other = make_image(world.store, "other")
     world.has_booted("good", other)
+    world.bad_images.add("base")
+    found = world.failure("new", TCG)
+    assert found.culprit is Culprit.UNKNOWN
+    assert world.booted == [("new", TCG), ("good", TCG), ("good", TCG)]  # on the same image, and where it has booted
+    assert "the kernel or its image is at fault, not the host" in str(found)
+    assert start_trouble(found).verdict is Verdict.HARNESS_ERROR
+
+
+def test_a_kernel_that_nobody_has_booted_yet_will_do_to_compare_with(world: World) -> None:
+    """Of a fresh store nothing has booted: a kernel that comes up on the same image tells just as much."""
+    world.kernel("stock")
     world.outcomes["new", TCG] = NO_SSH
     found = world.failure("new", TCG)
     assert found.culprit is Culprit.KERNEL
-    assert "the kernel or its image is, not the host" in str(found)
+    assert world.booted == [("new", TCG), ("stock", TCG)]
 
 
-def test_a_panic_is_a_panic(world: World) -> None:
+def test_where_nothing_boots_no_kernel_is_blamed(world: World) -> None:
+    for name in ("one", "two", "three"):
+        world.kernel(name)
+        world.outcomes[name, TCG] = PANIC
+    world.outcomes["new", TCG] = PANIC
+    found = world.failure("new", TCG)
+    assert found.culprit is Culprit.UNKNOWN
+    assert len(world.booted) == 1 + 2  # not every kernel of the store
+    trouble = start_trouble(found)
+    assert (trouble.verdict, trouble.verdict.exit_code) == (Verdict.HARNESS_ERROR, 3)
+
+
+def test_a_panic_on_an_image_on_which_another_kernel_came_up_is_the_kernels(world: World) -> None:
     world.has_booted("good")
     world.outcomes |= {("new", KVM): NO_SSH, ("new", TCG): PANIC}
-    with pytest.raises(KernelPanicError):
-        boot(world.guest("new", KVM))
-    assert ("good", TCG) not in world.booted
+    found = world.failure("new", KVM)
+    assert str(found).startswith("the guest's kernel panicked: panic: no init")
+    assert ("good", TCG) not in world.booted  # it has come up before, on the very same image
+    trouble = start_trouble(found)
+    assert (trouble.verdict, trouble.cause, trouble.kernel_died) == (Verdict.BOOT_FAILURE, Verdict.PANIC, True)
+    assert trouble.verdict.exit_code == 1
 
 
 def test_a_panic_under_an_accelerator_alone_is_not_the_kernels(world: World) -> None:
@@ -197,14 +226,16 @@ def test_the_same_image_goes_first_and_damage_is_passed_by(world: World) -> None
     world.has_booted("later", other)
     (world.store.folder("snapshots", "broken") / "warm.json").write_text("{")
     (world.store.folder("snapshots", "gone") / "warm.json").write_text('{"needs": ["a", "b"]}')
-    found = known_to_boot(world.target("new"), world.store)
-    assert isinstance(found, DragonFlyTarget)
-    assert found.kernel is not None
-    assert (found.kernel.name, found.image.name) == ("good", "base")
+    (found,) = to_compare_with(world.target("new"), world.store)
+    assert isinstance(found.target, DragonFlyTarget)
+    assert found.target.kernel is not None
+    assert (found.target.kernel.name, found.target.image.name) == ("good", "base")
+    assert found.same_image
+    assert found.has_booted
 
 
 def test_who_waited_meanwhile_does_not_boot_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootcheck, "known_to_boot", lambda *_: None)
+    monkeypatch.setattr(bootcheck, "to_compare_with", lambda *_: [])
     world.outcomes["new", TCG] = NO_SSH
     size = MachineSize(128, accelerator=TCG)
     first, second = (Warmth(world.target("new"), world.store, size) for _ in range(2))

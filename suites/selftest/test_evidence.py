@@ -16,6 +16,7 @@ import pytest
 from harness.cli import main
 from harness.config import share
 from harness.errors import DeadlineError, ExitCode, GuestDeadlineError, GuestLostError, HarnessError, UsageError
+from harness.guests.bootcheck import BootFailedError, Culprit
 from harness.guests.crash import CrashReport
 from harness.guests.guest import GuestHangError, KernelPanicError
 from harness.guests.targets import ResolvedTarget
@@ -57,8 +58,14 @@ def test_errors_in_a_test_have_their_verdicts(error: BaseException, finding: Ver
     ("error", "finding"),
     [
         (PANIC, Verdict.BOOT_FAILURE),
-        (DeadlineError("SSH to answer", 180), Verdict.BOOT_FAILURE),
-        (GuestLostError("QEMU ended with status 1"), Verdict.BOOT_FAILURE),
+        (BootFailedError(Culprit.KERNEL, "no SSH; another comes up"), Verdict.BOOT_FAILURE),
+        (BootFailedError(Culprit.HOST, "no SSH; nor does another"), Verdict.HARNESS_ERROR),
+        (
+            BootFailedError(Culprit.UNKNOWN, "a panic, and nothing to compare with", panicked=True),
+            Verdict.HARNESS_ERROR,
+        ),
+        (DeadlineError("SSH to answer", 180), Verdict.HARNESS_ERROR),
+        (GuestLostError("QEMU ended with status 1"), Verdict.HARNESS_ERROR),
         (BuildFailedError("x.c:1: error", Path("log")), Verdict.BUILD_FAILURE),
         (UsageError("no such kernel"), Verdict.HARNESS_ERROR),
         (HarnessError("no QEMU"), Verdict.HARNESS_ERROR),
@@ -84,7 +91,8 @@ def test_what_was_left_out_has_a_verdict() -> None:
         ([], ExitCode.PASSED),
         ([Verdict.PASSED, Verdict.KNOWN_DEFECT, Verdict.NOT_APPLICABLE], ExitCode.PASSED),
         ([Verdict.PASSED, Verdict.GUEST_LOST], ExitCode.HARNESS_FAILED),
-        ([Verdict.BOOT_FAILURE], ExitCode.HARNESS_FAILED),
+        ([Verdict.BOOT_FAILURE], ExitCode.TEST_FAILED),
+        ([Verdict.HARNESS_ERROR], ExitCode.HARNESS_FAILED),
         ([Verdict.GUEST_LOST, Verdict.PANIC], ExitCode.TEST_FAILED),
         ([Verdict.HANG], ExitCode.TEST_FAILED),
         ([Verdict.BUILD_FAILURE], ExitCode.TEST_FAILED),
@@ -338,22 +346,37 @@ def without_init(self, *arguments):
 
 ControlTarget.machine = without_init
 """
+# Another kernel has come up on the same image.
+ANOTHER_BOOTS = """
+from harness.guests import bootcheck
+
+bootcheck.to_compare_with = lambda target, store: [bootcheck.Comparison(target, same_image=True, has_booted=True)]
+"""
+
+
+@pytest.mark.on_vm
+def test_a_kernel_that_does_not_boot_where_no_other_is_known_to_is_nobodys_fault(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(NO_INIT)
+    status, output, record = run_tests(tmp_path, ONLY_LOST, timeout=300)
+    assert status == ExitCode.HARNESS_FAILED == record["exit_status"], output
+    assert verdicts(record) == {"test_lost": "harness error"}
+    assert "kernel, image and host cannot be told apart" in record["trouble"]["text"]
 
 
 @pytest.mark.on_vm
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_kernel_that_does_not_boot_is_a_boot_failure_in_all_reports(tmp_path: Path, workers: str) -> None:
-    (tmp_path / "conftest.py").write_text(NO_INIT)
+    (tmp_path / "conftest.py").write_text(NO_INIT + ANOTHER_BOOTS)
     junit, page = tmp_path / "junit.xml", tmp_path / "page.html"
     status, output, record = run_tests(
         tmp_path, ONLY_LOST, "-n", workers, f"--junitxml={junit}", "--dfly-html", str(page), timeout=300
     )
-    assert status == ExitCode.HARNESS_FAILED == record["exit_status"], output
+    assert status == ExitCode.TEST_FAILED == record["exit_status"], output
     assert verdicts(record) == {"test_lost": "boot failure"}
     assert record["trouble"]["text"].startswith("the guest's kernel panicked: ")
     assert (record["trouble"]["verdict"], record["trouble"]["cause"]) == ("boot failure", "panic")
     assert {prop.get("value") for prop in ET.parse(junit).iter("property")} >= {"boot failure"}  # noqa: S314
-    assert "No test was judged" in page.read_text()
+    assert "No test was judged. This kernel does not boot." in page.read_text()
     assert "boot failure: the guest&#x27;s kernel panicked" in page.read_text()
     assert "INTERNALERROR" not in output
 
