@@ -146,6 +146,8 @@ class MachineDescription:
             mode = "record" if self.lane is Lane.RECORDED else "replay"
             file = str(self.events).replace(",", ",,")
             argv += ["-icount", f"shift={_SHIFT},rr={mode},rrfile={file}"]  # with sleep=off, recording hangs
+            # Else the real-time clock reads the host's, from two threads: a replay now and then waits for itself.
+            argv += ["-rtc", "clock=vm"]
             argv += ["-no-shutdown"] if self.lane is Lane.REPLAYED else []  # it is to be looked at where it ended
         # The guest's ACPI tables list serial ports in the order they are given in, the last one first.
         for number, fd in reversed(list(enumerate(serial_fds))):

@@ -21,6 +21,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownK
 from harness.guests.bootcheck import BootFailedError, Culprit, boot
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
+from harness.machine.clock import note_clock_for_counting
 from harness.machine.description import Accelerator, Lane
 from harness.machine.qemu import MachineState, qemu_version
 from harness.processes.abi import ABIS
@@ -39,7 +40,7 @@ _CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
 _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
-_FORMAT = "4"  # of the warm state: what it was saved as, and when
+_FORMAT = "5"  # of the warm state: what it was saved as, and when
 _FACTS = "facts.json"
 _NAP, _NAP_DEADLINE = 0.05, 5.0  # s of sleep in a state that is tried, and what it may take on a busy host
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
@@ -210,10 +211,10 @@ class _UnsoundStateError(HarnessError):
 class Warmth:
     """The warm state of one target on one size of machine, made when first needed.
 
-    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.  Both lanes
-    resume from the same state, which is made in wall-clock time; the time-warped one needs TCG and has a single CPU, so
-    where the other is a different machine, it has a state of its own.  So have recorded machines: QEMU does not replay
-    all kernels that were booted ahead of the clock (those of 2021 and 2022 stand still at the first instruction).
+    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.  All lanes resume
+    from the same state, which is saved at the pace of the clock and says what time it is for those that count
+    instructions; these need TCG and have a single CPU, so where the other is a different machine, they have a state of
+    their own.
     """
 
     def __init__(
@@ -229,7 +230,6 @@ class Warmth:
         self._store = store
         self._size = size if lane is Lane.WALL_CLOCK else replace(size, cpus=1)
         self.lane = lane
-        self._boots_ahead = lane not in {Lane.RECORDED, Lane.REPLAYED}
         self._events = events
         #: How often a resume failed.
         self.failures = 0
@@ -250,7 +250,6 @@ class Warmth:
         guest = self._template
         executor = build_executor(ABIS[self._target.abi], self._store.cache)
         parts = [_FORMAT, self._target.key, guest.machine.description.command_line(), executor.name, qemu_version()]
-        parts += [] if self._boots_ahead else ["at the pace of the clock"]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> Snapshot | None:
@@ -318,7 +317,7 @@ class Warmth:
         failure = self._failure(key)
         failure.unlink(missing_ok=True)
         try:
-            boot(guest, progress, ahead=self._boots_ahead)
+            boot(guest, progress, ahead=True)
         except BootFailedError as error:
             failure.write_text(json.dumps({"culprit": error.culprit, "text": str(error), "panicked": error.panicked}))
             raise
@@ -333,8 +332,9 @@ class Warmth:
             progress("saving the warm state")
             seconds = round(time.monotonic() - started, 2)
             guest.keep_console(folder / "console.log")
-            guest.machine.save(folder)
-            ram = folder / "ram"
+            ram = guest.machine.save(folder).ram
+            with contextlib.suppress(HarnessError):  # then its lanes are tried, as they are on any QEMU
+                note_clock_for_counting(ram)
             made = Snapshot(
                 folder,
                 token,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness.guests.control import ControlTarget
 from harness.guests.guest import Guest, MachineSize
 from harness.images.control import build_control_image
 from harness.machine.accel import build_probe
-from harness.machine.clock import carry_clock_over
+from harness.machine.clock import carry_clock_over, note_clock_for_counting
 from harness.machine.description import Accelerator, Disk, Lane, MachineDescription
 from harness.machine.directboot import direct_boot
 from harness.machine.qemu import Machine
@@ -112,32 +112,76 @@ def test_a_machine_that_ends_is_noticed(description: MachineDescription, store: 
         boot_ahead(narrow, store, folder, "never said", NO_PANIC)
 
 
-def stream(*, bias: int, count: int, clock: int, sections: int = 1, name: bytes = b"timer") -> bytes:
-    """Return what is around the clocks in QEMU's stream, and they."""
+def clock_of(ram: Path) -> int:
+    """Return what time it is in a state, in ns, as whoever does not count instructions sees it."""
+    content = ram.read_bytes()
+    start = content.rindex(b"\x05timer\0\0\0\0") + 14 + 16
+    return int.from_bytes(content[start : start + 8])
+
+
+def test_it_is_no_other_time_where_instructions_are_counted(
+    description: MachineDescription, store: Store, folder: Path
+) -> None:
+    state, _ = boot_ahead(description, store, folder, "can be saved\r\n", NO_PANIC)
+    warm, again = store.folder("warm"), store.folder("again")
+    with Machine(description, store) as machine:
+        machine.start(state, spend=True)
+        saved = machine.save(warm)
+    time = note_clock_for_counting(saved.ram)
+    assert time == pytest.approx(clock_of(saved.ram) / 1e9)
+    assert time > 0.1
+    with Machine(replace(description, lane=Lane.TIME_WARPED), store) as machine:
+        machine.start(saved, paused=True)
+        counted = machine.save(again)
+    carry_clock_over(counted.ram, 3)
+    assert clock_of(counted.ram) == clock_of(saved.ram)  # else its timers would be due that much later
+
+
+def stream(*, clock: int, counted: tuple[int, int] | None = None, name: bytes = b"timer") -> bytes:
+    """Return what is around the clocks in QEMU's stream, and they: COUNTED are the offset and the instructions."""
     section = b"\x04\0\0\0\x07" + bytes([len(name)]) + name + b"\0\0\0\0" + b"\0\0\0\x02"
     section += b"t" * 8 + b"\0" * 8 + clock.to_bytes(8)
-    section += b"\x05\x0ctimer/icount\0\0\0\x01" + bias.to_bytes(8, signed=True) + count.to_bytes(8)
-    return b"RAM" * 5000 + section * sections + b"devices"
+    if counted is not None:
+        section += b"\x05\x0ctimer/icount\0\0\0\x01" + counted[0].to_bytes(8, signed=True) + counted[1].to_bytes(8)
+    # A guest's memory may hold the same: QEMU's own file, read in the guest.
+    return b"RAM" * 5000 + b"\x04\0\0\0\x07\x05timer" + bytes(7) + b"\x02" + b"RAM" * 50 + section + b"devices"
 
 
 def test_the_clock_goes_on_where_the_count_of_instructions_was(tmp_path: Path) -> None:
     ram = tmp_path / "ram"
-    ram.write_bytes(stream(bias=-500, count=1 << 30, clock=7 * 10**9))
+    ram.write_bytes(stream(counted=(-500, 1 << 30), clock=7 * 10**9))
     assert carry_clock_over(ram, 6) == pytest.approx((64 << 30) / 1e9 - 7, abs=1e-5)
-    assert ram.read_bytes() == stream(bias=-500, count=1 << 30, clock=(64 << 30) - 500)
+    assert ram.read_bytes() == stream(counted=(-500, 1 << 30), clock=(64 << 30) - 500)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"none", stream(bias=1, count=1, clock=1, sections=2), stream(bias=1, count=1, clock=1, name=b"timed")],
-    ids=["none", "two", "another"],
-)
-def test_clocks_that_are_kept_in_another_way_are_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_the_count_of_instructions_begins_at_what_time_it_was(tmp_path: Path) -> None:
     ram = tmp_path / "ram"
-    ram.write_bytes(content)
+    ram.write_bytes(stream(clock=7 * 10**9))
+    assert note_clock_for_counting(ram) == 7
+    assert ram.read_bytes() == stream(clock=7 * 10**9, counted=(7 * 10**9, 0))
+
+
+@pytest.mark.parametrize("content", [b"none", stream(clock=1, name=b"timed")], ids=["none", "another"])
+@pytest.mark.parametrize("change", [lambda ram: carry_clock_over(ram, 6), note_clock_for_counting])
+def test_clocks_that_are_kept_in_another_way_are_left_alone(
+    tmp_path: Path, content: bytes, change: Callable[[Path], float]
+) -> None:
+    ram = tmp_path / "ram"
+    ram.write_bytes(content[content.rindex(b"RAM" * 50) :] if b"RAM" in content else content)
+    before = ram.read_bytes()
     with pytest.raises(HarnessError, match="keeps its clocks in another way"):
-        carry_clock_over(ram, 6)
-    assert ram.read_bytes() == content
+        change(ram)
+    assert ram.read_bytes() == before
+
+
+def test_a_clock_is_not_set_the_wrong_way_round(tmp_path: Path) -> None:
+    plain, counting = tmp_path / "plain", tmp_path / "counting"
+    plain.write_bytes(stream(clock=1))
+    counting.write_bytes(stream(clock=1, counted=(0, 1)))
+    with pytest.raises(HarnessError, match="did not count instructions"):
+        carry_clock_over(plain, 6)
+    with pytest.raises(HarnessError, match="counted instructions"):
+        note_clock_for_counting(counting)
 
 
 class Hasty(ControlTarget):
