@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -83,7 +83,7 @@ def _copy(file: Path, to: Path) -> str:
 
 
 def _size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return sum(512 * file.stat().st_blocks for file in folder.iterdir() if file.is_file())  # files may have holes
 
 
 class Store:
@@ -237,12 +237,12 @@ class Store:
         finally:
             os.close(use)
 
-    def prune(self, *, thorough: bool = False, qemu: str | None = None) -> int:
+    def prune(self, *, thorough: bool = False, qemu: str | None = None, state_format: str | None = None) -> int:
         """Remove blobs no record refers to, and folders of dead processes; return the bytes freed.
 
         Warm states, and recordings that begin in one, go when a blob they need is gone, or they are of another QEMU
-        than version QEMU.  THOROUGH also removes half downloads, refused files and damaged warm states.  What another
-        command works on stays.
+        than version QEMU or of another format than STATE_FORMAT.  THOROUGH also removes half downloads, refused files
+        and damaged warm states.  What another command works on stays.
         """
         with self._in_use("blobs", fcntl.LOCK_EX, "other dfly-harness commands to end their imports"), self.lock():
             self.sweep()
@@ -254,7 +254,9 @@ class Store:
                         used.update(json.loads(record.read_text()).get("_blobs", {}).values())
                     except (ValueError, AttributeError):
                         raise HarnessError(f"{record} is damaged: nothing is pruned before it is removed") from None
-            freed = self._prune_states(used, qemu, set(self.damaged_snapshots()) if thorough else set())
+            freed = self._prune_states(
+                used, {"qemu": qemu, "format": state_format}, set(self.damaged_snapshots()) if thorough else set()
+            )
             if thorough:
                 freed += self._prune_downloads()
             for blob in self.folder("blobs").iterdir():
@@ -263,15 +265,15 @@ class Store:
                     blob.unlink()
             return freed
 
-    def _prune_states(self, used: set[str], qemu: str | None, damaged: set[str]) -> int:
+    def _prune_states(self, used: set[str], wanted: Mapping[str, str | None], damaged: set[str]) -> int:
         freed = 0
         for folder in [*self.folder("snapshots").iterdir(), *self.folder("recordings").iterdir()]:
             try:
                 about = json.loads((folder / "warm.json").read_text())
-                needed, saved_by = set(about.get("needs", ())), about.get("qemu")
+                needed = set(about.get("needs", ()))
+                stale = any(value is not None and about.get(name) != value for name, value in wanted.items())
             except (OSError, ValueError, AttributeError):
-                needed, saved_by = {"damaged"}, None
-            stale = qemu is not None and saved_by not in {None, "", qemu}
+                needed, stale = {"damaged"}, True
             if needed <= used and not stale and folder.name not in damaged:
                 continue
             with contextlib.suppress(DeadlineError), self.lock(f"snapshot-{folder.name}", deadline=0):
@@ -293,13 +295,13 @@ class Store:
         return [blob.name for blob in sorted(self.folder("blobs").iterdir()) if digest_of(blob) != blob.name]
 
     def damaged_snapshots(self) -> list[str]:
-        """Return the warm states whose memory is not what was saved."""
+        """Return the warm states whose files are not what was saved."""
         damaged = []
         for folder in sorted(self.folder("snapshots").iterdir()):
             try:
                 about = json.loads((folder / "warm.json").read_text())
-                sound = about.get("ram_sha256") in {None, "", digest_of(folder / "ram")}
-            except (OSError, ValueError, AttributeError):
+                sound = all(digest_of(folder / name) == digest for name, digest in about["digests"].items())
+            except (OSError, ValueError, KeyError, AttributeError):
                 sound = False
             if not sound:
                 damaged.append(folder.name)

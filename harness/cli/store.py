@@ -18,7 +18,7 @@ from harness.images.base import BaseImage
 from harness.images.media import InstallationMedium
 from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.qemu import QEMU, qemu_version
-from harness.processes.session import known_facts
+from harness.processes.session import FORMAT, known_facts
 from harness.report.terminal import make_output, print_json, print_table, progress_display
 from harness.store import Entry, Store
 
@@ -147,7 +147,7 @@ def _prune(options: argparse.Namespace) -> int:
         for medium in store.all(InstallationMedium):
             store.remove(InstallationMedium, medium.name)
     version = qemu_version() if shutil.which(QEMU) else None
-    make_output().print(f"{store.prune(thorough=True, qemu=version) >> 20} MiB freed")
+    make_output().print(f"{store.prune(thorough=True, qemu=version, state_format=FORMAT) >> 20} MiB freed")
     return ExitCode.PASSED
 
 

@@ -178,10 +178,13 @@ class Guest:
         self.before_ssh: Callable[[], None] = _nothing
         self.identity = ""
 
-    def another(self, lane: Lane = Lane.WALL_CLOCK, events: Path | None = None) -> Guest:
-        """Return a guest of the same target on the same kind of machine, its time passing as LANE says, not started."""
+    def another(self, lane: Lane = Lane.WALL_CLOCK, events: Path | None = None, *, lasting: bool = False) -> Guest:
+        """Return a guest of the same target on the same kind of machine, its time passing as LANE says, not started.
+
+        One that is LASTING leaves, when it is saved, what others resume from quickly.
+        """
         twin = copy(self)  # finding out accelerator and description again would cost as much as resuming
-        twin._take_machine(replace(self.machine.description, lane=lane, events=events))
+        twin._take_machine(replace(self.machine.description, lane=lane, events=events, lasting=lasting))
         return twin
 
     @property

@@ -64,6 +64,8 @@ class Lane(StrEnum):
     AHEAD = "ahead"
 
 
+# What QEMU calls the memory of PCs (MachineClass: default_ram_id): saved states are told by it which memory is meant.
+_MEMORY = "pc.ram"
 # Eight virtual nanoseconds per instruction: a CPU of 125 million instructions per second, about what TCG computes when
 # it counts them.  From 32 on, the kernel's own clock interrupts leave it too little time.
 _SHIFT = 3
@@ -79,6 +81,14 @@ class Disk:
     format: DiskFormat = DiskFormat.QCOW2
     model: DiskModel = DiskModel.VIRTIO
     writable: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A file that is a machine's memory: SHARED with it, or what the machine's own begins as."""
+
+    file: Path
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,8 @@ class MachineDescription:
     `guest_ports` are further TCP ports of the guest that get a free port on 127.0.0.1 each.  `serial_ports` counts the
     serial lines: the first is the console, a second is free for other use.  `cdroms` are files of CDs, on the second
     IDE channel; where there are any, the machine boots from the first one.  `events` is the file of the lanes RECORDED
-    and REPLAYED.
+    and REPLAYED.  What a machine that is `lasting` saves is quick to resume: its memory is a file that all who go on
+    from there map, and copy what they change.
     """
 
     memory: int = 512
@@ -115,6 +126,7 @@ class MachineDescription:
     lane: Lane = Lane.WALL_CLOCK
     events: Path | None = None
     cdroms: tuple[Path, ...] = ()
+    lasting: bool = False
     extra: tuple[str, ...] = ()
 
     def with_disks(self, disks: Sequence[Disk]) -> MachineDescription:
@@ -125,8 +137,13 @@ class MachineDescription:
     def _notes_events(self) -> bool:
         return self.lane in {Lane.RECORDED, Lane.REPLAYED}
 
-    def arguments(self, *, monitor_fd: int, serial_fds: Sequence[int], gdb_socket: str) -> list[str]:
-        """Return QEMU's arguments, without the program; descriptors must be inherited by it."""
+    def arguments(
+        self, *, monitor_fd: int, serial_fds: Sequence[int], gdb_socket: str, memory: MemoryFile | None = None
+    ) -> list[str]:
+        """Return QEMU's arguments, without the program; descriptors must be inherited by it.
+
+        Without MEMORY the machine's memory is nowhere but in QEMU.
+        """
         argv = [
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-machine", self.model, "-accel", self.accelerator.value, "-cpu", self.cpu,
@@ -136,6 +153,10 @@ class MachineDescription:
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
             "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
         ]  # fmt: skip
+        if memory is not None:
+            name, share = str(memory.file).replace(",", ",,"), "on" if memory.shared else "off"
+            backend = f"memory-backend-file,id={_MEMORY},size={self.memory}M,mem-path={name},share={share}"
+            argv += ["-object", backend, "-machine", f"memory-backend={_MEMORY}"]
         if self.lane is Lane.TIME_WARPED:
             argv += ["-icount", f"shift={_SHIFT},sleep=off"]
         elif self.lane is Lane.COUNTED:

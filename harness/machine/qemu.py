@@ -12,17 +12,19 @@ import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
-from harness.machine.description import Disk, DiskModel, MachineDescription
+from harness.machine.description import Disk, DiskFormat, DiskModel, MachineDescription, MemoryFile
 from harness.machine.monitor import Monitor
 from harness.store import Store
 from harness.toolchain import run_tool
@@ -32,6 +34,8 @@ _QUIT_DEADLINE = 5.0
 _KILL_DEADLINE = 10.0  # a process that an accelerator holds in the kernel may not end at all
 _SAVE_DEADLINE = 120.0
 _POLL = 0.02
+_LOADING = 0.002  # devices without memory are loaded in a few milliseconds
+_MEMORY = "memory"
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
 
 _live: weakref.WeakSet[Machine] = weakref.WeakSet()
@@ -68,22 +72,55 @@ def qemu_img(*arguments: str) -> str:
     return str(done.stdout)
 
 
+@lru_cache(maxsize=8)
+def _new_overlay(backing: Path, form: DiskFormat, identity: tuple[int, ...]) -> bytes:
+    """Return the content of an overlay of BACKING to which nothing was written; IDENTITY is which file that is.
+
+    It is the same for each machine, and making it takes a program.  Raises HarnessError when BACKING is no such disk.
+    """
+    del identity
+    with tempfile.TemporaryDirectory(prefix="dfly-harness-") as folder:
+        file = Path(folder) / "overlay"
+        try:
+            qemu_img("create", "-q", "-f", "qcow2", "-b", str(backing), "-F", form.value, str(file))
+        except HarnessError as error:
+            raise HarnessError(f"disk {backing} cannot be used: {error}") from None
+        return file.read_bytes()
+
+
 @dataclass(frozen=True)
 class MachineState:
-    """A saved machine: its RAM and devices in `folder`, its disks frozen beside them."""
+    """A saved machine: its devices and memory in `folder`, its disks frozen beside them."""
 
     folder: Path
 
     @property
     def ram(self) -> Path:
-        """The migration stream."""
+        """The migration stream: devices, and memory where that is no file of its own."""
         return self.folder / "ram"
+
+    @property
+    def memory(self) -> Path:
+        """The memory of a machine that was lasting; it has holes where nothing was ever written."""
+        return self.folder / _MEMORY
+
+    @property
+    def files(self) -> list[Path]:
+        """All that it consists of."""
+        return [self.ram, *self.folder.glob(_MEMORY), *sorted(self.folder.glob("disk*.qcow2"))]
 
     def disks(self, like: Sequence[Disk] = ()) -> tuple[Disk, ...]:
         """Return the disks as they were at the moment of saving, attached LIKE those of the description."""
         saved = [Disk(file) for file in sorted(self.folder.glob("disk*.qcow2"))]
         models = [disk.model for disk in like] + [DiskModel.VIRTIO] * len(saved)
         return tuple(replace(disk, model=model) for disk, model in zip(saved, models, strict=False))
+
+
+def _open_stream(state: MachineState) -> BinaryIO:
+    try:
+        return state.ram.open("rb")
+    except OSError as error:
+        raise HarnessError(f"the saved state cannot be read: {error}") from None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -128,13 +165,24 @@ class Machine:
             self.folder = self._resources.enter_context(self._store.scratch("machine"))
             sources = self.description.disks if state is None else state.disks(self.description.disks)
             overlays = self._take_over(sources) if spend else self._make_overlays(sources)
-            self._launch(qemu, self.description.with_disks(overlays), state, paused=paused)
+            memory = self._find_memory(state, spend=spend)
+            self._launch(qemu, self.description.with_disks(overlays), state, memory, paused=paused)
         except BaseException:
             self.stop()
             raise
 
     def _take_over(self, sources: Sequence[Disk]) -> list[Disk]:
         return [replace(disk, file=disk.file.rename(self.folder / disk.file.name)) for disk in sources]
+
+    def _find_memory(self, state: MachineState | None, *, spend: bool) -> MemoryFile | None:
+        own = self.folder / _MEMORY
+        if state is not None and state.memory.exists():
+            if not spend:
+                return MemoryFile(state.memory.resolve(), shared=False)
+            state.memory.rename(own)
+        elif state is not None or not self.description.lasting:
+            return None
+        return MemoryFile(own, shared=True)
 
     def _make_overlays(self, sources: Sequence[Disk]) -> list[Disk]:
         overlays = []
@@ -145,15 +193,22 @@ class Machine:
                 overlays.append(disk)
                 continue
             overlay = self.folder / f"disk{number}.qcow2"
-            backing = str(disk.file.resolve())
-            try:
-                qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", disk.format.value, str(overlay))
-            except HarnessError as error:
-                raise HarnessError(f"disk {disk.file} cannot be used: {error}") from None
+            about = disk.file.stat()
+            overlay.write_bytes(
+                _new_overlay(disk.file.resolve(), disk.format, (about.st_dev, about.st_ino, about.st_mtime_ns))
+            )
             overlays.append(Disk(overlay, model=disk.model))
         return overlays
 
-    def _launch(self, qemu: str, description: MachineDescription, state: MachineState | None, *, paused: bool) -> None:
+    def _launch(
+        self,
+        qemu: str,
+        description: MachineDescription,
+        state: MachineState | None,
+        memory: MemoryFile | None,
+        *,
+        paused: bool,
+    ) -> None:
         ours: list[socket.socket] = []
         theirs: list[socket.socket] = []
         for _ in range(1 + description.serial_ports):
@@ -162,9 +217,15 @@ class Machine:
             theirs.append(far)
             self._resources.callback(near.close)
         fds = [far.fileno() for far in theirs]
-        argv = [qemu, *description.arguments(monitor_fd=fds[0], serial_fds=fds[1:], gdb_socket=_GDB_SOCKET)]
+        argv = [
+            qemu,
+            *description.arguments(monitor_fd=fds[0], serial_fds=fds[1:], gdb_socket=_GDB_SOCKET, memory=memory),
+        ]
+        stream = None
         if state is not None:
-            argv += ["-incoming", f"exec:cat {shlex.quote(str(state.ram))}"]
+            stream = self._resources.enter_context(_open_stream(state))
+            fds.append(stream.fileno())
+            argv += ["-incoming", "defer"]
         if paused or state is not None:
             argv.append("-S")
         # Should this process be killed outright, QEMU must not outlive it.  The signal is tied to the thread that
@@ -189,10 +250,18 @@ class Machine:
         except (GuestLostError, DeadlineError):
             raise self._explain_failed_start(log) from None
         self.serial = tuple(ours[1:])
-        if state is not None:
+        if stream is not None:
+            self._leave_memory_out(memory is not None)
+            self._monitor.execute("migrate-incoming", uri=f"fd:{stream.fileno()}")
             self._await_incoming()
+            stream.close()
             if not paused:
                 self.resume()
+
+    def _leave_memory_out(self, left_out: bool) -> None:
+        """Say whether the stream is, or is to be, without memory, which is a file."""
+        capability = {"capability": "x-ignore-shared", "state": left_out}
+        self.monitor.execute("migrate-set-capabilities", capabilities=[capability])
 
     def _explain_failed_start(self, log: Path) -> HarnessError:
         if self._process is not None:
@@ -215,7 +284,7 @@ class Machine:
             if time.monotonic() > end:
                 raise DeadlineError("the saved state to be loaded", _SAVE_DEADLINE)
             self.check()
-            time.sleep(_POLL)
+            time.sleep(_LOADING)
 
     @property
     def monitor(self) -> Monitor:
@@ -360,12 +429,13 @@ class Machine:
             dump.unlink(missing_ok=True)
 
     def save(self, folder: Path) -> MachineState:
-        """Save RAM, devices and disks into FOLDER and stop the machine, which is spent by that.
+        """Save memory, devices and disks into FOLDER and stop the machine, which is spent by that.
 
         FOLDER must exist and be on the store's file system.  Raises HarnessError when a device cannot be saved.
         """
         self.pause()
         state = MachineState(folder)
+        self._leave_memory_out((self.folder / _MEMORY).exists())
         self.monitor.execute("migrate", uri=f"exec:cat > {shlex.quote(str(state.ram))}")
         end = time.monotonic() + _SAVE_DEADLINE
         while (answer := self.monitor.execute("query-migrate")).get("status") != "completed":
@@ -393,6 +463,8 @@ class Machine:
                 raise DeadlineError("QEMU to end after it has saved the machine", _SAVE_DEADLINE) from None
         for overlay in self.folder.glob("disk*.qcow2"):
             overlay.replace(folder / overlay.name)
+        for memory in self.folder.glob(_MEMORY):
+            memory.replace(state.memory)
         about = {"qemu": qemu_version(), "machine": self.description.command_line()}
         (folder / "machine.json").write_text(json.dumps(about, indent=2) + "\n")
         self.stop()

@@ -82,7 +82,7 @@ class Recording:
         """Make room in FOLDER, on the store's file system, for a recording that starts from SNAPSHOT."""
         folder.mkdir(parents=True)
         about = snapshot.folder / "warm.json"  # what the state needs to be of use, which the store's prune looks at
-        for file in (snapshot.state.ram, about, *snapshot.folder.glob("disk*.qcow2")):
+        for file in (about, *snapshot.state.files):
             os.link(file, folder / file.name)
         return cls(folder, test, label, snapshot.folder.name, snapshot.identity, choice, qemu_version())
 

@@ -11,7 +11,8 @@ import shutil
 import socket
 import struct
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,8 @@ _CLOCK_SLACK = 5.0  # seconds between our reading a clock and the guest's
 _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
-_FORMAT = "5"  # of the warm state: what it was saved as, and when
+#: Of a warm state: what it is saved as, and when.
+FORMAT = "6"
 _FACTS = "facts.json"
 _NAP, _NAP_DEADLINE = 0.05, 5.0  # s of sleep in a state that is tried, and what it may take on a busy host
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
@@ -122,7 +124,7 @@ def _freshen(hub: Hub) -> None:
 
     Raises HarnessError when the clock did not take it: such a guest is not what was saved.
     """
-    setter = hub.spawn()
+    setter = hub.observer  # a process of its own would have to be made, ended and waited for
     now = time.time_ns()
     setter.syscall("clock_settime", 0, struct.pack("<qq", now // 10**9, now % 10**9))
     ahead = setter.clock_gettime(Clock.CLOCK_REALTIME) - now / 1e9
@@ -130,8 +132,9 @@ def _freshen(hub: Hub) -> None:
         raise HarnessError(f"its clock says {ahead:.1f} s more after it was set")
     # Every guest resumed from one state would otherwise draw the same numbers.
     with contextlib.suppress(OSError):
-        setter.write(setter.open("/dev/random", _O_WRONLY), secrets.token_bytes(_ENTROPY))
-    setter.exit()
+        random = setter.open("/dev/random", _O_WRONLY)
+        setter.write(random, secrets.token_bytes(_ENTROPY))
+        setter.close(random)
 
 
 @dataclass(frozen=True)
@@ -149,14 +152,17 @@ class Snapshot:
     disks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     qemu: str = ""
-    ram_sha256: str = ""
-    ram_bytes: int = 0
+    format: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise HarnessError when the memory is not all there; `store verify` compares its digest, too."""
-        found = self.state.ram.stat().st_size if self.state.ram.exists() else 0
-        if self.ram_bytes and found != self.ram_bytes:
-            raise HarnessError(f"the saved memory has {found} bytes, not {self.ram_bytes}")
+        """Raise HarnessError when a file is not all there; `store verify` compares digests, too."""
+        for name, size in self.sizes.items():
+            file = self.folder / name
+            found = file.stat().st_size if file.exists() else 0
+            if found != size:
+                raise HarnessError(f"the saved {name} has {found} bytes, not {size}")
 
     @property
     def state(self) -> MachineState:
@@ -249,7 +255,7 @@ class Warmth:
         """Identifies the warm state."""
         guest = self._template
         executor = build_executor(ABIS[self._target.abi], self._store.cache)
-        parts = [_FORMAT, self._target.key, guest.machine.description.command_line(), executor.name, qemu_version()]
+        parts = [FORMAT, self._target.key, guest.machine.description.command_line(), executor.name, qemu_version()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> Snapshot | None:
@@ -265,7 +271,7 @@ class Warmth:
                 about["identity"],
                 about["boot_seconds"],
                 about["resume_seconds"],
-                ram_bytes=about.get("ram_bytes", 0),
+                sizes=dict(about["sizes"]),
             )
         except (KeyError, TypeError):
             return None  # written by another version, or damaged: it is made again
@@ -325,16 +331,16 @@ class Warmth:
     def _make(self, key: str, progress: Progress) -> Snapshot:
         token = secrets.token_hex(16)
         started = time.monotonic()
-        with self._store.scratch("snapshot") as folder, self._template.another() as guest:
+        with self._store.scratch("snapshot") as folder, self._template.another(lasting=True) as guest:
             self._boot(guest, key, progress)
             _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()
             progress("saving the warm state")
             seconds = round(time.monotonic() - started, 2)
             guest.keep_console(folder / "console.log")
-            ram = guest.machine.save(folder).ram
+            state = guest.machine.save(folder)
             with contextlib.suppress(HarnessError):  # then its lanes are tried, as they are on any QEMU
-                note_clock_for_counting(ram)
+                note_clock_for_counting(state.ram)
             made = Snapshot(
                 folder,
                 token,
@@ -342,8 +348,9 @@ class Warmth:
                 boot_seconds=seconds,
                 needs=self._target.needs,
                 qemu=qemu_version(),
-                ram_sha256=digest_of(ram),
-                ram_bytes=ram.stat().st_size,
+                format=FORMAT,
+                sizes={file.name: file.stat().st_size for file in state.files},
+                digests={file.name: digest_of(file) for file in state.files},
             )
             progress("trying the warm state")
             made = replace(made, resume_seconds=self._try_out(made))

@@ -16,12 +16,14 @@ import pytest
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.machine import qemu
 from harness.machine.description import Disk, DiskFormat, DiskModel, MachineDescription
-from harness.machine.qemu import Machine, qemu_img
+from harness.machine.gdbstub import GdbStub
+from harness.machine.qemu import Machine, MachineState, qemu_img
 from harness.store import Store
 
 pytestmark = pytest.mark.on_vm
 
 SMALL = MachineDescription(memory=128)
+PLACE = 0x4000000
 
 
 @pytest.fixture
@@ -111,6 +113,59 @@ def test_a_saved_machine_resumes_with_its_memory_and_its_disk(store: Store, disk
             again.monitor.human('qemu-io disk0 "read -P 8 0 512"')
             assert "Pattern verification failed" in (again.folder / "qemu.log").read_text()
     assert leftovers(store) == []
+
+
+class TestLasting:
+    """Machines whose memory is a file: what they save is mapped by those that go on from there, not read."""
+
+    @pytest.fixture
+    def state(self, store: Store) -> MachineState:
+        with Machine(replace(SMALL, lasting=True), store) as machine:
+            machine.start(paused=True)
+            write(machine, b"template")
+            return machine.save(store.folder("saved"))
+
+    def test_its_memory_is_beside_its_devices_and_has_holes(self, state: MachineState, store: Store) -> None:
+        assert {file.name for file in state.files} == {"ram", "memory"}
+        assert state.ram.stat().st_size < 1 << 20
+        about = state.memory.stat()
+        assert about.st_size == SMALL.memory << 20
+        assert about.st_blocks * 512 < about.st_size / 2
+        assert leftovers(store) == []
+
+    def test_what_one_writes_neither_the_others_nor_the_state_see(self, state: MachineState, store: Store) -> None:
+        with Machine(SMALL, store) as one, Machine(SMALL, store) as two:
+            one.start(state, paused=True)
+            assert one.read_physical(PLACE, 8) == b"template"
+            write(one, b"one's   ")
+            two.start(state, paused=True)
+            assert two.read_physical(PLACE, 8) == b"template"
+        assert state.memory.read_bytes()[PLACE : PLACE + 8] == b"template"
+
+    def test_one_that_goes_on_from_it_can_be_saved_in_the_usual_way(self, state: MachineState, store: Store) -> None:
+        with Machine(SMALL, store) as machine:
+            machine.start(state, paused=True)
+            write(machine, b"changed ")
+            later = machine.save(store.folder("later"))
+        assert [file.name for file in later.files] == ["ram"]
+        with Machine(SMALL, store) as machine:
+            machine.start(later, paused=True)
+            assert machine.read_physical(PLACE, 8) == b"changed "
+
+    def test_one_that_spends_it_is_lasting_itself(self, state: MachineState, store: Store) -> None:
+        with Machine(SMALL, store) as machine:
+            machine.start(state, paused=True, spend=True)
+            assert not state.memory.exists()
+            write(machine, b"changed ")
+            later = machine.save(store.folder("later"))
+        assert later.memory.read_bytes()[PLACE : PLACE + 8] == b"changed "
+
+
+def write(machine: Machine, data: bytes) -> None:
+    """Write DATA where the firmware has no business; the first CPU translates no addresses yet."""
+    with GdbStub(machine.gdb_socket) as stub:
+        stub.write(PLACE, data)
+    machine.pause()
 
 
 def test_a_state_that_is_damaged_is_refused(store: Store, tmp_path: Path) -> None:

@@ -157,11 +157,11 @@ class TestWarmStates:
     """What the store knows about folders in `snapshots`."""
 
     @staticmethod
-    def a_state(store: Store, name: str, *, needs: list[str], qemu: str = "7.2", ram: bytes = b"memory") -> None:
+    def a_state(store: Store, name: str, *, needs: list[str], ram: bytes = b"memory", **about: str) -> None:
         folder = store.folder("snapshots", name)
         (folder / "ram").write_bytes(ram)
-        about = {"needs": needs, "qemu": qemu, "ram_sha256": hashlib.sha256(b"memory").hexdigest()}
-        (folder / "warm.json").write_text(json.dumps(about))
+        digests = {"ram": hashlib.sha256(b"memory").hexdigest()}
+        (folder / "warm.json").write_text(json.dumps({"needs": needs, "digests": digests, **about}))
 
     def test_prune_removes_those_whose_disk_or_kernel_is_gone(self, store: Store, tmp_path: Path) -> None:
         kept = store.add_blob(a_file(tmp_path, "kept"))
@@ -185,6 +185,15 @@ class TestWarmStates:
         self.a_state(store, "old", needs=[], qemu="6.0")
         self.a_state(store, "new", needs=[], qemu="7.2")
         store.prune(qemu="7.2")
+        assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["new"]
+
+    def test_prune_removes_those_of_another_format(self, store: Store) -> None:
+        self.a_state(store, "older", needs=[], format="1")
+        self.a_state(store, "oldest", needs=[])
+        self.a_state(store, "new", needs=[], format="2")
+        store.prune()
+        assert len(list(store.folder("snapshots").iterdir())) == 3
+        store.prune(state_format="2")
         assert [folder.name for folder in store.folder("snapshots").iterdir()] == ["new"]
 
     def test_verify_finds_damaged_memory_and_a_thorough_prune_removes_it(self, store: Store) -> None:

@@ -45,7 +45,7 @@ def test_what_it_costs_to_resume_is_recorded(warmth: Warmth, monkeypatch: pytest
     assert about["resume_seconds"] == made.resume_seconds
     assert session.read_facts(made.folder) is not None
     assert warmth._load(made.folder.name) == session.Snapshot(
-        made.folder, made.token, made.identity, made.boot_seconds, made.resume_seconds, ram_bytes=made.ram_bytes
+        made.folder, made.token, made.identity, made.boot_seconds, made.resume_seconds, sizes=made.sizes
     )
     with Session.resume_once(warmth) as resumed:
         assert resumed.hub.spawn().getpid() > 0
