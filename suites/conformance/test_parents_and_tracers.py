@@ -64,15 +64,8 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
 
 @pytest.mark.needs_kernel
 @pytest.mark.passes("pfind")
-@defect(
-    since=600503,
-    until=600517,
-    feature="caps_hole",
-    severity="breach",
-    reason="calls that name a bare capability were checked for restrictions, not for the user (mended by 35a77c5f59)",
-)
 def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
-    """Nor enters one, nor turns accounting on (jail(2), acct(2); kern_caps.c: caps_priv_check)."""
+    """Nor enters one (jail(2); kern_jail.c: sys_jail, sys_jail_attach)."""
     jailed, user = init.fork(), init.fork()
     jid = jailed.jail("/")
     user.setuid(SOMEBODY)
@@ -80,9 +73,26 @@ def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
         user.jail("/")
     with fails(EPERM):
         user.jail_attach(jid)
-    with fails(EPERM):
-        user.syscall("acct", "/nonexistent")
     bury(init, jailed)
+
+
+@pytest.mark.needs_kernel
+@pytest.mark.passes("pfind")
+@defect(
+    since=600503,
+    until=600517,
+    feature="caps_hole",
+    severity="breach",
+    reason="calls that name a bare capability were checked for restrictions, not for the user (mended by 35a77c5f59)",
+)
+@pytest.mark.parametrize("call", [("acct", "/nonexistent"), ("mount", "null", "/", 0, 0)], ids=lambda call: call[0])
+def test_an_ordinary_user_turns_no_accounting_on(init: RemoteProcess, call: tuple[str | int, ...]) -> None:
+    """Nor mounts anything (acct(2), mount(2); kern_caps.c: caps_priv_check_td)."""
+    name, *arguments = call
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with fails(EPERM):
+        user.syscall(str(name), *arguments)
 
 
 @pytest.mark.needs_kernel

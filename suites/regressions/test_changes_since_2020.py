@@ -144,18 +144,15 @@ def test_a_jail_may_be_allowed_to_mount_procfs(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("pfind")
-@since(600517, "35a77c5f59 and 0258b0f94e, 2026-02-06, after 2b3f93ea6d, 2023-10-12, had broken it")
-def test_a_user_makes_no_jail_and_enters_none(init: RemoteProcess) -> None:
-    """The user id was not asked for where restrictions were (kern_caps.c: caps_priv_check)."""
-    jailed, user = init.fork(), init.fork()
-    jid = jailed.jail("/")
+@since(600517, "35a77c5f59, 2026-02-06, after 2b3f93ea6d, 2023-10-12, had broken it")
+@pytest.mark.parametrize("call", [("acct", "/nonexistent"), ("mount", "null", "/", 0, 0)], ids=lambda call: call[0])
+def test_a_user_has_no_privilege_for_want_of_a_restriction(init: RemoteProcess, call: tuple[str | int, ...]) -> None:
+    """Restrictions were asked for instead of the user id (kern_caps.c: caps_priv_check_td)."""
+    name, *arguments = call
+    user = init.fork()
     user.setuid(SOMEBODY)
     with fails(EPERM):
-        user.jail("/")
-    with fails(EPERM):
-        user.jail_attach(jid)
-    with fails(EPERM):
-        user.syscall("acct", "/nonexistent")
+        user.syscall(str(name), *arguments)
 
 
 # ---- 2025 and 2026 ------------------------------------------------------------------------------------------------
