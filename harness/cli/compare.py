@@ -11,18 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.options import add_command
-from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_tests
+from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_harness, digest_of_tests
 from harness.compare.costs import BLOCKS, CostMeasurement
+from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
 from harness.errors import HarnessError, UsageError
 from harness.guests.guest import Progress
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget, decide
+from harness.machine.qemu import qemu_version
 from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, make_output, progress_display
 from harness.results.costs import Costs
 from harness.runs.options import RunOptions
-from harness.runs.suite import default_tests, find_tests, test_arguments
+from harness.runs.suite import default_tests, find_tests, root_of, test_arguments
 from harness.store import Store
 
 _ORACLE = "oracle"
@@ -54,6 +56,18 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of the suite on each (default: 1)")
+    parser.add_argument(
+        "--no-again",
+        action="store_true",
+        help="do not run again what seems to differ: nothing is named then, suspicions are only listed",
+    )
+    parser.add_argument(
+        "--most-boots",
+        metavar="N",
+        type=int,
+        default=MOST_BOOTS,
+        help=f"boots of each kernel, at most, to settle what seems to differ (default: {MOST_BOOTS})",
+    )
     parser.add_argument("--jobs", metavar="N", type=int, default=0, help="machines side by side (default: by the CPUs)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the first run (default: 0)")
     parser.add_argument(
@@ -95,6 +109,8 @@ def _check(options: argparse.Namespace, given: TargetOptions) -> None:
         raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
     if options.blocks < 1:
         raise UsageError("--blocks is at least 1; a change is named from 8 on")
+    if options.most_boots < FIRST_BOOTS:
+        raise UsageError(f"--most-boots is at least {FIRST_BOOTS}: fewer settle nothing")
     if len(set(options.targets)) < len(options.targets):
         raise UsageError("a kernel is named twice: comparing it with itself tells nothing")
     if options.repeat < 1 or options.jobs < 0 or not 0.5 <= options.confidence < 1:
@@ -108,10 +124,19 @@ def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progr
     machine = replace(given, image=None)
     run = RunOptions(machine, defects=options.defects)
     contenders = tuple(_contender(word, given, run, store, progress) for word in options.targets)
-    tests = test_arguments(options.suite, defects=options.defects)
-    arguments = [*tests, *(["-k", options.expression] if options.expression is not None else [])]
-    paths = [Path(find_tests(word).partition("::")[0]) for word in options.suite or default_tests(options.defects)]
-    return Plan(contenders, tuple(arguments), options.seed, digest_of_tests(paths))
+    tests = [find_tests(word) for word in options.suite or default_tests(options.defects)]
+    arguments = test_arguments(options.suite, defects=options.defects)[len(tests) :]
+    arguments += ["-k", options.expression] if options.expression is not None else []
+    digest = digest_of_tests([Path(test.partition("::")[0]) for test in tests])
+    return Plan(
+        contenders,
+        tuple(tests),
+        tuple(arguments),
+        root_of(tests),
+        options.seed,
+        digest,
+        (qemu_version(), str(given.accelerator), digest_of_harness()),
+    )
 
 
 def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, progress: Progress) -> Iterator[Costs]:
@@ -139,11 +164,12 @@ def _compare(options: argparse.Namespace) -> int:
     with progress_display("compare") as progress:
         plan = _plan(options, given, store, progress)
     jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // given.cpus))
-    campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh)
+    campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh, most_boots=options.most_boots)
     if known := campaign.known_runs(options.repeat):
         console.print(f"{known} runs were made before and are used (--fresh makes them again)", markup=False)
     with progress_display("compare") as progress:
-        comparison = campaign.run(0 if options.only_costs else options.repeat, options.confidence, progress)
+        repeat = 0 if options.only_costs else options.repeat
+        comparison = campaign.run(repeat, options.confidence, progress, again=not options.no_again)
         if options.costs or options.only_costs:
             comparison.costs = list(_costs(options, given, store, progress))
     comparison.suite = " ".join(options.suite or default_tests(options.defects))

@@ -60,7 +60,7 @@ def _recording(run: str, test: str, store: Store) -> Recording:
 
 def _target(recording: Recording, store: Store) -> tuple[Target, MachineSize]:
     choice: dict[str, Any] = dict(recording.choice)
-    size = MachineSize(memory=int(choice.pop("memory")))
+    size = MachineSize(memory=int(choice.pop("memory")), boot=int(choice.pop("boot", 0)))
     return resolve_target(TargetChoice(**choice), store), size
 
 

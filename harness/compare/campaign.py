@@ -2,7 +2,8 @@
 """Comparing kernels: the same suite with the same seeds on each, machines side by side, as often as it takes.
 
 Every run is a pytest process of its own that leaves a record.  The records of one plan are kept together: a comparison
-that was interrupted goes on where it was, and one that needs more repeats only makes those.
+that was interrupted goes on where it was, and one that needs more repeats only makes those.  What the first runs let
+one suspect is run again, on further boots of both kernels, until it is settled (harness.compare.evidence).
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import harness
+from harness.compare.evidence import MOST_BOOTS, Inquiry
+from harness.compare.laboratory import Laboratory, Place
+from harness.compare.retrial import settle, suspects
 from harness.compare.verdicts import judge, tally
 from harness.errors import UsageError
+from harness.options import PYTEST_PREFIX
 from harness.results.comparison import ComparedKernel, Comparison, Tally, TestComparison
+from harness.results.record import BETWEEN_TESTS, Trouble, read_record
 from harness.results.record import FORMAT as RECORD_FORMAT
-from harness.results.record import Trouble, read_record
 from harness.results.verdict import Verdict
 from harness.runs.runner import Run, SuiteRunner
 from harness.store import Store
 
 CONFIDENCE = 0.95
+_SEED_AGAIN = 1_000_000
+_CODE = {".py", ".c", ".h", ".S", ".ld", ".toml"}
 _DIED = Trouble(Verdict.BOOT_FAILURE, "the kernel panicked on the way up", Verdict.PANIC)
 Progress = Callable[[str], None]
 
@@ -41,56 +48,91 @@ class Contender:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: the first contender is the baseline.  `arguments` are pytest's for all of them alike."""
+    """What is compared: the first contender is the baseline.
+
+    `tests` and `arguments` are pytest's for all of them alike; names of tests begin at the folder `root`.
+    `surroundings` is what else a run depends on: QEMU's version, the accelerator, the harness's own code.
+    """
 
     contenders: tuple[Contender, ...]
+    tests: tuple[str, ...]
     arguments: tuple[str, ...]
+    root: Path
     seed: int = 0
     suite_digest: str = ""
+    surroundings: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Names the plan by all that its runs depend on."""
-        parts: list[Any] = [RECORD_FORMAT, harness.__version__, self.seed, self.suite_digest, self.arguments]
+        parts: list[Any] = [RECORD_FORMAT, harness.__version__, self.seed, self.suite_digest]
+        parts += [self.tests, self.arguments, self.surroundings]
         parts += [(contender.name, contender.key, contender.options) for contender in self.contenders]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def compare_runs(
-    contenders: Sequence[Contender], runs: Sequence[Sequence[Run]], confidence: float = CONFIDENCE, seed: int = 0
-) -> Comparison:
-    """Judge every test from the records of RUNS, one sequence per contender."""
+def tallies_of(runs: Sequence[Sequence[Run]]) -> list[dict[str, Tally]]:
+    """Count the results of RUNS by test, for each contender.
+
+    A kernel that never died between tests is one that passed there: else a death there would have nothing beside it.
+    """
     tallies = [tally(run.record for run in sequence if run.record is not None) for sequence in runs]
+    if any(BETWEEN_TESTS in one for one in tallies):
+        for one, sequence in zip(tallies, runs, strict=True):
+            one.setdefault(BETWEEN_TESTS, Tally()).runs = sum(run.record is not None for run in sequence)
+    return tallies
+
+
+def compare_runs(
+    contenders: Sequence[Contender],
+    runs: Sequence[Sequence[Run]],
+    inquiries: Sequence[Inquiry],
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Comparison:
+    """Judge every test from RUNS, one sequence per contender, and INQUIRIES, one for each but the baseline."""
+    tallies = tallies_of(runs)
     tests = []
     for test in dict.fromkeys(name for one in tallies for name in one):
-        of_test = tuple(one.get(test, Tally()) for one in tallies)
-        judgements = tuple(judge(of_test[0], other, confidence) for other in of_test[1:])
-        tests.append(TestComparison(test, of_test, judgements))
+        base, *others = (one.get(test, Tally()) for one in tallies)
+        pairs = zip(others, inquiries, strict=True)
+        judgements = tuple(judge(test, base, other, inquiry, confidence) for other, inquiry in pairs)
+        tests.append(TestComparison(test, (base, *others), judgements))
     kernels = tuple(_compared(contender, sequence) for contender, sequence in zip(contenders, runs, strict=True))
     return Comparison(kernels, tuple(tests), confidence, seed)
 
 
 def _compared(contender: Contender, runs: Sequence[Run]) -> ComparedKernel:
     label = next((run.record.target for run in runs if run.record is not None), contender.name)
-    missing = [run for run in runs if not run.is_whole]
-    said = (missing[0].said or f"pytest ended with status {missing[0].status}") if missing else ""
-    died = bool(missing) and all(run.is_kernels_fault for run in missing)
-    return ComparedKernel(contender.name, contender.key, label, len(runs), said, died)
+    broken = [run for run in runs if not run.is_whole]
+    said = (broken[0].said or f"pytest ended with status {broken[0].status}") if broken else ""
+    died = bool(broken) and all(run.is_kernels_fault for run in broken)
+    missing = sum(run.record is None or not _says_something(run) for run in runs)
+    return ComparedKernel(contender.name, contender.key, label, len(runs), said, died, missing)
+
+
+def _says_something(run: Run) -> bool:
+    results = run.record.results if run.record is not None else ()
+    return any(result.verdict.is_judged or result.verdict.is_left_out for result in results)
 
 
 class Campaign:
     """Makes the runs of PLAN that are missing, at most JOBS at once, and judges them."""
 
-    def __init__(self, store: Store, plan: Plan, *, jobs: int = 1, fresh: bool = False) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, *, jobs: int = 1, fresh: bool = False, most_boots: int = MOST_BOOTS
+    ) -> None:
         self._plan = plan
         self._jobs = jobs
         self._store = store
         self.folder = store.folder("results", f"compare-{plan.key}")
         self._runner = SuiteRunner(store)
+        self._most_boots = most_boots
         self._ended = False
         if fresh:
-            for file in self.folder.glob("run-*"):
-                file.unlink()
+            for kind in ("run-*", "again-*", "looks-*"):
+                for file in self.folder.glob(kind):
+                    file.unlink()
 
     def _file(self, repeat: int, number: int) -> Path:
         return self.folder / f"run-{repeat:04}-{number}.json"
@@ -105,13 +147,18 @@ class Campaign:
         numbers = list(range(len(self._plan.contenders)))
         return [(each, number) for each in range(repeat) for number in (numbers if each % 2 == 0 else numbers[::-1])]
 
-    def run(self, repeat: int, confidence: float, progress: Progress = lambda _: None) -> Comparison:
-        """Return the comparison after REPEAT runs of each; Ctrl-C ends the runs under way and keeps the others."""
+    def run(
+        self, repeat: int, confidence: float, progress: Progress = lambda _: None, *, again: bool = True
+    ) -> Comparison:
+        """Return the comparison after REPEAT runs of each; what they let one suspect is run AGAIN until it is settled.
+
+        Ctrl-C ends the runs under way and keeps the others.
+        """
         plan = self._plan
         runs: dict[tuple[int, int], Run] = {}
         missing = []
         for place in self.schedule(repeat):
-            if (found := self._load(*place)) is not None:
+            if (found := _load(self._file(*place))) is not None:
                 runs[place] = found
             else:
                 missing.append(place)
@@ -124,37 +171,74 @@ class Campaign:
                     runs[place] = done.result()
                     name = plan.contenders[place[1]].name
                     progress(f"{len(runs)} of {repeat * len(plan.contenders)} runs; {name}: {_summary(runs[place])}")
+                ordered = [[runs[each, number] for each in range(repeat)] for number in range(len(plan.contenders))]
+                inquiries = self._inquire(ordered, confidence, again, pool, progress)
             except BaseException:
                 self._ended = True
                 self._runner.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
-        ordered = [[runs[each, number] for each in range(repeat)] for number in range(len(plan.contenders))]
-        return compare_runs(plan.contenders, ordered, confidence, plan.seed)
+        return compare_runs(plan.contenders, ordered, inquiries, confidence, plan.seed)
 
-    def _load(self, repeat: int, number: int) -> Run | None:
-        file = self._file(repeat, number)
-        if not file.exists():
-            return None
-        try:
-            return Run(read_record(file))
-        except UsageError:  # damaged: it is made again
-            file.unlink()
-            return None
+    def _inquire(
+        self, runs: Sequence[Sequence[Run]], confidence: float, again: bool, pool: Executor, progress: Progress
+    ) -> list[Inquiry]:
+        """Try what RUNS let one suspect of each kernel but the baseline; all of them share the permitted error."""
+        base, *others = tallies_of(runs)
+        inquiries = []
+        for number, other in enumerate(others, 1):
+            inquiry = Inquiry((1 - confidence) / len(others), self._most_boots)
+            inquiries.append(inquiry)
+            if not again:
+                continue
+            laboratory = Laboratory(self._make_again, number, pool, self.folder / f"looks-{number}.json", progress)
+            found = suspects(base, other)
+            # Earlier looks come first: what was run because of them is evidence for them, and was not for what is new.
+            for look in [*laboratory.looks(), found]:
+                settle(inquiry, look, laboratory)
+                laboratory.keep_looks(inquiry)
+        return inquiries
 
     def _make(self, place: tuple[int, int], dead: set[int]) -> Run:
         repeat, number = place
         if self._ended or number in dead:
             return Run(None, trouble=_DIED, said=str(_DIED)) if number in dead else Run(None, "interrupted")
-        part = self._file(repeat, number).with_suffix(".part")
-        run = self._runner.run(
-            [*self._plan.arguments, *self._plan.contenders[number].options], self._plan.seed + repeat, part
-        )
+        run = self._run(number, self._plan.tests, self._plan.seed + repeat, self._file(repeat, number))
         if run.is_kernels_fault:
             dead.add(number)
-        elif run.is_whole and not self._ended:
-            part.replace(self._file(repeat, number))
         return run
+
+    def _make_again(self, test_names: Sequence[str], place: Place) -> Run:
+        """Return a run of TEST_NAMES at PLACE, from its file if it was made before."""
+        file = self.folder / f"again-{place.against:02}-{place.boot:02}-{place.run:03}-{place.number}.json"
+        known = _load(file)
+        if known is not None and known.record is not None:
+            said = {result.test for result in known.record.results}
+            if said.issuperset(test_names):
+                return known
+        if self._ended:
+            return Run(None, "interrupted")
+        tests = [str(self._plan.root / name) for name in test_names]
+        # Numbers that the first runs do not have: what was drawn there is no evidence of what was seen there.
+        seed = self._plan.seed + _SEED_AGAIN + 1000 * place.boot + place.run
+        return self._run(place.number, tests or self._plan.tests, seed, file, f"--{PYTEST_PREFIX}boot={place.boot}")
+
+    def _run(self, number: int, tests: Sequence[str], seed: int, file: Path, *more: str) -> Run:
+        plan = self._plan
+        part = file.with_suffix(".part")
+        run = self._runner.run([*tests, *plan.arguments, *plan.contenders[number].options, *more], seed, part)
+        if run.is_whole and not self._ended:
+            part.replace(file)
+        return run
+
+
+def _load(file: Path) -> Run | None:
+    """Return the run whose record FILE has; None where there is none, or one that is damaged and made again."""
+    try:
+        return Run(read_record(file)) if file.exists() else None
+    except UsageError:
+        file.unlink()
+        return None
 
 
 def _summary(run: Run) -> str:
@@ -170,5 +254,15 @@ def digest_of_tests(paths: Sequence[Path]) -> str:
     folders = sorted({path if path.is_dir() else path.parent for path in paths})
     for folder in folders:
         for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
+            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def digest_of_harness() -> str:
+    """Return a digest of the harness's own code, that of its programs for guests included."""
+    digest = hashlib.sha256()
+    folder = Path(harness.__file__).parent
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in _CODE and file.is_file():
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
     return digest.hexdigest()

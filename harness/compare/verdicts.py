@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
-from harness.results.certainty import chance_of_fewer, is_sure, runs_until_sure
-from harness.results.comparison import Difference, Judgement, Tally
+from harness.compare.evidence import Inquiry, Look, State, Suspicion, Trial
+from harness.results.comparison import Again, Difference, Judgement, Tally
 from harness.results.record import RunRecord, TestResult
 from harness.results.verdict import Verdict
 
@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b\d{2,}\b")
 # Frames that every panic has.
 _DULL = {"panic", "Debugger", "trap", "trap_fatal", "trap_pfault", "calltrap", "kdb_trap"}
 _FRAMES = 3
+_MOST_CAUSES = 3  # that are new, of one test
 
 
 def fingerprint(result: TestResult) -> str | None:
@@ -48,65 +49,121 @@ def _first_words(reason: str) -> str:
     return _NUMBER.sub("N", lines[0].removeprefix("E").strip())[:120]
 
 
-def judge(base: Tally, other: Tally, confidence: float = 0.95) -> Judgement:
-    """Compare OTHER with BASE.
-
-    A failure that BASE never showed counts at once; the absence of one that BASE showed counts only when it is too
-    improbable to be luck.
-    """
+def suspicions(test: str, base: Tally, other: Tally) -> Iterator[Suspicion]:
+    """Yield what the runs of TEST let one suspect: that it fails more or less often, and for causes that are new."""
     if not base.runs or not other.runs:
-        apply = all(tally.runs or not tally.inapplicable for tally in (base, other))
-        return Judgement(Difference.NOT_RUN if apply else Difference.NOT_APPLICABLE)
-    fewer, more = chance_of_fewer(base.pair, other.pair), chance_of_fewer(other.pair, base.pair)
-    worse = is_sure(more, confidence) or (other.failures > 0 and base.failures == 0)
-    if other.panics:
-        return _judge_panic(base, other, 1 - more, 1 - fewer, worse=worse)
-    if other.failures == 0:
-        if base.failures == 0:
-            return Judgement(Difference.SAME)
-        if is_sure(fewer, confidence):
-            return Judgement(Difference.FIXED, confidence=1 - fewer)
-        return Judgement(Difference.UNPROVEN, False, 1 - fewer, runs_until_sure(base.pair, confidence))
+        return
+    if more := other.failures * base.runs - base.failures * other.runs:
+        yield Suspicion(test, is_worse=more > 0)
+    if base.failures:
+        new = Counter({cause: count for cause, count in other.causes.items() if cause not in base.causes})
+        yield from (Suspicion(test, True, cause) for cause, _ in new.most_common(_MOST_CAUSES))
+
+
+def judge(test: str, base: Tally, other: Tally, inquiry: Inquiry, confidence: float = 0.95) -> Judgement:
+    """Say of TEST what INQUIRY has shown; what the runs showed that raised a suspicion is a suspicion and no more."""
+    if (absent := _absent(base, other)) is not None:
+        return Judgement(absent)
+    tried = [pair for pair in inquiry.trials if pair[1].suspicion.test == test]
+    named = [pair for pair in tried if pair[1].state is State.NAMED]
+    causes = [trial for _, trial in named if trial.suspicion.cause]
+    rates = [pair for pair in named if not pair[1].suspicion.cause]
+    worse = [trial for _, trial in rates if trial.suspicion.is_worse]
     if worse:
-        sometimes = f"{other.failures} of {other.runs} runs" if other.failures < other.runs else ""
-        needed = None if is_sure(more, confidence) else runs_until_sure(other.pair, confidence)
-        return Judgement(Difference.BROKEN, True, 1 - more, needed, sometimes)
-    if base.failures == base.runs and other.failures == other.runs:
-        note = "" if set(base.reasons) & set(other.reasons) else f"fails otherwise: {_most(other.reasons)}"
-        return Judgement(Difference.SAME, note=note)
+        return _broken(other, worse[-1], confidence)
+    if causes:
+        return _otherwise(other, causes, confidence)
+    if rates:
+        return _better(*rates[-1], confidence)
+    return _not_told_apart(base, other, [trial for _, trial in tried])
+
+
+def _absent(base: Tally, other: Tally) -> Difference | None:
+    """Return the verdict where one of them said nothing: absence is not equality."""
+    if base.runs and other.runs:
+        return None
+    if any(not one.runs and one.inapplicable for one in (base, other)):
+        return Difference.NOT_APPLICABLE
+    return Difference.LOST if base.runs or base.lost or other.lost else Difference.NOT_RUN
+
+
+def _again(trial: Trial) -> Again:
+    base, base_runs, other, other_runs = trial.counts()
+    return Again((base, base_runs), (other, other_runs), len(trial.boots), trial.suspicion.cause)
+
+
+def _broken(other: Tally, trial: Trial, confidence: float) -> Judgement:
+    if other.panics:
+        note = f"panics: {_most(other.panics)}"
+        return Judgement(Difference.PANICKED, True, confidence, note=note, again=_again(trial))
+    return Judgement(Difference.BROKEN, True, confidence, again=_again(trial))
+
+
+def _otherwise(other: Tally, causes: Sequence[Trial], confidence: float) -> Judgement:
+    """Judge a test that fails on both, for a cause that the baseline does not know: a new panic or hang is broken."""
+    trial = min(causes, key=lambda trial: trial.suspicion.cause not in other.panics)
+    cause, is_broken = trial.suspicion.cause, trial.suspicion.cause in other.panics
+    verdict = Difference.PANICKED if is_broken else Difference.CHANGED
+    note = f"{'panics' if is_broken else 'fails'} otherwise: {cause}"
+    return Judgement(verdict, is_broken, confidence, note=note, again=_again(trial))
+
+
+def _better(look: Look, trial: Trial, confidence: float) -> Judgement:
+    if look.is_gone(trial):
+        return Judgement(Difference.FIXED, confidence=confidence, again=_again(trial))
     return Judgement(
-        Difference.FLAKY, note="fails less often" if is_sure(fewer, confidence) else "", confidence=1 - fewer
+        Difference.RARER, confidence=confidence, passes_needed=look.passes_needed(trial), again=_again(trial)
     )
 
 
-def _judge_panic(base: Tally, other: Tally, surely_more: float, surely_fewer: float, *, worse: bool) -> Judgement:
-    known = set(base.panics) & set(other.panics)
-    # Another panic than the baseline's is a new one, however often each happens.
-    is_broken = worse or not known
-    if not is_broken and other.failures < base.failures:
-        note = f"still panics, less often: {_most(other.panics)}"
-    else:
-        note = f"{'panics as before' if known and not worse else 'panics'}: {_most(other.panics)}"
-    return Judgement(Difference.PANICKED, is_broken, surely_more if is_broken else surely_fewer, note=note)
+def _not_told_apart(base: Tally, other: Tally, tried: Sequence[Trial]) -> Judgement:
+    by_rate = [trial for trial in tried if not trial.suspicion.cause]
+    again = _again(by_rate[-1]) if by_rate else _again(tried[-1]) if tried else None
+    if not base.failures:
+        return Judgement(Difference.SUSPECT if other.failures else Difference.SAME, again=again)
+    if not other.failures:
+        return Judgement(Difference.UNPROVEN, again=again)
+    new = [cause for cause in other.causes if cause not in base.causes]
+    note = f"also fails otherwise, not often enough to be sure: {new[0]}" if new else ""
+    if other.panics and not new:
+        return Judgement(Difference.PANICKED, note=f"panics as before: {_most(other.panics)}", again=again)
+    is_always = base.failures == base.runs and other.failures == other.runs
+    return Judgement(Difference.SAME if is_always and not new else Difference.FLAKY, note=note, again=again)
 
 
 def _most(counter: Counter[str]) -> str:
     return counter.most_common(1)[0][0] if counter else ""
 
 
+def worst_results(record: RunRecord) -> dict[str, TestResult]:
+    """Return one result for each test: set-up, call and teardown may each have failed; it is still one run."""
+    worst: dict[str, TestResult] = {}
+    for result in record.results:
+        known = worst.get(result.test)
+        if known is None or result.verdict.severity > known.verdict.severity:
+            worst[result.test] = result
+    return worst
+
+
 def tally(records: Iterable[RunRecord]) -> dict[str, Tally]:
     """Count the results of several runs of one suite on one kernel, by test."""
     tallies: dict[str, Tally] = {}
     for record in records:
-        worst: dict[str, TestResult] = {}
-        for result in record.results:
-            # Setup, call and teardown of one test may each have failed; it is still one run.
-            known = worst.get(result.test)
-            if known is None or result.verdict.severity > known.verdict.severity:
-                worst[result.test] = result
-        for test, result in worst.items():
+        results = worst_results(record)
+        for test, result in results.items():
             _count(tallies.setdefault(test, Tally()), result)
+        for test in record.not_run:
+            if test not in results:
+                tallies.setdefault(test, Tally()).lost += 1
     return tallies
+
+
+def cause_of(result: TestResult) -> str | None:
+    """Return why the kernel failed RESULT's test, "" where it passed, None where it says nothing of the kernel."""
+    verdict = result.verdict
+    if not verdict.is_judged:
+        return None
+    return (fingerprint(result) or _first_words(result.reason) or str(verdict)) if verdict.against_kernel else ""
 
 
 def _count(tally_: Tally, result: TestResult) -> None:
@@ -117,8 +174,7 @@ def _count(tally_: Tally, result: TestResult) -> None:
         tally_.lost += 1  # a machine or a harness that failed says nothing about the kernel
     else:
         tally_.runs += 1
-        tally_.failures += verdict.against_kernel
-        if verdict.against_kernel and (panic := fingerprint(result)) is not None:
-            tally_.panics[panic] += 1
-        elif verdict.against_kernel:
-            tally_.reasons[_first_words(result.reason)] += 1
+        if cause := cause_of(result):
+            tally_.failures += 1
+            is_death = fingerprint(result) is not None
+            (tally_.panics if is_death else tally_.reasons)[cause] += 1

@@ -62,13 +62,15 @@ def _nothing() -> None:
 class MachineSize:
     """What a guest is given: MiB of memory, CPUs, the SSH port wished for (0: any free one), and the accelerator.
 
-    `accelerator` None stands for the one that is fastest on this host (harness.machine.accel).
+    `accelerator` None stands for the one that is fastest on this host (harness.machine.accel).  `boot` says from which
+    boot of the target it is resumed: each has a warm state of its own.
     """
 
     memory: int = 512
     cpus: int = 1
     ssh_port: int = 0
     accelerator: Accelerator | None = None
+    boot: int = 0
 
 
 class Target(ABC):

@@ -35,6 +35,7 @@ OPTIONS = (
     Option("memory", "memory of the machine (default: 512)", "MiB", int, 512),
     Option("cpus", "CPUs of the machine (default: 1)", "N", int, 1),
     ACCELERATOR,
+    Option("boot", "resume from this one of the target's boots, each saved by itself (default: 0)", "N", int, 0),
     Option("ssh-port", "port on 127.0.0.1 for SSH (default: any free one)", "PORT", int, 0),
 )
 
@@ -51,10 +52,13 @@ class TargetOptions:
     cpus: int = 1
     ssh_port: int = 0
     accelerator: Accelerator | None = None
+    boot: int = 0
 
     def __post_init__(self) -> None:
         if self.memory < _LEAST_MEMORY or self.cpus < 1:
             raise UsageError(f"a machine needs at least {_LEAST_MEMORY} MiB and one CPU")
+        if self.boot < 0:
+            raise UsageError("--boot counts from 0")
         if not 0 <= self.ssh_port <= _PORTS:
             raise UsageError(f"{self.ssh_port} is no port number")
 
@@ -97,7 +101,7 @@ class TargetOptions:
     @property
     def size(self) -> MachineSize:
         """What they say about the machine."""
-        return MachineSize(self.memory, self.cpus, self.ssh_port, self.accelerator)
+        return MachineSize(self.memory, self.cpus, self.ssh_port, self.accelerator, self.boot)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, for a run's record."""

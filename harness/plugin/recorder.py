@@ -26,12 +26,13 @@ _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def choice_of(target: Target, size: MachineSize) -> dict[str, object]:
-    """Return, as plain data, how to resolve TARGET again (the arguments of TargetChoice), and its memory in MiB."""
+    """Return, as plain data, how to resolve TARGET again (arguments of TargetChoice), and memory (MiB) and boot."""
     if not isinstance(target, DragonFlyTarget):
-        return {"control": True, "memory": size.memory}
+        return {"control": True, "memory": size.memory, "boot": size.boot}
     kernel = target.kernel.name if target.kernel is not None else "installed"
     environment = dict(target.environment)
-    return {"image": target.image.name, "kernel": kernel, "environment": environment, "memory": size.memory}
+    machine = {"memory": size.memory, "boot": size.boot}
+    return {"image": target.image.name, "kernel": kernel, "environment": environment, **machine}
 
 
 class Recorder:

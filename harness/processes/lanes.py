@@ -49,7 +49,7 @@ def probe_time_warp(
     if not target.is_dragonfly:
         # Counting instructions, QEMU begins its clock anew.  Linux, whose tick hangs on several timers, often loses it.
         return LaneVerdict(Lane.TIME_WARPED, usable=False, reason="Linux may stand still after the change of clocks")
-    warmth = Warmth(target, store, size, Lane.TIME_WARPED)
+    warmth = Warmth(target, store, replace(size, boot=0), Lane.TIME_WARPED)  # all boots of a target do alike
     warmth.snapshot(progress)
     file = store.cache / f"lane-{warmth.key}.json"
     with FileLock(file.with_suffix(".lock")):  # workers that start together probe once

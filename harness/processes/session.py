@@ -217,8 +217,8 @@ class _UnsoundStateError(HarnessError):
 class Warmth:
     """The warm state of one target on one size of machine, made when first needed.
 
-    It is keyed by all it depends on: image, kernel, machine description, executor and QEMU's version.  All lanes resume
-    from the same state, which is saved at the pace of the clock and says what time it is for those that count
+    It is keyed by all it depends on: image, kernel, machine description, executor, QEMU's version, and which boot it is
+    of the target.  All lanes resume from the same state, which is saved at the pace of the clock and says what time it is for those that count
     instructions; these need TCG and have a single CPU, so where the other is a different machine, they have a state of
     their own.
     """
@@ -256,6 +256,7 @@ class Warmth:
         guest = self._template
         executor = build_executor(ABIS[self._target.abi], self._store.cache)
         parts = [FORMAT, self._target.key, guest.machine.description.command_line(), executor.name, qemu_version()]
+        parts += [f"boot {self._size.boot}"] if self._size.boot else []
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> Snapshot | None:

@@ -12,21 +12,33 @@ from rich.table import Table
 
 from harness.errors import ExitCode
 from harness.report.plots import Bar, ratio_plot
-from harness.results.certainty import passes_to_bound, upper_bound
-from harness.results.comparison import Comparison, Difference, Judgement, Tally, TestComparison
+from harness.results.certainty import Interval, running_interval
+from harness.results.comparison import Again, Comparison, Difference, Judgement, Tally, TestComparison
 from harness.results.costs import Costs, Unit
 
 _STYLES = {
     Difference.BROKEN: "bold red",
     Difference.PANICKED: "bold red",
+    Difference.LOST: "bold red",
+    Difference.CHANGED: "yellow",
+    Difference.SUSPECT: "yellow",
     Difference.FLAKY: "yellow",
     Difference.UNPROVEN: "yellow",
+    Difference.RARER: "green",
     Difference.FIXED: "green",
 }
-_RARE = 0.05
-_COIN = 0.499  # less sure than a coin is not worth words
-#: What tells kernels apart, the worst first; that a test was not run, or is about another era, does not.
-_TELLING = (Difference.PANICKED, Difference.BROKEN, Difference.FLAKY, Difference.UNPROVEN, Difference.FIXED)
+#: What is worth a line, the worst first; that a test is about another era is not.
+_TELLING = (
+    Difference.PANICKED,
+    Difference.BROKEN,
+    Difference.LOST,
+    Difference.CHANGED,
+    Difference.SUSPECT,
+    Difference.FLAKY,
+    Difference.UNPROVEN,
+    Difference.RARER,
+    Difference.FIXED,
+)
 
 
 def news(comparison: Comparison) -> list[TestComparison]:
@@ -38,7 +50,7 @@ def news(comparison: Comparison) -> list[TestComparison]:
         )
 
     # That a kernel which did not boot ran no test is no news.
-    compared = [not kernel.prevented for kernel in comparison.kernels]
+    compared = [kernel.is_compared for kernel in comparison.kernels]
 
     def is_news(test: TestComparison) -> bool:
         judged = [each for each, ran in zip(test.judgements, compared[1:], strict=True) if ran and compared[0]]
@@ -52,29 +64,46 @@ def _short(test: str) -> str:
 
 
 def explain(judgement: Judgement, base: Tally, other: Tally, confidence: float) -> str:
-    """Return one sentence: what supports the verdict, or what it still needs."""
+    """Return in a line what supports the verdict, or what it still needs."""
     words = [judgement.note] if judgement.note else []
-    if judgement.confidence > _COIN:
-        difference = "worse" if judgement.is_broken else "better"
-        words.append(f"{difference} with {percent(judgement.confidence)} certainty")
-    if (
-        judgement.verdict in {Difference.UNPROVEN, Difference.FIXED, Difference.FLAKY}
-        or 0 < other.failures < other.runs
-    ):
-        high, low = upper_bound(*other.pair, confidence), base.interval(confidence)
-        words.append(f"failure rate at most {percent(high)}, before {percent(low.low)} to {percent(low.high)}")
-    if judgement.verdict is Difference.FIXED and upper_bound(*other.pair, confidence) > _RARE:
-        # It fails less often, that is sure; a rarer race than the baseline's may be left.
-        passes = passes_to_bound(_RARE, confidence)
-        words.append(f"{passes} passes in a row would show that it fails in less than {percent(_RARE)} of the runs")
-    if judgement.verdict is Difference.UNPROVEN or (judgement.is_broken and judgement.runs_needed):
-        needed = judgement.runs_needed
-        words.append(
-            f"{needed} repeats would settle it at {percent(confidence)}"
-            if needed
-            else "no number of repeats settles it"
-        )
+    again, verdict = judgement.again, judgement.verdict
+    if verdict is Difference.LOST:
+        lost = "on the baseline" if not base.runs else "here"
+        words.append(f"it was not run {lost}, so nothing is known")
+    if again is not None:
+        words += _evidence(judgement, again, confidence)
+    elif verdict in {Difference.SUSPECT, Difference.UNPROVEN}:
+        words.append("it was not run again, so this says nothing yet")
+    elif 0 < other.failures < other.runs:
+        now, before = other.interval(confidence), base.interval(confidence)
+        words.append(f"failure rate {_between(now)}, before {_between(before)}")
     return "; ".join(words)
+
+
+def _evidence(judgement: Judgement, again: Again, confidence: float) -> Iterator[str]:
+    (failed, runs), (base_failed, base_runs) = again.other, again.base
+    if not runs or not base_runs:
+        yield "it could not be run again"
+        return
+    boots = f"{again.boots} boot{'s' * (again.boots != 1)}"
+    yield f"run again on {boots} of each: failed {failed} of {runs}, the baseline {base_failed} of {base_runs}"
+    if judgement.verdict is Difference.RARER:
+        yield f"rarer: {percent(base_failed / base_runs)} to {percent(failed / runs)}"
+    if judgement.confidence:
+        yield f"differs, at {percent(judgement.confidence)} for all that is named here together"
+    else:
+        yield "not told apart by that"
+    if judgement.confidence and failed < runs:
+        now = running_interval(failed, runs, confidence)
+        yield f"failure rate {_between(now)}, before {_between(running_interval(base_failed, base_runs, confidence))}"
+    if judgement.passes_needed is not None and not failed:
+        yield f"{judgement.passes_needed} passes in a row would show that it is gone"
+
+
+def _between(interval: Interval) -> str:
+    if interval.low == 0.0:
+        return f"at most {percent(interval.high)}"
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def percent(share: float) -> str:
@@ -89,13 +118,17 @@ def percent(share: float) -> str:
 def summary(comparison: Comparison) -> Iterator[str]:
     """Yield one line per kernel after the baseline."""
     for number, kernel in enumerate(comparison.kernels[1:], 1):
-        if kernel.prevented:
+        if not kernel.is_compared and comparison.runs:
             yield f"{kernel.name}: NOT COMPARED: {kernel.prevented}"
             continue
+        if kernel.prevented:
+            yield f"{kernel.name}: not all of its {kernel.runs} runs are whole: {kernel.prevented}"
         shown = [f"{count} {verdict}" for verdict, count in comparison.counts(number).items()]
         yield f"{kernel.name}: {', '.join(shown) or 'no test'}"
-    if why := comparison.kernels[0].prevented:
-        yield f"{comparison.kernels[0].name} (the baseline): NOT RUN: {why}"
+    base = comparison.kernels[0]
+    if base.prevented:
+        how = "not all of its runs are whole" if base.is_compared else "NOT RUN"
+        yield f"{base.name} (the baseline): {how}: {base.prevented}"
 
 
 def conclusion(comparison: Comparison) -> str:
@@ -103,9 +136,10 @@ def conclusion(comparison: Comparison) -> str:
     if comparison.exit_code is ExitCode.TEST_FAILED:
         return "Something is broken."
     if comparison.exit_code is not ExitCode.PASSED:
-        return "The comparison is not complete."
+        lost = sum(any(each.verdict is Difference.LOST for each in test.judgements) for test in comparison.tests)
+        return f"The comparison is not complete: {lost} test{'s were' if lost != 1 else ' was'} lost."
     compared = any(
-        each.verdict not in {Difference.NOT_RUN, Difference.NOT_APPLICABLE}
+        each.verdict not in {Difference.NOT_RUN, Difference.NOT_APPLICABLE, Difference.LOST}
         for test in comparison.tests
         for each in test.judgements
     )

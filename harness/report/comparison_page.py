@@ -17,6 +17,10 @@ from harness.results.costs import Costs, Unit
 _STYLES = {
     Difference.BROKEN: "bad",
     Difference.PANICKED: "bad",
+    Difference.LOST: "bad",
+    Difference.CHANGED: "odd",
+    Difference.SUSPECT: "odd",
+    Difference.RARER: "good",
     Difference.FLAKY: "odd",
     Difference.UNPROVEN: "odd",
     Difference.FIXED: "good",

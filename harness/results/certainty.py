@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _STEPS = 100  # halvings of [0, 1]: far below the resolution of a float
-_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,57 +72,33 @@ def upper_bound(failures: int, runs: int, confidence: float = 0.95) -> float:
     return _root(lambda p: _at_least(failures + 1, runs, p), confidence)
 
 
-def passes_to_bound(rate: float, confidence: float = 0.95) -> int:
-    """Return how many runs without a failure show that the failure rate is below RATE."""
-    return math.ceil(math.log1p(-confidence) / math.log1p(-rate) - 1e-9)
+def running_interval(failures: int, runs: int, confidence: float = 0.95) -> Interval:
+    """Return an interval for a failure rate that holds whenever one stops looking, whatever made one stop.
 
-
-def chance_of_fewer(base: tuple[int, int], other: tuple[int, int]) -> float:
-    """Return how probable it is that OTHER fails as rarely as it did, or still more rarely, if both rates were equal.
-
-    Both are (failures, runs).  This is Fisher's exact test, one-sided; it says nothing about how large the rates are,
-    so a rare failure needs many runs before its absence means anything.
+    It has the rates against which nobody could have won more than 1 / (1 - CONFIDENCE) by betting as one does who knows
+    nothing of them (Jeffreys' mixture); it is somewhat wider than rate_interval(), which is for a number of runs that
+    was fixed before.
     """
-    (base_failures, base_runs), (other_failures, other_runs) = base, other
-    failures, runs = base_failures + other_failures, base_runs + other_runs
-    least = max(0, failures - base_runs)
-    whole = _log_choose(runs, failures)
-    chance = math.fsum(
-        math.exp(_log_choose(other_runs, k) + _log_choose(base_runs, failures - k) - whole)
-        for k in range(least, other_failures + 1)
-    )
-    return min(1.0, chance)
+    if runs == 0:
+        return Interval(0.0, 1.0)
 
+    def log_beta(a: float, b: float) -> float:
+        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
-def is_sure(chance: float, confidence: float) -> bool:
-    """Tell whether CHANCE is small enough to be taken for none at CONFIDENCE."""
-    return chance <= 1 - confidence + 1e-9  # sums of floats; 1 of 20 is 5%
+    least = log_beta(failures + 0.5, runs - failures + 0.5) - log_beta(0.5, 0.5) + math.log1p(-confidence)
 
+    def is_refuted(rate: float) -> bool:
+        likelihood = failures * math.log(rate) if failures else 0.0
+        return likelihood + ((runs - failures) * math.log1p(-rate) if failures < runs else 0.0) < least
 
-def runs_until_sure(base: tuple[int, int], confidence: float = 0.95) -> int | None:
-    """Return how many runs of each would show a difference, if BASE goes on failing at its rate and the other never.
+    def edge(outside: float) -> float:
+        inside = failures / runs
+        for _ in range(_STEPS):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if is_refuted(middle) else (middle, outside)
+        return outside
 
-    None where BASE does not fail, or so rarely that a million runs would not do.
-    """
-    failures, runs = base
-    if failures == 0:
-        return None
-    rate = failures / runs
-
-    def shows(count: int) -> bool:
-        # Not one failure more than the rate gives: what is promised must not depend on luck.
-        return is_sure(chance_of_fewer((math.floor(rate * count + 1e-9), count), (0, count)), confidence)
-
-    high = 1
-    while not shows(high):
-        high *= 2
-        if high > _LIMIT:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if shows(middle) else (middle, high)
-    return high
+    return Interval(edge(0.0) if failures else 0.0, edge(1.0) if failures < runs else 1.0)
 
 
 def median_interval(values: list[float], confidence: float = 0.95) -> Interval | None:

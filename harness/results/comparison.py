@@ -14,7 +14,8 @@ from harness.errors import ExitCode
 from harness.results.certainty import Interval, rate_interval
 from harness.results.costs import Costs
 
-FORMAT = 2
+#: Of the record.  2: no `again`, no verdicts rarer, suspect, changed and lost.
+FORMAT = 3
 KIND = "comparison"
 
 
@@ -23,10 +24,14 @@ class Difference(StrEnum):
 
     SAME = "same"
     FIXED = "fixed"
+    RARER = "rarer"
     UNPROVEN = "unproven"
     BROKEN = "broken"
+    SUSPECT = "suspect"
+    CHANGED = "changed"
     FLAKY = "flaky"
     PANICKED = "panicked"
+    LOST = "lost"
     NOT_APPLICABLE = "not applicable"
     NOT_RUN = "not run"
 
@@ -50,6 +55,11 @@ class Tally:
     def pair(self) -> tuple[int, int]:
         """Failures and runs."""
         return self.failures, self.runs
+
+    @property
+    def causes(self) -> Counter[str]:
+        """How often it failed for which cause: fingerprints of panics and hangs, and other reasons."""
+        return self.panics + self.reasons
 
     def interval(self, confidence: float) -> Interval:
         """Return the exact interval of the failure rate."""
@@ -83,24 +93,48 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Again:
+    """The runs made because of a suspicion, which are the evidence: failures and runs of both kernels on some boots.
+
+    With a `cause` only failures for that one are counted.
+    """
+
+    base: tuple[int, int]
+    other: tuple[int, int]
+    boots: int
+    cause: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild it; raises KeyError, TypeError or ValueError for what is none."""
+        (base, base_runs), (other, other_runs) = data["base"], data["other"]
+        return cls((base, base_runs), (other, other_runs), int(data["boots"]), str(data["cause"]))
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What differs, with what supports it.
 
-    `is_broken` says that the kernel does something worse than the baseline.  `confidence` is how sure it is that the
-    two differ at all (0 where nothing suggests it); `runs_needed` how many runs of each kernel would make the verdict
-    firm, None where none are missing or none would do.
+    `is_broken` says that the kernel does something worse than the baseline.  `confidence` is that of the whole
+    comparison where a difference is named, and 0 where none is: it holds for all that is named together.
+    `passes_needed` is how many runs without a failure would show that one is gone, None where that is no question or
+    known; `again` what was run because of a suspicion.
     """
 
     verdict: Difference
     is_broken: bool = False
     confidence: float = 0.0
-    runs_needed: int | None = None
+    passes_needed: int | None = None
     note: str = ""
+    again: Again | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it; raises KeyError, TypeError or ValueError for what is none."""
-        return cls(**{**data, "verdict": Difference(data["verdict"])})
+        given = dict(data)
+        given["passes_needed"] = given.pop("runs_needed", None) if "runs_needed" in given else given["passes_needed"]
+        given["again"] = Again.from_json(given["again"]) if given.get("again") else None
+        return cls(**{**given, "verdict": Difference(given["verdict"])})
 
 
 @dataclass(frozen=True)
@@ -119,7 +153,7 @@ class ComparedKernel:
     """One kernel of a comparison: its `name` for people, its `key` by content, and what its target turned out to be.
 
     `prevented` is why it could not be run as often as wanted, empty where it could; `died` says that it was its own
-    doing.
+    doing; `missing` how many of its `runs` said nothing at all.
     """
 
     name: str
@@ -128,6 +162,12 @@ class ComparedKernel:
     runs: int
     prevented: str = ""
     died: bool = False
+    missing: int = 0
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether any of its runs said something."""
+        return self.missing < self.runs
 
 
 @dataclass
@@ -149,15 +189,18 @@ class Comparison:
 
     @property
     def exit_code(self) -> ExitCode:
-        """PASSED when nothing is broken; HARNESS_FAILED when a run is missing that no kernel prevented."""
-        base, *others = self.kernels
-        if any(one.prevented and not one.died for one in self.kernels):
+        """PASSED when nothing is broken and every test was compared that is about both kernels.
+
+        TEST_FAILED where something is broken, or a kernel other than the baseline does not come up; HARNESS_FAILED
+        where nothing is, but a test or a kernel was lost: absence is not equality.
+        """
+        judgements = [judgement for test in self.tests for judgement in test.judgements]
+        if any(judgement.is_broken for judgement in judgements) or any(one.died for one in self.kernels[1:]):
+            return ExitCode.TEST_FAILED
+        lost = any(judgement.verdict is Difference.LOST for judgement in judgements)
+        if lost or (self.runs and not all(one.is_compared for one in self.kernels)):
             return ExitCode.HARNESS_FAILED
-        dead = any(one.died for one in others)
-        if base.died and not dead:
-            return ExitCode.HARNESS_FAILED  # nothing to compare with
-        broken = any(judgement.is_broken for test in self.tests for judgement in test.judgements)
-        return ExitCode.TEST_FAILED if broken or dead else ExitCode.PASSED
+        return ExitCode.PASSED
 
     def counts(self, number: int) -> dict[Difference, int]:
         """Return how often each verdict was given to kernel NUMBER (1 is the first after the baseline)."""

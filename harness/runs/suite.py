@@ -101,7 +101,7 @@ def test_arguments(tests: Sequence[str], *, defects: bool) -> list[str]:
     """Return pytest's arguments about which tests to run and where it finds what they need, nothing about a target."""
     root = share()
     paths = [find_tests(test) for test in tests or default_tests(defects)]
-    arguments = [*paths, f"--rootdir={_root_of(paths, root)}", f"--confcutdir={root}"]
+    arguments = [*paths, f"--rootdir={root_of(paths)}", f"--confcutdir={root}"]
     # A user's own tests lie elsewhere, out of reach of our conftest.py.
     arguments += ["-p", PLUGIN]
     if (root / "pyproject.toml").exists():
@@ -109,11 +109,12 @@ def test_arguments(tests: Sequence[str], *, defects: bool) -> list[str]:
     return arguments
 
 
-def _root_of(paths: Sequence[str], root: Path) -> Path:
-    """Return the folder the names of tests begin at: ROOT, or above tests that lie elsewhere.
+def root_of(paths: Sequence[str]) -> Path:
+    """Return the folder the names of tests begin at: that of the suites, or above tests that lie elsewhere.
 
     pytest leaves the file out of the names of tests in a file that is not below its root.
     """
+    root = share()
     files = [Path(path.partition("::")[0]).resolve() for path in paths]
     if all(file.is_relative_to(root) for file in files):
         return root

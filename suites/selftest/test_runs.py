@@ -11,6 +11,7 @@ from harness.bisect.decision import Outcome
 from harness.bisect.decision import Trouble as Doubt
 from harness.bisect.predicate import Predicate
 from harness.compare.campaign import Contender, compare_runs
+from harness.compare.evidence import Inquiry
 from harness.errors import ExitCode
 from harness.results.record import RunRecord, TestResult, Trouble
 from harness.results.verdict import Verdict
@@ -81,8 +82,10 @@ def test_one_lost_run_does_not_throw_the_others_results_away() -> None:
     whole = Run(record(("t", Verdict.PASSED), ("u", Verdict.PASSED)))
     partial = Run(record(("t", Verdict.PASSED), not_run=("u",)), "the host failed", 3)
     contenders = (Contender("a", "a", ()), Contender("b", "b", ()))
-    comparison = compare_runs(contenders, [[whole] * 3, [whole, partial, whole]])
+    comparison = compare_runs(contenders, [[whole] * 3, [whole, partial, whole]], [Inquiry(0.05)])
     tallies = {test.test: test.tallies for test in comparison.tests}
     assert [tally.runs for tally in tallies["t"]] == [3, 3]
     assert [tally.runs for tally in tallies["u"]] == [3, 2]
-    assert comparison.exit_code is ExitCode.HARNESS_FAILED  # what is missing is no kernel's doing
+    assert comparison.exit_code is ExitCode.PASSED  # each test was compared
+    nothing = compare_runs(contenders, [[whole], [partial]], [Inquiry(0.05)])
+    assert nothing.exit_code is ExitCode.HARNESS_FAILED  # absence is not equality

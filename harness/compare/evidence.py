@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Is what was seen once the kernel's doing?  Suspicions are tried by runs made after them, on boots of their own.
+
+The runs that raise a suspicion say nothing about it: of a thousand tests that fail now and then some will seem to
+differ.  So what seems to differ is run again, on both kernels side by side, and only that is evidence.  Its unit is a
+boot of either kernel: what a boot brings, a layout of memory or a timer's phase, all runs on it share.
+
+Evidence is an e-value: what a gambler's purse of 1 has become who bets against "both kernels are alike" at odds fair
+to it, after however many bets he likes (Turner, Ly, Gruenwald: Generic E-variables for exact sequential k-sample
+tests).  The odds ask nothing of failure rates, which may differ by test, by boot and over time, as long as both
+kernels have the same.  Over all suspicions of one look the error is held by closed testing with means of e-values
+(Vovk, Wang: E-values: calibration, combination and applications), whatever the tests have to do with each other.
+
+Three gamblers play, each with a part of the permitted error.  The first bets on a test that fails always on one side
+and never on the other, in one run of each boot: three boots in a row decide a single suspicion, and none can do with
+two, as a test that fails every other time does that in 1 of 16.  The second bets on whether any of ten runs of a boot
+fails, which finds races; the third on which side fails more often on a boot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+#: Boots in the first round, and at most; runs of each kernel on a boot.
+FIRST_BOOTS = 3
+MOST_BOOTS = 16
+RUNS_A_BOOT = 10
+_FIRST_LOOK = 0.9  # of the permitted error; later looks share what is left
+# Which part of the error each gambler has.
+_ALWAYS, _ANY, _MORE = 0.355, 0.545, 0.1
+# What the second one bets on: shares of boots with a failure on the better and the worse side, and parts of his purse.
+_RACES = ((0.0, 0.65, 0.7), (0.0, 0.95, 0.12), (0.1, 0.8, 0.1), (0.35, 0.95, 0.08))
+_STAKES = (1.0, 0.5)  # the third one's, of his purse
+# A race of 10% shows on two boots of three.  It is given up where a test that differs on less is ten times as likely.
+_WINS, _NO_WINS, _GIVE_UP = 0.65, 0.3, 0.1
+#: A failure is gone when it is rarer than before by this factor, at least.
+GONE = 10
+_SLACK = 1e-9  # of products of floats
+
+
+@dataclass(frozen=True, order=True)
+class Suspicion:
+    """That TEST fails more often on the other kernel (`is_worse`), or less often, than on the baseline.
+
+    With a `cause` it is about failures for that reason alone.
+    """
+
+    test: str
+    is_worse: bool
+    cause: str = ""
+
+
+class State(StrEnum):
+    """How far a suspicion is."""
+
+    OPEN = "open"
+    NAMED = "named"
+    UNSETTLED = "unsettled"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs to be made of `tests`: those numbered `runs` on each of `boots`, of both kernels or the other one only."""
+
+    tests: tuple[str, ...]
+    boots: range
+    runs: range
+    only_other: bool = False
+
+
+@dataclass
+class Trial:
+    """What was seen of one suspicion: for each boot whether run after run failed, on the baseline and on the other."""
+
+    suspicion: Suspicion
+    boots: dict[int, tuple[list[bool], list[bool]]] = field(default_factory=dict)
+    more: list[bool] = field(default_factory=list)
+    state: State = State.OPEN
+
+    def _sides(self, boot: int, runs: int) -> tuple[list[bool], list[bool]] | None:
+        """Return RUNS runs of the side said to be better, and of the worse one; None where that many are not known."""
+        base, other = self.boots.get(boot, ([], []))
+        known = min(len(base), len(other), runs)
+        if not known:
+            return None
+        return (base[:known], other[:known]) if self.suspicion.is_worse else (other[:known], base[:known])
+
+    def always(self) -> float:
+        """Return the first gambler's purse."""
+        purse = 1.0
+        for boot in self.boots:
+            if (sides := self._sides(boot, 1)) is not None:
+                (better,), (worse,) = sides
+                purse *= 4.0 if worse and not better else 0.0
+        return purse
+
+    def any(self) -> float:
+        """Return the second gambler's purse."""
+        purses = [part for _, _, part in _RACES]
+        for boot in self.boots:
+            if (sides := self._sides(boot, RUNS_A_BOOT)) is None or len(sides[0]) < 2:
+                continue  # not played yet
+            purses = [
+                purse * _fair(low, any(sides[0]), high) * _fair(high, any(sides[1]), low)
+                for purse, (low, high, _) in zip(purses, _RACES, strict=True)
+            ]
+        return math.fsum(purses)
+
+    def excess(self) -> float:
+        """Return the third gambler's purse."""
+        purses = [1 / len(_STAKES)] * len(_STAKES)
+        for step in self.steps():
+            purses = [purse * (1 + stake * step) for purse, stake in zip(purses, _STAKES, strict=True)]
+        return math.fsum(purses)
+
+    def steps(self) -> list[int]:
+        """Return for each whole boot 1 where the side said to be worse failed more often, -1 for less often, else 0."""
+        steps = []
+        for boot in self.boots:
+            if (sides := self._sides(boot, RUNS_A_BOOT)) is not None and len(sides[0]) > 1:
+                better, worse = map(sum, sides)
+                steps.append((worse > better) - (worse < better))
+        return steps
+
+    def is_hopeless(self) -> bool:
+        """Tell whether a race worth finding would have shown by now."""
+        likelihood = 1.0
+        for step in self.steps():
+            likelihood *= _WINS / _NO_WINS if step > 0 else (1 - _WINS) / (1 - _NO_WINS)
+        return likelihood <= _GIVE_UP
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Return failures and runs of the baseline, and of the other kernel."""
+        base = [failed for one, _ in self.boots.values() for failed in one]
+        other = [failed for _, one in self.boots.values() for failed in one] + self.more
+        return sum(base), len(base), sum(other), len(other)
+
+
+def _fair(rate: float, seen: bool, other: float) -> float:
+    """Return how much likelier SEEN is at RATE than at the rate that both kernels would have, between it and OTHER."""
+    mean = (rate + other) / 2
+    return rate / mean if seen else (1 - rate) / (1 - mean)
+
+
+def surviving(purses: Sequence[float], bound: float) -> list[bool]:
+    """Tell for each of PURSES whether it shows something: in each set that it is one of, the mean reaches BOUND."""
+    poorest = sorted(purses)
+    shown = []
+    for purse in purses:
+        total, among, others = purse, 1, list(poorest)
+        others.remove(purse)
+        is_shown = total >= bound - _SLACK
+        for other in others:
+            if not is_shown or other >= bound:
+                break
+            total, among = total + other, among + 1
+            is_shown = total / among >= bound - _SLACK
+        shown.append(is_shown)
+    return shown
+
+
+class Look:
+    """All suspicions of one look, tried together with at most ERROR of a wrong word.
+
+    They have at most MOST boots, numbered from FIRST.
+    """
+
+    def __init__(self, suspicions: Iterable[Suspicion], error: float, first: int, most: int) -> None:
+        self.trials = [Trial(suspicion) for suspicion in sorted(set(suspicions))]
+        self._error = error
+        self._first = first
+        self._most = most
+        self._asked: list[dict[int, int]] = [{} for _ in self.trials]  # runs on each boot, for each trial
+        self._current: list[int] = []
+        self._is_checked = False
+
+    @property
+    def next_boot(self) -> int:
+        """The number after those of its boots."""
+        return max((boot for asked in self._asked for boot in asked), default=self._first - 1) + 1
+
+    def wanted(self) -> Runs | None:
+        """Return the runs to be made next, None where everything is settled."""
+        still = [number for number, trial in enumerate(self.trials) if trial.state is State.OPEN]
+        if not still:
+            return self._passes_to_be_gone()
+        alive = [number for number in still if self.trials[number].always() > 0]
+        begun = len(self._asked[alive[0]]) if alive else 0
+        if alive and begun < max(FIRST_BOOTS, self._most // 2):
+            boots = range(self._first, self._first + FIRST_BOOTS) if begun == 0 else self._next(begun, 1)
+            return self._ask(alive, boots, range(1))
+        for number in still:
+            unfilled = [boot for boot, runs in self._asked[number].items() if runs < RUNS_A_BOOT]
+            if unfilled:
+                alike = [other for other in still if self._asked[other] == self._asked[number]]
+                return self._ask(alike, range(unfilled[0], unfilled[-1] + 1), range(1, RUNS_A_BOOT))
+        begun = min(len(self._asked[number]) for number in still)
+        alike = [number for number in still if len(self._asked[number]) == begun]
+        return self._ask(alike, self._next(begun, 1), range(RUNS_A_BOOT))
+
+    def _next(self, begun: int, count: int) -> range:
+        return range(self._first + begun, self._first + begun + count)
+
+    def _ask(self, numbers: list[int], boots: range, runs: range) -> Runs:
+        self._current = numbers
+        for number in numbers:
+            self._asked[number] |= dict.fromkeys(boots, runs.stop)
+        return Runs(tuple(dict.fromkeys(self.trials[number].suspicion.test for number in numbers)), boots, runs)
+
+    def observe(self, runs: Runs, seen: Mapping[tuple[str, int], Seen]) -> None:
+        """Take in what the wanted RUNS came to, by test and boot, and settle what that settles."""
+        for number in self._current:
+            trial = self.trials[number]
+            for boot in runs.boots:
+                base, other = seen.get((trial.suspicion.test, boot), ((), ()))
+                if runs.only_other:
+                    trial.more += [_counts(each, trial.suspicion) for each in other if each is not None]
+                    continue
+                sides = trial.boots.setdefault(boot, ([], []))
+                for pair in zip(base, other, strict=True):
+                    if None not in pair:
+                        for side, each in zip(sides, pair, strict=True):
+                            side.append(_counts(each, trial.suspicion))
+        self._settle()
+
+    def _settle(self) -> None:
+        for part, purse in ((_ALWAYS, Trial.always), (_ANY, Trial.any), (_MORE, Trial.excess)):
+            shown = surviving([purse(trial) for trial in self.trials], 1 / (self._error * part))
+            for trial, is_shown in zip(self.trials, shown, strict=True):
+                if is_shown and trial.state is State.OPEN:
+                    trial.state = State.NAMED
+        for trial, asked in zip(self.trials, self._asked, strict=True):
+            spent = len(asked) >= self._most and all(runs == RUNS_A_BOOT for runs in asked.values())
+            if trial.state is State.OPEN and (spent or trial.is_hopeless()):
+                trial.state = State.UNSETTLED
+
+    def _passes_to_be_gone(self) -> Runs | None:
+        """Return the runs that tell what is gone from what became rarer: once, all at the same time."""
+        if self._is_checked:
+            return None
+        self._is_checked = True
+        missing = {}
+        for number, trial in enumerate(self.trials):
+            _, _, failures, made = trial.counts()
+            needed = self.passes_needed(trial)
+            if needed is not None and failures == 0 and made < needed <= MOST_PASSES:
+                missing[number] = needed - made
+        if not missing:
+            return None
+        self._current = list(missing)
+        tests = tuple(dict.fromkeys(self.trials[number].suspicion.test for number in missing))
+        boots = range(self._first, self._first + FIRST_BOOTS)
+        each = math.ceil(max(missing.values()) / len(boots))
+        return Runs(tests, boots, range(RUNS_A_BOOT, RUNS_A_BOOT + each), only_other=True)
+
+    def passes_needed(self, trial: Trial) -> int | None:
+        """Return how many passes show that a failure is rarer by GONE at least; None where none is named as rarer."""
+        if trial.state is not State.NAMED or trial.suspicion.is_worse:
+            return None
+        better = sum(each.state is State.NAMED and not each.suspicion.is_worse for each in self.trials)
+        failures, made, _, _ = trial.counts()
+        # Half of the error: the rate before is an estimate, too.
+        return math.ceil(math.log(self._error / 2 / better) / math.log1p(-failures / made / GONE) - _SLACK)
+
+    def is_gone(self, trial: Trial) -> bool:
+        """Tell whether the failure is gone, as far as runs can show."""
+        needed = self.passes_needed(trial)
+        _, _, failures, made = trial.counts()
+        return needed is not None and failures == 0 and made >= needed
+
+
+#: What runs on one boot came to, on the baseline and on the other: why each failed, "" where it passed, None where
+#: nothing is known of it.
+Seen = tuple[Sequence[str | None], Sequence[str | None]]
+#: More passes than these are not made to tell a failure that is gone from one that became rarer.
+MOST_PASSES = 120
+
+
+def _counts(outcome: str | None, suspicion: Suspicion) -> bool:
+    return outcome == suspicion.cause if suspicion.cause else bool(outcome)
+
+
+class Inquiry:
+    """All looks at one kernel against the baseline; over all of them a word is wrong with at most ERROR."""
+
+    def __init__(self, error: float, most_boots: int = MOST_BOOTS) -> None:
+        self._error = error
+        self._most_boots = most_boots
+        self.looks: list[Look] = []
+
+    @property
+    def trials(self) -> list[tuple[Look, Trial]]:
+        """What was tried, and in which look."""
+        return [(look, trial) for look in self.looks for trial in look.trials]
+
+    def look(self, suspicions: Iterable[Suspicion]) -> None:
+        """Try what is new among SUSPICIONS: evidence of it are the runs made from now on."""
+        new = set(suspicions) - {trial.suspicion for _, trial in self.trials}
+        if not new:
+            return
+        part = _FIRST_LOOK if not self.looks else (1 - _FIRST_LOOK) / 2 ** len(self.looks)
+        first = max((look.next_boot for look in self.looks), default=1)
+        self.looks.append(Look(new, self._error * part, first, self._most_boots))
+
+    def wanted(self) -> Runs | None:
+        """Return the runs that the latest look wants next, None where everything is settled."""
+        return self.looks[-1].wanted() if self.looks else None
+
+    def observe(self, runs: Runs, seen: Mapping[tuple[str, int], Seen]) -> None:
+        """Take in what the wanted RUNS came to, by test and boot."""
+        self.looks[-1].observe(runs, seen)
