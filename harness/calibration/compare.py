@@ -19,6 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.calibration.tables import Progress, Table, exceeds, share
+from harness.compare.cost_judgement import (
+    BLOCKS,
+    COUNTED_BOOTS,
+    confidence_of_each,
+    judge_instructions,
+    judge_times,
+)
 from harness.compare.evidence import Runs, Seen
 from harness.compare.retrial import decide
 from harness.results.certainty import rate_interval, running_interval
@@ -374,10 +381,102 @@ def _intervals(*, quick: bool) -> Table:
     )
 
 
+@dataclass(frozen=True)
+class Noise:
+    """How readings of costs scatter: between boots of a kernel, and on one; `shape` draws deviations of about 1."""
+
+    name: str
+    boots: float
+    readings: float
+    shape: Callable[[Chance, tuple[int, ...]], NDArray[np.floating[Any]]]
+    is_shared: bool = False  # by all workloads of a boot
+
+
+_NOISES = (
+    Noise("0.3% between boots, 0.05% on one", 0.003, 0.0005, lambda chance, size: chance.standard_normal(size)),
+    Noise("1% between boots, 0.3% on one", 0.01, 0.003, lambda chance, size: chance.standard_normal(size)),
+    Noise(
+        "1% between boots, the same for all workloads",
+        0.01,
+        0.001,
+        lambda chance, size: chance.standard_normal(size),
+        True,
+    ),
+    Noise("1%, heavy tails", 0.01, 0.003, lambda chance, size: chance.standard_t(2, size)),
+    Noise("1%, skewed", 0.01, 0.003, lambda chance, size: chance.exponential(1.0, size) - 1),
+    Noise(
+        "every third boot 1% dearer, else equal", 0.01, 0.0, lambda chance, size: (chance.random(size) < 1 / 3) * 1.0
+    ),
+)
+_WORKLOADS = 7
+
+
+def _readings(noise: Noise, chance: Chance, boots: int, change: float) -> Rates:
+    """Return one reading for each kernel, workload and boot; the second kernel's first workload costs CHANGE more."""
+    size = (2, _WORKLOADS, boots)
+    by_boot = noise.shape(chance, (2, 1, boots) if noise.is_shared else size)
+    logs: Rates = noise.boots * by_boot + noise.readings * noise.shape(chance, size)
+    logs = np.broadcast_to(logs, size).copy()
+    logs[1, 0] += math.log1p(change)
+    found: Rates = 1e5 * np.exp(logs)
+    return found
+
+
+def _named(noise: Noise, chance: Chance, change: float) -> list[bool]:
+    """Return of which workloads a change is named, in instructions or in time."""
+    sure = confidence_of_each(_WORKLOADS)
+    counted = _readings(noise, chance, COUNTED_BOOTS, change)
+    timed = _readings(noise, chance, BLOCKS, change)
+    timed = np.stack([timed * np.exp(noise.readings * chance.standard_normal(timed.shape)) for _ in range(2)])
+    # The host gets slower from block to block, and within each.
+    slower = 1 + 0.01 * np.arange(BLOCKS)
+    named = []
+    for work in range(_WORKLOADS):
+        blocks = []
+        for block in range(BLOCKS):
+            # A B B A: two readings of each kernel on the same boot, and the host slows down meanwhile.
+            turns = ((0, 0), (1, 0), (1, 1), (0, 1))
+            taken = [
+                float(timed[again][kernel, work, block] * slower[block] * (1 + 0.001 * position))
+                for position, (kernel, again) in enumerate(turns)
+            ]
+            blocks.append((taken[0], taken[1], taken[2], taken[3]))
+        found = (
+            judge_instructions("w", counted[0, work].tolist(), counted[1, work].tolist(), sure),
+            judge_times("w", blocks, sure),
+        )
+        named.append(any(cost.is_changed for cost in found))
+    return named
+
+
+def _costs(progress: Progress, *, quick: bool) -> Table:
+    """Count how often a cost is called another one where it is not, and where it is."""
+    count, rows, misses = (150 if quick else 2000), [], []
+    for number, noise in enumerate(_NOISES):
+        progress(f"costs: {noise.name}")
+        wrong = sum(any(_named(noise, np.random.default_rng([number, seed]), 0.0)) for seed in range(count))
+        cells = []
+        for change in (0.01, 0.03):
+            tries = range(count // 10)
+            found = sum(_named(noise, np.random.default_rng([number, seed, 1]), change)[0] for seed in tries)
+            cells.append(share(found, len(tries)))
+        rows.append((noise.name, share(wrong, count), *cells))
+        if exceeds(wrong, count, 1 - _CONFIDENCE):
+            misses.append(f"{noise.name}: {share(wrong, count)}")
+    return Table(
+        f"Costs of kernels that are alike: any of {_WORKLOADS} workloads named; a change of one by 1% and by 3% named",
+        "at most 5%",
+        ("noise", "alike", "1% more", "3% more"),
+        tuple(rows),
+        tuple(misses),
+    )
+
+
 def tables(progress: Progress, *, quick: bool = False) -> Iterator[Table]:
     """Yield the tables, as they come; QUICK makes small ones."""
     progress("intervals")
     yield _intervals(quick=quick)
     yield from _power(progress, quick=quick)
     yield _rarer(progress, quick=quick)
+    yield _costs(progress, quick=quick)
     yield from _identical(progress, quick=quick)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness.cli.options import add_command
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_harness, digest_of_tests
-from harness.compare.costs import BLOCKS, CostMeasurement
+from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
+from harness.compare.costs import CostMeasurement
 from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
 from harness.errors import HarnessError, UsageError
 from harness.guests.guest import Progress
@@ -76,7 +77,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
     parser.add_argument("--costs", action="store_true", help="also measure what fork, wait, setsid, kill ... cost")
     parser.add_argument("--only-costs", action="store_true", help="measure costs and run no tests")
-    parser.add_argument("--blocks", metavar="N", type=int, default=BLOCKS, help="blocks of A B B A per cost")
+    parser.add_argument(
+        "--blocks",
+        metavar="N",
+        type=int,
+        default=BLOCKS,
+        help=f"boots of each kernel to measure costs on, times in A B B A (default: {BLOCKS})",
+    )
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write plots of the costs (SVG) to FOLDER")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison's record to FILE")
@@ -108,7 +115,7 @@ def _check(options: argparse.Namespace, given: TargetOptions) -> None:
     if len(options.targets) < 2:
         raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
     if options.blocks < 1:
-        raise UsageError("--blocks is at least 1; a change is named from 8 on")
+        raise UsageError(f"--blocks is at least 1; a change is named from {BLOCKS} on")
     if options.most_boots < FIRST_BOOTS:
         raise UsageError(f"--most-boots is at least {FIRST_BOOTS}: fewer settle nothing")
     if len(set(options.targets)) < len(options.targets):
@@ -149,7 +156,7 @@ def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, prog
         timed = measurement.times(options.blocks)
         timed.base, timed.other = options.targets[0], word
         try:
-            counted = measurement.instructions()
+            counted = measurement.instructions(min(options.blocks, COUNTED_BOOTS))
             timed.costs += counted.costs
         except HarnessError as error:
             timed.missing["instructions"] = str(error)

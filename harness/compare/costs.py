@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the process subsystem costs, kernel against kernel: time in turns, or instructions counted by the machine.
 
-Times are taken in the order A B B A (and B A A B in turn), each block on freshly resumed machines, the one that waits
-being paused: what drifts hits both alike, and what differs from one resume to the next is part of the noise.  Where
-QEMU can run the saved state under -icount, a nanosecond of the guest is an instruction, and the same work takes
-(almost) the same number.
+Times are taken in the order A B B A (and B A A B in turn), each block on machines resumed from a boot of its own of
+either kernel, the one that waits being paused: what drifts hits both alike, and what differs from one boot to the next,
+such as where things lie in memory, is part of the noise.  Where QEMU can run the saved state under -icount, a
+nanosecond of the guest is an instruction, and the same work on the same boot takes (almost) the same number.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from harness.compare.cost_judgement import (
+    BLOCKS,
+    COUNTED_BOOTS,
+    confidence_of_each,
+    judge_instructions,
+    judge_times,
+)
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Progress, Target
@@ -25,17 +31,8 @@ from harness.processes import Hub, RemoteProcess
 from harness.processes.repetition import returns
 from harness.processes.session import Session, Warmth
 from harness.processes.wire import Buffer
-from harness.results.certainty import Interval, median_interval
-from harness.results.costs import Cost, Costs, Unit
+from harness.results.costs import Costs
 from harness.store import Store
-
-#: Blocks of A B B A: with eight of them the extremes hold the median at 99%.
-BLOCKS = 8
-#: Ten workloads are judged at once: a single one must be surer than a comparison of one test.
-CONFIDENCE = 0.99
-_INSTRUCTION_ROUNDS = 3
-# Under -icount the machine's own variation is interrupts that come at another instruction: up to 0.3% was seen.
-_INSTRUCTION_GRAIN = 0.005
 
 _SETSIDS = 20
 _TABLE_SIZES = (100, 200)  # since 2017 a process deep in the tree may have some 230 in all (kern_fork.c: fork1)
@@ -203,57 +200,6 @@ WORKLOADS = (
 )
 
 
-def judge_times(workload: str, blocks: Sequence[tuple[float, float, float, float]], confidence: float) -> Cost:
-    """Judge blocks of four times in the order A B B A.
-
-    The interval is that of the median of the blocks' ratios, whatever their distribution; where there are too few
-    blocks for the confidence there is none, and no change is named.
-    """
-    # Sums, not products: a host that slows down steadily adds the same to both sides of a block.
-    logs = [math.log((b1 + b2) / (a1 + a2)) for a1, b1, b2, a2 in blocks]
-    found = median_interval(logs, confidence)
-    interval = Interval(math.exp(found.low), math.exp(found.high)) if found is not None else None
-    base = tuple(value for block in blocks for value in (block[0], block[3]))
-    other = tuple(value for block in blocks for value in (block[1], block[2]))
-    return Cost(
-        workload,
-        Unit.TIME,
-        statistics.median(base),
-        statistics.median(other),
-        math.exp(statistics.median(logs)),
-        interval,
-        interval is not None and 1.0 not in interval,
-        confidence,
-        base,
-        other,
-        _spread(base),
-    )
-
-
-def judge_instructions(workload: str, base: Sequence[float], other: Sequence[float]) -> Cost:
-    """Judge instruction counts: a change lies outside all that was seen, by more than interrupts explain."""
-    low, high = min(other) / max(base), max(other) / min(base)
-    interval = Interval(low, high)
-    middle = statistics.median(other) / statistics.median(base)
-    return Cost(
-        workload,
-        Unit.INSTRUCTIONS,
-        statistics.median(base),
-        statistics.median(other),
-        middle,
-        interval,
-        1.0 not in interval and abs(middle - 1) > _INSTRUCTION_GRAIN,
-        1.0,
-        tuple(base),
-        tuple(other),
-        max(_spread(base), _spread(other)),
-    )
-
-
-def _spread(values: Sequence[float]) -> float:
-    return (max(values) - min(values)) / statistics.median(values) if values else 0.0
-
-
 class CostMeasurement:
     """Measures BASE and OTHER on machines of SIZE."""
 
@@ -263,14 +209,14 @@ class CostMeasurement:
         self._size = size
         self._progress = progress
 
-    def times(self, blocks: int = BLOCKS, confidence: float = CONFIDENCE) -> Costs:
-        """Return the costs in time, each workload measured in BLOCKS blocks of A B B A."""
+    def times(self, blocks: int = BLOCKS) -> Costs:
+        """Return the costs in time, each workload measured in BLOCKS blocks of A B B A, each on boots of its own."""
         costs = Costs(self._targets[0].label, self._targets[1].label)
         taken: dict[str, list[tuple[float, float, float, float]]] = {}
         for block in range(blocks):
             self._progress(f"times: block {block + 1} of {blocks}")
             with ExitStack() as machines:
-                sides = [machines.enter_context(self._bench(number)) for number in (0, 1)]
+                sides = [machines.enter_context(self._bench(number, block)) for number in (0, 1)]
                 for side in sides:
                     side.pause()
                 for workload in self._workloads(costs):
@@ -280,17 +226,21 @@ class CostMeasurement:
                         if isinstance(error, HarnessError) and type(error) is not HarnessError:
                             raise
                         costs.missing[workload.name] = str(error)
-        costs.costs = [judge_times(name, values, confidence) for name, values in taken.items() if values]
+        sure = confidence_of_each(len(WORKLOADS))
+        costs.costs = [judge_times(name, values, sure) for name, values in taken.items() if values]
         return costs
 
-    def instructions(self, rounds: int = _INSTRUCTION_ROUNDS) -> Costs:
-        """Return the costs in instructions; raises HarnessError where the saved state does not run under -icount."""
+    def instructions(self, boots: int = COUNTED_BOOTS) -> Costs:
+        """Return the costs in instructions, counted on BOOTS of either kernel.
+
+        Raises HarnessError where a saved state does not run under -icount.
+        """
         costs = Costs(self._targets[0].label, self._targets[1].label)
         taken: dict[str, tuple[list[float], list[float]]] = {}
-        for each in range(rounds):
+        for boot in range(boots):
             for number in (0, 1):
-                self._progress(f"instructions: round {each + 1} of {rounds}")
-                with self._bench(number, counted=True) as bench:
+                self._progress(f"instructions: boot {boot + 1} of {boots}")
+                with self._bench(number, boot, counted=True) as bench:
                     for workload in self._workloads(costs):
                         try:
                             taken.setdefault(workload.name, ([], []))[number].append(workload.measure(bench) * 1e9)
@@ -298,7 +248,8 @@ class CostMeasurement:
                             if isinstance(error, HarnessError) and type(error) is not HarnessError:
                                 raise
                             costs.missing[workload.name] = str(error)
-        costs.costs = [judge_instructions(name, *values) for name, values in taken.items() if all(values)]
+        sure = confidence_of_each(len(WORKLOADS))
+        costs.costs = [judge_instructions(name, *values, sure) for name, values in taken.items() if all(values)]
         return costs
 
     def _workloads(self, costs: Costs) -> list[Workload]:
@@ -308,9 +259,9 @@ class CostMeasurement:
                 costs.missing[workload.name] = "needs a DragonFly kernel from the store"
         return [workload for workload in WORKLOADS if workload.name not in costs.missing]
 
-    def _bench(self, number: int, *, counted: bool = False) -> AbstractContextManager[Bench]:
-        target = self._targets[number]
-        return _bench(target, self._store, self._size, counted=counted, progress=self._progress)
+    def _bench(self, number: int, boot: int, *, counted: bool = False) -> AbstractContextManager[Bench]:
+        size = replace(self._size, boot=boot)
+        return _bench(self._targets[number], self._store, size, counted=counted, progress=self._progress)
 
 
 def measure(target: Target, store: Store, size: MachineSize, name: str, *, counted: bool = False) -> float:

@@ -184,9 +184,9 @@ def cost_rows(costs: Costs) -> Iterator[list[str]]:
         timed = cost.unit is Unit.TIME
         shown = [f"{value * 1e6:.1f} µs" if timed else f"{value:.0f}" for value in (cost.base, cost.other)]
         interval = cost.interval
-        between = f"{interval.low:.3f} to {interval.high:.3f}" if interval else "too few blocks"
+        between = f"{interval.low:.3f} to {interval.high:.3f}" if interval else f"{cost.boots} boots are too few"
         word = ("slower" if cost.ratio > 1 else "faster") if timed else ("more" if cost.ratio > 1 else "fewer")
-        verdict = word.upper() if cost.is_changed else "within noise"
+        verdict = word.upper() if cost.is_changed else "within noise" if interval else "not told"
         yield [cost.workload, str(cost.unit), *shown, f"{cost.ratio:.3f}", between, verdict]
 
 

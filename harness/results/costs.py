@@ -23,7 +23,8 @@ class Cost:
     """One workload on two kernels: what it took on each, and the other's share of the baseline's with its interval.
 
     Seconds per operation where the unit is TIME, else instructions.  `is_changed` says that the difference is beyond
-    the noise of this very measurement.
+    the noise, that between boots included; it was measured on so many `boots` of each kernel.  `confidence` is that of
+    this interval, so that all of a comparison hold together.
     """
 
     workload: str
@@ -37,6 +38,7 @@ class Cost:
     base_values: tuple[float, ...] = ()
     other_values: tuple[float, ...] = ()
     spread: float = 0.0
+    boots: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the cost as plain data."""

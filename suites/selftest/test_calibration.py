@@ -44,6 +44,7 @@ def test_a_share_misses_its_bound_only_beyond_chance() -> None:
 def test_the_simulator_imports_nothing_of_what_it_judges_but_its_interface() -> None:
     allowed = {
         "harness.calibration.tables",
+        "harness.compare.cost_judgement",
         "harness.compare.evidence",
         "harness.compare.retrial",
         "harness.results.certainty",

@@ -32,7 +32,7 @@ from harness.compare.campaign import (
     digest_of_tests,
     tallies_of,
 )
-from harness.compare.costs import judge_times
+from harness.compare.cost_judgement import judge_times
 from harness.compare.evidence import Inquiry, Runs, Seen, State, Suspicion, surviving
 from harness.compare.retrial import MOST_SUSPICIONS, decide, settle, suspects
 from harness.compare.verdicts import cause_of, fingerprint, tally, worst_results
@@ -496,7 +496,7 @@ class TestComparisons:
 
     def test_one_page_has_verdicts_causes_of_panics_and_costs_with_a_plot(self) -> None:
         comparison = self.compare(runs("passed"), runs("panic"))
-        timed = judge_times("setsid", [(1e-6, 3e-6, 3e-6, 1e-6)] * 8, 0.99)
+        timed = judge_times("setsid", [(1e-6, 3e-6, 3e-6, 1e-6)] * 10, 0.99)
         comparison.costs = [Costs("stock", "<new>", [timed], {"kill": "no"})]
         shown = comparison_page(comparison)
         assert '<strong class="bad">Something is broken.</strong>' in shown
@@ -513,7 +513,7 @@ class TestComparisons:
     def test_a_browser_shows_the_page_without_scrolling_sideways(self, tmp_path: Path, width: int) -> None:
         comparison = self.compare(runs("passed", "passed", "failed"), runs("panic", "failed", "failed"))
         timed = [
-            judge_times(f"kern.proc.all, {size} processes more", [(1e-5, size * 1e-6, size * 1e-6, 1e-5)] * 8, 0.99)
+            judge_times(f"kern.proc.all, {size} processes more", [(1e-5, size * 1e-6, size * 1e-6, 1e-5)] * 10, 0.99)
             for size in (10, 100, 400)
         ]
         comparison.costs = [Costs("stock", "patched_" * 12, timed)]
