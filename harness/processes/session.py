@@ -218,9 +218,9 @@ class Warmth:
     """The warm state of one target on one size of machine, made when first needed.
 
     It is keyed by all it depends on: image, kernel, machine description, executor, QEMU's version, and which boot it is
-    of the target.  All lanes resume from the same state, which is saved at the pace of the clock and says what time it is for those that count
-    instructions; these need TCG and have a single CPU, so where the other is a different machine, they have a state of
-    their own.
+    of the target.  All lanes resume from the same state, which is saved at the pace of the clock and says what time it
+    is for those that count instructions; these need TCG and have a single CPU, so where the other is a different
+    machine, they have a state of their own.
     """
 
     def __init__(
