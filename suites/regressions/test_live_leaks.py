@@ -13,7 +13,7 @@ import pytest
 
 from harness.guests.whitebox import Whitebox
 from harness.processes import RemoteProcess, fails
-from support.leaks import SLACK, expect_no_growth
+from support.leaks import CYCLES, expect_no_growth
 from support.processes import SOMEBODY
 
 pytestmark = pytest.mark.needs_kernel
@@ -34,7 +34,7 @@ def test_a_thread_that_could_not_be_made_keeps_no_credentials(init: RemoteProces
     """They go with the process (lwp_create(2); kern_fork.c: lwp_create1, lwp_fork2, td_ucred)."""
 
     def pattern() -> int:
-        cycles = 6 * SLACK
+        cycles = CYCLES
         for number in range(cycles):
             child = init.fork()
             child.setuid(SOMEBODY + number)
