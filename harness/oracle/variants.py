@@ -507,6 +507,14 @@ _ALL = (
         shows_args=lambda self, _k, viewer, proc: not self.trespasses(viewer, proc.cred),
     ),
     wrong(
+        "arguments-of-three",
+        "sysctl_kern_proc_args",
+        "Kern.proc.args takes a component more than a process, and a thread.",
+        accepts_arguments=lambda self, kind, count: (
+            Rules.accepts_arguments(self, kind, count) or (kind == "args" and count == 2 + self.traits.titles_in_page)
+        ),
+    ),
+    wrong(
         "titles-set-by-others",
         "sysctl_kern_proc_args",
         "A process can set the title of another one.",

@@ -13,6 +13,7 @@ import pytest
 
 from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, fails, fails_with
+from harness.processes.shared_pages import shared_page
 from harness.processes.wire import Buffer
 from support.children import all_lead_sessions, allow_many, parked
 from support.leaks import CYCLES, expect_no_growth
@@ -151,6 +152,26 @@ def test_shared_pages_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
 
     kinds = ("M_PROC", "M_UPMAP") if kernel.has("M_UPMAP") else ("M_PROC",)
     expect_no_growth(kernel, pattern, kinds)
+
+
+@kern_proc("lwp_userunmap")
+@pytest.mark.passes("lwp_usermap")
+@pytest.mark.feature("lpmap")
+def test_the_pages_of_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
+    """With the thread, whether it ends by itself or with its process (kern_proc.c: lwp_userunmap)."""
+
+    def pattern() -> int:
+        for _ in range(25):
+            child = init.fork()
+            threads = [child.thread() for _ in range(9)]
+            for thread in threads:
+                assert shared_page(thread, "lpmap").value("tid") == thread.tid
+            for thread in threads[:4]:
+                thread.exit()
+            bury(init, child)
+        return 25 * 9
+
+    expect_no_growth(kernel, pattern, ("M_LWP", "M_UPMAP"))
 
 
 @kern_proc("sysctl_kern_proc_args")

@@ -96,6 +96,16 @@ def test_args_takes_only_a_pid(init: RemoteProcess) -> None:
         init.sysctl.raw(proc_mib(ARGS, init.pid, 0), 4096)
 
 
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("lwpfind")
+@pytest.mark.feature("thread_titles")
+def test_args_takes_a_pid_and_a_thread_but_no_more(init: RemoteProcess) -> None:
+    """A third component of the name is EINVAL (kern_proc.c: sysctl_kern_proc_args)."""
+    init.sysctl.raw(proc_mib(ARGS, init.pid, init.gettid()), 4096)
+    with fails(EINVAL):
+        init.sysctl.raw(proc_mib(ARGS, init.pid, init.gettid(), 0), 4096)
+
+
 @kern_proc("sysctl_kern_proc")
 @pytest.mark.parametrize(("node", "error"), [((), EISDIR), ((ALL, 0), ENOTDIR), ((ALL | LWP, 0), EINVAL)])
 def test_the_whole_table_takes_no_argument(init: RemoteProcess, node: tuple[int, ...], error: int) -> None:
