@@ -336,3 +336,20 @@ class TestAttaching:
             os.kill(machine.pid, signal.SIGKILL)
             with pytest.raises(GuestLostError, match="killed by signal 9"):
                 machine.await_end(60)
+
+
+def test_the_version_is_asked_for_once_and_again_when_qemu_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, asked = tmp_path / qemu.QEMU, tmp_path / "asked"
+
+    def install(version: str) -> None:
+        program.write_text(f"#!/bin/sh\necho x >> {asked}\necho QEMU emulator version {version}\n")
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    install("7.2.0")
+    assert [qemu.qemu_version() for _ in range(3)] == ["7.2.0"] * 3
+    assert asked.read_text() == "x\n"
+    install("10.0.11")
+    assert qemu.qemu_version() == "10.0.11"
