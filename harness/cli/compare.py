@@ -105,6 +105,10 @@ def _contender(word: str, given: TargetOptions, run: RunOptions, store: Store, p
     return Contender(word, key, tuple(replace(run, resolved=resolved).words()))
 
 
+def _needs_machines(options: argparse.Namespace) -> bool:
+    return any(word.partition(":")[0] != _ORACLE for word in options.targets)
+
+
 def _resolved(word: str, given: TargetOptions, store: Store) -> ResolvedTarget:
     if word == _CONTROL:
         return ResolvedTarget()
@@ -135,6 +139,8 @@ def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progr
     arguments = test_arguments(options.suite, defects=options.defects)[len(tests) :]
     arguments += ["-k", options.expression] if options.expression is not None else []
     digest = digest_of_tests([Path(test.partition("::")[0]) for test in tests])
+    # The oracle needs no QEMU.
+    machine_words = (qemu_version(), str(given.accelerator)) if _needs_machines(options) else ()
     return Plan(
         contenders,
         tuple(tests),
@@ -142,7 +148,7 @@ def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progr
         root_of(tests),
         options.seed,
         digest,
-        (qemu_version(), str(given.accelerator), digest_of_harness()),
+        (*machine_words, digest_of_harness()),
     )
 
 
@@ -166,7 +172,7 @@ def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, prog
 def _compare(options: argparse.Namespace) -> int:
     store, given = Store(), TargetOptions.read(options)
     console = make_console()
-    if any(word.partition(":")[0] != _ORACLE for word in options.targets):
+    if _needs_machines(options):
         given = given.decided(store)
     with progress_display("compare") as progress:
         plan = _plan(options, given, store, progress)

@@ -23,6 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harness.cli import build_parser
+from harness.cli import compare as compare_command
 from harness.compare.campaign import (
     Campaign,
     Contender,
@@ -38,6 +40,8 @@ from harness.compare.retrial import MOST_SUSPICIONS, decide, settle, suspects
 from harness.compare.verdicts import cause_of, fingerprint, tally, worst_results
 from harness.config import share
 from harness.errors import ExitCode, UsageError
+from harness.guests.options import TargetOptions
+from harness.machine.description import Accelerator
 from harness.report.comparison import conclusion, explain, news, percent, print_comparison, to_markdown
 from harness.report.comparison_page import comparison_page
 from harness.results.certainty import Interval, median_interval, rate_interval, running_interval, upper_bound
@@ -596,6 +600,21 @@ class TestCampaigns:
     def test_runs_of_another_qemu_accelerator_or_harness_are_not_used(self, plan: Plan, change: dict[str, Any]) -> None:
         known = replace(plan, surroundings=("7.2.0", "tcg", "x"))
         assert replace(known, **change).key != known.key
+
+    def test_the_command_keys_runs_by_all_they_depend_on(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        def key(version: str, accelerator: Accelerator, code: str) -> str:
+            monkeypatch.setattr(compare_command, "qemu_version", lambda: version)
+            monkeypatch.setattr(compare_command, "digest_of_harness", lambda: code)
+            monkeypatch.setattr(compare_command, "_contender", lambda word, *_: Contender(word, word, ()))
+            options = build_parser("compare").parse_args(["compare", "control", "oracle"])
+            given = TargetOptions(accelerator=accelerator)
+            return compare_command._plan(options, given, store, lambda _: None).key
+
+        known = key("7.2.0", Accelerator.TCG, "x")
+        assert key("7.2.0", Accelerator.TCG, "x") == known
+        assert key("8.2.0", Accelerator.TCG, "x") != known
+        assert key("7.2.0", Accelerator.KVM, "x") != known
+        assert key("7.2.0", Accelerator.TCG, "y") != known
 
     def test_the_harness_is_known_by_its_code(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(digest_of_harness()) == 64

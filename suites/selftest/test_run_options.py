@@ -162,7 +162,7 @@ def test_tests_after_the_oracle_are_no_variant(tests: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", PYTEST_PREFIX])
 def test_options_say_on_a_childs_command_line_what_they_were_told(prefix: str) -> None:
-    target = TargetOptions("i", "k", False, {"a": "b=c", "d": ""}, 768, 2, 4022, Accelerator.TCG)
+    target = TargetOptions("i", "k", False, {"a": "b=c", "d": ""}, 768, 2, 4022, Accelerator.TCG, 3)
     resolved = ResolvedTarget(
         BaseImage("i", disk="1", ssh_key="2"), Kernel("k", elf="3", version="v"), False, {"a": "b"}
     )

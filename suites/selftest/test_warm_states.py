@@ -35,6 +35,12 @@ def states(warmth: Warmth) -> list[str]:
     return [folder.name for folder in warmth._store.folder("snapshots").iterdir()]
 
 
+def test_each_boot_of_a_target_is_another_state(warmth: Warmth) -> None:
+    keys = {Warmth(warmth._target, warmth._store, MachineSize(256, boot=boot)).key for boot in (0, 1, 2)}
+    assert len(keys) == 3
+    assert warmth.key in keys
+
+
 def test_what_it_costs_to_resume_is_recorded(warmth: Warmth, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_CONNECT_DEADLINE", 20.0)
     said: list[str] = []
