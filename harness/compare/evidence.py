@@ -13,8 +13,9 @@ kernels have the same.  Over all suspicions of one look the error is held by clo
 
 Three gamblers play, each with a part of the permitted error.  The first bets on a test that fails always on one side
 and never on the other, in one run of each boot: three boots in a row decide a single suspicion, and none can do with
-two, as a test that fails every other time does that in 1 of 16.  The second bets on whether any of ten runs of a boot
-fails, which finds races; the third on which side fails more often on a boot.
+two, as a test that fails every other time does that in 1 of 16.  The second bets on whether any of some runs of a boot
+fails, which finds races; the third on which side fails more often on a boot.  How many runs a boot has is decided
+before it begins: many where failures are rare.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-#: Boots in the first round, and at most; runs of each kernel on a boot.
+#: Boots in the first round, and at most.
 FIRST_BOOTS = 3
 MOST_BOOTS = 16
-RUNS_A_BOOT = 10
+# Runs of each kernel on a boot: on the first ones and where more than a share of them fails, and else.
+_FEW_RUNS, _MANY_RUNS, _OFTEN = 4, 10, 0.2
 _FIRST_LOOK = 0.9  # of the permitted error; later looks share what is left
 # Which part of the error each gambler has.
 _ALWAYS, _ANY, _MORE = 0.355, 0.545, 0.1
 # What the second one bets on: shares of boots with a failure on the better and the worse side, and parts of his purse.
 _RACES = ((0.0, 0.65, 0.7), (0.0, 0.95, 0.12), (0.1, 0.8, 0.1), (0.35, 0.95, 0.08))
 _STAKES = (1.0, 0.5)  # the third one's, of his purse
-# A race of 10% shows on two boots of three.  It is given up where a test that differs on less is ten times as likely.
-_WINS, _NO_WINS, _GIVE_UP = 0.65, 0.3, 0.1
+# A race of this rate is to be found; it is given up where one of that other rate is ten times as likely.
+_WORTH_FINDING, _TOO_RARE, _GIVE_UP = 0.1, 0.03, 0.1
 #: A failure is gone when it is rarer than before by this factor, at least.
 GONE = 10
 _SLACK = 1e-9  # of products of floats
@@ -80,31 +82,34 @@ class Trial:
     more: list[bool] = field(default_factory=list)
     state: State = State.OPEN
 
-    def _sides(self, boot: int, runs: int) -> tuple[list[bool], list[bool]] | None:
-        """Return RUNS runs of the side said to be better, and of the worse one; None where that many are not known."""
-        base, other = self.boots.get(boot, ([], []))
-        known = min(len(base), len(other), runs)
-        if not known:
-            return None
-        return (base[:known], other[:known]) if self.suspicion.is_worse else (other[:known], base[:known])
+    def _sides(self, boot: int) -> tuple[list[bool], list[bool]]:
+        """Return the runs on BOOT of the side said to be better, and of the worse one."""
+        base, other = self.boots[boot]
+        return (base, other) if self.suspicion.is_worse else (other, base)
+
+    def _blocks(self) -> list[tuple[list[bool], list[bool]]]:
+        """Return the runs of boots that have all of them."""
+        return [sides for sides in map(self._sides, self.boots) if len(sides[0]) > 1]
+
+    def share_of_failures(self) -> float:
+        """Return which share of all runs failed on the side said to be worse."""
+        failed = [failed for boot in self.boots for failed in self._sides(boot)[1]]
+        return sum(failed) / len(failed) if failed else 0.0
 
     def always(self) -> float:
         """Return the first gambler's purse."""
         purse = 1.0
-        for boot in self.boots:
-            if (sides := self._sides(boot, 1)) is not None:
-                (better,), (worse,) = sides
-                purse *= 4.0 if worse and not better else 0.0
+        for better, worse in map(self._sides, self.boots):
+            if better:
+                purse *= 4.0 if worse[0] and not better[0] else 0.0
         return purse
 
     def any(self) -> float:
         """Return the second gambler's purse."""
         purses = [part for _, _, part in _RACES]
-        for boot in self.boots:
-            if (sides := self._sides(boot, RUNS_A_BOOT)) is None or len(sides[0]) < 2:
-                continue  # not played yet
+        for better, worse in self._blocks():
             purses = [
-                purse * _fair(low, any(sides[0]), high) * _fair(high, any(sides[1]), low)
+                purse * _fair(low, any(better), high) * _fair(high, any(worse), low)
                 for purse, (low, high, _) in zip(purses, _RACES, strict=True)
             ]
         return math.fsum(purses)
@@ -112,24 +117,17 @@ class Trial:
     def excess(self) -> float:
         """Return the third gambler's purse."""
         purses = [1 / len(_STAKES)] * len(_STAKES)
-        for step in self.steps():
+        for better, worse in self._blocks():
+            step = (sum(worse) > sum(better)) - (sum(worse) < sum(better))
             purses = [purse * (1 + stake * step) for purse, stake in zip(purses, _STAKES, strict=True)]
         return math.fsum(purses)
-
-    def steps(self) -> list[int]:
-        """Return for each whole boot 1 where the side said to be worse failed more often, -1 for less often, else 0."""
-        steps = []
-        for boot in self.boots:
-            if (sides := self._sides(boot, RUNS_A_BOOT)) is not None and len(sides[0]) > 1:
-                better, worse = map(sum, sides)
-                steps.append((worse > better) - (worse < better))
-        return steps
 
     def is_hopeless(self) -> bool:
         """Tell whether a race worth finding would have shown by now."""
         likelihood = 1.0
-        for step in self.steps():
-            likelihood *= _WINS / _NO_WINS if step > 0 else (1 - _WINS) / (1 - _NO_WINS)
+        for better, worse in self._blocks():
+            found, rare = (1 - (1 - rate) ** len(worse) for rate in (_WORTH_FINDING, _TOO_RARE))
+            likelihood *= found / rare if sum(worse) > sum(better) else (1 - found) / (1 - rare)
         return likelihood <= _GIVE_UP
 
     def counts(self) -> tuple[int, int, int, int]:
@@ -193,13 +191,16 @@ class Look:
             boots = range(self._first, self._first + FIRST_BOOTS) if begun == 0 else self._next(begun, 1)
             return self._ask(alive, boots, range(1))
         for number in still:
-            unfilled = [boot for boot, runs in self._asked[number].items() if runs < RUNS_A_BOOT]
+            unfilled = [boot for boot, runs in self._asked[number].items() if runs == 1]
             if unfilled:
                 alike = [other for other in still if self._asked[other] == self._asked[number]]
-                return self._ask(alike, range(unfilled[0], unfilled[-1] + 1), range(1, RUNS_A_BOOT))
-        begun = min(len(self._asked[number]) for number in still)
-        alike = [number for number in still if len(self._asked[number]) == begun]
-        return self._ask(alike, self._next(begun, 1), range(RUNS_A_BOOT))
+                return self._ask(alike, range(unfilled[0], unfilled[-1] + 1), range(1, _FEW_RUNS))
+        begun, runs = min((len(self._asked[number]), self._runs_of_next(number)) for number in still)
+        alike = [number for number in still if (len(self._asked[number]), self._runs_of_next(number)) == (begun, runs)]
+        return self._ask(alike, self._next(begun, 1), range(runs))
+
+    def _runs_of_next(self, number: int) -> int:
+        return _FEW_RUNS if self.trials[number].share_of_failures() > _OFTEN else _MANY_RUNS
 
     def _next(self, begun: int, count: int) -> range:
         return range(self._first + begun, self._first + begun + count)
@@ -233,7 +234,7 @@ class Look:
                 if is_shown and trial.state is State.OPEN:
                     trial.state = State.NAMED
         for trial, asked in zip(self.trials, self._asked, strict=True):
-            spent = len(asked) >= self._most and all(runs == RUNS_A_BOOT for runs in asked.values())
+            spent = len(asked) >= self._most and all(runs > 1 for runs in asked.values())
             if trial.state is State.OPEN and (spent or trial.is_hopeless()):
                 trial.state = State.UNSETTLED
 
@@ -254,7 +255,7 @@ class Look:
         tests = tuple(dict.fromkeys(self.trials[number].suspicion.test for number in missing))
         boots = range(self._first, self._first + FIRST_BOOTS)
         each = math.ceil(max(missing.values()) / len(boots))
-        return Runs(tests, boots, range(RUNS_A_BOOT, RUNS_A_BOOT + each), only_other=True)
+        return Runs(tests, boots, range(_MANY_RUNS, _MANY_RUNS + each), only_other=True)
 
     def passes_needed(self, trial: Trial) -> int | None:
         """Return how many passes show that a failure is rarer by GONE at least; None where none is named as rarer."""
