@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import statistics
 import subprocess
 import sys
@@ -11,14 +11,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from harness import __version__
 from harness.bench.peers import PEER, VirtmeNg
+from harness.bench.result import YARDSTICK, BenchResult, Measurement, Ratio
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Lane
+from harness.machine.qemu import qemu_version
 from harness.options import PYTEST_PREFIX
 from harness.processes import RemoteProcess
 from harness.processes.lanes import probe_time_warp
@@ -35,57 +37,8 @@ PIPELINED = 20
 CHUNK, CHUNKS = 16384, 64  # bytes of a read() and how many
 SLEEP = 10.0  # s
 STORM = 3000
+_YARDSTICK = 200_000  # digests, a tenth of a second or so
 _PEERS = f"{PEER} (Linux): a fresh machine and one command"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Several readings of one quantity."""
-
-    name: str
-    unit: str
-    readings: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The figure to quote."""
-        return statistics.median(self.readings)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the readings with their median."""
-        return {**asdict(self), "median": self.median}
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Two measurements of one run, side by side; ratios survive a noisy host where seconds do not."""
-
-    name: str
-    value: float
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """All measurements about one target."""
-
-    target: str
-    identity: str
-    accelerator: str
-    measurements: tuple[Measurement, ...]
-    ratios: tuple[Ratio, ...]
-
-    def to_json(self) -> str:
-        """Return everything as a JSON document."""
-        return json.dumps(
-            {
-                "target": self.target,
-                "identity": self.identity,
-                "accelerator": self.accelerator,
-                "measurements": [measurement.to_json() for measurement in self.measurements],
-                "ratios": [asdict(ratio) for ratio in self.ratios],
-            },
-            indent=1,
-        )
 
 
 class _Readings:
@@ -108,6 +61,13 @@ class _Readings:
 
     def median(self, name: str) -> float:
         return next(statistics.median(values) for (known, _), values in self._values.items() if known == name)
+
+
+def _measure_host(readings: _Readings) -> None:
+    with readings.seconds(YARDSTICK):
+        digest = bytes(32)
+        for _ in range(_YARDSTICK):
+            digest = hashlib.sha256(digest).digest()
 
 
 def _measure_calls(readings: _Readings, process: RemoteProcess, transport: str) -> None:
@@ -174,6 +134,8 @@ def run_bench(
     warp = probe_time_warp(target, store, size)
     identity = accelerator = ""
     for number in range(rounds):
+        for _ in range(3):
+            _measure_host(readings)
         progress(f"round {number + 1} of {rounds}: cold boot")
         with readings.seconds("cold boot to the first call answered"):
             session = Session.boot(target, store, size)
@@ -213,7 +175,9 @@ def run_bench(
             progress(f"the suite with {count} worker{'s' if count > 1 else ''}")
             _measure_suite(readings, suite, count)
     ratios = _ratios(readings, suite_workers=workers if suite else 0, is_peered=peer is not None)
-    return BenchResult(target.label, identity, accelerator, readings.measurements(), ratios)
+    return BenchResult(
+        target.label, identity, accelerator, readings.measurements(), ratios, qemu_version(), __version__
+    )
 
 
 def _ratios(readings: _Readings, *, suite_workers: int, is_peered: bool) -> tuple[Ratio, ...]:

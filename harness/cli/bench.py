@@ -7,8 +7,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from harness.bench.bench import BenchResult, run_bench
+from harness.bench.bench import run_bench
 from harness.bench.peers import PEER, VirtmeNg
+from harness.bench.result import BenchResult, compare_benches, read_bench
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
@@ -33,7 +34,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--suite", action="store_true", help="also time the conformance suite")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="time it with 1 to N workers (default: 1)")
     parser.add_argument("--peer", action="store_true", help=f"also time {PEER} side by side, if it is installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE, not among the results")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="RECORD",
+        help="say what became slower since that bench, beyond noise and the host's own speed; exit status 1 if any did",
+    )
     add_source_options(parser)
     parser.set_defaults(action=_bench)
 
@@ -41,6 +48,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _bench(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.workers < 1:
         raise UsageError("--rounds and --workers count from 1")
+    before = read_bench(options.against) if options.against is not None else None
     store, given = Store(), TargetOptions.read(options)
     given = given.decided(store)
     again = given.words()
@@ -63,9 +71,27 @@ def _bench(options: argparse.Namespace) -> int:
             progress=progress,
         )
     _show(result)
-    if options.json is not None:
-        options.json.write_text(result.to_json() + "\n")
-    return ExitCode.PASSED
+    make_output().print(f"record: {result.write(store, options.json)}", markup=False, soft_wrap=True)
+    return _show_changes(before, result) if before is not None else ExitCode.PASSED
+
+
+def _show_changes(before: BenchResult, now: BenchResult) -> ExitCode:
+    """Print what changed between two benches; say whether something became slower."""
+    console = make_output()
+    for name in ("target", "accelerator", "qemu", "harness"):
+        if (old := getattr(before, name)) != (new := getattr(now, name)):
+            console.print(f"{name}: {new}, and {old} in the bench before", markup=False, soft_wrap=True)
+    changes = compare_benches(before, now)
+    rows = []
+    for change in changes:
+        ends = (change.interval.low, change.interval.high) if change.interval is not None else ()
+        figures = [f"{value:.3g}" for value in (change.slower, *ends)]
+        rows.append((change.name, *figures, *[""] * (3 - len(figures)), change.said))
+    print_table(
+        console, ("WHAT", "TIMES SLOWER", "LEAST", "MOST", "SAID"), rows, right=("TIMES SLOWER", "LEAST", "MOST")
+    )
+    slower = any(change.said == "slower" for change in changes)
+    return ExitCode.TEST_FAILED if slower else ExitCode.PASSED
 
 
 def _show(result: BenchResult) -> None:

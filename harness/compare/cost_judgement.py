@@ -11,7 +11,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from harness.results.certainty import Interval, median_interval
+from harness.results.certainty import Interval, median_interval, shift_interval
 from harness.results.costs import Cost, Unit
 
 #: Of all that is said about the costs of one kernel.
@@ -47,11 +47,11 @@ def judge_instructions(workload: str, base: Sequence[float], other: Sequence[flo
     The interval has all shifts of OTHER against BASE that the rank-sum test does not refute (Hodges and Lehmann); where
     there are too few boots for the confidence there is none, and no change is named.
     """
-    shifts = sorted(math.log(two / one) for one in base for two in other)
-    trimmed = _trimmed(len(base), len(other), 1 - confidence)
-    found = Interval(shifts[trimmed], shifts[-1 - trimmed]) if trimmed is not None else None
+    one, two = ([math.log(value) for value in values] for values in (base, other))
+    found = shift_interval(one, two, confidence)
     boots = min(len(base), len(other))
-    return _cost(workload, Unit.INSTRUCTIONS, base, other, statistics.median(shifts), found, confidence, boots)
+    middle = statistics.median(second - first for first in one for second in two)
+    return _cost(workload, Unit.INSTRUCTIONS, base, other, middle, found, confidence, boots)
 
 
 def _cost(
@@ -83,31 +83,3 @@ def _cost(
 
 def _spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / statistics.median(values) if values else 0.0
-
-
-def _trimmed(base: int, other: int, error: float) -> int | None:
-    """Return how many of the shifts may be left out at either end, with at most ERROR; None where even none is wrong.
-
-    That is the largest number that a rank sum falls short of, or exceeds, in at most ERROR of all ways to deal the
-    readings to two kernels (Mann and Whitney).
-    """
-    ways = _rank_sums(base, other)
-    whole, below, trimmed = math.comb(base + other, base), 0, None
-    for sum_, count in enumerate(ways):
-        below += count
-        if 2 * below > error * whole:
-            break
-        trimmed = sum_
-    return trimmed
-
-
-def _rank_sums(base: int, other: int) -> list[int]:
-    """Return in how many ways BASE of all readings exceed 0, 1, 2, ... of the OTHER ones, counted by pairs."""
-    # As many as there are partitions into at most BASE parts, none above OTHER: the coefficients of Gauss' binomial.
-    ways = [[0] * (base * other + 1) for _ in range(base + 1)]
-    ways[0][0] = 1
-    for size in range(other + 1):
-        for parts in range(1, base + 1):
-            for total in range(size, base * other + 1):
-                ways[parts][total] += ways[parts - 1][total - size]
-    return ways[base]

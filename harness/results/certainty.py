@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _STEPS = 100  # halvings of [0, 1]: far below the resolution of a float
@@ -116,3 +116,42 @@ def median_interval(values: list[float], confidence: float = 0.95) -> Interval |
             break
         best = Interval(ordered[skipped], ordered[count - 1 - skipped])
     return best
+
+
+def shift_interval(base: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Return an interval for by how much OTHER is above BASE, where both scatter alike, whatever the distribution.
+
+    It has all shifts that the rank-sum test does not refute (Hodges and Lehmann).  None where there are too few values
+    for this confidence.
+    """
+    shifts = sorted(two - one for one in base for two in other)
+    trimmed = _trimmed(len(base), len(other), 1 - confidence)
+    return Interval(shifts[trimmed], shifts[-1 - trimmed]) if trimmed is not None else None
+
+
+def _trimmed(base: int, other: int, error: float) -> int | None:
+    """Return how many of the shifts may be left out at either end, with at most ERROR; None where even none is wrong.
+
+    That is the largest number that a rank sum falls short of, or exceeds, in at most ERROR of all ways to deal the
+    values to two sides (Mann and Whitney).
+    """
+    ways = _rank_sums(base, other)
+    whole, below, trimmed = math.comb(base + other, base), 0, None
+    for sum_, count in enumerate(ways):
+        below += count
+        if 2 * below > error * whole:
+            break
+        trimmed = sum_
+    return trimmed
+
+
+def _rank_sums(base: int, other: int) -> list[int]:
+    """Return in how many ways BASE of all values exceed 0, 1, 2, ... of the OTHER ones, counted by pairs."""
+    # As many as there are partitions into at most BASE parts, none above OTHER: the coefficients of Gauss' binomial.
+    ways = [[0] * (base * other + 1) for _ in range(base + 1)]
+    ways[0][0] = 1
+    for size in range(other + 1):
+        for parts in range(1, base + 1):
+            for total in range(size, base * other + 1):
+                ways[parts][total] += ways[parts - 1][total - size]
+    return ways[base]
