@@ -23,6 +23,7 @@ _MODULES = {
     "run": ("run",),
     "replay": ("replay",),
     "report": ("report",),
+    "history": ("history",),
     "compare": ("compare",),
     "bisect": ("bisect",),
     "store": ("image", "kernel", "store"),

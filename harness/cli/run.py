@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command
 from harness.errors import ExitCode, SignalledError, UsageError
+from harness.guests.options import TargetOptions
 from harness.guests.targets import THREE_COMMANDS, decide
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
+from harness.options import PYTEST_PREFIX
 from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
-from harness.results.record import NO_TEST, RunRecord, Trouble
+from harness.results.partial import UNDER_WAY
+from harness.results.record import NO_TEST, RunRecord, Trouble, find_record, read_record
 from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
 from harness.runs.suite import PytestWords, find_tests, suite_arguments, suite_names
@@ -44,6 +49,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
     parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that did not come to its end: its record, its name (history), or - for the last one",
+    )
     add_source_options(parser)
     parser.set_defaults(action=_run, takes_rest=True)
 
@@ -64,7 +74,30 @@ def _tell_variant_from_tests(options: argparse.Namespace) -> None:
             options.rest.insert(0, word)
 
 
+def _resume(options: argparse.Namespace) -> int:
+    """Go on with a run where it ended: the same tests on the same target, given as they were then."""
+    store = Store()
+    file = find_record(options.resume, store).resolve()
+    record = read_record(file)
+    if record.incomplete == UNDER_WAY:
+        raise UsageError(f"{file}: {UNDER_WAY}; two runs into one record would spoil it")
+    if not record.command:
+        raise UsageError(f"{file} does not say how its run was begun: it cannot go on")
+    chosen = options.expression is not None or options.first or wants_source(options)
+    if options.rest or chosen or RunOptions.read(options) != RunOptions(TargetOptions()):
+        raise UsageError("--resume goes on as the run was begun: leave out tests and all other options but -n")
+    if not Path(record.folder).is_dir():
+        raise UsageError(f"{record.folder}, where the run was begun, is gone")
+    os.chdir(record.folder)
+    known = len({result.test for result in record.results})
+    make_console().print(f"{known} tests are known, {len(record.not_run)} have no result", markup=False)
+    workers = ["-n", options.workers] if options.workers else []
+    return _end(int(pytest.main([*record.command, *workers, f"--{PYTEST_PREFIX}resume={file}"])))
+
+
 def _run(options: argparse.Namespace) -> int:
+    if options.resume is not None:
+        return _resume(options)
     _tell_variant_from_tests(options)
     given = RunOptions.read(options)
     console, store = make_console(), Store()

@@ -25,6 +25,7 @@ from harness.kernels.artefact import Kernel, require_free_name
 from harness.kernels.source import SourceTree
 from harness.machine.elf import identify_kernel
 from harness.store import Entry, Store
+from harness.tether import Tether
 
 DEFAULT_CONFIG = "X86_64_GENERIC"
 BUILD_DEADLINE = 4 * 3600.0
@@ -275,11 +276,12 @@ class CommandBuilder:
         return Built(made, debug if debug.is_file() else None)
 
     def _run(self, command: str, job: Job) -> int:
-        with job.log.open("wb") as log:
+        with job.log.open("wb") as log, Tether() as tether:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=job.folder,
-                start_new_session=True,
+                tether.wrapped("/bin/sh", "-c", command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=job.folder, start_new_session=True, pass_fds=(tether.fd,),
             )  # fmt: skip
+            tether.started()
             try:
                 return process.wait(self._deadline)
             except subprocess.TimeoutExpired:

@@ -19,13 +19,14 @@ from harness.guests.guest import Guest
 from harness.options import PYTEST_PREFIX
 from harness.oracle import make_oracle
 from harness.plugin import live
+from harness.plugin.again import Attempts
 from harness.plugin.control import ControlLesson
 from harness.plugin.evidence import Evidence, demand_debug_file, demand_person
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
-from harness.plugin.ledger import Ledger, attach_state, state_of
+from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
 from harness.plugin.options import options_of
-from harness.plugin.outcome import failure_text, from_data, to_data
+from harness.plugin.outcome import failure_text, from_data, is_rerun, to_data
 from harness.plugin.parallel import as_quiet_as_needed, auto_workers, remove_shared_files, worker_name
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
@@ -37,10 +38,12 @@ from harness.processes.api import Process
 from harness.processes.session import Session
 from harness.runs.options import RunOptions
 from harness.store import Store
+from harness.tether import hold_on
 from harness.visible import visible
 
 _NAME = "dfly-harness"
 _HANDED = "dfly_target"
+_DONE = "dfly_done"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,17 +62,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Let a worker that has no guest pass over its other tests without a word: say that they have been dealt with.
 
-    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.  With
-    `--record` the recorder runs the test, else pytest does.
+    Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.  Tests that
+    may have to run again are run by Attempts, all others by pytest.
     """
     run = _run(item.config)
     if worker_name(item.config) and run.supply.trouble is not None:
         return True
-    return run.recorder.run(item, nextitem) if run.recorder is not None else None
+    return run.attempts.run(item, nextitem)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register markers and the run."""
+    hold_on()
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     options = options_of(config)
@@ -111,8 +115,11 @@ class HarnessRun:
         self._selection = Selection(self.tested, self.supply, options)
         self._evidence = Evidence(config, options)
         self._judge = Judge(config, self.tested, self.supply, self._evidence, learning=options.learn_control)
-        self.ledger = Ledger(self.tested, options, self.store)
-        self.recorder = Recorder(self.supply, self.store) if options.record else None
+        self.ledger = Ledger(self.tested, options, self.store, Invocation.of(config))
+        self._done = frozenset(getattr(config, "workerinput", {}).get(_DONE, ()))
+        recorder = Recorder(self.supply, self.store) if options.record else None
+        interactive = bool(config.getoption("usepdb", default=False))
+        self.attempts = Attempts(self.supply, options, recorder, self._tell, interactive=interactive)
         self._lesson = ControlLesson(share()) if options.learn_control and not self._is_worker else None
         self._unexplained: list[str] = []
         self._told: dict[str, Any] = {}
@@ -128,12 +135,15 @@ class HarnessRun:
             self.tested.resolved()
         if self._options.invariants and self.tested.variant is None:
             demand_debug_file(self.tested.resolved())
+        if self._options.resume is not None and not self._is_worker:
+            self._done = self.ledger.resume(self._options.resume)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the target, by content, to a worker of pytest-xdist."""
         if self.tested.variant is None:
             node.workerinput[_HANDED] = self.tested.resolved().to_text()
+        node.workerinput[_DONE] = sorted(self._done)
 
     def pytest_report_header(self) -> list[str]:
         """Say which kernel this is about, where that is decided already."""
@@ -142,10 +152,15 @@ class HarnessRun:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what is not about this target."""
         self._selection.select(items)
+        if self._done:
+            done = [item for item in items if item.nodeid in self._done]
+            self._config.hook.pytest_deselected(items=done)
+            items[:] = [item for item in items if item.nodeid not in self._done]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Know which tests are to run."""
-        self.ledger.plan([item.nodeid for item in session.items])
+        if not (self._is_worker or self._config.option.collectonly) and session.items:
+            self.ledger.plan([item.nodeid for item in session.items])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -196,11 +211,20 @@ class HarnessRun:
         """Say what the test came to, after all other plugins have had their say."""
         report = yield
         self._judge.judge(item, call, report)
-        if (state := self._state()) != self._told:
-            attach_state(report, state)
-            self._told = state
+        if self._state() != self._told:
+            self._tell(report)
         guard(report)
         return report
+
+    def _tell(self, report: pytest.TestReport) -> None:
+        """Let REPORT carry what is known of the machines by now."""
+        self._told = self._state()
+        attach_state(report, self._told)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+        """Keep pytest from showing a failure twice that is looked at again."""
+        return ("", "", "") if is_rerun(report) else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(
@@ -226,6 +250,9 @@ class HarnessRun:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect results, also those of workers."""
         if self._is_worker:
+            return
+        if is_rerun(report):
+            self.ledger.add_first(report)
             return
         self.ledger.add(report)
         if self._lesson is not None and (report.failed or (report.passed and report.when == "call")):

@@ -8,27 +8,34 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from harness.errors import ExitCode
+from harness.config import share
+from harness.errors import ExitCode, UsageError
 from harness.guests.targets import THREE_COMMANDS
+from harness.options import PYTEST_PREFIX
 from harness.plugin.evidence import DECLARED
 from harness.plugin.outcome import plain_result, result_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestNotes
 from harness.plugin.tested import TestedTarget
 from harness.report.publish import publish
-from harness.results.record import NO_TEST, RunRecord, TestResult, Trouble, charge, keep
-from harness.results.verdict import Verdict
+from harness.report.summary import changes_lines
+from harness.results.neighbours import with_changes
+from harness.results.partial import UNDER_WAY, PartialRecord
+from harness.results.record import NO_TEST, PARTIAL, RunRecord, TestResult, Trouble, charge, keep, read_record
+from harness.results.verdict import Side, Verdict
 from harness.runs.options import RunOptions
 from harness.store import Store
 
 _STATE = "dfly_state"
+# What a run that is resumed was told once more, and is not told the next time.
+_RESUME = f"--{PYTEST_PREFIX}resume="
 
 
 def state_of(notes: GuestNotes | None, trouble: Trouble | None, deaths: Sequence[TestResult] = ()) -> dict[str, Any]:
@@ -45,10 +52,35 @@ def attach_state(report: pytest.TestReport, state: dict[str, Any]) -> None:
     vars(report)[_STATE] = state
 
 
+@dataclass(frozen=True)
+class Invocation:
+    """How pytest was called: its arguments, in which FOLDER; `root` is where tests lie that are no suite of ours."""
+
+    command: tuple[str, ...] = ()
+    folder: str = ""
+    root: str = ""
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Self:
+        """Return how the pytest of CONFIG was called."""
+        given = config.invocation_params
+        root = "" if config.rootpath == share() else str(config.rootpath)
+        words = tuple(str(word) for word in given.args if not str(word).startswith(_RESUME))
+        return cls(words, str(given.dir), root)
+
+
+def is_settled(result: TestResult) -> bool:
+    """Tell whether a test has come to something that a resumed run need not try again."""
+    return result.verdict.against not in {Side.SURROUNDINGS, Side.BOOT}
+
+
 class Ledger:
     """The results of a whole run; of the processes of a run the controller's counts, of a single one its own."""
 
-    def __init__(self, tested: TestedTarget, options: RunOptions, store: Store) -> None:
+    def __init__(
+        self, tested: TestedTarget, options: RunOptions, store: Store, invocation: Invocation = Invocation()
+    ) -> None:
+        self._invocation = invocation
         self._tested = tested
         self._options = options
         self._store = store
@@ -59,12 +91,18 @@ class Ledger:
         self._deaths: dict[str, list[TestResult]] = {}  # by worker
         self._declared: Counter[str] = Counter()
         self._results: list[TestResult] = []
+        self._first: dict[str, TestResult] = {}  # of tests that are being run again
         self._planned: tuple[str, ...] = ()
+        self._partial: PartialRecord | None = None
+        self._unwritable = False
+        self._resumed: RunRecord | None = None
+        self._resumed_file: Path | None = None
         self._page_error = ""
         self._uncollected = False
         self.trouble: Trouble | None = None
         #: The number of the signal that ended the run.
         self.signal: int | None = None
+        self._changes: RunRecord | None = None  # the record that says what has changed
         #: Where the record was written, once it was.
         self.written: Path | None = None
 
@@ -73,6 +111,24 @@ class Ledger:
     def plan(self, tests: Sequence[str]) -> None:
         """Take in which TESTS are to run."""
         self._planned = self._planned or tuple(tests)
+        self._stream()
+
+    def resume(self, file: Path) -> frozenset[str]:
+        """Go on with the run that left the record in FILE; return the tests that need not run again.
+
+        What the harness or the host kept from being judged does.  Raises pytest.UsageError for what is no record, or
+        one of a run that is still under way.
+        """
+        try:
+            record = read_record(file)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+        if record.incomplete == UNDER_WAY:
+            raise pytest.UsageError(f"{file}: {UNDER_WAY}; two runs into one record would spoil it")
+        self._resumed, self._resumed_file = record, file
+        self._results = [result for result in record.results if is_settled(result)]
+        self._began = datetime.fromisoformat(record.started)
+        return frozenset(result.test for result in self._results)
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in what a test came to."""
@@ -84,16 +140,60 @@ class Ledger:
         if report.when == "call":
             self._first_call = min(self._first_call or report.start, report.start)
         if report.when == "call" or not report.passed:
-            keep(self._results, result_of(report) or plain_result(report))
+            self._keep(result_of(report) or plain_result(report))
+
+    def add_first(self, report: pytest.TestReport) -> None:
+        """Take in what a test came to that is about to be run again; the last word on it follows, or never does."""
+        if (result := result_of(report)) is not None:
+            self._first[result.test] = result
+            if (partial := self._stream()) is not None:
+                partial.add(result, is_first=True)
+
+    def _keep(self, result: TestResult) -> None:
+        self._first.pop(result.test, None)
+        keep(self._results, result)
+        if (partial := self._stream()) is not None:
+            partial.add(result)
 
     def learn(self, worker: str, state: dict[str, Any]) -> None:
         """Take in what WORKER, or this process under an empty name, knows of its machines."""
         if state["notes"] is not None:
             self._notes[worker] = GuestNotes.from_json(state["notes"])
-        if state["deaths"]:
-            self._deaths[worker] = [TestResult.from_json(death) for death in state["deaths"]]
+        known = len(self._deaths.get(worker, ()))
+        deaths = [TestResult.from_json(death) for death in state["deaths"]]
+        if deaths:
+            self._deaths[worker] = deaths
         if state["trouble"] is not None and self.trouble is None:
             self.trouble = Trouble.from_json(state["trouble"])
+        if (partial := self._stream()) is not None:
+            partial.head(self._record(ExitCode.HARNESS_FAILED))
+            for death in deaths[known:]:
+                partial.add(death, is_death=True)
+
+    def _stream(self) -> PartialRecord | None:
+        """Return where what is learnt goes at once; None where no record will be written, or none can be yet."""
+        if self._partial is None and not self._unwritable and self._is_about_target:
+            record = self._record(ExitCode.HARNESS_FAILED)
+            places = [record.file(self._store)]
+            if self._options.json is not None:
+                places.insert(0, self._options.json)
+            for place in places:
+                with contextlib.suppress(OSError):
+                    self._partial = PartialRecord(place, record, self._planned)
+                    break
+            else:
+                self._unwritable = True  # which is said at the end, when the record cannot be written either
+            self._replace_resumed()
+        return self._partial
+
+    def _replace_resumed(self) -> None:
+        """Remove the partial record that this run goes on with, once all of it is in this run's own."""
+        old = self._resumed_file
+        if old is None or self._partial is None or not old.name.endswith(PARTIAL):
+            return
+        if old.resolve() != self._partial.file.resolve():
+            with contextlib.suppress(OSError):
+                old.unlink()
 
     def add_collection(self, report: pytest.CollectReport) -> None:
         """Note that a test file does not load."""
@@ -103,8 +203,12 @@ class Ledger:
 
     def finish(self, pytests: int) -> int:
         """Write record and page of a run that pytest would end with PYTESTS; return the exit status."""
+        for first in self._first.values():
+            keep(self._results, first)
         for death in self.late_deaths:
             charge(self._results, death)
+        if pytests == pytest.ExitCode.NO_TESTS_COLLECTED and self._results:
+            pytests = pytest.ExitCode.OK  # nothing was left to be done of a run that was resumed
         verdicts = [result.verdict for result in self._results]
         status = exit_status(
             pytests,
@@ -115,7 +219,12 @@ class Ledger:
         )
         if pytests == pytest.ExitCode.NO_TESTS_COLLECTED and self.trouble is None:
             self.trouble = Trouble(Verdict.HARNESS_ERROR, NO_TEST)
-        return self._write(status) if self._is_about_target else status
+        if not self._is_about_target:
+            return status
+        status = self._write(status)
+        if self._partial is not None:
+            self._partial.close(keep_file=self.written is None)
+        return status
 
     @property
     def late_deaths(self) -> list[TestResult]:
@@ -161,6 +270,10 @@ class Ledger:
             trouble=self.trouble,
             results=tuple(self._results),
             not_run=self._not_run(),
+            **self._tested.subject(),
+            root=self._invocation.root,
+            command=self._invocation.command,
+            folder=self._invocation.folder,
         )
 
     def _not_run(self) -> tuple[str, ...]:
@@ -168,9 +281,16 @@ class Ledger:
         return tuple(test for test in self._planned if test not in known)
 
     def _write(self, status: int) -> int:
-        record = self._record(status)
+        record = self._merged(self._record(status))
+        if self._options.live:
+            with contextlib.suppress(OSError):
+                record = with_changes(record, self._store)
+        self._changes = record
         try:
             self.written = record.write(self._store, self._options.json)
+            if self._options.live and self._options.json is not None:
+                with contextlib.suppress(OSError):  # what later runs are compared with is a convenience
+                    record.write(self._store)
         except OSError as error:  # a full disk must not look like a finished run
             self.trouble = Trouble(Verdict.HARNESS_ERROR, f"the run's record could not be written: {error}")
             status = exit_status(0, (), signal=self.signal, trouble=Verdict.HARNESS_ERROR)
@@ -186,6 +306,26 @@ class Ledger:
                 with contextlib.suppress(OSError):
                     replace(record, exit_status=status).write(self._store, self.written)
         return status
+
+    def _merged(self, record: RunRecord) -> RunRecord:
+        """Return RECORD with what the run knew before it was resumed."""
+        old = self._resumed
+        if old is None:
+            return record
+        return replace(
+            record,
+            seconds=round(record.seconds + old.seconds, 2),
+            starts=record.starts + old.starts,
+            failed_resumes=record.failed_resumes + old.failed_resumes,
+            first_test=old.first_test or record.first_test,
+            identity=record.identity or old.identity,
+            machine=record.machine or old.machine,
+            features=record.features or old.features,
+            accelerator=record.accelerator or old.accelerator,
+            accelerator_reason=record.accelerator_reason or old.accelerator_reason,
+            command=old.command,
+            folder=old.folder,
+        )
 
     def say(self, line: Callable[..., None], section: Callable[..., None]) -> None:
         """Say at the end of pytest's output which kernel the results are about, and where they are."""
@@ -203,8 +343,13 @@ class Ledger:
                 line("These results say nothing about DragonFly. To get a DragonFly target:")
                 for command in THREE_COMMANDS:
                     line(f"    {command}")
+        if self._changes is not None:
+            for text in changes_lines(self._changes):
+                line(text)
         if self.written is not None:
             line(f"record: {self.written}")
+        elif self._partial is not None:
+            line(f"what is known is in {self._partial.file}")
         for why, count in self._declared.items():
             line(f"known defect: {count} tests left the process table unsound: {why}")
         if self._page_error:

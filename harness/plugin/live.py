@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.guests.guest import Progress
 from harness.plugin.options import options_of
-from harness.plugin.outcome import plain_result, result_of
+from harness.plugin.outcome import is_rerun, plain_result, result_of
 from harness.plugin.parallel import worker_name
 from harness.report.live import Board
 from harness.report.terminal import GuardedConsole, progress_display
@@ -164,6 +164,8 @@ class LiveRun:
         """Count, and say at once what went wrong."""
         test = str(report.nodeid)
         self._board.belongs_to(test, getattr(report, "worker_id", ""))
+        if is_rerun(report):
+            return
         result = result_of(report) or plain_result(report)
         if report.when == "call" or not report.passed:
             self._board.judged(test, result.verdict)
@@ -179,7 +181,7 @@ class LiveRun:
     def _tell(self, report: pytest.TestReport, result: TestResult) -> None:
         worker = getattr(report, "worker_id", "")
         defect = result.known_defect
-        word = f"DEFECT ({result.verdict})" if defect else result.verdict.upper()
+        word = f"DEFECT ({result.words})" if defect else result.words.upper()
         head = " ".join(part for part in (word, worker, str(report.nodeid)) if part)
         lines = [f"    {line}" for line in ([f"known: {defect}"] if defect else []) + trouble(report)]
         if self.on_terminal:

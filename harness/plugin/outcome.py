@@ -11,12 +11,19 @@ from harness.results.record import TestResult
 from harness.results.verdict import Verdict
 
 _RESULT = "dfly_result"
+#: What pytest's plugins call a test that is run again; the report that says so carries what it came to the first time.
+RERUN = "rerun"
 
 
 def result_of(report: pytest.TestReport) -> TestResult | None:
     """Return what Judge attached to REPORT; None for a phase that says nothing, such as a setup that went well."""
     found = vars(report).get(_RESULT)
     return found if isinstance(found, TestResult) else None
+
+
+def is_rerun(report: pytest.CollectReport | pytest.TestReport) -> bool:
+    """Tell whether REPORT says that a test which failed is run again, and nothing else."""
+    return str(report.outcome) == RERUN
 
 
 def attach(report: pytest.TestReport, result: TestResult) -> None:

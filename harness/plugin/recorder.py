@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,20 +43,14 @@ class Recorder:
         self._supply = supply
         self._store = store
 
-    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run ITEM, and once more if it failed; as pytest's hook, say that it has been dealt with."""
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    def record(self, item: pytest.Item, nextitem: pytest.Item | None, reports: Sequence[pytest.TestReport]) -> None:
+        """Run ITEM once more, which failed as REPORTS say, and let them carry the recording."""
         failed = next((report for report in reports if report.failed), None)
         if failed is not None and self._supply.rig is not None:
             said, kept = self._record(item, nextitem, self._supply.rig)
             failed.sections.append(("recording", said))
             if kept is not None and (result := result_of(failed)) is not None:
                 attach(failed, replace(result, recording=str(kept.folder)))
-        for report in reports:
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
 
     def _record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
         try:

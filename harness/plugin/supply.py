@@ -173,6 +173,11 @@ class GuestSupply:
                 raise UsageError(str(self._warp))
         return self._warp.lane if self._warp.usable else Lane.WALL_CLOCK
 
+    def renew(self) -> None:
+        """Give the present machine up: the next test, or the same once more, gets a pristine one."""
+        if self.rig is not None:
+            self.rig.discard()
+
     def release(self, following: pytest.Item | None) -> None:
         """End a guest in the time-warped lane when the FOLLOWING test has no use for it: held, it keeps a CPU busy."""
         if self.rig is None or self.rig.lane is not Lane.TIME_WARPED:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import UsageError
 from harness.guests.control import BANNER
+from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Progress, Target
 from harness.guests.targets import ResolvedTarget, decide
@@ -65,6 +67,16 @@ class TestedTarget:
                 return BANNER  # its version is known once it is put together
             self.open()  # which costs nothing
         return self._target.label if self._target is not None else ""
+
+    def subject(self) -> dict[str, Any]:
+        """Return what is tested in the words of a record, for those who look for runs on its like."""
+        target = self._target
+        if self.variant is not None or not isinstance(target, DragonFlyTarget):
+            return {}
+        about = {"image": target.image.name, "osreldate": target.osreldate}
+        if target.kernel is not None:
+            about |= {"kernel": target.kernel.name, "kernel_digest": target.kernel.elf}
+        return about
 
     @property
     def is_dragonfly(self) -> bool:

@@ -41,6 +41,8 @@ def _body(record: RunRecord) -> Iterator[str]:
         yield '<p class="banner">These results say nothing about DragonFly.</p>'
     if record.trouble is not None:
         yield f'<div class="banner">The run ended early.{preformatted(str(record.trouble))}</div>'
+    if record.incomplete:
+        yield f'<p class="banner">Incomplete: {shown(record.incomplete)}.</p>'
     yield f"<p><strong>{shown(conclusion(record))}</strong></p>"
     tiles = "".join(
         f'<li class="{verdict.look}"><b>{count}</b>{shown(verdict.mark)}</li>'
@@ -60,6 +62,8 @@ def _body(record: RunRecord) -> Iterator[str]:
         ]
     )
     yield folded("QEMU's command line", record.machine)
+    yield from _changes(record)
+    yield folded(f"Tests without a result: {len(record.not_run)}", "\n".join(record.not_run))
     yield from _causes(results)
     loud = [result for result in results if result.verdict.is_failure]
     if loud:
@@ -78,6 +82,21 @@ def _body(record: RunRecord) -> Iterator[str]:
         yield f"<h3>{shown(file.rpartition('/')[2])}</h3>"
         for result in tests:
             yield _test(result)
+
+
+def _changes(record: RunRecord) -> Iterator[str]:
+    if not record.since:
+        return
+    yield "<h2>Since the last run</h2>"
+    if not record.changes:
+        yield f"<p>No test came to anything else than when it ran last ({shown(record.since)}).</p>"
+        return
+    yield "<table><tr><th></th><th>test</th><th>now</th><th>before</th></tr>"
+    for change in record.changes:
+        before = f"{change.before}, {change.when} on {change.kernel}"
+        cells = "".join(f"<td>{shown(text)}</td>" for text in (change.kind, change.test, change.now, before))
+        yield f"<tr>{cells}</tr>"
+    yield "</table>"
 
 
 def _causes(results: Sequence[TestResult]) -> Iterator[str]:
@@ -104,6 +123,7 @@ def _test(result: TestResult, *, is_open: bool = False) -> str:
                 ("test", result.test),
                 ("functions", ", ".join(result.functions)),
                 ("known defect", result.known_defect),
+                ("in several runs", result.words if result.again else ""),
                 ("cause", result.fingerprint),
                 ("worker", result.worker),
             ]
@@ -111,9 +131,17 @@ def _test(result: TestResult, *, is_open: bool = False) -> str:
         # What a kernel says when it dies tells more than where the test stood just then.
         *(reversed(why) if dead else why),
         folded("System calls made and answered, the last ones", "\n".join(result.calls)),
+        *(_other_run(number, other) for number, other in enumerate(result.again, 1) if other.verdict.is_failure),
         "</details>",
     ]
     return "".join(parts)
+
+
+def _other_run(number: int, result: TestResult) -> str:
+    where = "on a pristine machine" if result.pristine else "on the machine as it was"
+    parts = [f"{result.verdict.mark} in {result.seconds:.2f} s", result.fingerprint, result.reason, result.evidence]
+    calls = "\n".join(result.calls)
+    return folded(f"Other run {number}, {where}", "\n\n".join(part for part in (*parts, calls) if part.strip()))
 
 
 def _functions(results: Sequence[TestResult]) -> Iterator[str]:

@@ -31,6 +31,10 @@ def _lines(record: RunRecord) -> Iterator[str]:
     if record.trouble is not None:
         yield f"The run ended early: {_cell(str(record.trouble))}"
         yield ""
+    if record.incomplete:
+        yield f"**Incomplete: {record.incomplete}.** {len(record.not_run)} tests have no result."
+        yield ""
+    yield from _changes(record)
     yield "| verdict | tests |"
     yield "|---|---:|"
     for verdict, count in verdicts_of(record).items():
@@ -43,12 +47,43 @@ def _lines(record: RunRecord) -> Iterator[str]:
         for result in against[:_SHOWN]:
             words = (result.reason.strip().splitlines() or [""])[-1]
             known = result.known_defect
-            word = f"known defect: {result.verdict}" if known else str(result.verdict)
+            word = f"known defect: {result.words}" if known else result.words
             cause = known or result.fingerprint or words
             yield f"| `{_cell(result.test.rpartition('/')[2])}` | {word} | {_cell(cause)[:200]} |"
         if len(against) > _SHOWN:
             yield f"| and {len(against) - _SHOWN} more | | |"
         yield ""
+
+
+def _changes(record: RunRecord) -> Iterator[str]:
+    if not record.since:
+        return
+    if not record.changes:
+        yield f"No test came to anything else than when it ran last ({record.since})."
+        yield ""
+        return
+    yield "| since the last run | test | now | before |"
+    yield "|---|---|---|---|"
+    for change in record.changes[:_SHOWN]:
+        before = f"{change.before}, {change.when} on {change.kernel}"
+        yield f"| {change.kind} | `{_cell(change.test.rpartition('/')[2])}` | {_cell(change.now)} | {_cell(before)} |"
+    if len(record.changes) > _SHOWN:
+        yield f"| and {len(record.changes) - _SHOWN} more | | | |"
+    yield ""
+
+
+def changes_lines(record: RunRecord) -> list[str]:
+    """Return, for a terminal, what has changed since the tests of RECORD ran last."""
+    if not record.since:
+        return []
+    if not record.changes:
+        return [f"since the last run ({record.since}): nothing changed"]
+    lines = [
+        f"{change.kind}: {change.test} ({change.now}; {change.before} on {change.kernel}, {change.when})"
+        for change in record.changes[:_SHOWN]
+    ]
+    more = len(record.changes) - len(lines)
+    return ["since the last run:", *(f"    {line}" for line in lines), *([f"    and {more} more"] if more else [])]
 
 
 def _cell(text: str) -> str:

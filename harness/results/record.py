@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
+from harness.results.changes import Change
 from harness.results.measurements import Measurements
 from harness.results.verdict import Verdict
 from harness.store import Store
@@ -28,8 +29,14 @@ KIND = "run"
 NO_TEST = "no test matches"
 #: Stands for a test where a kernel died and none was there to be charged with it.
 BETWEEN_TESTS = "between tests"
-_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect")
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "again")
 _RECORDS = "[0-9]*-*.json"
+#: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
+PARTIAL = ".partial"
+# Of a record.
+_TEXTS = ("identity", "machine", "started", "first_test", "warp", "features", "accelerator", "accelerator_reason",
+          "kernel", "kernel_digest", "image", "root", "since", "folder", "incomplete")  # fmt: skip
+_NUMBERS = {"starts": 0, "failed_resumes": 0, "workers": 1, "exit_status": 0, "osreldate": 0}
 #: What pytest called a test before there were verdicts.
 _OUTCOMES = {"passed": Verdict.PASSED, "skipped": Verdict.NOT_APPLICABLE, "xfailed": Verdict.NOT_APPLICABLE}
 
@@ -42,7 +49,8 @@ class TestResult:
     of panics and hangs apart; `behaviour` is what the test holds the kernel to in words; `calls` are the last system
     calls of one that failed; `lane` is how time passed for it (harness.machine.description.Lane); `measurements` what
     its fork storms showed; `recording` the folder that `replay` reads; `defect` the known defect of this kernel's era
-    that the test shows where it fails.
+    that the test shows where it fails.  `again` is what it came to when it was run again, in that order, and `pristine`
+    says of one of these that it had a machine of its own because the one before had failed.
     """
 
     __test__ = False
@@ -61,6 +69,42 @@ class TestResult:
     defect: str = ""
     measurements: Measurements = field(default_factory=Measurements)
     calls: tuple[str, ...] = ()
+    again: tuple[TestResult, ...] = ()
+    pristine: bool = False
+
+    @property
+    def attempts(self) -> tuple[int, int]:
+        """How often it failed, and how often it ran: runs of which nothing is known are left out."""
+        judged = [each for each in (self, *self.again) if each.verdict.is_judged]
+        return sum(each.verdict.against_kernel for each in judged), len(judged)
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it failed and passed within one run, on one kernel."""
+        failures, count = self.attempts
+        return 0 < failures < count
+
+    @property
+    def words(self) -> str:
+        """The verdict, and how often it was given where the test ran more than once."""
+        failures, count = self.attempts
+        said = str(self.verdict)
+        if not self.again:
+            return said
+        if count < 2:
+            return f"{said}; once more: {self.again[-1].verdict}"
+        if not self.is_flaky:
+            return f"{said} ({failures or count} of {count})"
+        if (failures, count) == (1, 2) and self.again[-1].pristine:
+            return f"{said}, then passed on a pristine machine (flaky: 1 of 2)"
+        return f"{said} (flaky: {failures} of {count})"
+
+    @property
+    def cause(self) -> str:
+        """Why it did not pass, in one line: a fingerprint, or what was expected and not met."""
+        lines = self.reason.strip().splitlines()
+        shown = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")] or lines[-1:] or [""]
+        return self.fingerprint or shown[0]
 
     @property
     def known_defect(self) -> str:
@@ -79,6 +123,8 @@ class TestResult:
             given |= {name: value} if (value := getattr(self, name)) else {}
         for name in ("functions", "calls"):
             given |= {name: list(values)} if (values := getattr(self, name)) else {}
+        given |= {"again": [each.to_json() for each in self.again]} if self.again else {}
+        given |= {"pristine": True} if self.pristine else {}
         return given | ({"measurements": self.measurements.to_json()} if self.measurements else {})
 
     @classmethod
@@ -94,6 +140,8 @@ class TestResult:
             functions=tuple(map(str, data.get("functions", ()))),
             calls=tuple(map(str, data.get("calls", ()))),
             measurements=Measurements.from_json(data.get("measurements", {})),
+            again=tuple(map(cls.from_json, data.get("again", ()))),
+            pristine=bool(data.get("pristine", False)),
             **given,
         )
 
@@ -145,6 +193,11 @@ class RunRecord:
     somebody asked for it; `quirks` is what the machine does differently for a kernel of that era under it.
     `first_test` is the time at which the first test began its work: its guest was there already.  `not_run` are tests
     that were to run and came to nothing, because the run ended before them.
+
+    `kernel`, `kernel_digest`, `osreldate` and `image` say what was tested, in a word each, and `root` where tests lie
+    that are no suite of the harness: by these, records of the same tests on neighbouring kernels are found.  `since` is
+    when the last such run began, and `changes` what came to something else than then.  `command` are pytest's
+    arguments, given in `folder`.  `incomplete` is why the record ends before its run, empty where it does not.
     """
 
     target: str
@@ -167,12 +220,20 @@ class RunRecord:
     trouble: Trouble | None = None
     results: tuple[TestResult, ...] = ()
     not_run: tuple[str, ...] = ()
+    kernel: str = ""
+    kernel_digest: str = ""
+    osreldate: int = 0
+    image: str = ""
+    root: str = ""
+    since: str = ""
+    changes: tuple[Change, ...] = ()
+    command: tuple[str, ...] = ()
+    folder: str = ""
+    incomplete: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        plain = ("target", "is_dragonfly", "identity", "machine", "started", "first_test", "seconds", "starts",
-                 "failed_resumes", "warp", "features", "accelerator",
-                 "accelerator_reason", "workers", "exit_status")  # fmt: skip
+        plain = (*_TEXTS, *_NUMBERS, "target", "is_dragonfly", "seconds")
         return {
             "format": FORMAT,
             "kind": KIND,
@@ -182,6 +243,8 @@ class RunRecord:
             "trouble": self.trouble.to_json() if self.trouble is not None else None,
             "results": [result.to_json() for result in self.results],
             "not_run": list(self.not_run),
+            "changes": [change.to_json() for change in self.changes],
+            "command": list(self.command),
         }
 
     @classmethod
@@ -193,21 +256,8 @@ class RunRecord:
             )
         if data.get("kind", KIND) != KIND:
             raise ValueError(f"it is a {data['kind']}")
-        given: dict[str, Any] = {
-            name: str(data.get(name, ""))
-            for name in (
-                "identity",
-                "machine",
-                "started",
-                "first_test",
-                "warp",
-                "features",
-                "accelerator",
-                "accelerator_reason",
-            )
-        }
-        for name, default in {"starts": 0, "failed_resumes": 0, "workers": 1, "exit_status": 0}.items():
-            given[name] = int(data.get(name, default))
+        given: dict[str, Any] = {name: str(data.get(name, "")) for name in _TEXTS}
+        given |= {name: int(data.get(name, default)) for name, default in _NUMBERS.items()}
         return cls(
             str(data["target"]),
             bool(data.get("is_dragonfly", False)),
@@ -217,16 +267,22 @@ class RunRecord:
             trouble=Trouble.from_json(data["trouble"]) if data.get("trouble") else None,
             results=tuple(TestResult.from_json(each) for each in data["results"]),
             not_run=tuple(map(str, data.get("not_run", ()))),
+            changes=tuple(map(Change.from_json, data.get("changes", ()))),
+            command=tuple(map(str, data.get("command", ()))),
             **given,
         )
+
+    def file(self, store: Store) -> Path:
+        """Return where this process keeps it among the results of STORE: names sort by time."""
+        stamp = self.started.replace(":", "").partition("+")[0]
+        return store.folder("results") / f"{stamp}-{os.getpid()}.json"
 
     def write(self, store: Store, file: Path | None = None) -> Path:
         """Write the record to FILE, or among the store's results under a name that sorts by time.
 
         Raises OSError when it cannot be written; nothing half is left then.
         """
-        stamp = self.started.replace(":", "").partition("+")[0]
-        target = file if file is not None else store.folder("results") / f"{stamp}-{os.getpid()}.json"
+        target = file if file is not None else self.file(store)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             part.write_text(json.dumps(self.to_json(), indent=1) + "\n")
@@ -239,8 +295,16 @@ class RunRecord:
 
 
 def read_record(file: Path) -> RunRecord:
-    """Return the record in FILE; raises UsageError, in one line, when it is none or of a later format."""
+    """Return the record in FILE, or what is known of the run that was to write it and did not come to its end.
+
+    Raises UsageError, in one line, when it is none or of a later format.
+    """
+    from harness.results.partial import partial_of, read_partial  # which is made of what is here
+
+    partial = partial_of(file)
     try:
+        if file == partial or (not file.exists() and partial.exists()):
+            return read_partial(partial)
         return RunRecord.from_json(json.loads(file.read_text()))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
@@ -252,11 +316,37 @@ def read_record(file: Path) -> RunRecord:
 
 
 def last_record(store: Store) -> Path:
-    """Return the record of the latest run; raises UsageError when there is none."""
-    records = sorted(store.folder("results").glob(_RECORDS))  # their names sort by time
+    """Return the record of the latest run, also of one that did not come to its end; raises UsageError for none."""
+    records = record_files(store)
     if not records:
         raise UsageError("there is no run yet: dfly-harness run, or give the record of one")
-    return records[-1]
+    return records[0]
+
+
+def record_files(store: Store) -> list[Path]:
+    """Return the records among the results of STORE, also those of runs that did not come to their end; last first."""
+    folder = store.folder("results")
+    # Their names sort by time.
+    return sorted([*folder.glob(_RECORDS), *folder.glob(_RECORDS + PARTIAL)], key=lambda file: file.name, reverse=True)
+
+
+def find_record(words: str, store: Store) -> Path:
+    """Return the file that WORDS mean: a record, a run's name among those of STORE, or with `-` the last one.
+
+    Raises UsageError when there is none.
+    """
+    if words == "-":
+        return last_record(store)
+    results = store.folder("results")
+    places = [Path(words), Path(words + PARTIAL)]
+    if "/" not in words:
+        places += [results / f"{words}{end}" for end in ("", ".json", f".json{PARTIAL}")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UsageError(
+        f"there is no record {words}: give its file, a run's name (dfly-harness history), or - for the last"
+    )
 
 
 def charge(results: list[TestResult], death: TestResult) -> None:

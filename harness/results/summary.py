@@ -37,6 +37,9 @@ def conclusion(record: RunRecord) -> str:
         more += f" {_tests(mistaken)} {'is mistaken itself' if mistaken == 1 else 'are mistaken themselves'}."
     if record.exit_status > _BY_SIGNAL:
         more += " The run was interrupted: what came later is not known."
+    if record.incomplete:
+        has = "has" if len(record.not_run) == 1 else "have"
+        more += f" The record is incomplete: {_tests(len(record.not_run))} {has} no result."
     if not judged:
         return f"No test was judged.{more}"
     if against:

@@ -32,6 +32,8 @@ OPTIONS = (
     Option("defects", "also run the tests of known defects; they may panic the kernel", flag=True),
     Option("any-era", "also run what the target's era did not promise yet", flag=True),
     Option("invariants", "look after each test whether the process table is sound", flag=True),
+    Option("repeat", "run each test N times and say how often it failed", "N", int, default=1),
+    Option("no-again", "do not run a test that failed once more on a pristine machine", flag=True),
     Option("record", "run failed tests again on a machine that `replay` can repeat", flag=True),
     Option(
         "hold",
@@ -48,6 +50,7 @@ OPTIONS = (
 PYTEST_ONLY = (
     Option("live", "show workers, current tests and trouble instead of one dot for each test", flag=True),
     Option("target", "the target by content, as the harness hands it to its children", "JSON", default=""),
+    Option("resume", "go on with the run that left this record", "FILE", Path),
 )
 
 
@@ -62,6 +65,8 @@ class RunOptions:
     defects: bool = False
     any_era: bool = False
     invariants: bool = False
+    repeat: int = 1
+    no_again: bool = False
     record: bool = False
     hold: bool = False
     dump_memory: Path | None = None
@@ -71,6 +76,7 @@ class RunOptions:
     live: bool = False
     resolved: ResolvedTarget | None = None
     function: str = ""
+    resume: Path | None = None
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None
@@ -80,6 +86,8 @@ class RunOptions:
             raise UsageError("--oracle needs no machine: leave out --image, --kernel and --control")
         if self.oracle is not None and (self.record or self.hold or self.dump_memory or self.invariants):
             raise UsageError("--record, --hold, --dump-memory and --invariants are about a machine; --oracle has none")
+        if self.repeat < 1:
+            raise UsageError("--repeat is at least 1")
         if self.cold and self.lane == "warped":
             raise UsageError("--cold boots, and kernels do not boot in the time-warped lane: leave out one of them")
 
@@ -97,7 +105,7 @@ class RunOptions:
         given = read(OPTIONS, namespace, prefix)
         if prefix == PYTEST_PREFIX:
             more = read(PYTEST_ONLY, namespace, prefix)
-            given["live"] = more["live"]
+            given |= {"live": more["live"], "resume": more["resume"]}
             given["resolved"] = ResolvedTarget.from_text(more["target"]) if more["target"] else None
         return cls(TargetOptions.read(namespace, prefix), **given)
 
@@ -106,5 +114,5 @@ class RunOptions:
         given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix)]
         if prefix == PYTEST_PREFIX:
             resolved = self.resolved.to_text() if self.resolved is not None else ""
-            given += words(PYTEST_ONLY, {"live": self.live, "target": resolved}, prefix)
+            given += words(PYTEST_ONLY, {"live": self.live, "target": resolved, "resume": self.resume}, prefix)
         return given

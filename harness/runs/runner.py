@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -17,12 +18,15 @@ from pathlib import Path
 from harness.config import HOME_VARIABLE
 from harness.errors import ExitCode, UsageError
 from harness.options import PYTEST_PREFIX
+from harness.results.partial import is_under_way, partial_of
 from harness.results.record import NO_TEST, RunRecord, Trouble, read_record
 from harness.results.summary import conclusion
 from harness.store import Store
+from harness.tether import Tether
 
 _RUN_DEADLINE = 6 * 3600.0
 _STOP_DEADLINE = 30.0
+_serial = itertools.count()  # tells the runs of one process apart
 
 
 @dataclass(frozen=True)
@@ -73,51 +77,81 @@ class SuiteRunner:
     def run(self, arguments: Sequence[str], seed: int, record: Path) -> Run:
         """Run the suite that pytest's ARGUMENTS mean, with SEED; its record goes to RECORD, its output beside it.
 
-        Raises UsageError when no test matches.
+        What a run writes has a name of its own until it has ended: one that outlives whoever started it shares no file
+        with the one that takes its place.  Raises UsageError when no test matches.
         """
-        log = record.with_suffix(".log")
+        self._sweep(record)
         record.unlink(missing_ok=True)
+        own = record.with_name(f".{record.name}.{os.getpid()}-{next(_serial)}")
+        log, own_log = record.with_suffix(".log"), own.with_name(f"{own.name}.log")
         argv = [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}",
-            *arguments, f"--{PYTEST_PREFIX}json={record}",
+            *arguments, f"--{PYTEST_PREFIX}json={own}", f"--{PYTEST_PREFIX}no-again",
         ]  # fmt: skip
         environment = {**os.environ, "PYTHONHASHSEED": str(seed), "DFLY_HARNESS_SEED": str(seed)}
         environment[HOME_VARIABLE] = str(self._store.home)
-        with log.open("wb") as output:
+        try:
+            status = self._child(argv, environment, own_log)
+        finally:
+            with contextlib.suppress(OSError):
+                own_log.replace(log)
+        if status is None:
+            return Run(None, "interrupted")
+        return self._read(own, record, log, status)
+
+    def _child(self, argv: Sequence[str], environment: dict[str, str], log: Path) -> int | None:
+        """Run ARGV; return its exit status, that of SIGKILL where it had to be ended, None if nothing is to begin."""
+        with log.open("wb") as output, Tether() as tether:
             with self._lock:
                 if self._ended:
-                    return Run(None, "interrupted")
+                    return None
                 child = subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=environment,
+                    env=tether.environment(environment),
                     start_new_session=True,
+                    pass_fds=(tether.fd,),
                 )
                 self._children.add(child)
+            tether.started()
             try:
-                status = child.wait(_RUN_DEADLINE)
+                return child.wait(_RUN_DEADLINE)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
-                child.wait(_STOP_DEADLINE)
+                return child.wait(_STOP_DEADLINE)
+            finally:
                 with self._lock:
                     self._children.discard(child)
-                return Run(None, f"pytest did not end within {_RUN_DEADLINE:g} s; what it said is in {log}")
-            with self._lock:
-                self._children.discard(child)
-        return self._read(record, log, status)
 
     @staticmethod
-    def _read(file: Path, log: Path, status: int) -> Run:
-        if not file.exists():
-            return Run(None, f"pytest ended with status {status} and left no record; what it said is in {log}", status)
-        record = read_record(file)
+    def _sweep(record: Path) -> None:
+        """Remove what runs left that were to write RECORD and were killed; one that lives keeps its files."""
+        for file in record.parent.glob(f".{record.name}.*"):
+            partial = partial_of(file.with_suffix("") if file.suffix == ".log" else file)
+            with contextlib.suppress(OSError):
+                if not (partial.exists() and is_under_way(partial)):
+                    file.unlink()
+
+    def _read(self, own: Path, file: Path, log: Path, status: int) -> Run:
+        """Return what the run said in OWN, which becomes FILE."""
+        died = f"pytest was killed by signal {-status}" if status < 0 else f"pytest ended with status {status}"
+        partial = partial_of(own)
+        if not own.exists() and not partial.exists():
+            return Run(None, f"{died} and left no record; what it said is in {log}", status)
+        record = read_record(own)
+        if record.incomplete:
+            record = replace(record, incomplete=f"{record.incomplete} ({died})")
+            record.write(self._store, file)
+            partial.unlink(missing_ok=True)
+        else:
+            own.replace(file)
         trouble = record.trouble
         if trouble is not None and trouble.text == NO_TEST:
             raise UsageError(NO_TEST)
-        run = Run(record, str(trouble) if trouble is not None else "", status, trouble)
+        run = Run(record, record.incomplete or (str(trouble) if trouble is not None else ""), status, trouble)
         if status not in {ExitCode.PASSED, ExitCode.TEST_FAILED} or run.lost:
             run = replace(run, said=run.said or conclusion(record))
         return run

@@ -14,6 +14,7 @@ from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.report.words import sentence
 from harness.results.certainty import Interval
+from harness.results.changes import Change, ChangeKind
 from harness.results.comparison import ComparedKernel, Comparison, Difference, Judgement, Tally, TestComparison
 from harness.results.costs import Cost, Costs, Unit
 from harness.results.measurements import Measurements
@@ -42,6 +43,18 @@ WHOLE = RunRecord(
     exit_status=1,
     trouble=Trouble(Verdict.BOOT_FAILURE, "the kernel panicked", Verdict.PANIC),
     not_run=("a.py::test_z",),
+    kernel="k",
+    kernel_digest="0a",
+    osreldate=600523,
+    image="i",
+    root="/tests",
+    since="2026-11-28T12:00:00+00:00",
+    changes=(
+        Change("a.py::test_a[case]", ChangeKind.NEW_FAILURE, "panic", "passed", "2026-11-28T12:00:00+00:00", "j"),
+    ),
+    command=("suites/conformance", "-x"),
+    folder="/here",
+    incomplete="killed",
     results=(
         TestResult(
             "a.py::test_a[case]",
@@ -58,6 +71,8 @@ WHOLE = RunRecord(
             defect="known",
             measurements=Measurements(((0.5, 17), (0.75, 18)), (10.5,), (1500.25,)),
             calls=("fork() = 7",),
+            again=(TestResult("a.py::test_a[case]", Verdict.PASSED, 1.25, pristine=True),),
+            pristine=True,
         ),
         TestResult("a.py::test_b", Verdict.PASSED),
     ),

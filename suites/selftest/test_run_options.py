@@ -167,8 +167,9 @@ def test_options_say_on_a_childs_command_line_what_they_were_told(prefix: str) -
         BaseImage("i", disk="1", ssh_key="2"), Kernel("k", elf="3", version="v"), False, {"a": "b"}
     )
     given = RunOptions(
-        target, None, False, "warped", True, True, True, True, False, Path("/core"), Path("/j"), Path("/h"), True,
-        live=bool(prefix), resolved=resolved if prefix else None,
+        target, lane="warped", defects=True, any_era=True, invariants=True, repeat=3, no_again=True, record=True,
+        dump_memory=Path("/core"), json=Path("/j"), html=Path("/h"), learn_control=True, live=bool(prefix),
+        resolved=resolved if prefix else None, resume=Path("/r") if prefix else None,
     )  # fmt: skip
     parser = argparse.ArgumentParser()
     RunOptions.declare(parser.add_argument, prefix)
