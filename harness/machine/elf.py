@@ -80,12 +80,18 @@ class KernelSymbols:
             if table is None:
                 raise UsageError(f"{path}: the kernel has no symbol table (.symtab): use the file that is not stripped")
             self._table = table
+        self._found: dict[str, Symbol | None] = {}
 
     def find(self, name: str) -> Symbol | None:
         """Return the symbol NAME, or None: a global one, else a static one, else the static variable of a function.
 
         Compilers number the latter (`nextpid.1`).  Raises UsageError if NAME does not say which of several is meant.
         """
+        if name not in self._found:  # to search a kernel's symbols takes a millisecond, and a few are asked for often
+            self._found[name] = self._search(name)
+        return self._found[name]
+
+    def _search(self, name: str) -> Symbol | None:
         symbols = self._table.named(name) or self._table.numbered(name)
         if len(symbols) > 1 and len({symbol.address for symbol in symbols}) > 1:
             which = ", ".join(f"{symbol.name} at {symbol.address:#x}" for symbol in symbols)

@@ -15,7 +15,7 @@ from harness.processes.connection import Connection, Endpoint, Pending, Transpor
 from harness.processes.observation import observe_from
 from harness.processes.remote import RemoteProcess
 from harness.processes.vocabulary import WNOHANG, GuestError, Storm
-from harness.processes.wire import BranchFlag
+from harness.processes.wire import BranchFlag, Operation
 
 __all__ = ["Hub", "Transport", "local_transport"]
 
@@ -81,10 +81,10 @@ class Hub:
         """
         found = []
         for pending in list(self._connection.journal):
-            if (answer := pending.answer) is not None:
+            # To decode all answers once more takes as long as a test.
+            if pending.call.operation is Operation.STORM and (answer := pending.answer) is not None:
                 with contextlib.suppress(GuestError):
-                    if isinstance(result := pending.outcome(), Storm):
-                        found.append((answer.before / 1e9, result))
+                    found.append((answer.before / 1e9, pending.outcome()))
         return found
 
     def clear_journal(self) -> None:

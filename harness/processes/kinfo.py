@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import SupportsIndex, TypeVar, overload
 
 from harness.errors import HarnessError
@@ -355,6 +356,7 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
 
 
+@lru_cache(maxsize=1024)  # a handful of different sets in a table of hundreds of processes, four to a row
 def _signals(raw: bytes) -> frozenset[int]:
     bits = int.from_bytes(raw, "little")
     return frozenset(number + 1 for number in range(len(raw) * 8) if bits >> number & 1)
