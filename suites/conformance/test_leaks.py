@@ -161,7 +161,7 @@ def test_the_pages_of_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -
     """With the thread, whether it ends by itself or with its process (kern_proc.c: lwp_userunmap)."""
 
     def pattern() -> int:
-        for _ in range(25):
+        for _ in range(8):
             child = init.fork()
             threads = [child.thread() for _ in range(9)]
             for thread in threads:
@@ -169,7 +169,7 @@ def test_the_pages_of_threads_are_freed(init: RemoteProcess, kernel: Whitebox) -
             for thread in threads[:4]:
                 thread.exit()
             bury(init, child)
-        return 25 * 9
+        return 8 * 9
 
     expect_no_growth(kernel, pattern, ("M_LWP", "M_UPMAP"))
 
