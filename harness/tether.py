@@ -61,6 +61,8 @@ def hold_on(grace: float = GRACE) -> None:
     if fd < 0:
         return
     os.set_inheritable(fd, False)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's jobs in the background have it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     main = threading.get_ident()
 
     def watch() -> None:

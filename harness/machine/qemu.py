@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import json
 import os
+import queue
 import re
 import shlex
 import shutil
@@ -16,12 +17,13 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.machine.description import Disk, DiskFormat, DiskModel, MachineDescription, MemoryFile
@@ -38,7 +40,39 @@ _LOADING = 0.002  # devices without memory are loaded in a few milliseconds
 _MEMORY = "memory"
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
 
+_STARTER = "qemu-starter"
+
 _live: weakref.WeakSet[Machine] = weakref.WeakSet()
+_starter_lock = threading.Lock()
+
+
+_to_start: queue.SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]] = (
+    queue.SimpleQueue()
+)
+
+
+def _start_lastingly(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start ARGV as Popen does with OPTIONS, from a thread that lives as long as this process.
+
+    Linux sends the signal at a parent's end when the thread that started the child ends.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return subprocess.Popen(argv, **options)
+    with _starter_lock:
+        if not any(thread.name == _STARTER for thread in threading.enumerate()):
+            threading.Thread(target=_start_all, name=_STARTER, daemon=True).start()
+    started: Future[subprocess.Popen[bytes]] = Future()
+    _to_start.put((lambda: subprocess.Popen(argv, **options), started))
+    return started.result()
+
+
+def _start_all() -> None:
+    while True:
+        start, started = _to_start.get()
+        try:
+            started.set_result(start())
+        except BaseException as error:  # whoever asked for it is told
+            started.set_exception(error)
 
 
 @atexit.register
@@ -237,13 +271,12 @@ class Machine:
             argv += ["-incoming", "defer"]
         if paused or state is not None:
             argv.append("-S")
-        # Should this process be killed outright, QEMU must not outlive it.  The signal is tied to the thread that
-        # starts QEMU, hence only where that thread lives as long as the process.
-        if threading.current_thread() is threading.main_thread() and shutil.which("setpriv"):
+        # Should this process be killed outright, QEMU must not outlive it.
+        if shutil.which("setpriv"):
             argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         log = self.folder / "qemu.log"
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
+            self._process = _start_lastingly(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

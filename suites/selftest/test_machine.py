@@ -238,12 +238,22 @@ from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
 from harness.store import Store
 machine = Machine(MachineDescription(memory=128), Store(Path(sys.argv[1])))
-machine.start()
+{start}
 print(machine.pid, flush=True)
 {then}
 """
 
 
+_IN_A_THREAD = """
+import threading
+thread = threading.Thread(target=machine.start)
+thread.start()
+thread.join()  # its end is not the machine's
+machine.check()
+"""
+
+
+@pytest.mark.parametrize("start", ["machine.start()", _IN_A_THREAD], ids=["main", "thread"])
 @pytest.mark.parametrize(
     ("then", "signals"),
     [
@@ -255,8 +265,10 @@ print(machine.pid, flush=True)
     ],
     ids=["end of program", "exception", "exit", "Ctrl-C", "killed outright"],
 )
-def test_no_machine_outlives_the_program_that_made_it(store: Store, then: str, signals: tuple[int, ...]) -> None:
-    argv = [sys.executable, "-c", _PROGRAM.format(then=then), str(store.home)]
+def test_no_machine_outlives_the_program_that_made_it(
+    store: Store, start: str, then: str, signals: tuple[int, ...]
+) -> None:
+    argv = [sys.executable, "-c", _PROGRAM.format(start=start, then=then), str(store.home)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None
         pid = int(program.stdout.readline())
