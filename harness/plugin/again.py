@@ -41,6 +41,7 @@ class Attempts:
     ) -> None:
         self._supply = supply
         self._repeat = options.repeat
+        self._pristine = options.pristine
         # A person who looks at a failure does not want the next one to follow.
         self._looks_again = not (options.no_again or options.hold or interactive or options.oracle is not None)
         self._recorder = recorder
@@ -84,6 +85,8 @@ class Attempts:
             fresh.append(last is not None and last.verdict.against_kernel)
             if last is not None and fresh[-1]:
                 _say_failure(item, last)
+            fresh[-1] = fresh[-1] or self._pristine
+            if fresh[-1]:
                 self._supply.renew()
             _forget(item)
             attempts.append(runtestprotocol(item, log=False, nextitem=nextitem))

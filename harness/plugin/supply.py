@@ -179,7 +179,12 @@ class GuestSupply:
             self.rig.discard()
 
     def release(self, following: pytest.Item | None) -> None:
-        """End a guest in the time-warped lane when the FOLLOWING test has no use for it: held, it keeps a CPU busy."""
+        """End a guest that the FOLLOWING test has no use for: it is to have a pristine one, or its time is not warped.
+
+        Held, a guest in the time-warped lane keeps a CPU busy.
+        """
+        if self.rig is not None and self._options.pristine:
+            self.rig.discard()
         if self.rig is None or self.rig.lane is not Lane.TIME_WARPED:
             return
         useful = (

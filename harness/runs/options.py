@@ -22,6 +22,7 @@ OPTIONS = (
         bare=True,
     ),
     Option("cold", "boot from power-on instead of resuming the warm state", flag=True),
+    Option("pristine", "a machine of its own for each test, in the target's warm state", flag=True),
     Option(
         "lane",
         "tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
@@ -61,6 +62,7 @@ class RunOptions:
     target: TargetOptions
     oracle: str | None = None
     cold: bool = False
+    pristine: bool = False
     lane: str = "auto"
     defects: bool = False
     any_era: bool = False
@@ -84,8 +86,12 @@ class RunOptions:
             raise UsageError("--control is a target of its own: leave out --image and --kernel, or leave out --control")
         if self.oracle is not None and (named or self.target.control):
             raise UsageError("--oracle needs no machine: leave out --image, --kernel and --control")
-        if self.oracle is not None and (self.record or self.hold or self.dump_memory or self.invariants):
-            raise UsageError("--record, --hold, --dump-memory and --invariants are about a machine; --oracle has none")
+        if self.oracle is not None and (
+            self.record or self.hold or self.dump_memory or self.invariants or self.pristine
+        ):
+            raise UsageError(
+                "--record, --hold, --dump-memory, --invariants and --pristine are about a machine; --oracle has none"
+            )
         if self.repeat < 1:
             raise UsageError("--repeat is at least 1")
         if self.cold and self.lane == "warped":
