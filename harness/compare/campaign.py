@@ -195,8 +195,9 @@ class Campaign:
             found = suspects(base, other)
             # Earlier looks come first: what was run because of them is evidence for them, and was not for what is new.
             for look in [*laboratory.looks(), found]:
+                inquiry.look(look)
+                laboratory.keep_looks(inquiry)  # before its runs are made: whoever goes on must know that it was one
                 settle(inquiry, look, laboratory)
-                laboratory.keep_looks(inquiry)
         return inquiries
 
     def _make(self, place: tuple[int, int], dead: set[int]) -> Run:

@@ -163,6 +163,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(table)
     for line in summary(comparison):
         console.print(line, markup=False, soft_wrap=True)
+    if comparison.runs:
+        console.print(conclusion(comparison), markup=False, soft_wrap=True)
     for costs in comparison.costs:
         _print_costs(costs, console)
 
@@ -241,6 +243,7 @@ def to_markdown(comparison: Comparison) -> str:
     lines += [f"* **{kernel.name}**: {kernel.label}" for kernel in comparison.kernels]
     lines += ["", f"{runs} run{'s' * (runs != 1)} of each, confidence {percent(comparison.confidence)}.", ""]
     lines += [f"* {line}" for line in compared]
+    lines += ["", f"**{conclusion(comparison)}**"] if runs else []
     rows = news(comparison)
     if rows:
         lines += ["", f"| test | {' | '.join(names)} | |", "|---" * (len(names) + 2) + "|"]
