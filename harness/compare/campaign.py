@@ -211,18 +211,19 @@ class Campaign:
 
     def _make_again(self, test_names: Sequence[str], place: Place) -> Run:
         """Return a run of TEST_NAMES at PLACE, from its file if it was made before."""
-        file = self.folder / f"again-{place.against:02}-{place.boot:02}-{place.run:03}-{place.number}.json"
+        file = self.folder / f"again-{place.against:02}-{place.boot:02}-{place.runs.start:03}-{place.number}.json"
         known = _load(file)
         if known is not None and known.record is not None:
-            said = {result.test for result in known.record.results}
+            said = {result.test for result in known.record.results if 1 + len(result.again) == len(place.runs)}
             if said.issuperset(test_names):
                 return known
         if self._ended:
             return Run(None, "interrupted")
         tests = [str(self._plan.root / name) for name in test_names]
         # Numbers that the first runs do not have: what was drawn there is no evidence of what was seen there.
-        seed = self._plan.seed + _SEED_AGAIN + 1000 * place.boot + place.run
-        return self._run(place.number, tests or self._plan.tests, seed, file, f"--{PYTEST_PREFIX}boot={place.boot}")
+        seed = self._plan.seed + _SEED_AGAIN + 1000 * place.boot + place.runs.start
+        more = [f"--{PYTEST_PREFIX}boot={place.boot}", f"--{PYTEST_PREFIX}repeat={len(place.runs)}"]
+        return self._run(place.number, tests or self._plan.tests, seed, file, *more)
 
     def _run(self, number: int, tests: Sequence[str], seed: int, file: Path, *more: str) -> Run:
         plan = self._plan

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from harness.compare.evidence import FIRST_BOOTS, Inquiry, Runs, Seen, Suspicion
@@ -19,11 +21,14 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run belongs that is made because of a suspicion against contender `against`: boot, run, contender."""
+    """Where a run belongs that is made because of a suspicion against contender `against`: boot, contender, repeats.
+
+    Each test of it runs once for each number of `runs`.
+    """
 
     against: int
     boot: int
-    run: int
+    runs: range
     number: int
 
 
@@ -56,41 +61,40 @@ class Laboratory:
         part.replace(self._file)
 
     def __call__(self, runs: Runs) -> Mapping[tuple[str, int], Seen]:
-        """Make RUNS, one process each, and return what they came to."""
+        """Make RUNS, one process for each boot and kernel, and return what they came to."""
         numbers = (self._number,) if runs.only_other else (0, self._number)
         names = [test for test in runs.tests if test != BETWEEN_TESTS]
-        whole = BETWEEN_TESTS in runs.tests and runs.runs.start == 0 and runs.boots.start <= FIRST_BOOTS
+        # A death between tests is the whole suite's: that is run once on each of the first boots.
+        is_whole = BETWEEN_TESTS in runs.tests and runs.runs == range(1) and runs.boots.start <= FIRST_BOOTS
         futures = {}
-        for boot in runs.boots:
-            for run in runs.runs:
-                order = numbers if (boot + run) % 2 == 0 else numbers[::-1]
-                # A death between tests is the whole suite's: it is run once on each of the first boots.
-                tests: Sequence[str] = () if whole and run == 0 else names
-                if tests or (whole and run == 0):
-                    for number in order:
-                        place = Place(self._number, boot, run, number)
-                        futures[self._pool.submit(self._make, tests, place)] = place
-        made: dict[Place, Run] = {}
+        for boot in runs.boots if names or is_whole else ():
+            for number in numbers if boot % 2 == 0 else numbers[::-1]:
+                place = Place(self._number, boot, runs.runs, number)
+                futures[self._pool.submit(self._make, () if is_whole else names, place)] = place
+        made: dict[tuple[int, int], Run] = {}
         for done in as_completed(futures):
-            made[futures[done]] = done.result()
+            place = futures[done]
+            made[place.boot, place.number] = done.result()
             self._progress(f"{len(made)} of {len(futures)} runs again of {len(runs.tests)} tests that seem to differ")
-        return {
-            (test, boot): (
-                [self._outcome(test, made.get(Place(self._number, boot, run, 0))) for run in runs.runs]
-                if not runs.only_other
-                else [],
-                [self._outcome(test, made.get(Place(self._number, boot, run, self._number))) for run in runs.runs],
-            )
-            for test in runs.tests
-            for boot in runs.boots
-        }
+        seen: dict[tuple[str, int], Seen] = {}
+        for test, boot in product(runs.tests, runs.boots):
+            base, other = (_outcomes(test, made.get((boot, number))) for number in (0, self._number))
+            # Which of several runs in one process was which nobody knows: where some are lost, any of the others go.
+            known = len(other) if runs.only_other else min(len(base), len(other))
+            seen[test, boot] = ([] if runs.only_other else base[:known], other[:known])
+        return seen
 
-    @staticmethod
-    def _outcome(test: str, run: Run | None) -> str | None:
-        """Return why TEST failed in RUN, "" where it passed, None where nothing is known."""
-        if run is None or run.record is None:
-            return None
-        result = worst_results(run.record).get(test)
-        if result is None and test == BETWEEN_TESTS and run.is_whole:
-            return ""
-        return cause_of(result) if result is not None else None
+
+def _outcomes(test: str, run: Run | None) -> list[str | None]:
+    """Return for each time that TEST ran in RUN why it failed, "" where it passed.
+
+    Those of which nothing is known are left out; the order has nothing to do with what they came to.
+    """
+    if run is None or run.record is None:
+        return []
+    result = worst_results(run.record).get(test)
+    if result is None:
+        return [""] if test == BETWEEN_TESTS and run.is_whole else []
+    causes = [cause for each in (result, *result.again) if (cause := cause_of(each)) is not None]
+    random.Random(test).shuffle(causes)  # noqa: S311
+    return list(causes)

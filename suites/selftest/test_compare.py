@@ -654,6 +654,26 @@ class TestCampaigns:
         kept = Campaign(store, replace(plan, contenders=tuple(sides))).run(1, 0.95, again=False)
         assert kept.exit_code == ExitCode.PASSED
 
+    def test_a_chance_failure_is_run_again_many_times_in_one_process_and_not_named(
+        self, store: Store, plan: Plan, tmp_path: Path
+    ) -> None:
+        suite = tmp_path / "suite/test_it.py"
+        suite.write_text(TEST_FILE + "    assert 'again' not in file or os.environ['DFLY_HARNESS_SEED'] != '100'\n")
+        code = "def pytest_addoption(parser):\n    parser.addoption('--side')\ndef pytest_configure(config):\n"
+        code += "    import os\n    os.environ['COUNT_FILE'] = config.getoption('--side')\n"
+        (tmp_path / "suite/conftest.py").write_text(code)
+        sides = [
+            Contender(name, name, ("--dfly-oracle", "--side", str(tmp_path / name))) for name in ("a", "the-again")
+        ]
+        comparison = Campaign(store, replace(plan, contenders=tuple(sides)), most_boots=3).run(1, 0.95)
+        assert comparison.exit_code == ExitCode.PASSED
+        (judgement,) = comparison.tests[0].judgements
+        assert judgement.verdict is Difference.SUSPECT
+        assert judgement.again is not None
+        assert (judgement.again.base, judgement.again.other, judgement.again.boots) == ((0, 12), (0, 12), 3)
+        for name in ("a", "the-again"):
+            assert len((tmp_path / name).read_text().split()) == 13
+
     def test_the_order_of_runs_goes_there_and_back(self, store: Store, plan: Plan) -> None:
         assert Campaign(store, plan).schedule(3) == [(0, 0), (0, 1), (1, 1), (1, 0), (2, 0), (2, 1)]
 
