@@ -665,7 +665,7 @@ class TestCampaigns:
         sides = [
             Contender(name, name, ("--dfly-oracle", "--side", str(tmp_path / name))) for name in ("a", "the-again")
         ]
-        comparison = Campaign(store, replace(plan, contenders=tuple(sides)), most_boots=3).run(1, 0.95)
+        comparison = Campaign(store, replace(plan, contenders=tuple(sides)), jobs=2, most_boots=3).run(1, 0.95)
         assert comparison.exit_code == ExitCode.PASSED
         (judgement,) = comparison.tests[0].judgements
         assert judgement.verdict is Difference.SUSPECT
