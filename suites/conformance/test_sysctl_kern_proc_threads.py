@@ -8,7 +8,7 @@ from signal import SIGKILL
 
 import pytest
 
-from harness.processes import KinfoProc, ProcStat, RemoteProcess, fails
+from harness.processes import KinfoProc, ProcStat, RemoteProcess, fails, fails_with
 from support.children import parked, zombies
 from support.filters import FILTERS, all_processes
 from support.processes import SOMEBODY, eventually, holds, stop
@@ -63,6 +63,18 @@ def test_a_process_has_one_row_and_in_the_thread_tables_one_per_thread(
     threads = rows(lwp=True)
     assert sorted(row.lwp.tid for row in threads) == sorted(tids)
     assert {(row.pid, row.nthreads, row.lwp.pid) for row in threads} == {(child.pid, 3, child.pid)}
+
+
+@needs_kernel
+@kern_proc("sysctl_out_proc")
+def test_the_row_of_a_thread_tells_its_own_time(init: RemoteProcess) -> None:
+    """What the threads listed before it have used is not in it (kern_proc.c: sysctl_out_proc, fill_kinfo_lwp)."""
+    child = init.fork()
+    idle = child.thread()
+    child.repeat_until(fails_with("EXDEV"), "getpid", seconds=0.5)
+    rows = init.sysctl.kern_proc_pid(child.pid, lwp=True)
+    used = {row.lwp.tid: row.lwp.uticks + row.lwp.sticks for row in rows}
+    assert used[idle.tid] < used[child.gettid()] / 2
 
 
 @needs_kernel
