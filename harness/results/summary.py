@@ -44,7 +44,9 @@ def conclusion(record: RunRecord) -> str:
         return f"No test was judged.{more}"
     if against:
         known = sum(1 for result in record.results if result.known_defect)
+        flaky = sum(1 for result in record.results if result.verdict.against_kernel and result.is_flaky)
         why = f", {known} of them for a known defect" if known else ""
+        why += f", {flaky} of them now and then" if flaky else ""
         return f"{against} of {_tests(judged)} {'speaks' if against == 1 else 'speak'} against this kernel{why}.{more}"
     return f"Nothing in {_tests(judged)} speaks against this kernel.{more}"
 

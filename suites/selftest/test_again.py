@@ -247,6 +247,7 @@ def test_a_tests_history_is_shown_the_last_run_at_the_end(
     assert len(lines) == 1 + 2
     assert lines[-1].startswith("2026-11-29T120002-1")
     assert conclusion(record(FLAKE, 2)) in lines[-1]
+    assert "1 of 1 test speaks against this kernel, 1 of them now and then." in lines[-1]
     assert main(["history", "t::a", "--json", "--last", "1"]) == 0
     (plain,) = json.loads(capsys.readouterr().out)
     assert (plain["words"], plain["result"]["verdict"]) == (FLAKY, "failed")
