@@ -3,13 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 from support.eras import ONE_SIDED, Promise, one_sided, page
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def promise(
@@ -18,13 +12,6 @@ def promise(
     test = {"suites/conformance/test_a.py::test_b"}
     kept = kept_by or {name: name >= "2021" for name in ("2017", "2020", "6.0", "6.2", "6.4", "2026")}
     return Promise("0123456789", "2021-03-04", 600100, "what", feature, test, test if before else set(), kept)
-
-
-def test_the_page_of_eras_is_up_to_date() -> None:
-    """In a process of its own, as it collects all suites; a feature tested on one side only is an error, too."""
-    command = [sys.executable, "suites/support/eras.py", "--check"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_feature_tested_on_one_side_only_needs_a_reason() -> None:

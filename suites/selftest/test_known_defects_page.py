@@ -3,22 +3,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from support.known_defects import SEVERITIES, Defect, page
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_the_page_of_known_defects_is_up_to_date() -> None:
-    """In a process of its own, as it collects all suites."""
-    command = [sys.executable, "suites/support/known_defects.py", "--check"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_graver_defects_come_first_and_each_is_one_line() -> None:

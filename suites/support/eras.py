@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The page of eras: what kernels of different years promise differently, made from what the tests ask for.
 
-`python suites/support/eras.py` writes docs/eras.md; with --check it says whether that is up to date.  A promise comes
-from a feature (harness.guests.features) that a test asks for, or from an `eras` mark whose reason names a commit.
+A promise comes from a feature (harness.guests.features) that a test asks for, or from an `eras` mark whose reason names
+a commit.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PAGE = _ROOT / "docs" / "eras.md"
-_SUITES = ("suites/conformance", "suites/regressions")
+from support import pages
+
 _COMMIT = re.compile(r"\b[0-9a-f]{10}\b")
 _DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 _YES, _NO = "●", "·"
@@ -46,7 +41,7 @@ ONE_SIDED = {
 _HEAD = """\
 # Eras
 
-Made by `python suites/support/eras.py` from the marks of the tests and the features of kernels
+Made by `python suites/support/pages.py eras` from the marks of the tests and the features of kernels
 (`harness/guests/features.py`); do not edit.  Each promise below came with one commit.  A table says which kernels make
 it: **{yes}** this one does, **{no}** it does not.  Kernels named after releases are those their branches begin at.
 *Version* is the first `__DragonFly_version` (`kern.osreldate`) all of whose kernels have the change.
@@ -70,30 +65,6 @@ class Promise:
     def differs(self) -> bool:
         """Whether the kernels of the table are not all alike in it."""
         return len(set(self.kept_by.values())) > 1
-
-
-class _Collector:
-    """Plugin of the pytest run that only collects."""
-
-    def __init__(self) -> None:
-        self.items: list[pytest.Item] = []
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Take the items."""
-        self.items = list(session.items)
-
-
-def collect() -> list[pytest.Item]:
-    """Return all tests of the suites.  Raises ValueError where they cannot be collected."""
-    collector = _Collector()
-    # The oracle stands for a target, so that none is looked for.
-    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--dfly-oracle"]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.chdir(_ROOT):
-        status = pytest.main(arguments, plugins=[collector])
-    if status != pytest.ExitCode.OK:
-        raise ValueError(f"the suites cannot be collected:\n{said.getvalue()}")
-    return collector.items
 
 
 def _name(item: pytest.Item) -> str:
@@ -146,7 +117,7 @@ def _from_versions(items: Iterable[pytest.Item]) -> list[Promise]:
     return list(promises.values())
 
 
-def promises_of(items: list[pytest.Item]) -> list[Promise]:
+def promises_of(items: Sequence[pytest.Item]) -> list[Promise]:
     """Return all promises, the oldest first."""
     found = _from_features(items) + _from_versions(items)
     return sorted(found, key=lambda promise: (promise.date, promise.commit, promise.what))
@@ -206,30 +177,9 @@ def _list(numbered: list[tuple[int, Promise]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python suites/support/eras.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if the page is out of date")
-    options = parser.parse_args(arguments)
-    try:
-        promises = promises_of(collect())
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    text = page(promises)
+def make() -> str:
+    """Return the page.  Raises ValueError for a feature that is tested on one side only."""
+    promises = promises_of(pages.collected())
     if complaints := one_sided(promises):
-        sys.stderr.write("\n".join(complaints) + "\n")
-        return 2
-    if options.check:
-        if _PAGE.exists() and _PAGE.read_text() == text:
-            return 0
-        sys.stderr.write(f"{_PAGE.relative_to(_ROOT)} is out of date: python suites/support/eras.py\n")
-        return 1
-    _PAGE.parent.mkdir(exist_ok=True)
-    _PAGE.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(_ROOT))
-    sys.exit(main())
+        raise ValueError("\n".join(complaints))
+    return page(promises)

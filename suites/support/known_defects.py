@@ -1,23 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The page of known defects, made from the marks of the tests that show them.
-
-`python suites/support/known_defects.py` writes docs/known-defects.md; with --check it says whether that is up to date.
-"""
+"""The page of known defects, made from the marks of the tests that show them."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
-import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PAGE = _ROOT / "docs" / "known-defects.md"
-_SUITES = ("suites/regressions", "suites/conformance")
+from support import pages
 
 #: What a defect may do, the gravest first: every `defect` mark names one of these.
 SEVERITIES = {
@@ -37,10 +28,10 @@ _ALWAYS = 200_000  # __DragonFly_version of 2.0: inherited, or as old as the cod
 _HEAD = """\
 # Known defects of the kernel
 
-Made by `python suites/support/known_defects.py` from the `defect` marks of the tests; do not edit.  Each test states
-what ought to be and fails on a kernel that has the defect; `dfly-harness run --defects PATH` runs it.  *Since* and
-*until* are values of `__DragonFly_version` (`kern.osreldate`): the kernels that have the defect lie from the one up to,
-and not including, the other.  A defect without *until* is alive in April 2026.
+Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests; do not edit.  Each test
+states what ought to be and fails on a kernel that has the defect; `dfly-harness run --defects PATH` runs it.  *Since*
+and *until* are values of `__DragonFly_version` (`kern.osreldate`): the kernels that have the defect lie from the one up
+to, and not including, the other.  A defect without *until* is alive in April 2026.
 """
 
 
@@ -64,49 +55,32 @@ class Defect:
         return f"| {test} | {self.cause.replace('|', chr(92) + '|')} | {since} | {self.until or ''} |"
 
 
-class _Collector:
-    """Plugin of the pytest run that only collects."""
-
-    def __init__(self) -> None:
-        self.defects: dict[str, Defect] = {}
-        self.complaints: list[str] = []
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note each test that shows a defect."""
-        for item in session.items:
-            marker = item.get_closest_marker("defect")
-            if marker is None:
-                continue
-            name = item.nodeid.partition("[")[0]
-            severity = marker.kwargs.get("severity")
-            if severity not in SEVERITIES or not marker.kwargs.get("reason") or "since" not in marker.kwargs:
-                self.complaints.append(f"{name}: its defect mark needs since, reason and a severity of {_CHOICE}")
-                continue
-            file, line, _ = item.location
-            self.defects[name] = Defect(
-                list(SEVERITIES).index(severity),
-                file,
-                line or 0,
-                name.rpartition("::")[2],
-                marker.kwargs["reason"],
-                marker.kwargs["since"],
-                marker.kwargs.get("until"),
-            )
-
-
-def collect() -> list[Defect]:
-    """Return all defects the suites know, the gravest first.  Raises ValueError for a mark that does not say enough."""
-    collector = _Collector()
-    # The oracle stands for a target, so that none is looked for.
-    arguments = [*_SUITES, "--collect-only", "-q", "-p", "no:cacheprovider", f"--rootdir={_ROOT}", "--dfly-oracle"]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.chdir(_ROOT):
-        status = pytest.main(arguments, plugins=[collector])
-    if status != pytest.ExitCode.OK:
-        raise ValueError(f"the suites cannot be collected:\n{said.getvalue()}")
-    if collector.complaints:
-        raise ValueError("\n".join(collector.complaints))
-    return sorted(collector.defects.values())
+def defects_of(items: Iterable[pytest.Item]) -> list[Defect]:
+    """Return all defects the tests show, the gravest first.  Raises ValueError for a mark that does not say enough."""
+    defects: dict[str, Defect] = {}
+    complaints = []
+    for item in items:
+        marker = item.get_closest_marker("defect")
+        if marker is None:
+            continue
+        name = item.nodeid.partition("[")[0]
+        severity = marker.kwargs.get("severity")
+        if severity not in SEVERITIES or not marker.kwargs.get("reason") or "since" not in marker.kwargs:
+            complaints.append(f"{name}: its defect mark needs since, reason and a severity of {_CHOICE}")
+            continue
+        file, line, _ = item.location
+        defects[name] = Defect(
+            list(SEVERITIES).index(severity),
+            file,
+            line or 0,
+            name.rpartition("::")[2],
+            marker.kwargs["reason"],
+            marker.kwargs["since"],
+            marker.kwargs.get("until"),
+        )
+    if complaints:
+        raise ValueError("\n".join(complaints))
+    return sorted(defects.values())
 
 
 def page(defects: list[Defect]) -> str:
@@ -120,27 +94,6 @@ def page(defects: list[Defect]) -> str:
     return "".join(parts)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python suites/support/known_defects.py", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if the page is out of date")
-    options = parser.parse_args(arguments)
-    try:
-        text = page(collect())
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    if options.check:
-        if _PAGE.exists() and _PAGE.read_text() == text:
-            return 0
-        sys.stderr.write(f"{_PAGE.relative_to(_ROOT)} is out of date: python suites/support/known_defects.py\n")
-        return 1
-    _PAGE.parent.mkdir(exist_ok=True)
-    _PAGE.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def make() -> str:
+    """Return the page.  Raises ValueError for a mark that does not say enough."""
+    return page(defects_of(pages.collected()))

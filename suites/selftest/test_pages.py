@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The pages of the documentation that are made from tests and rules are what these say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support import eras, pages
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of one page, which has its own maker."""
+    monkeypatch.setattr(pages, "PAGES", {"eras": "eras"})
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    return tmp_path / "docs"
+
+
+def made(monkeypatch: pytest.MonkeyPatch, make: Callable[[], str]) -> None:
+    monkeypatch.setattr(eras, "make", make)
+
+
+def test_the_pages_are_up_to_date() -> None:
+    """In a process of its own, as it collects all suites."""
+    command = [sys.executable, "suites/support/pages.py", "--check"]
+    done = subprocess.run(command, cwd=pages.ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_page_out_of_date_is_noticed_and_written_again(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(monkeypatch, lambda: "old\n")
+    assert pages.main(["--check"]) == 1
+    assert pages.main(["eras"]) == 0
+    assert pages.main(["--check"]) == 0
+    assert (docs / "eras.md").read_text() == "old\n"
+    capsys.readouterr()
+    made(monkeypatch, lambda: "new\n")
+    assert pages.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/eras.md is out of date: python suites/support/pages.py eras\n"
+    assert (docs / "eras.md").read_text() == "old\n"
+
+
+def test_what_cannot_be_made_is_no_page(
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> str:
+        raise ValueError("a mark says too little")
+
+    made(monkeypatch, fail)
+    assert pages.main([]) == 2
+    assert capsys.readouterr().err == "a mark says too little\n"
+    assert not list(docs.iterdir())
+
+
+def test_an_unknown_page_is_a_mistake_in_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        pages.main(["nonsense"])
+    assert ended.value.code == 2
+    assert "no page is called nonsense; there are: eras, known-defects" in capsys.readouterr().err
