@@ -7,8 +7,10 @@ at once on an idle machine: run its handlers, die, reap, or go on with a call th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.oracle import delivery, signals, wait
@@ -70,11 +72,40 @@ class Call:
         self.state = State.RETURNED
 
 
+#: What one process would do now.
+Move = Callable[[], object]
+#: Who of several that can run does so first: takes one of the moves, None of none.
+Order = Callable[[Iterator[Move]], "Move | None"]
+
+
+def first(moves: Iterator[Move]) -> Move | None:
+    """Take who was ready first: signals are acted upon, the dead are reaped, then calls go on."""
+    return next(moves, None)
+
+
+def last(moves: Iterator[Move]) -> Move | None:
+    """Take who was ready last."""
+    found = list(moves)
+    return found[-1] if found else None
+
+
+def drawn(seed: int) -> Order:
+    """Return an order that draws lots."""
+    lots = random.Random(seed)  # noqa: S311  (no secret)
+
+    def draw(moves: Iterator[Move]) -> Move | None:
+        found = list(moves)
+        return lots.choice(found) if found else None
+
+    return draw
+
+
 class Scheduler:
     """Runs what can run."""
 
-    def __init__(self, k: Kernel) -> None:
+    def __init__(self, k: Kernel, order: Order) -> None:
         self._k = k
+        self._order = order
         self._busy: dict[Proc, None] = {}  # those with calls, in the order in which they were asked
         self._notified: dict[Proc, None] = {}  # those with signals to look at, in the order of arrival
         self._woken: set[Proc] = set()
@@ -119,8 +150,8 @@ class Scheduler:
     def run_others(self) -> None:
         """The present process sleeps in the middle of a system call: all who have signals to look at do so."""
         current = self._k.current
-        while self._deliver_one():
-            pass
+        while (move := self._order(self._deliveries())) is not None:
+            move()
         self._k.current = current
 
     def exited(self, proc: Proc) -> None:
@@ -133,31 +164,35 @@ class Scheduler:
 
     def settle(self) -> None:
         """Run until nothing moves."""
-        while self._deliver_one() or self._reap_one() or self._call_one():
-            pass
+        while (move := self._order(self._moves())) is not None:
+            move()
 
-    def _deliver_one(self) -> bool:
+    def _moves(self) -> Iterator[Move]:
+        yield from self._deliveries()
+        yield from self._reapings()
+        yield from self._callings()
+
+    def _deliveries(self) -> Iterator[Move]:
         for proc in list(self._notified):
-            del self._notified[proc]
-            if not proc.flags & ProcFlag.P_WEXIT and proc.waits_for_vfork is None:
-                self._in(proc, lambda proc=proc: self._wake(proc))  # type: ignore[misc]
-                return True
-        return False
+            if proc.flags & ProcFlag.P_WEXIT or proc.waits_for_vfork is not None:
+                del self._notified[proc]
+            else:
+                yield partial(self._deliver, proc)
+
+    def _deliver(self, proc: Proc) -> None:
+        del self._notified[proc]
+        self._in(proc, lambda: self._wake(proc))
 
     def _wake(self, proc: Proc) -> None:
         if delivery.wakes(self._k, proc):
             self._return(proc)
 
-    def _reap_one(self) -> bool:
+    def _reapings(self) -> Iterator[Move]:
         for proc in self._k.procs.values():
             if proc.reaps_itself:
-                for child in proc.children:
-                    if child.is_zombie:
-                        wait.reap(self._k, child)
-                        return True
-        return False
+                yield from (partial(wait.reap, self._k, child) for child in proc.children if child.is_zombie)
 
-    def _call_one(self) -> bool:
+    def _callings(self) -> Iterator[Move]:
         for proc in list(self._busy):
             if not proc.calls:
                 del self._busy[proc]
@@ -166,13 +201,13 @@ class Scheduler:
             if proc.stat is not ProcStat.SACTIVE or proc.waits_for_vfork is not None:
                 continue
             if call.state is State.RETURNED:
-                self._done(call)
-                return True
-            if call.state is State.QUEUED or proc in self._woken:
-                self._woken.discard(proc)
-                self._in(proc, lambda call=call, proc=proc: self._execute(proc, call))  # type: ignore[misc]
-                return True
-        return False
+                yield partial(self._done, call)
+            elif call.state is State.QUEUED or proc in self._woken:
+                yield partial(self._go_on, proc, call)
+
+    def _go_on(self, proc: Proc, call: Call) -> None:
+        self._woken.discard(proc)
+        self._in(proc, lambda: self._execute(proc, call))
 
     def _in(self, proc: Proc, action: Callable[[], None]) -> None:
         self._k.current = proc

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from harness.oracle.calls import Scheduler
+from harness.oracle.calls import Order, Scheduler, first
 from harness.oracle.clock import Clock
 from harness.oracle.model import Credentials, Pgrp, Proc, Reaper, Session, SigActs
 from harness.oracle.pids import PidAllocator
@@ -19,7 +19,7 @@ MAXPROC = 980  # kern.maxproc with 512 MB of memory
 class Kernel:
     """Everything there is: processes, groups and sessions by id, time, variables, the allocator, pending calls."""
 
-    def __init__(self, rules: Rules, seed: int) -> None:
+    def __init__(self, rules: Rules, seed: int, order: Order = first) -> None:
         self.rules = rules
         self.clock = Clock()
         self.procs: dict[int, Proc] = {}  # allproc: zombies included
@@ -39,7 +39,7 @@ class Kernel:
         self.jails = 0  # how many there have been
         randomness = random.Random(seed)  # noqa: S311  (a model of a generator, not a secret)
         self.pids = PidAllocator(self, randomness)
-        self.scheduler = Scheduler(self)
+        self.scheduler = Scheduler(self, order)
         self.current: Proc | None = None  # curproc: whose system call is being executed
         self._swapper()
         self.init = self._system_process("init", b"/sbin/init")

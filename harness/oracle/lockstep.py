@@ -12,8 +12,8 @@ out are
 * terminals, files, memory, resource usage, and what ptrace() does to registers;
 * pids themselves, and time: other suites look at the allocator and its delay;
 * what a kernel answers with what was on its stack: status and siginfo of a WNOHANG that found nobody;
-* the order in which several processes run that become runnable together: who of several dies first, and which of
-  several children is ready when a waiting parent runs;
+* the order in which several processes run that become runnable together: what depends on it is found by a rehearsal
+  (rehearsal.py);
 * how many SIGCHLDs melt into one, and who sent them;
 * signals sent to all (kill(-1)) by root, which would reach the guest's own processes;
 * what hurts a kernel: PT_ATTACH to an ancestor (parents in a circle, which are climbed for ever) or to a vforked child
@@ -84,6 +84,13 @@ class World(Protocol):
         """Return the process table."""
 
 
+class Foresight(Protocol):
+    """Knows what depends on who runs first (harness.oracle.rehearsal)."""
+
+    def is_certain(self, who: int, deed: Deed) -> bool:
+        """Tell whether the call DEED by process WHO has one outcome only."""
+
+
 class OracleWorld:
     """An oracle as a world."""
 
@@ -144,15 +151,17 @@ class Started:
 class Lockstep:
     """Two worlds and what has happened in them.  `calls` system calls were made in each, `log` tells which."""
 
-    def __init__(self, oracle: Oracle, other: World) -> None:
+    def __init__(self, oracle: Oracle, other: World, rehearsal: Foresight | None = None) -> None:
         self._worlds: tuple[World, World] = (OracleWorld(oracle), other)
         self._processes: tuple[list[OracleProcess], list[Any]] = ([oracle.spawn()], [other.spawn()])
         self._started: list[Started] = []
         self._jails: tuple[list[int], list[int]] = ([], [])  # ids in the order of their making
         self._traits = oracle.kernel.rules.traits
+        self._rehearsal: Foresight | None = None  # before anything has happened all is certain
         self.calls = 0
         self.log: list[str] = []
-        self._do(0, Deed("setlogin", ("lockstep",)))
+        self.perform(0, Deed("setlogin", ("lockstep",)))
+        self._rehearsal = rehearsal
 
     @property
     def population(self) -> int:
@@ -216,12 +225,13 @@ class Lockstep:
             return
         who = actors[step.who % len(actors)]
         deed = choose(self, who, step)
-        if deed is not None:
-            self._do(who, deed)
+        if deed is not None and (self._rehearsal is None or self._rehearsal.is_certain(who, deed)):
+            self.perform(who, deed)
 
     # ---- one call in both worlds ----
 
-    def _do(self, who: int, deed: Deed) -> None:
+    def perform(self, who: int, deed: Deed) -> None:
+        """Let process WHO make the call DEED in both; raises DisagreementError at the first difference."""
         self.log.append(f"P{who}.{deed}")
         self.calls += 1
         if deed.method == "vfork":

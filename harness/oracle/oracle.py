@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from harness.oracle import jobs, lifecycle
+from harness.oracle.calls import Order, first
 from harness.oracle.kernel import Kernel
 from harness.oracle.model import Disposition, SigActs
 from harness.oracle.process import NO_FLAGS, OracleProcess, watch_unknown_calls
@@ -15,8 +16,8 @@ from harness.oracle.variants import rules_of
 class Oracle:
     """A booted guest that exists only as a specification."""
 
-    def __init__(self, rules: Rules, seed: int) -> None:
-        self.kernel = Kernel(rules, seed)
+    def __init__(self, rules: Rules, seed: int, order: Order = first) -> None:
+        self.kernel = Kernel(rules, seed, order)
         k = self.kernel
         # What the host talks to in a real guest: a child of init, started by a remote login of root.
         self._hub = lifecycle.fork1(k, k.init)
@@ -44,9 +45,10 @@ class Oracle:
         self.kernel.clock.advance(seconds)
 
 
-def make_oracle(target: str | None = None, *, seed: int = 0) -> Oracle:
+def make_oracle(target: str | None = None, *, seed: int = 0, order: Order = first) -> Oracle:
     """Make the oracle of an era, a wrong one: "2026", "zombies-found", "2026:zombies-found", by default that of 2017.
 
-    SEED decides everything that is random in it.  Raises UsageError for an unknown era or variant.
+    SEED decides everything that is random in it, ORDER who of several processes that can run does.  Raises UsageError
+    for an unknown era or variant.
     """
-    return Oracle(rules_of(target), seed)
+    return Oracle(rules_of(target), seed, order)

@@ -319,6 +319,18 @@ def _trace_me(world: Situation, who: int, _step: Step) -> Deed | None:
     return Deed("ptrace", ("PT_TRACE_ME", 0)) if world.is_child_of_ours(who) else None
 
 
+def _killpg_any(world: Situation, who: int, step: Step) -> Deed | None:
+    """Any signal to any group, deadly or not; whether it matters who of the members runs first is found out before."""
+    whom = _process_or(world, step.a, 0, *((-1,) if world.is_nobody(who) else ()))
+    whom = Ref(whom.index, negative=True) if isinstance(whom, Ref) else whom
+    return Deed("kill", (whom, (*DEADLY, "SIGSTOP", "SIGCONT", "SIGTSTP")[step.b % 9]))
+
+
+def _reap_kill_any(_world: Situation, _who: int, step: Step) -> Deed | None:
+    signal = (*DEADLY, "SIGSTOP", "SIGCONT", "SIGTSTP")[step.a % 9]
+    return Deed("procctl_reap_kill", (signal,), "reap", (("children_only", step.b % 2 == 1),))
+
+
 def _trace_on(world: Situation, _who: int, step: Step) -> Deed | None:
     request = ("PT_CONTINUE", "PT_CONTINUE", "PT_DETACH", "PT_KILL")[step.b % 4]
     signal = (0, 0, "SIGUSR1", "SIGCONT", "SIGSTOP", "SIGTERM", 129)[step.c % 7]
@@ -368,6 +380,8 @@ OPERATIONS: Mapping[str, Chooser] = {
     "attach": _attach,
     "trace_me": _trace_me,
     "trace_on": _trace_on,
+    "killpg_any": _killpg_any,
+    "reap_kill_any": _reap_kill_any,
 }
 #: How often each operation comes.
 WEIGHTS: Mapping[str, int] = {
@@ -388,6 +402,7 @@ WEIGHTS: Mapping[str, int] = {
     "attach": 1,
     "trace_me": 1,
     "deathsig_status": 1,
+    "reap_kill_any": 1,
 }
 #: The trait of an era without which an operation cannot be taken.
 REQUIRES: Mapping[str, str] = {
@@ -395,6 +410,7 @@ REQUIRES: Mapping[str, str] = {
     "deathsig": "deathsig",
     "deathsig_status": "deathsig",
     "reap_kill": "reap_kill",
+    "reap_kill_any": "reap_kill",
     "syscap": "syscap",
 }
 
