@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""User ids (kern_prot.c: sys_setuid(), sys_seteuid(), sys_setreuid(), sys_setresuid())."""
+"""User and group ids (kern_prot.c: sys_setuid(), sys_setgid() and their like), and limits (kern_plimit.c)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from harness.oracle import syscaps
-from harness.oracle.model import Credentials, Errno, Proc
+from harness.oracle.model import Credentials, Errno, Ids, Proc
 from harness.oracle.rules import RLIMIT_NPROC
 from harness.processes.kinfo import ProcFlag
 
@@ -16,49 +17,88 @@ if TYPE_CHECKING:
 
 _UNSIGNED = 0xFFFFFFFF
 UNCHANGED = _UNSIGNED  # (uid_t)-1
+MOST_GROUPS = 16  # NGROUPS_MAX
 
 
-def setuid(k: Kernel, proc: Proc, uid: int) -> None:
-    """sys_setuid(): all three ids, for root or to the real or effective one."""
-    uid &= _UNSIGNED
-    cred = proc.cred
-    _need(k, cred, uid in (cred.ruid, cred.uid), syscaps.NO_SETUID)
-    _set(proc, replace(cred, uid=uid, ruid=uid, svuid=uid))
+@dataclass(frozen=True)
+class Kind:
+    """Users or groups: which members of the credentials, and which capabilities restrict the calls."""
+
+    effective: str
+    real: str
+    saved: str
+    set_all: int
+    set_effective: int
+    set_real_effective: int
+    set_each: int
+
+    def of(self, cred: Credentials) -> Ids:
+        """Return the three ids."""
+        return Ids(getattr(cred, self.real), getattr(cred, self.effective), getattr(cred, self.saved))
+
+    def replaced(self, cred: Credentials, ids: Ids) -> Credentials:
+        """Return CRED with these three ids."""
+        ids_by_name: dict[str, Any] = {self.real: ids.real, self.effective: ids.effective, self.saved: ids.saved}
+        return replace(cred, **ids_by_name)
 
 
-def seteuid(k: Kernel, proc: Proc, uid: int) -> None:
-    """sys_seteuid(): the effective id, for root or to the real or saved one."""
-    uid &= _UNSIGNED
-    cred = proc.cred
-    _need(k, cred, uid in (cred.ruid, cred.svuid), syscaps.NO_SETEUID)
-    _set(proc, replace(cred, uid=uid))
+USERS = Kind("uid", "ruid", "svuid", syscaps.NO_SETUID, syscaps.NO_SETEUID, syscaps.NO_SETREUID, syscaps.NO_SETRESUID)
+GROUPS = Kind("gid", "rgid", "svgid", syscaps.NO_SETGID, syscaps.NO_SETEGID, syscaps.NO_SETREGID, syscaps.NO_SETRESGID)
 
 
-def setreuid(k: Kernel, proc: Proc, ruid: int, euid: int) -> None:
-    """sys_setreuid(): the saved id follows the effective one if the real one is set or differs from it."""
-    ruid, euid = ruid & _UNSIGNED, euid & _UNSIGNED
-    cred = proc.cred
-    allowed = ruid in (UNCHANGED, cred.ruid, cred.svuid) and euid in (UNCHANGED, cred.uid, cred.ruid, cred.svuid)
-    _need(k, cred, allowed, syscaps.NO_SETREUID)
-    new = cred
-    if euid != UNCHANGED:
-        new = replace(new, uid=euid)
-    if ruid != UNCHANGED:
-        new = replace(new, ruid=ruid)
-    if ruid != UNCHANGED or new.uid != new.ruid:
-        new = replace(new, svuid=new.uid)
-    _set(proc, new)
+def set_all(k: Kernel, proc: Proc, kind: Kind, id_: int) -> None:
+    """sys_setuid(), sys_setgid(): all three ids."""
+    id_ &= _UNSIGNED
+    ids = kind.of(proc.cred)
+    _need(k, proc.cred, k.rules.may_become(ids, id_), kind.set_all)
+    _set(proc, kind, k.rules.became(ids, id_))
 
 
-def setresuid(k: Kernel, proc: Proc, ruid: int, euid: int, suid: int) -> None:
-    """sys_setresuid(): each id on its own, to any of the three for those who are not root."""
-    wanted = (ruid & _UNSIGNED, euid & _UNSIGNED, suid & _UNSIGNED)
-    cred = proc.cred
-    allowed = all(uid in (UNCHANGED, cred.ruid, cred.uid, cred.svuid) for uid in wanted)
-    _need(k, cred, allowed, syscaps.NO_SETRESUID)
-    present = (cred.ruid, cred.uid, cred.svuid)
-    ruid, euid, suid = (old if new == UNCHANGED else new for old, new in zip(present, wanted, strict=True))
-    _set(proc, replace(cred, ruid=ruid, uid=euid, svuid=suid))
+def set_effective(k: Kernel, proc: Proc, kind: Kind, id_: int) -> None:
+    """sys_seteuid(), sys_setegid(): the effective id."""
+    id_ &= _UNSIGNED
+    ids = kind.of(proc.cred)
+    _need(k, proc.cred, k.rules.may_act_as(ids, id_), kind.set_effective)
+    _set(proc, kind, replace(ids, effective=id_))
+
+
+def set_real_effective(k: Kernel, proc: Proc, kind: Kind, real: int, effective: int) -> None:
+    """sys_setreuid(), sys_setregid(): each may be left alone."""
+    real, effective = real & _UNSIGNED, effective & _UNSIGNED
+    ids = kind.of(proc.cred)
+    allowed = (real == UNCHANGED or k.rules.may_be_really(ids, real)) and (
+        effective == UNCHANGED or k.rules.may_be_effectively(ids, effective)
+    )
+    _need(k, proc.cred, allowed, kind.set_real_effective)
+    new = Ids(_or(real, ids.real), _or(effective, ids.effective), ids.saved)
+    if k.rules.saves_effective(new, real != UNCHANGED):
+        new = replace(new, saved=new.effective)
+    _set(proc, kind, new)
+
+
+def set_each(k: Kernel, proc: Proc, kind: Kind, real: int, effective: int, saved: int) -> None:
+    """sys_setresuid(), sys_setresgid(): each id on its own."""
+    wanted = (real & _UNSIGNED, effective & _UNSIGNED, saved & _UNSIGNED)
+    ids = kind.of(proc.cred)
+    allowed = all(id_ == UNCHANGED or k.rules.may_exchange(ids, id_) for id_ in wanted)
+    _need(k, proc.cred, allowed, kind.set_each)
+    real, effective, saved = wanted
+    _set(proc, kind, Ids(_or(real, ids.real), _or(effective, ids.effective), _or(saved, ids.saved)))
+
+
+def setgroups(k: Kernel, proc: Proc, groups: Sequence[int]) -> None:
+    """sys_setgroups(): the first of them is the effective group; of none, that one is left."""
+    if not k.rules.may(proc.cred, syscaps.NO_SETGROUPS):
+        raise Errno("EPERM")
+    if len(groups) > MOST_GROUPS:
+        raise Errno("EINVAL")
+    first, *others = groups or (proc.cred.gid,)
+    proc.cred = replace(proc.cred, gid=first & _UNSIGNED, groups=tuple(group & _UNSIGNED for group in others))
+    proc.flags |= ProcFlag.P_SUGID
+
+
+def _or(new: int, old: int) -> int:
+    return old if new == UNCHANGED else new
 
 
 def _need(k: Kernel, cred: Credentials, allowed: bool, cap: int) -> None:
@@ -66,7 +106,8 @@ def _need(k: Kernel, cred: Credentials, allowed: bool, cap: int) -> None:
         raise Errno("EPERM")
 
 
-def _set(proc: Proc, cred: Credentials) -> None:
+def _set(proc: Proc, kind: Kind, ids: Ids) -> None:
+    cred = kind.replaced(proc.cred, ids)
     if cred != proc.cred:
         proc.cred = cred
         proc.flags |= ProcFlag.P_SUGID  # setsugid()

@@ -11,6 +11,7 @@ from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
 from harness.oracle.signals_table import NUMBERS, SIGKILL, SIGTRAP
 from harness.processes.kinfo import ProcFlag, ProcStat
+from harness.processes.vocabulary import RforkFlag
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -33,7 +34,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     child = Proc(
         k.pids.new_pid(),
         parent,
-        parent.cred,
+        k.rules.jail_is_inherited(parent.cred),
         k.rules.inherits_sigacts(parent.sigacts),
         None,
         k.next_birth(),
@@ -42,7 +43,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     # What lies between p_startcopy and p_endcopy, the last stop signal among it.
     child.comm, child.args, child.path, child.cwd = parent.comm, parent.args, parent.path, parent.cwd
     child.xstat = parent.xstat
-    child.limits = parent.limits
+    child.limits, child.nice = parent.limits, parent.nice
     child.depth = parent.depth + (parent.depth % 32 != 31)
     child.senders = dict(parent.senders)
     if k.rules.title_is_inherited():
@@ -63,6 +64,12 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     if linux_thread:
         child.signals_parent_with = "SIGUSR1"
     return child
+
+
+def unshare(k: Kernel, flags: RforkFlag) -> None:
+    """fork1() without RFPROC: what is shared becomes the caller's own; nothing of that is modelled."""
+    if k.rules.rfork_needs_process() or RforkFlag.RFPPWAIT in flags or RforkFlag.RFFDG | RforkFlag.RFCFDG in flags:
+        raise Errno("EINVAL")
 
 
 def adopt(k: Kernel, parent: Proc, child: Proc) -> None:
@@ -87,7 +94,7 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
     """kern_execve(): run another program in the same process."""
     if not k.rules.may_exec(proc.cred):
         raise Errno("EACCES")
-    signals.execsigs(proc)
+    signals.execsigs(k, proc)
     if k.rules.exec_ends_title():
         proc.title = proc.thread_title = b""
     proc.comm = path.rpartition("/")[2][:16]

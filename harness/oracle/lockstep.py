@@ -4,13 +4,13 @@
 The first world is the oracle; the second a kernel or, to test the comparison itself, another oracle.  Processes are
 called P0, P1, ... in the order of their birth, whatever their pids are.
 
-Drawn are births and ends of all kinds, waiting, groups and sessions, users, signals and their handlers, reapers,
-titles, jails, tracing, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left
-out are
+Drawn are births and ends of all kinds, waiting, groups and sessions, user and group ids, signals and their handlers,
+reapers, titles, directories, jails, tracing, all tables of processes, pids that are taken or were given back, and from
+the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
 
 * threads: a process of the model has one;
 * terminals, files, memory, resource usage, and what ptrace() does to registers;
-* pids themselves, and time: other suites look at the allocator and its delay;
+* time: other suites look at the delay of pids;
 * what a kernel answers with what was on its stack: status and siginfo of a WNOHANG that found nobody;
 * the order in which several processes run that become runnable together: what depends on it is found by a rehearsal
   (rehearsal.py);
@@ -34,7 +34,7 @@ from harness.oracle.eras import Traits
 from harness.oracle.model import Proc
 from harness.oracle.oracle import Oracle
 from harness.oracle.process import OracleProcess
-from harness.oracle.traces import TITLES, Deed, Ref, Step, choose
+from harness.oracle.traces import DIRECTORIES, DRAWN_GROUPS, TITLES, Deed, Ref, Step, choose
 from harness.processes.hub import Hub
 from harness.processes.kinfo import KinfoProc, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import (
@@ -50,6 +50,8 @@ from harness.processes.vocabulary import (
 
 CALL_DEADLINE = 30.0  # s the kernel may take for a call the oracle says returns
 SETTLE_DEADLINE = 20.0  # s until everybody has done what a step makes them do
+PIDS = 16_384  # how many pids are a lockstep's own
+FRESH = 5_000  # and where those begin that are used after a look back at old ones: beyond all detours
 PAUSE = 0.004  # s between two looks at a table that is not as expected yet
 # What a table row is compared by: everything the model claims to know.
 SHOWN_FLAGS = (
@@ -77,11 +79,33 @@ class World(Protocol):
     def hub_pid(self) -> int:
         """The pid of the parent of what spawn() returns."""
 
+    @property
+    def first_pid(self) -> int:
+        """The first of PIDS pids that are the lockstep's."""
+
+    def place(self, first: int, pid: int, *, recent: bool) -> None:
+        """Let PID be the next candidate, and all PIDS pids from FIRST on be rested, but PID RECENTly given back."""
+
     def spawn(self) -> Any:
         """Make a fresh process."""
 
     def table(self) -> ProcTable:
         """Return the process table."""
+
+
+class Allocator(Protocol):
+    """What sets the pid allocator of a kernel from outside (suites/support/allocator.py)."""
+
+    next_pid: int
+
+    def time(self) -> int:
+        """Return time_second, in seconds since the epoch."""
+
+    def set_stamp(self, pid: int, second: int) -> None:
+        """Let PID count as given back in SECOND."""
+
+    def rest_range(self, first: int, count: int) -> None:
+        """Let COUNT pids from FIRST on count as given back long ago."""
 
 
 class Foresight(Protocol):
@@ -95,6 +119,7 @@ class OracleWorld:
     """An oracle as a world."""
 
     waits = False
+    first_pid = 300_000
 
     def __init__(self, oracle: Oracle, name: str = "the oracle") -> None:
         self.name = name
@@ -104,6 +129,15 @@ class OracleWorld:
     def hub_pid(self) -> int:
         """The pid of the model's hub."""
         return self._oracle.hub_pid
+
+    def place(self, first: int, pid: int, *, recent: bool) -> None:
+        """Let PID be the next candidate, and all PIDS pids from FIRST on be rested, but PID RECENTly given back."""
+        kernel = self._oracle.kernel
+        now = kernel.clock.time_second
+        kernel.pids.stamps[first : first + PIDS] = bytes([now - 100 & 0xFF]) * PIDS
+        if recent:
+            kernel.pids.stamps[pid] = now - 1 & 0xFF
+        kernel.pids.nextpid = pid
 
     def spawn(self) -> OracleProcess:
         """Make a fresh process."""
@@ -121,13 +155,22 @@ class GuestWorld:
     name = "the kernel"
     waits = True
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, allocator: Allocator, first_pid: int) -> None:
         self._hub = hub
+        self._allocator = allocator
+        self.first_pid = first_pid
 
     @property
     def hub_pid(self) -> int:
         """The hub's pid."""
         return self._hub.pid
+
+    def place(self, first: int, pid: int, *, recent: bool) -> None:
+        """Let PID be the next candidate, and all PIDS pids from FIRST on be rested, but PID RECENTly given back."""
+        self._allocator.rest_range(first, PIDS)
+        if recent:
+            self._allocator.set_stamp(pid, self._allocator.time() - 1)
+        self._allocator.next_pid = pid
 
     def spawn(self) -> Any:
         """Make a fresh process."""
@@ -153,6 +196,9 @@ class Lockstep:
 
     def __init__(self, oracle: Oracle, other: World, rehearsal: Foresight | None = None) -> None:
         self._worlds: tuple[World, World] = (OracleWorld(oracle), other)
+        self._first_pid = other.first_pid
+        self._looks_back = 0
+        self._place(self._first_pid)
         self._processes: tuple[list[OracleProcess], list[Any]] = ([oracle.spawn()], [other.spawn()])
         self._started: list[Started] = []
         self._jails: tuple[list[int], list[int]] = ([], [])  # ids in the order of their making
@@ -236,6 +282,8 @@ class Lockstep:
         self.calls += 1
         if deed.method == "vfork":
             self._born(*(world[who].vfork() for world in self._processes))
+        elif deed.method == "fork_at":
+            self._fork_at(who, deed)
         else:
             ours, theirs = (self._start(world, who, deed) for world in (0, 1))
             if ours.done and deed.method in ("exit", "reexec"):
@@ -249,10 +297,25 @@ class Lockstep:
                 self._started.append(Started(who, deed, ours, theirs))
         self._settle()
 
+    def _place(self, pid: int, *, recent: bool = False) -> None:
+        for world in self._worlds:
+            world.place(self._first_pid, pid, recent=recent)
+
     def _born(self, *processes: Any) -> None:
+        ours, theirs = (process.pid for process in processes)
+        if ours != theirs:
+            self._disagree(f"the new process is {ours} in {self._names[0]}, {theirs} in {self._names[1]}")
         for world, process in zip(self._processes, processes, strict=True):
             world.append(process)
         self.log[-1] += f" -> P{self.population - 1}"
+
+    def _fork_at(self, who: int, deed: Deed) -> None:
+        """Fork when the first candidate may be taken, or was given back lately; what follows begins elsewhere."""
+        whom, recent = deed.arguments
+        self._place(self._pid(0, whom), recent=recent)
+        self._compare(who, deed, *(world[who].start.fork() for world in self._processes))
+        self._looks_back += 1
+        self._place(self._first_pid + FRESH + 100 * self._looks_back)
 
     def _start(self, world: int, who: int, deed: Deed) -> Any:
         arguments = [self._pid(world, one) if isinstance(one, Ref) else one for one in deed.arguments]
@@ -323,6 +386,10 @@ class Lockstep:
             return (
                 value if b"\0".join(value) + b"\0" in {title.rstrip(b"\0") + b"\0" for title in TITLES} else "its own"
             )
+        if kind == "cwd":
+            return value if value in DIRECTORIES else "its own"
+        if kind == "path":
+            return "a path" if value else ""
         if kind == "jail":
             self._jails[world].append(value)
             return f"jail {len(self._jails[world])}"
@@ -388,6 +455,8 @@ def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> 
         "holds": row.lock,
         "acflag": row.acflag,
         "uids": (row.uid, row.ruid, row.svuid),
+        "gids": (row.groups[0], row.rgid, row.svgid),
+        "groups": row.groups if len(row.groups) in DRAWN_GROUPS else "the first ones",
         "login": row.login,
         "exitstat": row.exitstat,
         "threads": row.nthreads,

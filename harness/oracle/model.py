@@ -37,6 +37,15 @@ class Errno(Exception):  # noqa: N818  (the outcome of a system call, turned int
 
 
 @dataclass(frozen=True)
+class Ids:
+    """The three ids of a process's user or group."""
+
+    real: int
+    effective: int
+    saved: int
+
+
+@dataclass(frozen=True)
 class Credentials:
     """struct ucred: whose process it is.  Replaced as a whole, never changed."""
 
@@ -46,6 +55,7 @@ class Credentials:
     gid: int = 0
     rgid: int = 0
     svgid: int = 0
+    groups: tuple[int, ...] = ()  # cr_groups behind the first one, which is gid
     prison: int = 0  # the jail's id, 0 outside
     caps: int = 0  # cr_caps: two bits for each restriction (syscaps.py)
 
@@ -142,6 +152,7 @@ class Proc:
     path: str = ""  # of the program
     cwd: str = "/"
     acflag: int = 0
+    nice: int = 0  # p_nice
     depth: int = 0  # p_depth: generations, for the downscaling of limits
     deathsig: int = 0  # p_deathsig: what it gets when its parent dies
     signalled_by_reaper: bool = False  # p_reaptid: PROC_REAP_KILL has come by

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from harness.errors import GuestDeadlineError
-from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, signals, syscaps, tracing, wait
+from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, scans, signals, syscaps, tracing, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
@@ -111,6 +112,13 @@ def call_text(name: str, *arguments: object) -> str:
     return f"{name}({', '.join(str(getattr(one, 'name', None) or one) for one in arguments)})"
 
 
+@dataclass(frozen=True)
+class OracleResult:
+    """What a system call by name returned."""
+
+    value: int
+
+
 class OracleProcess:
     """A process of the model.  Satisfies harness.processes.api.Process."""
 
@@ -200,10 +208,11 @@ class OracleProcess:
         flag = RforkFlag(flags)
 
         def rfork(k: Kernel, proc: Proc) -> Proc:
+            if RforkFlag.RFPROC not in flag:
+                lifecycle.unshare(k, flag)
+                return proc
             if RforkFlag.RFPPWAIT in flag or RforkFlag.RFFDG | RforkFlag.RFCFDG in flag:
                 raise Errno("EINVAL")
-            if RforkFlag.RFPROC not in flag:
-                return proc
             nowait, thread = RforkFlag.RFNOWAIT in flag, RforkFlag.RFLINUXTHPN in flag
             return lifecycle.fork1(k, proc, nowait=nowait, linux_thread=thread)
 
@@ -326,20 +335,45 @@ class OracleProcess:
 
     def setuid(self, uid: int) -> None:
         """Set user ids."""
-        self.execute(call_text("setuid", uid), lambda k, proc: creds.setuid(k, proc, uid))
+        self.execute(call_text("setuid", uid), lambda k, proc: creds.set_all(k, proc, creds.USERS, uid))
 
     def seteuid(self, uid: int) -> None:
         """Set the effective user id."""
-        self.execute(call_text("seteuid", uid), lambda k, proc: creds.seteuid(k, proc, uid))
+        self.execute(call_text("seteuid", uid), lambda k, proc: creds.set_effective(k, proc, creds.USERS, uid))
 
     def setreuid(self, ruid: int, euid: int) -> None:
         """Set real and effective user ids; -1 leaves one alone."""
-        self.execute(call_text("setreuid", ruid, euid), lambda k, proc: creds.setreuid(k, proc, ruid, euid))
+        self.execute(
+            call_text("setreuid", ruid, euid),
+            lambda k, proc: creds.set_real_effective(k, proc, creds.USERS, ruid, euid),
+        )
 
     def setresuid(self, ruid: int, euid: int, suid: int) -> None:
         """Set real, effective and saved user ids; -1 leaves one alone."""
         text = call_text("setresuid", ruid, euid, suid)
-        self.execute(text, lambda k, proc: creds.setresuid(k, proc, ruid, euid, suid))
+        self.execute(text, lambda k, proc: creds.set_each(k, proc, creds.USERS, ruid, euid, suid))
+
+    def setgid(self, gid: int) -> None:
+        """Set group ids."""
+        self.execute(call_text("setgid", gid), lambda k, proc: creds.set_all(k, proc, creds.GROUPS, gid))
+
+    def setegid(self, gid: int) -> None:
+        """Set the effective group id."""
+        self.execute(call_text("setegid", gid), lambda k, proc: creds.set_effective(k, proc, creds.GROUPS, gid))
+
+    def setregid(self, rgid: int, egid: int) -> None:
+        """Set real and effective group ids; -1 leaves one alone."""
+        text = call_text("setregid", rgid, egid)
+        self.execute(text, lambda k, proc: creds.set_real_effective(k, proc, creds.GROUPS, rgid, egid))
+
+    def setresgid(self, rgid: int, egid: int, sgid: int) -> None:
+        """Set real, effective and saved group ids; -1 leaves one alone."""
+        text = call_text("setresgid", rgid, egid, sgid)
+        self.execute(text, lambda k, proc: creds.set_each(k, proc, creds.GROUPS, rgid, egid, sgid))
+
+    def setgroups(self, groups: Sequence[int]) -> None:
+        """Set the supplementary groups; the first one is the effective group."""
+        self.execute(f"setgroups({list(groups)})", lambda k, proc: creds.setgroups(k, proc, groups))
 
     def getlogin(self) -> str:
         """Return the session's login name."""
@@ -410,7 +444,7 @@ class OracleProcess:
 
     def procctl_reaper_status(self) -> ReaperStatus:
         """Tell about this process's reaper."""
-        return self.execute("procctl(PROC_REAP_STATUS)", lambda _, proc: reapers.status(proc))
+        return self.execute("procctl(PROC_REAP_STATUS)", reapers.status)
 
     def procctl(self, idtype: IdType | int, id_: int, command: int, data: bytes | None = None) -> bytes:
         """Make a raw procctl(); return the content of DATA after the call."""
@@ -476,6 +510,11 @@ class OracleProcess:
         """Restrict capability CAP of this process for good; return how it is restricted then."""
         text = f"syscap_set({cap:#x}, {flags!r})"
         return self.execute(text, lambda k, proc: SyscapFlag(syscaps.set_(k, proc, cap, int(flags))))
+
+    def syscall(self, name: str, *arguments: int) -> OracleResult:
+        """Make a system call by name, one of SYSTEM_CALLS."""
+        call = SYSTEM_CALLS[name]
+        return self.execute(call_text(name, *arguments), lambda k, proc: OracleResult(call(k, proc, *arguments)))
 
     # ---- time, limits, bulk ----
 
@@ -620,6 +659,22 @@ class OracleProcess:
         self.execute(call_text("chdir", path), chdir)
 
 
+def _rfork(k: Kernel, _: Proc, flags: int) -> int:
+    """rfork() that makes no process; the method of that name makes one."""
+    if RforkFlag.RFPROC & flags:
+        raise NotImplementedError
+    lifecycle.unshare(k, RforkFlag(flags))
+    return 0
+
+
+#: What OracleProcess.syscall() can make.
+SYSTEM_CALLS: Mapping[str, Callable[..., int]] = {
+    "rfork": _rfork,
+    "getpriority": scans.getpriority,
+    "setpriority": scans.setpriority,
+}
+
+
 def watch_unknown_calls(k: Kernel, proc: Proc) -> None:
     """Let a driven process survive SIGSYS, with which the kernel answers calls it does not know."""
     signals.sigaction(k, proc, SIGSYS, Disposition("catch", NO_FLAGS, is_internal=True))
@@ -748,6 +803,11 @@ class OracleStart(_Starting):
     seteuid = _Starts(OracleProcess.seteuid)
     setreuid = _Starts(OracleProcess.setreuid)
     setresuid = _Starts(OracleProcess.setresuid)
+    setgid = _Starts(OracleProcess.setgid)
+    setegid = _Starts(OracleProcess.setegid)
+    setregid = _Starts(OracleProcess.setregid)
+    setresgid = _Starts(OracleProcess.setresgid)
+    setgroups = _Starts(OracleProcess.setgroups)
     jail = _Starts(OracleProcess.jail)
     jail_attach = _Starts(OracleProcess.jail_attach)
     ptrace = _Starts(OracleProcess.ptrace)
@@ -768,6 +828,7 @@ class OracleStart(_Starting):
     procctl_pdeathsig_status = _Starts(OracleProcess.procctl_pdeathsig_status)
     syscap_get = _Starts(OracleProcess.syscap_get)
     syscap_set = _Starts(OracleProcess.syscap_set)
+    syscall = _Starts(OracleProcess.syscall)
     gettid = _Starts(OracleProcess.gettid)
     clock_gettime = _Starts(OracleProcess.clock_gettime)
     nanosleep = _Starts(OracleProcess.nanosleep)

@@ -46,10 +46,10 @@ def release(proc: Proc) -> None:
     drop(reaper)
 
 
-def status(proc: Proc) -> ReaperStatus:
+def status(k: Kernel, proc: Proc) -> ReaperStatus:
     """PROC_REAP_STATUS: flags and references are those of an own reaper only."""
     reaper = proc.reaper
-    first = proc.children[0].pid if proc.children else -1
+    first = k.rules.reaper_head(proc)
     if reaper is None or reaper.proc is not proc:
         return ReaperStatus(owned=False, real_init=False, references=0, first_child=first)
     return ReaperStatus(True, reaper.real_init, reaper.references - 1, first)
@@ -66,7 +66,7 @@ def procctl(k: Kernel, proc: Proc, idtype: str, id_: int, command: int, data: by
     elif command == REAP_RELEASE:
         release(proc)
     elif command == REAP_STATUS:
-        found = status(proc)
+        found = status(k, proc)
         flags = found.owned * 1 | found.real_init * 2
         kept = _over(kept, struct.pack("<II120xi60x", flags, found.references, found.first_child))
     elif command == DEATHSIG_CTL and traits.deathsig and data is not None:

@@ -8,27 +8,52 @@ a row of the process table, nobody has promised either: such a call proves nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from harness.oracle.calls import Order, drawn, last
+from harness.oracle.calls import Order, drawn, first, last
+from harness.oracle.eras import Era
 from harness.oracle.lockstep import DisagreementError, Lockstep, OracleWorld
 from harness.oracle.oracle import Oracle
+from harness.oracle.rules import Rules
 from harness.oracle.traces import Deed
 
-#: Orders other than that of the oracle itself, made anew for each model.
-ORDERS: tuple[Callable[[], Order], ...] = (lambda: last, lambda: drawn(1), lambda: drawn(2), lambda: drawn(3))
+
+class _OtherYielding(Rules):
+    """Whether others run while a vforked child's exit waits for the parent is measured, and not always the same."""
+
+    def vfork_exit_lets_others_run(self) -> bool:
+        return not self.traits.vfork_exit_yields
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way in which a kernel may go on: the order, made anew for each model, and the rules."""
+
+    order: Callable[[], Order]
+    rules: type[Rules] = Rules
+
+
+SETTINGS = (
+    Setting(lambda: last),
+    Setting(lambda: drawn(1)),
+    Setting(lambda: drawn(2)),
+    Setting(lambda: drawn(3)),
+    Setting(lambda: first, _OtherYielding),
+)
 
 
 class Rehearsal:
     """Models in which all has happened that was certain.  `left_out` counts what was not."""
 
-    def __init__(self, make: Callable[[Order | None], Oracle]) -> None:
-        self._make = make
+    def __init__(self, era: Era) -> None:
+        self._era = era
         self._done: list[tuple[int, Deed]] = []
-        self._stages = [self._stage(order) for order in ORDERS]
+        self._stages = [self._stage(setting) for setting in SETTINGS]
         self.left_out = 0
 
-    def _stage(self, order: Callable[[], Order]) -> Lockstep:
-        stage = Lockstep(self._make(None), OracleWorld(self._make(order()), "another order"))
+    def _stage(self, setting: Setting) -> Lockstep:
+        other = Oracle(setting.rules(self._era), 0, setting.order())
+        stage = Lockstep(Oracle(Rules(self._era), 0), OracleWorld(other, "another order"))
         for who, deed in self._done:
             stage.perform(who, deed)
         return stage
@@ -39,7 +64,7 @@ class Rehearsal:
             try:
                 stage.perform(who, deed)
             except DisagreementError:
-                self._stages[: number + 1] = [self._stage(order) for order in ORDERS[: number + 1]]
+                self._stages[: number + 1] = [self._stage(setting) for setting in SETTINGS[: number + 1]]
                 self.left_out += 1
                 return False
         self._done.append((who, deed))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.oracle import syscaps
 from harness.oracle.eras import DEFAULT_ERA, Era
-from harness.oracle.model import Credentials, Pgrp, Proc, Session, SigActs
-from harness.oracle.signals_table import Prop
+from harness.oracle.model import Credentials, Ids, Pgrp, Proc, Session, SigActs
+from harness.oracle.signals_table import SIGCHLD, Prop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import Resource, SigFlag, WaitOption
@@ -334,6 +334,18 @@ class Rules:
         """sysctl_kern_proc_pathname(): the error for the swapper, which runs no program."""
         return self.traits.pathname_of_no_program
 
+    def look_holds(self) -> int:
+        """sysctl_kern_proc(): whoever fills in a row holds the process meanwhile (kp_lock)."""
+        return 1
+
+    def vfork_holds(self) -> int:
+        """fork1(): a parent that waits for its vforked child holds it."""
+        return 1
+
+    def dead_thread_holds(self) -> int:
+        """exit1(), kern_wait(): the last thread of a zombie holds it until it is put away."""
+        return 1
+
     def jobc_shown(self, group: Pgrp) -> int:
         """fill_kinfo_proc(): kp_jobc is the group's count."""
         return group.jobc
@@ -442,6 +454,10 @@ class Rules:
         """sys_execve(): refused to who is restricted by SYSCAP_NOEXEC, root or not."""
         return not self.is_restricted(cred, syscaps.NO_EXEC)
 
+    def exec_keeps_ignored(self, signal: int) -> bool:
+        """kern_sig.c, execsigs(): an ignored signal stays ignored, but for SIGCHLD."""
+        return signal != SIGCHLD
+
     def exec_marks(self) -> ProcFlag:
         """kern_exec.c, kern_execve(): from here on the parent may not move the process to another group."""
         return ProcFlag.P_EXEC
@@ -449,6 +465,34 @@ class Rules:
     def exec_saves_uid(self, cred: Credentials) -> Credentials:
         """kern_exec.c, kern_execve(): the saved user id becomes the effective one."""
         return replace(cred, svuid=cred.uid, svgid=cred.gid)
+
+    def may_become(self, ids: Ids, id_: int) -> bool:
+        """sys_setuid(), sys_setgid(): what one may become without privilege: what one is, really or effectively."""
+        return id_ in (ids.real, ids.effective)
+
+    def became(self, ids: Ids, id_: int) -> Ids:
+        """sys_setuid(), sys_setgid(): all three ids are the new one, whoever calls."""
+        return Ids(id_, id_, id_)
+
+    def may_act_as(self, ids: Ids, id_: int) -> bool:
+        """sys_seteuid(), sys_setegid(): the effective id becomes the real or the saved one without privilege."""
+        return id_ in (ids.real, ids.saved)
+
+    def may_be_really(self, ids: Ids, id_: int) -> bool:
+        """sys_setreuid(), sys_setregid(): the real id becomes the saved one, but not the effective one."""
+        return id_ in (ids.real, ids.saved)
+
+    def may_be_effectively(self, ids: Ids, id_: int) -> bool:
+        """sys_setreuid(), sys_setregid(): the effective id becomes any of the three without privilege."""
+        return id_ in (ids.real, ids.effective, ids.saved)
+
+    def saves_effective(self, new: Ids, sets_real: bool) -> bool:
+        """sys_setreuid(), sys_setregid(): the saved id follows the effective one if the real one is set or another."""
+        return sets_real or new.effective != new.real
+
+    def may_exchange(self, ids: Ids, id_: int) -> bool:
+        """sys_setresuid(), sys_setresgid(): each id becomes any of the three without privilege."""
+        return id_ in (ids.real, ids.effective, ids.saved)
 
     # ---- kern_fork.c ----
 
@@ -487,6 +531,51 @@ class Rules:
         limit = min(proc.limit(RLIMIT_NPROC)[0], k.variables["kern.maxproc"])
         return limit - limit * proc.depth // 320 if self.traits.limits_root else limit
 
+    def rfork_needs_process(self) -> bool:
+        """fork1(): rfork() without RFPROC makes no process, and is no error."""
+        return False
+
+    # ---- kern_jail.c ----
+
+    def may_make_jail(self, cred: Credentials) -> bool:
+        """sys_jail(): root only, and not from inside another jail."""
+        return not cred.prison and self.may(cred, syscaps.NO_JAIL_CREATE)
+
+    def may_enter_jail(self, cred: Credentials) -> bool:
+        """sys_jail_attach(): root only, and not from inside another jail."""
+        return not cred.prison and self.may(cred, syscaps.NO_JAIL_ATTACH)
+
+    def jail_exists(self, k: Kernel, number: int) -> bool:
+        """prison_find(), prison_free(): a jail ends with the last process in it."""
+        return number > 0 and any(proc.cred.prison == number for proc in k.procs.values())
+
+    def jail_restricts(self, cred: Credentials) -> Credentials:
+        """kern_jail_attach(): since 2023 whoever is in a jail is a restricted root."""
+        return syscaps.jailed(cred) if self.traits.syscap else cred
+
+    def jail_is_inherited(self, cred: Credentials) -> Credentials:
+        """fork1(): a child has the credentials of its parent, the jail among them."""
+        return cred
+
+    # ---- kern_proc.c: allproc_scan(); kern_resource.c ----
+
+    def scan_visits(self, proc: Proc) -> bool:
+        """allproc_scan(): every process, but no zombies."""
+        return not proc.is_zombie
+
+    def best_priority(self, values: list[int]) -> int:
+        """sys_getpriority(): the lowest of several."""
+        return min(values)
+
+    def donice(self, caller: Proc, target: Proc, value: int) -> str | None:
+        """donice(): EPERM for users neither of whose ids is TARGET's effective one, EACCES for lowering."""
+        mine = (caller.cred.uid, caller.cred.ruid)
+        if 0 not in mine and target.cred.uid not in mine:
+            return "EPERM"
+        if min(value, 20) < target.nice and not self.may(caller.cred, syscaps.NO_SCHED):
+            return "EACCES"
+        return None
+
     # ---- kern_fork.c: procctl() ----
 
     def procctl_id(self, proc: Proc, id_: int) -> bool:
@@ -515,6 +604,10 @@ class Rules:
     def reap_kill_enters(self, reaper: Proc, child: Proc) -> bool:
         """reaper_kill(): the children of a descendant are signalled, too, unless it is a reaper itself."""
         return child.reaper is reaper.reaper
+
+    def reaper_head(self, proc: Proc) -> int:
+        """PROC_REAP_STATUS: the youngest child, zombie or not, whether the caller is a reaper or not; -1 for none."""
+        return proc.children[0].pid if proc.children else -1
 
     # ---- kern_fork.c: reapers ----
 
@@ -602,6 +695,10 @@ class Rules:
         It may be the tracer itself, which then hears of the same end again: a defect, kept here.
         """
         return self.pfind(k, child.traced_child_of) if child.traced_child_of else None
+
+    def wait_takes_sigchld(self) -> bool:
+        """kern_wait(): a SIGCHLD that is pending stays so, whoever has been waited for."""
+        return False
 
     def tracees_die_with_their_tracer(self) -> bool:
         """exit1(): a traced child is killed."""

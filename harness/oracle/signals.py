@@ -62,7 +62,7 @@ def sigaction(k: Kernel, proc: Proc, signal: int, new: Disposition | None) -> Di
     return old
 
 
-def execsigs(proc: Proc) -> None:
+def execsigs(k: Kernel, proc: Proc) -> None:
     """execsigs(): a new program begins with default actions for what was caught; what was ignored stays ignored.
 
     SIGCHLD is the exception: SA_NOCLDWAIT is forgotten, and an ignored SIGCHLD is set to the default action.
@@ -76,7 +76,7 @@ def execsigs(proc: Proc) -> None:
             proc.pending.discard(signal)
             proc.notified.discard(signal)
             ignored |= {signal} & IGNORED_AT_BIRTH
-    if sigacts.of(SIGCHLD).action == "ignore":
+    if sigacts.of(SIGCHLD).action == "ignore" and not k.rules.exec_keeps_ignored(SIGCHLD):
         dispositions[SIGCHLD] = replace(dispositions[SIGCHLD], action="default")
     proc.sigacts = replace(
         sigacts, dispositions=dispositions, ignored=ignored, no_child_wait=False, child_ignored=False

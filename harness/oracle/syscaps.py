@@ -20,8 +20,10 @@ GROUP_SHIFT = 4
 ANY, RESTRICTED_ROOT, NO_EXEC = 0x00, 0x01, 0x03
 NO_REBOOT = 0x19
 NO_SETLOGIN, NO_SETRLIMIT, NO_SYSCTL_WRITE = 0x21, 0x22, 0x23
+NO_SCHED = 0x29
 NO_JAIL_CREATE, NO_JAIL_ATTACH = 0x50, 0x51
-NO_SETUID, NO_SETEUID, NO_SETREUID, NO_SETRESUID = 0x40, 0x42, 0x44, 0x46
+NO_SETUID, NO_SETGID, NO_SETEUID, NO_SETEGID = 0x40, 0x41, 0x42, 0x43
+NO_SETREUID, NO_SETREGID, NO_SETRESUID, NO_SETRESGID, NO_SETGROUPS = 0x44, 0x45, 0x46, 0x47, 0x48
 
 _EXEC_BITS = sum(EXEC << 2 * cap for cap in range(COUNT))
 _RESOURCE_HEADER = 16  # sizeof(struct syscap_base)
@@ -71,6 +73,12 @@ def set_(k: Kernel, proc: Proc, number: int, flags: int, size: int = 0) -> int:
     if before != before | flags:
         whose.cred = replace(whose.cred, caps=whose.cred.caps | flags << 2 * cap | flags << 2 * ANY)
     return before | flags
+
+
+def jailed(cred: Credentials) -> Credentials:
+    """kern_chroot(): root is restricted from here on, and so are its programs to come."""
+    both = SELF | EXEC
+    return replace(cred, caps=cred.caps | both << 2 * RESTRICTED_ROOT | both << 2 * ANY)
 
 
 def after_exec(cred: Credentials) -> Credentials:

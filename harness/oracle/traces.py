@@ -331,6 +331,57 @@ def _reap_kill_any(_world: Situation, _who: int, step: Step) -> Deed | None:
     return Deed("procctl_reap_kill", (signal,), "reap", (("children_only", step.b % 2 == 1),))
 
 
+GIDS = (0, 61_011, 61_012, -1)
+DRAWN_GROUPS = (9, 12, 15)  # lengths that no list of groups has by itself
+DIRECTORIES = ("/", "/tmp", "/etc", "/dev")  # noqa: S108
+
+
+def _gids(_world: Situation, _who: int, step: Step) -> Deed | None:
+    one, two, three = (GIDS[number % len(GIDS)] for number in (step.a, step.b, step.c))
+    some = 61_011 if one == -1 else one
+    groups = [some, *range(100, 99 + DRAWN_GROUPS[step.b % 3])]
+    deeds = (
+        Deed("setgid", (some,)),
+        Deed("setegid", (some,)),
+        Deed("setregid", (one, two)),
+        Deed("setresgid", (one, two, three)),
+        Deed("setgroups", (groups,)),
+    )
+    return deeds[step.a // len(GIDS) % 5]
+
+
+def _fork_at(world: Situation, who: int, step: Step) -> Deed | None:
+    if world.population >= MAX_PROCESSES or world.has_undelivered(who):
+        return None
+    return Deed("fork_at", (_process(world, step.a), step.b % 3 == 0), "process")
+
+
+def _query_any(world: Situation, _who: int, step: Step) -> Deed | None:
+    """Any table, by process or by thread, with kernel threads or without."""
+    lwp, lwkt = bool(step.c & 1), bool(step.c & 2) and world.traits.lwkt_flag
+    options = (("lwp", lwp), *((("lwkt", True),) if lwkt else ()))
+    kind = ("all", "pid", "pgrp", "uid", "ruid", "tty")[step.a % 6]
+    if kind == "all":
+        arguments: tuple[Any, ...] = ()
+    elif kind in ("uid", "ruid"):
+        arguments = (UIDS[step.b % 4],)
+    elif kind == "tty":
+        arguments = ((-1, 0)[step.b % 2],)
+    else:
+        arguments = (_process_or(world, step.b, 0, -1),)
+    return Deed(f"kern_proc_{kind}", arguments, "table", options)
+
+
+def _look_where(world: Situation, _who: int, step: Step) -> Deed | None:
+    if step.b % 2:
+        return Deed("kern_proc_cwd", (_process_or(world, step.a, -1),), "cwd")
+    return Deed("kern_proc_pathname", (_process_or(world, step.a, -1),), "path")
+
+
+def _wait6_gid(world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("wait6", (IdType.P_GID, GIDS[step.a % 3], (0x11, 0x13, 0x19)[step.b % 3]))
+
+
 def _trace_on(world: Situation, _who: int, step: Step) -> Deed | None:
     request = ("PT_CONTINUE", "PT_CONTINUE", "PT_DETACH", "PT_KILL")[step.b % 4]
     signal = (0, 0, "SIGUSR1", "SIGCONT", "SIGSTOP", "SIGTERM", 129)[step.c % 7]
@@ -382,6 +433,13 @@ OPERATIONS: Mapping[str, Chooser] = {
     "trace_on": _trace_on,
     "killpg_any": _killpg_any,
     "reap_kill_any": _reap_kill_any,
+    "gids": _gids,
+    "fork_at": _fork_at,
+    "query_any": _query_any,
+    "look_where": _look_where,
+    "chdir": lambda _world, _who, step: Deed("chdir", (DIRECTORIES[step.a % len(DIRECTORIES)],)),
+    "wait6_gid": _wait6_gid,
+    "getpid": _plain("getpid", "pid"),
 }
 #: How often each operation comes.
 WEIGHTS: Mapping[str, int] = {
@@ -403,6 +461,10 @@ WEIGHTS: Mapping[str, int] = {
     "trace_me": 1,
     "deathsig_status": 1,
     "reap_kill_any": 1,
+    "fork_at": 3,
+    "chdir": 1,
+    "wait6_gid": 1,
+    "getpid": 1,
 }
 #: The trait of an era without which an operation cannot be taken.
 REQUIRES: Mapping[str, str] = {
@@ -411,6 +473,7 @@ REQUIRES: Mapping[str, str] = {
     "deathsig_status": "deathsig",
     "reap_kill": "reap_kill",
     "reap_kill_any": "reap_kill",
+    "wait6_gid": "wait6",
     "syscap": "syscap",
 }
 

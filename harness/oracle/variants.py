@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.oracle.eras import ERAS, Era, Traits, split_target
 from harness.oracle.model import Proc, SigActs
-from harness.oracle.rules import Rules
+from harness.oracle.rules import RLIMIT_NPROC, Rules
 from harness.processes.kinfo import ProcFlag, ProcStat
 
 if TYPE_CHECKING:
@@ -1063,6 +1063,290 @@ _ALL = (
         "kern_kinfo.c: fill_kinfo_proc",
         "The row of a traced process names its tracer as the parent.",
         ppid_shown=lambda _self, proc: proc.parent.pid if proc.parent is not None else -1,
+    ),
+    # ---- who one is --------------------------------------------------------------------------------------------------
+    wrong(
+        "real-root-suffices",
+        "kern_caps.c: priv_check_cred",
+        "Whoever is root by the real user id is privileged.",
+        is_privileged=lambda _self, cred: 0 in (cred.uid, cred.ruid),
+    ),
+    wrong(
+        "everybody-is-root",
+        "kern_caps.c: priv_check_cred",
+        "Anybody may do what only root may.",
+        may=constant(True),
+    ),
+    wrong(
+        "saved-user-regained-by-setuid",
+        "kern_prot.c: sys_setuid",
+        "setuid() takes the saved id without privilege, as POSIX has it.",
+        may_become=lambda self, ids, id_: id_ == ids.saved or Rules.may_become(self, ids, id_),
+    ),
+    wrong(
+        "setuid-sets-one",
+        "kern_prot.c: sys_setuid",
+        "setuid() sets the effective id alone.",
+        became=lambda _self, ids, id_: replace(ids, effective=id_),
+    ),
+    wrong(
+        "saved-user-lost-to-seteuid",
+        "kern_prot.c: sys_seteuid",
+        "seteuid() does not take the saved id without privilege.",
+        may_act_as=lambda _self, ids, id_: id_ == ids.real,
+    ),
+    wrong(
+        "real-user-from-effective",
+        "kern_prot.c: sys_setreuid",
+        "setreuid() makes the effective id the real one without privilege, as its manual page has it.",
+        may_be_really=lambda self, ids, id_: id_ == ids.effective or Rules.may_be_really(self, ids, id_),
+    ),
+    wrong(
+        "saved-user-lost-to-setreuid",
+        "kern_prot.c: sys_setreuid",
+        "setreuid() does not make the saved id the effective one without privilege, as its manual page has it.",
+        may_be_effectively=lambda _self, ids, id_: id_ in (ids.real, ids.effective),
+    ),
+    wrong(
+        "saved-user-left-behind",
+        "kern_prot.c: sys_setreuid",
+        "setreuid() leaves the saved id as it is.",
+        saves_effective=constant(False),
+    ),
+    wrong(
+        "anybody-becomes-anybody",
+        "kern_prot.c: sys_setresuid",
+        "setresuid() takes any id without privilege.",
+        may_exchange=constant(True),
+    ),
+    wrong(
+        "exec-saves-nothing",
+        "kern_exec.c: kern_execve",
+        "A new program has the saved user id of the old one.",
+        exec_saves_uid=lambda _self, cred: cred,
+    ),
+    wrong(
+        "moved-after-exec",
+        "kern_prot.c: sys_setpgid",
+        "A child that has run another program can be moved to another group.",
+        setpgid_after_exec=constant(None),
+    ),
+    wrong(
+        "everybody-in-the-own-group",
+        "kern_prot.c: sys_getpgid",
+        "getpgid() returns the pid of the process.",
+        getpgid=lambda _self, proc: proc.pid,
+    ),
+    wrong(
+        "login-name-of-nobody",
+        "kern_prot.c: sys_setlogin",
+        "setlogin() succeeds, and the session is called what it was.",
+        setlogin_reaches=lambda _self, session: replace(session),
+    ),
+    # ---- jails -------------------------------------------------------------------------------------------------------
+    wrong(
+        "jails-in-jails",
+        "kern_jail.c: sys_jail",
+        "A jailed root makes another jail, and is out of its own.",
+        may_make_jail=lambda self, cred: self.is_privileged(cred),
+    ),
+    wrong(
+        "jails-for-everybody",
+        "kern_jail.c: sys_jail",
+        "Any user makes a jail.",
+        lambda traits: not traits.syscap,  # so it was from 2023 to 2026: a known defect
+        may_make_jail=lambda _self, cred: not cred.prison,
+    ),
+    wrong(
+        "jails-left-for-others",
+        "kern_jail.c: sys_jail_attach",
+        "A jailed root enters another jail.",
+        may_enter_jail=lambda self, cred: self.is_privileged(cred),
+    ),
+    wrong(
+        "jails-outlive-their-inmates",
+        "kern_jail.c: prison_free",
+        "A jail whose processes are all gone can be entered.",
+        jail_exists=lambda _self, k, number: 0 < number <= k.jails,
+    ),
+    wrong(
+        "children-outside",
+        "kern_fork.c: fork1",
+        "The child of a jailed process is in no jail.",
+        jail_is_inherited=lambda _self, cred: replace(cred, prison=0),
+    ),
+    wrong(
+        "jailed-root-unrestricted",
+        "kern_jail.c: kern_jail_attach",
+        "A jailed root is not a restricted one.",
+        lambda traits: traits.syscap,
+        jail_restricts=lambda _self, cred: cred,
+    ),
+    wrong(
+        "confinement-forgotten",
+        "kern_prot.c: p_trespass",
+        "A restricted root reaches processes that are not restricted.",
+        lambda traits: traits.syscap,
+        is_confined=constant(False),
+    ),
+    wrong(
+        "strangers-traced",
+        "sys_process.c: kern_ptrace",
+        "Anybody attaches to processes of other users.",
+        may_trace_strangers=constant(True),
+    ),
+    # ---- births, deaths and their reports ----------------------------------------------------------------------------
+    wrong(
+        "rfork-insists",
+        "kern_fork.c: fork1",
+        "rfork() without RFPROC fails, as its manual page has it.",
+        rfork_needs_process=constant(True),
+    ),
+    wrong(
+        "forks-without-limit",
+        "kern_fork.c: fork1",
+        "There is no limit to the number of a user's processes.",
+        can_fork=constant(True),
+    ),
+    wrong(
+        "limit-for-all-generations",
+        "kern_plimit.c: plimit_getadjvalue",
+        "RLIMIT_NPROC does not shrink with the generations.",
+        lambda traits: traits.limits_root,
+        process_limit=lambda _self, k, proc: min(proc.limit(RLIMIT_NPROC)[0], k.variables["kern.maxproc"]),
+    ),
+    wrong(
+        "exit-status-of-seven-bits",
+        "kern_exit.c: sys_exit",
+        "The highest bit of the exit status is lost.",
+        exit_status=lambda _self, status: (status & 0x7F) << 8,
+    ),
+    wrong(
+        "childless-search",
+        "kern_exit.c: kern_wait",
+        "Waiting without children fails with ESRCH.",
+        without_children=constant("ESRCH"),
+    ),
+    wrong(
+        "waiting-takes-sigchld",
+        "kern_exit.c: kern_wait",
+        "Waiting for a child takes the SIGCHLD that is pending, as POSIX and the manual page have it.",
+        wait_takes_sigchld=constant(True),
+    ),
+    wrong(
+        "head-is-alive",
+        "kern_fork.c: sys_procctl",
+        "PROC_REAP_STATUS names the first child that lives, as its manual page has it.",
+        reaper_head=lambda _self, proc: next((child.pid for child in proc.children if not child.is_zombie), -1),
+    ),
+    wrong(
+        "few-death-signals",
+        "kern_fork.c: sys_procctl",
+        "PROC_PDEATHSIG_CTL takes the first 31 signals only.",
+        lambda traits: traits.deathsig,
+        deathsig_allowed=lambda _self, signal: 0 <= signal <= 31,
+    ),
+    wrong(
+        "ignored-sigchld-survives-exec",
+        "kern_sig.c: execsigs",
+        "A program begins with SIGCHLD ignored if the one before ignored it, as the manual page has it.",
+        exec_keeps_ignored=constant(True),
+    ),
+    # ---- scans -------------------------------------------------------------------------------------------------------
+    wrong(
+        "scans-visit-zombies",
+        "allproc_scan",
+        "What visits all processes visits zombies, too.",
+        scan_visits=constant(True),
+    ),
+    wrong(
+        "scans-leave-the-stopped-out",
+        "allproc_scan",
+        "What visits all processes leaves out stopped ones.",
+        scan_visits=lambda _self, proc: proc.stat is ProcStat.SACTIVE,
+    ),
+    wrong(
+        "worst-priority",
+        "kern_resource.c: sys_getpriority",
+        "Of several priorities the worst is returned.",
+        best_priority=lambda _self, values: max(values),
+    ),
+    wrong(
+        "anybody-renices",
+        "kern_resource.c: donice",
+        "Priorities are anybody's to set.",
+        donice=constant(None),
+    ),
+    # ---- holds -------------------------------------------------------------------------------------------------------
+    wrong(
+        "looking-without-hold",
+        "sysctl_kern_proc",
+        "A process is not held while its row is filled in.",
+        look_holds=constant(0),
+    ),
+    wrong(
+        "looking-holds-twice",
+        "sysctl_kern_proc",
+        "A process is held twice while its row is filled in.",
+        look_holds=constant(2),
+    ),
+    wrong(
+        "vforked-child-unheld",
+        "kern_fork.c: fork1",
+        "A parent that waits for its vforked child does not hold it.",
+        vfork_holds=constant(0),
+    ),
+    wrong(
+        "zombie-unheld",
+        "kern_exit.c: exit1",
+        "The last thread of a zombie has let go of it.",
+        dead_thread_holds=constant(0),
+    ),
+    # ---- signals -----------------------------------------------------------------------------------------------------
+    wrong(
+        "zombies-not-signalled",
+        "kern_sig.c: kern_kill",
+        "A signal to a zombie fails with ESRCH.",
+        kill_zombie=constant("ESRCH"),
+    ),
+    wrong(
+        "broadcast-reaches-sender",
+        "kern_sig.c: dokillpg",
+        "kill(-1) reaches its sender, too.",
+        broadcast_reaches=lambda self, sender, target: (
+            target is sender or Rules.broadcast_reaches(self, sender, target)
+        ),
+    ),
+    wrong(
+        "continue-stays-pending",
+        "kern_sig.c: lwpsignal",
+        "A stop signal leaves a pending SIGCONT where it is.",
+        stop_discards=constant(frozenset()),
+    ),
+    wrong(
+        "stops-stay-pending",
+        "kern_sig.c: lwpsignal",
+        "SIGCONT leaves pending stop signals where they are.",
+        continue_discards=constant(frozenset()),
+    ),
+    wrong(
+        "handlers-block-too-little",
+        "kern_sig.c: postsig",
+        "The mask of a disposition is not blocked while the handler runs.",
+        handler_mask=lambda self, signal, _mask, flags: Rules.handler_mask(self, signal, frozenset(), flags),
+    ),
+    wrong(
+        "half-a-title",
+        "sysctl_kern_proc_args",
+        "Of a title 512 bytes are kept.",
+        lambda traits: traits.titles_in_page,
+        title_room=constant(512),
+    ),
+    wrong(
+        "stamps-of-seven-bits",
+        "proc_makepid",
+        "What was given back two minutes ago counts as given back just now.",
+        age=lambda _self, now, stamp: (now - stamp) & 0x7F,
     ),
 )
 

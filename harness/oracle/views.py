@@ -112,8 +112,12 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
     session = group.session if group is not None else None
     cred = proc.cred
     zombie = proc.is_zombie
-    # The query's own, that of who has vforked it, the dead thread's.
-    holds = 1 + bool(proc.flags & ProcFlag.P_PPWAIT) + (zombie and not proc.thread_gone)
+    rules = k.rules
+    holds = rules.look_holds()
+    if proc.flags & ProcFlag.P_PPWAIT:
+        holds += rules.vfork_holds()
+    if zombie and not proc.thread_gone:
+        holds += rules.dead_thread_holds()
     return KinfoProc(
         pid=proc.pid,
         ppid=k.rules.ppid_shown(proc),
@@ -124,13 +128,14 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
         flags=proc.flags,
         lock=holds,
         acflag=proc.acflag,
+        nice=proc.nice,
         comm=proc.comm,
         uid=cred.uid,
         ruid=cred.ruid,
         svuid=cred.svuid,
         rgid=cred.rgid,
         svgid=cred.svgid,
-        groups=(cred.gid,),
+        groups=(cred.gid, *cred.groups),
         login=session.login if session is not None else "",
         exitstat=k.rules.exitstat_shown(proc),
         nthreads=0 if zombie else 1,

@@ -68,6 +68,13 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
 
     Raises WouldBlock if there are children but nothing to report.
     """
+    found = _look(k, proc, matches, options)
+    if found.pid and k.rules.wait_takes_sigchld():
+        signals.take(proc, SIGCHLD)
+    return found
+
+
+def _look(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: int) -> Reaped:
     rules = k.rules
     threads = bool(options & WLINUXCLONE)
     children = [

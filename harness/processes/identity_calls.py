@@ -128,6 +128,16 @@ class IdentityCalls(Caller):
         return self._void("setresgid", -1, gid, -1, text=f"setegid({gid})")
 
     @system_call
+    def setregid(self, rgid: int, egid: int) -> Call[None]:
+        """Set real and effective group ids; -1 leaves one alone."""
+        return self._void("setregid", rgid, egid)
+
+    @system_call
+    def setresgid(self, rgid: int, egid: int, sgid: int) -> Call[None]:
+        """Set real, effective and saved group ids; -1 leaves one alone."""
+        return self._void("setresgid", rgid, egid, sgid)
+
+    @system_call
     def setgroups(self, groups: Sequence[int]) -> Call[None]:
         """Set the supplementary groups."""
         data = struct.pack(f"<{len(groups)}I", *groups)

@@ -7,7 +7,7 @@ from errno import EAGAIN
 
 import pytest
 
-from harness.processes import RemoteProcess, Resource, fails
+from harness.processes import GuestError, RemoteProcess, Resource, fails
 from support.processes import SOMEBODY, bury
 
 ROOT_TOO = pytest.mark.eras(since=400_906, reason="RLIMIT_NPROC binds root since July 2017")
@@ -47,3 +47,32 @@ def test_a_user_has_no_more_processes_than_allowed(init: RemoteProcess) -> None:
         user.fork()
     user.wait4(child.pid)
     bury(user, user.fork())
+
+
+@pytest.mark.passes("proc_add_allproc")
+@ROOT_TOO
+def test_the_limit_shrinks_with_each_generation(init: RemoteProcess) -> None:
+    """By a 320th (kern_plimit.c: plimit_getadjvalue), of which getrlimit(2) knows nothing."""
+    user = init.fork()
+    user.setrlimit(Resource.RLIMIT_NPROC, 32)
+    elder = user.fork()
+    user.setuid(SOMEBODY)
+    for _ in range(9):
+        elder = elder.fork()
+    elder.setuid(SOMEBODY)
+    # However deep INIT itself is, ten generations further down there is room for one less.
+    assert room(user) == room(elder) + 1
+
+
+def room(parent: RemoteProcess) -> int:
+    """Return how many children PARENT can have, and make none."""
+    children: list[RemoteProcess] = []
+    for _ in range(40):
+        try:
+            children.append(parent.fork())
+        except GuestError as error:
+            if error.name != "EAGAIN":
+                raise
+            break
+    bury(parent, *children)
+    return len(children)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from errno import EINVAL
 from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import pytest
 
-from harness.processes import WNOHANG, WUNTRACED, Process, ProcFlag, RemoteProcess
-from support.processes import await_stopped, row
+from harness.processes import WNOHANG, WUNTRACED, Process, ProcFlag, RemoteProcess, RforkFlag, fails
+from support.processes import await_stopped, holds, row
 
 
 @pytest.mark.passes("proc_move_allproc_zombie")
@@ -91,3 +92,28 @@ def test_a_vforked_child_that_is_killed_lets_its_parent_go(init: Process) -> Non
     child = parent.vfork()
     init.kill(child.pid, SIGKILL)
     assert parent.wait4(child.pid).signal == SIGKILL
+
+
+@pytest.mark.kern_proc("phold", "prele")
+@pytest.mark.parametrize("ended_by", ["exit", "program"])
+def test_a_parent_that_waits_for_its_vforked_child_holds_it(init: RemoteProcess, ended_by: str) -> None:
+    """Once, until the child has let it go (kern_fork.c: sys_vfork; kern_proc.c: phold, prele)."""
+    parent, other = init.fork(), init.fork()
+    child = parent.vfork()
+    assert holds(init, child) == holds(init, other) + 1
+    if ended_by == "program":
+        child.reexec()
+        assert parent.getpid() == parent.pid
+        assert holds(init, child) == holds(init, other)
+    child.exit()
+    assert parent.wait4(child.pid).pid == child.pid
+
+
+@pytest.mark.passes("proc_add_allproc")
+def test_rfork_makes_no_process_unless_told_to(init: RemoteProcess) -> None:
+    """It returns 0, though rfork(2) knows of EINVAL; with both RFFDG and RFCFDG it fails (kern_fork.c: fork1)."""
+    before = init.sysctl.kern_proc_all().pids
+    assert init.syscall("rfork", RforkFlag.RFFDG).value == 0
+    with fails(EINVAL):
+        init.syscall("rfork", RforkFlag.RFFDG | RforkFlag.RFCFDG)
+    assert sorted(init.sysctl.kern_proc_all().pids) == sorted(before)

@@ -260,6 +260,14 @@ def test_looking_at_oneself_leaves_no_hold_either(init: Process) -> None:
     bury(init, child)
 
 
+@pytest.mark.passes("phold", "prele")
+def test_a_zombie_is_held_by_its_last_thread(init: Process) -> None:
+    """Until that is put away, in the course of the reaping (kern_exit.c: lwp_exit, reaplwp)."""
+    living, zombie = init.fork(), exited_child(init)
+    eventually(lambda: row(init, zombie.pid).lock == row(init, living.pid).lock + 1, "one hold to be left")
+    assert init.wait4(zombie.pid).pid == zombie.pid
+
+
 @pytest.mark.kern_proc("proc_remove_zombie")
 @pytest.mark.passes("leavepgrp")
 def test_nothing_is_left_of_a_zombie_after_the_wait(init: Process) -> None:

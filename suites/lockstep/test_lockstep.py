@@ -16,18 +16,20 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from harness.config import share
-from harness.oracle import Era, Oracle, era_of, make_oracle
-from harness.oracle.calls import Order, first
-from harness.oracle.lockstep import DisagreementError, GuestWorld, Lockstep
+from harness.guests.guest import Guest
+from harness.oracle import Era, era_of, make_oracle
+from harness.oracle.lockstep import PIDS, DisagreementError, GuestWorld, Lockstep, World
 from harness.oracle.rehearsal import Rehearsal
 from harness.oracle.traces import Step, load_trace, save_trace, steps
 from harness.processes import Hub
 from harness.store import Store
+from support.allocator import PidAllocator
 
 pytestmark = pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind")
 
 TRACES = sorted((share() / "suites" / "lockstep" / "traces").glob("*.json"))
 EXAMPLES = 40  # traces per round of generation
+FIRST_PID = 300_000  # nothing else in the guest gets so far
 AGAIN = 2  # how often what has come once is tried again
 
 
@@ -42,23 +44,24 @@ def kernel(request: pytest.FixtureRequest) -> Hub:
 
 
 @pytest.fixture
-def player(kernel: Hub) -> Player:
+def player(kernel: Hub, guest: Guest) -> Player:
     """Return who plays traces, against the oracle of the kernel's era."""
-    asker = kernel.spawn()
-    osreldate = asker.sysctl.get_int("kern.osreldate")
-    (row,) = asker.sysctl.kern_proc_pid(asker.pid)
-    kernel.kill_all()
+    observer = kernel.observer
+    osreldate = observer.sysctl.get_int("kern.osreldate")
+    (row,) = observer.sysctl.kern_proc_pid(observer.pid)
     era = era_of(osreldate, row.record_size)
     if era is None:
         pytest.skip(f"not applicable: the oracle knows no kernels of {osreldate}")
-    return Player(kernel, era, Store().folder("lockstep"))
+    return Player(kernel, PidAllocator(guest.kernel, observer, FIRST_PID), era, Store().folder("lockstep"))
 
 
 class Player:
     """Plays traces on the kernel and counts the calls.  What has come once is kept in FOLDER."""
 
-    def __init__(self, hub: Hub, era: Era, folder: Path) -> None:
+    def __init__(self, hub: Hub, allocator: PidAllocator, era: Era, folder: Path) -> None:
         self._hub = hub
+        self._allocator = allocator
+        self._worlds = 0
         self._era = era
         self._folder = folder
         self.traits = era.traits
@@ -66,6 +69,11 @@ class Player:
         self.left_out = 0  # calls whose outcome depends on who runs first
         self.shrinking = False
         self.seen: list[str] = []  # disagreements, and where they are kept
+
+    def _world(self) -> World:
+        """Return the kernel, with pids of its own for each trace."""
+        self._worlds += 1
+        return GuestWorld(self._hub, self._allocator, FIRST_PID + self._worlds % 20 * PIDS)
 
     def play(self, trace: list[Step], name: str = "") -> None:
         """Play TRACE in both worlds, as it was kept or, with a NAME, as it was drawn, without what is left to chance.
@@ -101,13 +109,10 @@ class Player:
         self.seen.append(f"{error.what}\ncame {came} times of {AGAIN + 1}; kept in {file} and .log")
 
     def _play_once(self, trace: list[Step], *, rehearsed: bool) -> None:
-        def model(order: Order | None) -> Oracle:
-            return make_oracle(self._era.name, order=order or first)
-
-        rehearsal = Rehearsal(model) if rehearsed else None
+        rehearsal = Rehearsal(self._era) if rehearsed else None
         lockstep = None
         try:
-            lockstep = Lockstep(model(None), GuestWorld(self._hub), rehearsal)
+            lockstep = Lockstep(make_oracle(self._era.name), self._world(), rehearsal)
             lockstep.run(trace)
         finally:
             self.calls += lockstep.calls if lockstep is not None else 0

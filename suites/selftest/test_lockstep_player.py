@@ -11,31 +11,28 @@ from typing import cast
 
 import pytest
 
-from harness.oracle import ERAS, Oracle, make_oracle
-from harness.oracle.calls import Order, first
+from harness.oracle import ERAS, make_oracle
 from harness.oracle.lockstep import DisagreementError, Lockstep, OracleWorld
 from harness.oracle.rehearsal import Rehearsal
 from harness.oracle.traces import Deed, Ref, Step, load_trace
 from harness.processes import Hub
 from lockstep import test_lockstep
 from lockstep.test_lockstep import AGAIN, Player
+from support.allocator import PidAllocator
 
 ZOMBIE_ASKED = [Step("fork"), Step("exit", 1, 4), Step("getpgid", 0, 2)]
-
-
-def model(order: Order | None = None) -> Oracle:
-    return make_oracle("2026", order=order or first)
 
 
 @pytest.fixture
 def player(tmp_path: Path) -> Player:
     """Return a player who believes to have a guest."""
-    return Player(cast("Hub", SimpleNamespace(kill_all=lambda: None)), ERAS["2026"], tmp_path)
+    nobody = SimpleNamespace(kill_all=lambda: None)
+    return Player(cast("Hub", nobody), cast("PidAllocator", nobody), ERAS["2026"], tmp_path)
 
 
 def kernels(monkeypatch: pytest.MonkeyPatch, targets: Iterator[str]) -> None:
     """Let each world of a guest be an oracle, right or wrong, in the order of TARGETS."""
-    monkeypatch.setattr(test_lockstep, "GuestWorld", lambda _hub: OracleWorld(make_oracle(next(targets)), "the kernel"))
+    monkeypatch.setattr(test_lockstep, "GuestWorld", lambda *_: OracleWorld(make_oracle(next(targets)), "the kernel"))
 
 
 def test_a_disagreement_that_repeats_itself_is_raised_and_kept_as_it_was_met(
@@ -80,7 +77,7 @@ def test_a_stored_trace_must_agree_at_once(player: Player, monkeypatch: pytest.M
 @pytest.fixture
 def rehearsal() -> Rehearsal:
     """Return one in which P0 has the children P1 and P2 in a group of theirs, and P3 beside them."""
-    found = Rehearsal(model)
+    found = Rehearsal(ERAS["2026"])
     for _ in range(3):
         assert found.is_certain(0, Deed("fork", (), "process"))
     assert found.is_certain(0, Deed("setpgid", (Ref(1), 0)))
@@ -106,8 +103,8 @@ def test_which_of_two_children_a_waiting_parent_finds_dead_first_is_nobodys_prom
 
 
 def test_a_lockstep_does_not_do_what_is_not_certain() -> None:
-    rehearsal = Rehearsal(model)
-    lockstep = Lockstep(model(), OracleWorld(make_oracle("2026", seed=1), "its twin"), rehearsal)
+    rehearsal = Rehearsal(ERAS["2026"])
+    lockstep = Lockstep(make_oracle("2026"), OracleWorld(make_oracle("2026", seed=1), "its twin"), rehearsal)
     lockstep.run([Step("fork"), Step("fork"), Step("fork"), Step("own_group", 1), Step("setpgid", 2, 0, 5)])
     lockstep.step(Step("wait4", 0, 0, 2, 1))
     before = lockstep.calls

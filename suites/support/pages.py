@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python suites/support/pages.py"
 #: Modules of this package by the page they make; each has make(), which raises ValueError where it cannot.
-PAGES = {"eras": "eras", "known-defects": "known_defects"}
+PAGES = {"eras": "eras", "known-defects": "known_defects", "oracle-rules": "oracle_rules"}
 _SUITES = ("suites/conformance", "suites/regressions")
 
 

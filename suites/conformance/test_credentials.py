@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who may become whom: real, effective and saved ids of users and groups (kern_prot.c: sys_setuid() and its like)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EINVAL, EPERM
+
+import pytest
+
+from harness.processes import RemoteProcess, fails
+from support.processes import SOMEBODY, row
+
+REAL, EFFECTIVE, SAVED, STRANGER = 61_101, 61_102, 61_103, 61_104
+SAME = -1
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls for users, or those for groups."""
+
+    set_all: Callable[[RemoteProcess, int], None]
+    set_effective: Callable[[RemoteProcess, int], None]
+    set_two: Callable[[RemoteProcess, int, int], None]
+    set_three: Callable[[RemoteProcess, int, int, int], None]
+    users: bool
+
+
+USERS = Calls(
+    lambda process, id_: process.setuid(id_),
+    lambda process, id_: process.seteuid(id_),
+    lambda process, real, effective: process.setreuid(real, effective),
+    lambda process, real, effective, saved: process.setresuid(real, effective, saved),
+    users=True,
+)
+GROUPS = Calls(
+    lambda process, id_: process.setgid(id_),
+    lambda process, id_: process.setegid(id_),
+    lambda process, real, effective: process.setregid(real, effective),
+    lambda process, real, effective, saved: process.setresgid(real, effective, saved),
+    users=False,
+)
+both = pytest.mark.parametrize("calls", [USERS, GROUPS], ids=["users", "groups"])
+pytestmark = pytest.mark.passes("sysctl_kern_proc")
+
+
+def ids(init: RemoteProcess, process: RemoteProcess, calls: Calls) -> tuple[int, int, int]:
+    """Return the real, effective and saved id."""
+    shown = row(init, process.pid)
+    if calls.users:
+        return shown.ruid, shown.uid, shown.svuid
+    return shown.rgid, shown.groups[0], shown.svgid
+
+
+def three(init: RemoteProcess, calls: Calls) -> RemoteProcess:
+    """Return an unprivileged process whose three ids differ."""
+    process = init.fork()
+    calls.set_three(process, REAL, EFFECTIVE, SAVED)
+    if not calls.users:
+        process.setuid(SOMEBODY)
+    return process
+
+
+@both
+@pytest.mark.parametrize("id_", [REAL, EFFECTIVE])
+def test_what_one_is_really_or_effectively_one_can_become_altogether(
+    init: RemoteProcess, calls: Calls, id_: int
+) -> None:
+    """All three ids are the new one, without privilege, too (setuid(2); kern_prot.c: sys_setuid, sys_setgid)."""
+    process = three(init, calls)
+    calls.set_all(process, id_)
+    assert ids(init, process, calls) == (id_, id_, id_)
+
+
+@both
+@pytest.mark.parametrize("id_", [SAVED, STRANGER])
+def test_one_cannot_become_altogether_what_is_only_saved(init: RemoteProcess, calls: Calls, id_: int) -> None:
+    """EPERM, where POSIX has setuid() set the effective id (kern_prot.c: sys_setuid, no _POSIX_SAVED_IDS)."""
+    process = three(init, calls)
+    with fails(EPERM):
+        calls.set_all(process, id_)
+    assert ids(init, process, calls) == (REAL, EFFECTIVE, SAVED)
+
+
+@both
+def test_one_acts_as_the_real_and_the_saved_id(init: RemoteProcess, calls: Calls) -> None:
+    """And as nobody else; the other two stay (setuid(2); kern_prot.c: sys_seteuid, sys_setegid)."""
+    process = three(init, calls)
+    for id_ in (SAVED, REAL):
+        calls.set_effective(process, id_)
+        assert ids(init, process, calls) == (REAL, id_, SAVED)
+    for id_ in (EFFECTIVE, STRANGER):
+        with fails(EPERM):
+            calls.set_effective(process, id_)
+
+
+@both
+def test_the_real_id_is_exchanged_for_the_saved_one_alone(init: RemoteProcess, calls: Calls) -> None:
+    """Not for the effective one, whatever setreuid(2) says (kern_prot.c: sys_setreuid, sys_setregid)."""
+    process = three(init, calls)
+    for id_ in (EFFECTIVE, STRANGER):
+        with fails(EPERM):
+            calls.set_two(process, id_, SAME)
+    calls.set_two(process, SAVED, SAME)
+    assert ids(init, process, calls) == (SAVED, EFFECTIVE, EFFECTIVE)
+
+
+@both
+@pytest.mark.parametrize("id_", [REAL, EFFECTIVE, SAVED])
+def test_the_effective_id_is_exchanged_for_any_of_the_three(init: RemoteProcess, calls: Calls, id_: int) -> None:
+    """The saved one follows unless the other two are the same then (kern_prot.c: sys_setreuid, sys_setregid)."""
+    process = three(init, calls)
+    with fails(EPERM):
+        calls.set_two(process, SAME, STRANGER)
+    calls.set_two(process, SAME, id_)
+    assert ids(init, process, calls) == (REAL, id_, SAVED if id_ == REAL else id_)
+
+
+@both
+def test_each_of_the_three_ids_becomes_any_of_them(init: RemoteProcess, calls: Calls) -> None:
+    """And nothing else (setresuid(2); kern_prot.c: sys_setresuid, sys_setresgid)."""
+    process = three(init, calls)
+    for wanted in ((STRANGER, SAME, SAME), (SAME, STRANGER, SAME), (SAME, SAME, STRANGER)):
+        with fails(EPERM):
+            calls.set_three(process, *wanted)
+    calls.set_three(process, SAVED, REAL, EFFECTIVE)
+    assert ids(init, process, calls) == (SAVED, REAL, EFFECTIVE)
+
+
+@both
+def test_a_new_program_has_its_effective_id_saved(init: RemoteProcess, calls: Calls) -> None:
+    """The real one stays (execve(2); kern_exec.c: kern_execve)."""
+    process = three(init, calls)
+    process.reexec()
+    assert ids(init, process, calls) == (REAL, EFFECTIVE, EFFECTIVE)
+
+
+def test_root_sets_groups_and_the_first_one_is_the_effective_one(init: RemoteProcess) -> None:
+    """Of an empty list that one is left (kern_prot.c: sys_setgroups)."""
+    process = init.fork()
+    process.setgroups([SAVED, 5, 6])
+    assert row(init, process.pid).groups == (SAVED, 5, 6)
+    process.setgroups([])
+    assert row(init, process.pid).groups == (SAVED,)
+    with fails(EINVAL):
+        process.setgroups(list(range(17)))
+    process.setuid(SOMEBODY)
+    with fails(EPERM):
+        process.setgroups([SAVED])
