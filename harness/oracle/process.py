@@ -13,6 +13,7 @@ from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, scans, 
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
+from harness.oracle.maps import UserMap
 from harness.oracle.model import Disposition, Errno, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
@@ -515,6 +516,11 @@ class OracleProcess:
         """Make a system call by name, one of SYSTEM_CALLS."""
         call = SYSTEM_CALLS[name]
         return self.execute(call_text(name, *arguments), lambda k, proc: OracleResult(call(k, proc, *arguments)))
+
+    def shared_page(self, device: str) -> UserMap:
+        """Return the page /dev/upmap; the others are not modelled."""
+        assert device == "upmap"
+        return UserMap(self.kernel, self._proc)
 
     # ---- time, limits, bulk ----
 

@@ -557,6 +557,28 @@ class Rules:
         """fork1(): a child has the credentials of its parent, the jail among them."""
         return cred
 
+    # ---- kern_proc.c: proc_usermap(); kern_memio.c: user_kernel_mapping() ----
+
+    def page_owner(self, proc: Proc) -> Proc:
+        """user_kernel_mapping(): a vforked child sees its parent's page as long as that waits for it."""
+        return proc.parent if proc.flags & ProcFlag.P_PPWAIT and proc.parent is not None else proc
+
+    def page_pid(self, owner: Proc) -> int:
+        """proc_usermap(): the pid of whom the page belongs to."""
+        return owner.pid
+
+    def page_forkid(self, owner: Proc) -> int:
+        """proc_usermap(): a number no other process has or had."""
+        return owner.birth
+
+    def page_invfork(self, owner: Proc) -> int:
+        """fork1(), exit1(), kern_execve(): how many vforked children see the page."""
+        return sum(1 for child in owner.children if child.flags & ProcFlag.P_PPWAIT)
+
+    def page_title_shown(self, title: bytes) -> bytes:
+        """sysctl_kern_proc_args(): the title in the page, up to its first zero byte, goes before all others."""
+        return title[: self.title_room()].partition(b"\0")[0]
+
     # ---- kern_proc.c: allproc_scan(); kern_resource.c ----
 
     def scan_visits(self, proc: Proc) -> bool:

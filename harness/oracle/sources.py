@@ -244,6 +244,11 @@ _LIVES = {
     "process_limit": _code(
         _D("getrlimit(2)", "RLIMIT_NPROC is the number of processes; since 2017 less of it with each generation")
     ),
+    "page_owner": _manual("upmap(4)"),
+    "page_pid": _manual("upmap(4)"),
+    "page_forkid": _manual("upmap(4)"),
+    "page_invfork": _manual("upmap(4)"),
+    "page_title_shown": _manual("upmap(4)"),
     "scan_visits": _code(),
     "best_priority": _both("getpriority()", "getpriority(2)"),
     "donice": _manual(

@@ -1252,6 +1252,37 @@ _ALL = (
         "A program begins with SIGCHLD ignored if the one before ignored it, as the manual page has it.",
         exec_keeps_ignored=constant(True),
     ),
+    # ---- the shared page -------------------------------------------------------------------------------------------
+    wrong(
+        "own-page-in-vfork",
+        "kern_memio.c: user_kernel_mapping",
+        "A vforked child has a page of its own at once.",
+        page_owner=lambda _self, proc: proc,
+    ),
+    wrong(
+        "page-of-the-parent",
+        "proc_usermap",
+        "The page tells the pid of the parent.",
+        page_pid=lambda _self, owner: owner.parent.pid if owner.parent is not None else 0,
+    ),
+    wrong(
+        "forkid-is-the-pid",
+        "proc_usermap",
+        "A forkid comes back with the pid.",
+        page_forkid=lambda _self, owner: owner.pid,
+    ),
+    wrong(
+        "vfork-untold",
+        "proc_usermap",
+        "The page does not tell that a vforked child uses it.",
+        page_invfork=constant(0),
+    ),
+    wrong(
+        "title-in-the-page-ignored",
+        "sysctl_kern_proc_args",
+        "The title in the page is not shown.",
+        page_title_shown=constant(b""),
+    ),
     # ---- scans -------------------------------------------------------------------------------------------------------
     wrong(
         "scans-visit-zombies",

@@ -62,7 +62,7 @@ def kern_proc_args(k: Kernel, viewer: Proc, pid: int, tid: int | None = None) ->
     if proc is None or not k.rules.shows_args(k, viewer.cred, proc):
         return b""
     for title in (proc.thread_title if tid == k.rules.traits.first_tid else b"", proc.title):
-        if shown := title.partition(b"\0")[0]:
+        if shown := k.rules.page_title_shown(title):
             return shown + b"\0"
     return proc.args
 

@@ -72,6 +72,9 @@ def shared_page(process: RemoteProcess | RemoteThread, device: str = "upmap") ->
 
     Raises GuestError ENOENT where the kernel has no such device: /dev/lpmap came with 5.8.
     """
+    if (modelled := getattr(process, "shared_page", None)) is not None:  # a process of the oracle
+        page: SharedPage = modelled(device)
+        return page
     writable = device != "kpmap"
     fd = process.open(f"/dev/{device}", os.O_RDWR if writable else os.O_RDONLY)
     protection = _READ_WRITE if writable else _READ

@@ -11,12 +11,13 @@ from harness.processes.shared_pages import UPMAP, SharedPage, shared_page, size_
 from support.allocator import PidAllocator
 from support.processes import SOMEBODY, bury, eventually
 
-pytestmark = pytest.mark.needs_kernel
+needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
 PAGE, HEADERS = 4096, 64  # sys/upmap.h
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 @pytest.mark.parametrize("entry", UPMAP)
 def test_the_page_announces_each_entry_once(init: RemoteProcess, entry: str) -> None:
@@ -26,6 +27,7 @@ def test_the_page_announces_each_entry_once(init: RemoteProcess, entry: str) -> 
     assert headers[0][0] == UPMAP["version"]
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_the_entries_lie_in_the_page_and_do_not_overlap(init: RemoteProcess) -> None:
     """Nor do they overlap the list of them (kern_proc.c: proc_usermap)."""
@@ -47,6 +49,7 @@ def test_the_page_tells_the_pid(init: RemoteProcess) -> None:
     assert (shared_page(init).value("pid"), shared_page(child).value("pid")) == (init.pid, child.pid)
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_a_mapping_inherited_by_fork_shows_the_childs_own_page(init: RemoteProcess) -> None:
     """The device maps whatever belongs to the process that looks (kern_memio.c: user_kernel_mapping)."""
@@ -79,6 +82,7 @@ def test_the_forkid_is_different_though_the_pid_is_the_same(init: RemoteProcess,
     assert identities[0] != identities[1]
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_a_process_has_one_page_however_often_it_maps_it(init: RemoteProcess) -> None:
     """The second mapping shows the first one's content (kern_proc.c: proc_usermap)."""
@@ -89,6 +93,7 @@ def test_a_process_has_one_page_however_often_it_maps_it(init: RemoteProcess) ->
     assert second.memory.read(second.where("title"), 11) == b"seen twice\0"
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_what_the_kernel_does_not_set_is_zero(init: RemoteProcess) -> None:
     """Nothing of what the memory held before shows (kern_proc.c: proc_usermap, M_ZERO)."""
@@ -109,6 +114,7 @@ def test_any_user_may_map_his_page(init: RemoteProcess) -> None:
     assert shared_page(user).value("pid") == user.pid
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_the_page_counts_the_ticks_the_process_ran(init: RemoteProcess) -> None:
     """Runticks grows while it works (kern_clock.c: statclock)."""
@@ -122,6 +128,7 @@ def test_the_page_counts_the_ticks_the_process_ran(init: RemoteProcess) -> None:
     eventually(work, "its work to be counted")
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 @pytest.mark.parametrize("ended_by", ["exit", "execve"])
 def test_the_page_tells_when_a_vforked_child_uses_it(init: RemoteProcess, ended_by: str) -> None:
@@ -138,6 +145,7 @@ def test_the_page_tells_when_a_vforked_child_uses_it(init: RemoteProcess, ended_
     assert page.value("invfork") == 0
 
 
+@needs_kernel
 @kern_proc("proc_usermap")
 def test_a_vforked_child_maps_its_parents_page(init: RemoteProcess) -> None:
     """Made on the parent's behalf, with invfork set at once (kern_memio.c: user_kernel_mapping)."""
@@ -211,3 +219,16 @@ def test_a_title_in_the_page_is_not_inherited(init: RemoteProcess) -> None:
     before = init.sysctl.kern_proc_args(init.pid)
     shared_page(init).write("title", b"parent\0")
     assert init.sysctl.kern_proc_args(init.fork().pid) == before
+
+
+@kern_proc("proc_usermap")
+def test_a_vforked_child_shares_its_parents_page(init: RemoteProcess) -> None:
+    """The page tells, until the child ends (kern_memio.c: user_kernel_mapping; kern_exit.c: exit1)."""
+    parent = init.fork()
+    before = shared_page(parent).value("invfork")
+    child = parent.vfork()
+    borrowed = shared_page(child)
+    assert (borrowed.value("pid"), borrowed.value("invfork")) == (parent.pid, 1)
+    child.exit()
+    page = shared_page(parent)
+    assert (before, page.value("invfork")) == (0, 0)
