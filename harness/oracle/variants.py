@@ -1154,7 +1154,6 @@ _ALL = (
         "jails-for-everybody",
         "kern_jail.c: sys_jail",
         "Any user makes a jail.",
-        lambda traits: not traits.syscap,  # so it was from 2023 to 2026: a known defect
         may_make_jail=lambda _self, cred: not cred.prison,
     ),
     wrong(

@@ -26,7 +26,6 @@ def test_a_jailed_root_makes_no_jail(init: RemoteProcess) -> None:
     bury(init, first, second)
 
 
-@pytest.mark.feature("!caps_hole")
 def test_only_root_makes_or_enters_a_jail(init: RemoteProcess) -> None:
     """EPERM for other users (jail_attach(2); kern_jail.c: sys_jail, sys_jail_attach)."""
     jailed, user = init.fork(), init.fork()
