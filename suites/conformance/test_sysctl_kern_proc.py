@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import struct
 from errno import EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM
 
 import pytest
 
+from harness.guests.whitebox import Whitebox
 from harness.processes import Process, ProcStat, RemoteProcess, fails
+from harness.processes.memory import OwnMemory
 from support.children import parked
 from support.kernel_threads import whole_table_number
 from support.processes import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury
@@ -104,6 +107,17 @@ def test_args_takes_a_pid_and_a_thread_but_no_more(init: RemoteProcess) -> None:
     init.sysctl.raw(proc_mib(ARGS, init.pid, init.gettid()), 4096)
     with fails(EINVAL):
         init.sysctl.raw(proc_mib(ARGS, init.pid, init.gettid(), 0), 4096)
+
+
+@pytest.mark.needs_kernel
+@kern_proc("sysctl_kern_proc_sigtramp")
+@pytest.mark.eras(since=400_901, reason="kern.proc.sigtramp came with e6141a7fee, 2017-03-29")
+def test_the_signal_trampoline_is_where_it_is_said_to_be(init: RemoteProcess, kernel: Whitebox) -> None:
+    """The kernel's code for it lies there, no byte less and none more (kern_proc.c: sysctl_kern_proc_sigtramp)."""
+    start, end, *_ = struct.unpack("<6Q", init.sysctl.read("kern.proc.sigtramp"))
+    code = kernel.read(kernel.address("sigcode"), kernel.word("szsigcode"))
+    assert end - start == len(code)
+    assert OwnMemory(init).read(start, len(code)) == code
 
 
 @kern_proc("sysctl_kern_proc")
