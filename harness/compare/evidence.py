@@ -33,8 +33,8 @@ _FEW_RUNS, _MANY_RUNS, _OFTEN = 4, 10, 0.2
 _FIRST_LOOK = 0.9  # of the permitted error; later looks share what is left
 # Which part of the error each gambler has.
 _ALWAYS, _ANY, _MORE = 0.355, 0.545, 0.1
-# What the second one bets on: shares of boots with a failure on the better and the worse side, and parts of his purse.
-_RACES = ((0.0, 0.65, 0.7), (0.0, 0.95, 0.12), (0.1, 0.8, 0.1), (0.35, 0.95, 0.08))
+# What the second one bets on: how often runs fail on the better and on the worse side, and parts of his purse.
+_RACES = ((0.0, 0.1, 0.7), (0.0, 0.4, 0.14), (0.01, 0.15, 0.08), (0.05, 0.4, 0.08))
 _STAKES = (1.0, 0.5)  # the third one's, of his purse
 # A race of this rate is to be found; it is given up where one of that other rate is ten times as likely.
 _WORTH_FINDING, _TOO_RARE, _GIVE_UP = 0.1, 0.03, 0.1
@@ -108,9 +108,11 @@ class Trial:
         """Return the second gambler's purse."""
         purses = [part for _, _, part in _RACES]
         for better, worse in self._blocks():
+            # A block shows a failure more often than a run.
+            odds = [tuple(1 - (1 - rate) ** len(worse) for rate in race[:2]) for race in _RACES]
             purses = [
                 purse * _fair(low, any(better), high) * _fair(high, any(worse), low)
-                for purse, (low, high, _) in zip(purses, _RACES, strict=True)
+                for purse, (low, high) in zip(purses, odds, strict=True)
             ]
         return math.fsum(purses)
 
