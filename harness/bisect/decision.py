@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The decision core: what the observations say about each commit, and which experiment tells most for its price.
+"""What the observations say about each commit.
 
-Each commit may be the culprit, and the culprit fails at a rate nobody knows.  Both are weighed together: a table of
-belief over (culprit, rates) is multiplied by the chance of each observation.  A bad run speaks against every commit
-that the tested one does not inherit; a good one speaks against the inherited ones as strongly as the failure is
-frequent.  An untestable commit says nothing about the culprit; it is only not tried again, and its neighbours later.
+Each commit may be the culprit, and nobody knows how often the failure happens with it, how often without it, and how
+much that differs by commit.  All are weighed together: a table of belief over (culprit, rates) is multiplied by the
+chance of each observation.  Commits that the tested ones do not tell apart share a row of it, so that it stays small
+however long the history is.  One more row stands for a change that is older than all of them.  An untestable commit
+says nothing about the culprit; it is only not tried again, and its neighbours later.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,21 +17,19 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bisect.history import History
+from harness.bisect.history import Flags, History
+from harness.bisect.planning import Planner, Proposal, View, plogp
 from harness.bisect.rates import Rates, Vector
 from harness.errors import UsageError
 
-#: Experiments are planned together up to this number: their joint outcomes are all weighed, and there are 2 ** N.
-MOST_AT_ONCE = 8
-# What is claimed leaves more room for error than the table of rates does: the real rate need not be in it.
-_MODEL_DOUBT = 1.6
-# How many runs of a kernel its being built and booted is spread over, at most, where the failure is flaky.
-_REPEATS = (1, 2, 4, 8, 16, 32)
-# A longer plan has to be that much better than a shorter one.
-_BETTER = 1 + 1e-6
-_NOTHING = 1e-9  # bits; what floats leave of no information
-_SHORTEST_STRETCH = 2.0
-_LEAST_TESTABLE = 1e-3
+# What is believed of a change that is older than the good end, before anything was tested.
+_OLDER = 0.02
+# So large a group is no conclusion yet: whether something testable tells its commits apart is not looked at.
+_LARGE = 2048
+_AT_ONCE = 1024
+_HALF = 0.5
+# How much flatter the belief about rates is made before anything is claimed: 0 not at all, 1 entirely.
+_FLATTER = 0.5
 
 
 class Outcome(StrEnum):
@@ -59,28 +57,6 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """An experiment: its commit, the bits it is expected to tell beyond those before it, its cost in seconds.
-
-    Where a kernel has to be built or booted first, that pays by repetition: bits and seconds are those of `runs` runs
-    then, of which the first one is proposed.  `chance_bad` is the chance that a run turns out bad, `testable` that it
-    turns out anything.
-    """
-
-    commit: str
-    bits: float
-    seconds: float
-    chance_bad: float
-    testable: float = 1.0
-    runs: int = 1
-
-    @property
-    def rate(self) -> float:
-        """Expected bits per second."""
-        return self.bits * self.testable / self.seconds
-
-
-@dataclass(frozen=True)
 class Conclusion:
     """The most probable commits that nothing testable tells apart, oldest first, with what may be claimed of them."""
 
@@ -99,19 +75,24 @@ class Knowledge:
         if not len(history):
             raise UsageError("there is no commit between good and bad")
         self.history = history
-        self._rates = rates
-        self._belief = np.tile(rates.belief / (rates.belief.sum() * len(history)), (len(history), 1))
-        # The chance of each outcome without the culprit, and with it.
-        self._chance = {
-            Outcome.BAD: (rates.without, rates.with_culprit),
-            Outcome.GOOD: (1 - rates.without, 1 - rates.with_culprit),
-        }
+        self.rates = rates
+        size = len(history)
+        self._possible = np.ones(size, dtype=np.bool_)
+        # The row of each commit; row 0 is that of an older change.
+        self._labels = np.ones(size, dtype=np.int64)
+        self._table = np.zeros((2, len(rates.belief)))
+        # Which rows each tested commit inherits, and where its own row of that is; None stands for a good end.
+        self._inherits = np.zeros((0, 2), dtype=np.bool_)
+        self._place: dict[int | None, int] = {}
+        self._counts: dict[str, list[int]] = {}
+        self._same: dict[str, str] = {}
         self.runs: dict[str, dict[Outcome, int]] = {}
         self._troubles: dict[str, dict[Trouble, int]] = {}
-        self._untestable = np.zeros(len(history), dtype=np.bool_)
-        self._tested = np.zeros(len(history), dtype=np.bool_)
+        self.untestable_flags = np.zeros(size, dtype=np.bool_)
         self._troubled = False
-        self._labels: NDArray[np.int64] | None = None
+        self._planner = Planner(history)
+        self._known: _Known | None = None
+        self._kinds = rates.kinds()
 
     # Learning
 
@@ -124,49 +105,161 @@ class Knowledge:
             trouble = trouble or Trouble.INFRASTRUCTURE
             troubles = self._troubles.setdefault(commit, {})
             troubles[trouble] = troubles.get(trouble, 0) + 1
-            if troubles[trouble] >= trouble.attempts and not self._untestable[number]:
-                self._untestable[number] = True
+            if troubles[trouble] >= trouble.attempts and not self.untestable_flags[number]:
+                self.untestable_flags[number] = True
                 self._troubled = True
-                self._labels = None
+                self._known = None
             return
-        without, inherited = self._chance[outcome]
-        if not self._tested[number]:
-            self._tested[number] = True
-            self._labels = None if self._untestable[number] else self._labels
-        self._weigh(np.where(self.history.inherits[number][:, None], inherited[None, :], without[None, :]))
+        if number not in self._place:
+            self._split(self.history.ancestors(number))
+            self._place[number] = len(self._inherits) - 1
+        self._weigh(number, commit, outcome)
+
+    def observe_good_end(self, commit: str, outcome: Outcome) -> None:
+        """Take in one run of the good end COMMIT: it has none of the changes in question, but may have an older one."""
+        if outcome is Outcome.UNTESTABLE:
+            return
+        counts = self.runs.setdefault(commit, dict.fromkeys(Outcome, 0))
+        counts[outcome] += 1
+        if None not in self._place:
+            row = np.zeros((1, self._inherits.shape[1]), dtype=np.bool_)
+            row[0, 0] = True
+            self._inherits = np.concatenate([self._inherits, row])
+            self._place[None] = len(self._inherits) - 1
+        self._weigh(None, commit, outcome)
 
     def observe_bad_end(self) -> None:
         """Take in that a kernel with all commits was seen bad once: that says something about the rate only."""
-        self._weigh(self._chance[Outcome.BAD][1][None, :])
+        with np.errstate(divide="ignore"):
+            self._table += np.log(self.rates.with_culprit)[None, :]
+        self._known = None
 
-    def learn_alike(self, one: str, other: str | None) -> None:
-        """Take in that two commits make the same kernel, OTHER None being the good end.
+    def observe_like(self, commit: str, numbers: Flags, outcome: Outcome) -> None:
+        """Take in one run of COMMIT, which is not of the history, and has just the changes that NUMBERS mark."""
+        counts = self.runs.setdefault(commit, dict.fromkeys(Outcome, 0))
+        counts[outcome] += 1
+        if outcome is Outcome.UNTESTABLE:
+            return
+        self._split(numbers)
+        self._learn(commit, self._inherits[-1], outcome)
+        self._inherits = self._inherits[:-1]
+
+    def learn_alike(self, pairs: Iterable[tuple[str, str | None]]) -> None:
+        """Take in that the commits of each pair make the same kernel, None being the good end.
 
         Whatever lies between them is not the culprit, and a run of one is a run of the other.
         """
-        inherits = self.history.inherits
-        base = inherits[self.history.number[other]] if other is not None else np.zeros(len(self.history), np.bool_)
-        between = inherits[self.history.number[one]] != base
-        self._weigh(np.where(between, 0.0, 1.0)[:, None])
-
-    def _weigh(self, chance: NDArray[np.float64]) -> None:
-        belief = self._belief * chance
-        total = belief.sum()
-        if total <= 0:
+        number = self.history.number
+        for one, other in pairs:
+            if other is not None and self.history.parents[one] == (other,):
+                self._possible[number[one]] = False
+            else:
+                inherited = self.history.ancestors(number[one])
+                base = self.history.ancestors(number[other]) if other is not None else np.zeros_like(inherited)
+                self._possible &= inherited == base
+            self._unite(one, other if other is not None else "")
+        if not self._possible.any():
             raise ContradictionError("no commit explains what was observed: is the good end good, and the bad end bad?")
-        self._belief = belief / total
+        self._known = None
+
+    def _unite(self, one: str, other: str) -> None:
+        first, second = self._kernel(one), self._kernel(other)
+        if first != second:
+            self._same[first] = second
+            for place, more in enumerate(self._counts.pop(first, [0, 0])):
+                self._counts.setdefault(second, [0, 0])[place] += more
+
+    def _kernel(self, commit: str) -> str:
+        while (other := self._same.get(commit)) is not None:
+            commit = other
+        return commit
+
+    def _split(self, inherited: Flags) -> None:
+        """Divide the rows by what is INHERITED, and add what it inherits as the last of `_inherits`."""
+        found, self._labels = np.unique(2 * self._labels + inherited, return_inverse=True)
+        came_from = np.concatenate([[0], found // 2])
+        self._labels += 1
+        self._table = self._table[came_from]
+        own = np.concatenate([[True], found % 2 == 1])
+        self._inherits = np.concatenate([self._inherits[:, came_from], own[None, :]])
+        self._known = None
+
+    def _weigh(self, number: int | None, commit: str, outcome: Outcome) -> None:
+        self._learn(commit, self._inherits[self._place[number]], outcome)
+
+    def _learn(self, commit: str, rows: Flags, outcome: Outcome) -> None:
+        counts = self._counts.setdefault(self._kernel(commit), [0, 0])
+        chances = self.rates.chances(*counts)
+        with np.errstate(divide="ignore"):
+            logs = [np.log(chance if outcome is Outcome.BAD else 1 - chance) for chance in chances]
+        self._table += np.where(rows[:, None], logs[0][None, :], logs[1][None, :])
+        counts[outcome is Outcome.GOOD] += 1
+        self._known = None
 
     # What is known
 
     @property
+    def _now(self) -> _Known:
+        if self._known is None:
+            sizes = np.bincount(self._labels[self._possible], minlength=len(self._table)).astype(np.float64)
+            shares = sizes * ((1 - _OLDER) / sizes.sum())
+            shares[0] = _OLDER
+            with np.errstate(divide="ignore"):
+                logs = self._table + np.log(shares)[:, None] + np.log(self.rates.belief)[None, :]
+            most = logs.max()
+            if not np.isfinite(most):
+                raise ContradictionError(
+                    "no commit explains what was observed: is the good end good, and the bad end bad?"
+                )
+            belief = np.exp(logs - most)
+            belief /= belief.sum()
+            self._known = _Known(belief, belief.sum(axis=1), sizes)
+        return self._known
+
+    @property
+    def older(self) -> float:
+        """The probability that no commit of the history is the culprit, but an older one."""
+        return float(self._now.rows[0])
+
+    @property
     def posterior(self) -> dict[str, float]:
         """The probability of each commit, parents before children."""
-        return dict(zip(self.history.commits, self._belief.sum(axis=1).tolist(), strict=True))
+        return dict(zip(self.history.commits, self._each().tolist(), strict=True))
+
+    def _each(self) -> Vector:
+        now = self._now
+        share = now.rows / np.maximum(now.sizes, 1)
+        return np.where(self._possible, share[self._labels], 0.0)
+
+    def chance_of(self, commits: Iterable[str]) -> float:
+        """Return the probability that one of COMMITS is the culprit."""
+        now, number = self._now, self.history.number
+        places = [number[commit] for commit in commits if self._possible[number[commit]]]
+        labels = self._labels[places]
+        return float((now.rows[labels] / np.maximum(now.sizes[labels], 1)).sum())
+
+    def cautious(self, commits: Iterable[str]) -> float:
+        """Return the least that may be claimed of COMMITS.
+
+        What is believed of the failure's mean rate, and of how much it differs by commit, is made flatter before: a few
+        dozen runs tell little about the latter, and where it does differ much, parents look good by chance.
+        """
+        now, number = self._now, self.history.number
+        labels = self._labels[[number[commit] for commit in commits]]
+        theirs = (now.belief[labels] / np.maximum(now.sizes[labels], 1)[:, None]).sum(axis=0)
+        return float(theirs @ self._flatter())
+
+    def _flatter(self) -> Vector:
+        """Return by how much the belief in each hypothesis is changed when it is made flatter."""
+        whole = np.bincount(self._kinds, self.over_rates)
+        able = whole > 0
+        flat = np.where(able, whole, 1.0) ** (1 - _FLATTER) * able
+        return np.asarray((flat / flat.sum() / np.where(able, whole, 1.0))[self._kinds])
 
     @property
     def untestable(self) -> tuple[str, ...]:
         """The commits that are not tried again, parents before children."""
-        return tuple(self.history.commits[number] for number in np.flatnonzero(self._untestable))
+        return tuple(self.history.commits[number] for number in np.flatnonzero(self.untestable_flags))
 
     @property
     def stretches(self) -> list[tuple[str, ...]]:
@@ -183,54 +276,82 @@ class Knowledge:
     @property
     def is_certain(self) -> bool:
         """Whether all that was seen agrees with a failure that always happens."""
-        return bool(self._belief[:, 0].sum() > 0)
+        return bool(self._now.belief[:, 0].sum() > 0)
+
+    @property
+    def over_rates(self) -> Vector:
+        """The probability of each hypothesis about the rates."""
+        return np.asarray(self._now.belief.sum(axis=0))
 
     @property
     def failure_rate(self) -> float:
         """The expected share of bad runs where the culprit is in."""
-        return float(self._belief.sum(axis=0) @ self._rates.with_culprit)
+        return float(self.over_rates @ self.rates.with_culprit)
+
+    @property
+    def alarm_rate(self) -> float:
+        """The expected share of bad runs where the culprit is not in."""
+        return float(self.over_rates @ self.rates.without)
 
     def bits(self) -> float:
         """Return what is still unknown about the culprit, in bits."""
-        return float(-_plogp(self._belief.sum(axis=1)).sum())
-
-    def chance_of_goods(self, runs: int) -> float:
-        """Return the chance that RUNS runs with the culprit are all good, with what is known of the rate."""
-        return float(self._belief.sum(axis=0) @ (1 - self._rates.with_culprit) ** runs)
-
-    def chance_of_bads(self, runs: int) -> float:
-        """Return the chance that RUNS runs without the culprit are all bad."""
-        return float(self._belief.sum(axis=0) @ self._rates.without**runs)
+        now = self._now
+        inside = np.where(now.sizes > 0, now.rows * np.log2(np.maximum(now.sizes, 1)), 0.0)
+        return float(-plogp(now.rows).sum() + inside.sum())
 
     def conclude(self) -> Conclusion:
-        """Return what is most probable now; commits that are impossible by themselves are left out."""
-        marginal, labels = self._belief.sum(axis=1), self._alike()
-        sums = np.bincount(labels, marginal)
-        best = int(np.argmax(sums))
-        commits = tuple(self.history.commits[number] for number in np.flatnonzero((labels == best) & (marginal > 0)))
-        return Conclusion(commits, _claim(float(sums[best])))
+        """Return what is most probable now: a commit, or those that nothing testable tells apart."""
+        now = self._now
+        if now.conclusion is None:
+            now.conclusion = self._conclude(now)
+        return now.conclusion
 
-    def is_decided(self, confidence: float) -> bool:
-        """Tell whether commits that nothing testable tells apart are the culprit with CONFIDENCE."""
-        return self.conclude().probability >= confidence
+    def _conclude(self, now: _Known) -> Conclusion:
+        best = 1 + int(np.argmax(now.rows[1:]))
+        members = np.flatnonzero((self._labels == best) & self._possible)
+        if len(members) == 1:
+            return self._conclusion(members, float(now.rows[best]))
+        share = now.rows / np.maximum(now.sizes, 1)
+        if now.rows[best] < _HALF or len(members) > _LARGE:
+            best = 1 + int(np.argmax(share[1:]))
+            members = np.flatnonzero((self._labels == best) & self._possible)
+            if len(members) > _LARGE:
+                return self._conclusion(members[-1:], float(share[best]))
+        alike = self._alike(members)
+        return self._conclusion(alike, float(share[best]) * len(alike))
+
+    def _conclusion(self, numbers: NDArray[np.int64], probability: float) -> Conclusion:
+        return Conclusion(tuple(self.history.commits[number] for number in numbers), min(1.0, probability))
+
+    def _alike(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the largest of the groups into which testable commits can still divide MEMBERS."""
+        if not self.untestable_flags[members].any():
+            return members[-1:]  # a commit that can be tested is told apart from all others
+        patterns = self.history.carried(members.tolist())
+        whole = (1 << len(members)) - 1
+        telling = [*({bits for number, bits in enumerate(patterns) if not self.untestable_flags[number]} - {0, whole})]
+        # A random number per pattern, and per commit the sum of those it is in: the same only where all patterns are.
+        numbers = np.random.default_rng(0).integers(1 << 62, size=len(telling), dtype=np.uint64)
+        sums = np.zeros(len(members), dtype=np.uint64)
+        width = (len(members) + 7) // 8
+        for first in range(0, len(telling), _AT_ONCE):
+            part = telling[first : first + _AT_ONCE]
+            packed = np.frombuffer(b"".join(bits.to_bytes(width, "little") for bits in part), dtype=np.uint8)
+            marks = np.unpackbits(packed.reshape(len(part), width), axis=1, count=len(members), bitorder="little")
+            sums += numbers[first : first + _AT_ONCE] @ marks.astype(np.uint64)
+        _, groups = np.unique(sums, return_inverse=True)
+        largest: NDArray[np.int64] = members[groups == np.argmax(np.bincount(groups))]
+        return largest
 
     @property
     def is_narrowed(self) -> bool:
         """Whether a failure that always happens has one such group left, as far as is known."""
-        return int(np.count_nonzero(np.bincount(self._alike(), self._belief[:, 0]))) == 1
-
-    def group_sizes(self) -> list[int]:
-        """Return the sizes of the groups of commits that nothing testable tells apart."""
-        return [int(size) for size in np.bincount(self._alike())]
-
-    def _alike(self) -> NDArray[np.int64]:
-        """Return for each commit the number of its group."""
-        if self._labels is None:
-            tested = ~self._untestable | self._tested
-            columns = np.packbits(self.history.inherits[tested], axis=0).T
-            groups: dict[bytes, int] = {}
-            self._labels = np.array([groups.setdefault(column.tobytes(), len(groups)) for column in columns])
-        return self._labels
+        certain = self._now.belief[:, 0]
+        live = 1 + np.flatnonzero(certain[1:])
+        if len(live) != 1:
+            return False
+        members = np.flatnonzero((self._labels == live[0]) & self._possible)
+        return len(members) == 1 or (len(members) <= _LARGE and len(self._alike(members)) == len(members))
 
     # What comes next
 
@@ -240,158 +361,51 @@ class Knowledge:
         count: int = 1,
         pending: Iterable[str] = (),
         setup: Sequence[float] | None = None,
+        *,
+        cautious: bool = False,
     ) -> list[Proposal]:
         """Return up to COUNT experiments that together, and with those PENDING, tell most for their price.
 
         SECONDS is what a run of each commit costs, SETUP what has to be paid once before its first one.  As long as
         every observation agrees with a failure that always happens, and that leaves more than one commit, only this
         case is looked at: it then takes no more experiments than git bisect.  An empty list means that no experiment
-        tells anything.
+        tells anything.  CAUTIOUS asks what serves cautious().
         """
-        table = self._belief
-        certain = np.zeros_like(table)
-        certain[:, 0] = table[:, 0]
-        under_way = list(pending)
-        each = np.asarray(seconds, dtype=np.float64)
-        once = np.zeros_like(each) if setup is None else np.asarray(setup, dtype=np.float64)
-        for looked_at in (certain, table):
-            if (total := looked_at.sum()) > 0:
-                found = self._choose(looked_at / total, (each, once), count, under_way)
-                if found:
-                    return found
-        return []
+        return self._planner.choose(self._view(cautious=cautious), seconds, count, [*pending], setup)
 
-    def _choose(
-        self, table: NDArray[np.float64], seconds: tuple[Vector, Vector], count: int, pending: list[str]
-    ) -> list[Proposal]:
-        inherits, number = self.history.inherits, self.history.number
-        outcomes = [table]
-        for commit in pending[:MOST_AT_ONCE]:
-            outcomes = self._split(outcomes, inherits[number[commit]])
-        testable = self._testability()
-        known = self._told(outcomes) if pending else 0.0
-        proposals: list[Proposal] = []
-        while len(proposals) < min(count, MOST_AT_ONCE - len(pending)):
-            if proposals:
-                outcomes = self._split(outcomes, inherits[number[proposals[-1].commit]])
-                known = self._told(outcomes)
-            proposal = self._best(outcomes, known, seconds, testable)
-            if proposal is None:
-                break
-            proposals.append(proposal)
-        return proposals
-
-    def _best(
-        self, outcomes: list[NDArray[np.float64]], known: float, seconds: tuple[Vector, Vector], testable: Vector
-    ) -> Proposal | None:
-        """Return the run that tells most for its price beyond what is KNOWN anyway, None where none does."""
-        each, once = seconds
-        found: Proposal | None = None
-        for runs in _REPEATS if once.any() else _REPEATS[:1]:
-            bits, bad = self._gains(outcomes, runs)
-            bits = bits - known
-            price = once + runs * each
-            score = np.where(self._untestable, 0.0, bits * testable / price)
-            best = int(np.argmax(score))
-            if (
-                bits[best] <= _NOTHING
-                or score[best] <= 0
-                or (found is not None and score[best] <= found.rate * _BETTER)
-            ):
-                continue
-            chance = float(bad[best]) if runs == 1 else self._chance_bad(best)
-            commit = self.history.commits[best]
-            found = Proposal(commit, float(bits[best]), float(price[best]), chance, float(testable[best]), runs)
-        return found
-
-    def _chance_bad(self, number: int) -> float:
-        inherits = self.history.inherits[number][:, None]
-        return float((self._belief * np.where(inherits, self._rates.with_culprit, self._rates.without)).sum())
-
-    def _split(self, outcomes: list[NDArray[np.float64]], inherits: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-        chance = np.where(inherits[:, None], self._rates.with_culprit[None, :], self._rates.without[None, :])
-        return [part for table in outcomes for part in (table * chance, table * (1 - chance))]
-
-    @staticmethod
-    def _told(outcomes: list[NDArray[np.float64]]) -> float:
-        """Return the bits that the joint OUTCOMES tell about the culprit."""
-        by_culprit = np.array([table.sum(axis=1) for table in outcomes])
-        prior = by_culprit.sum(axis=0)
-        return float(-_plogp(by_culprit.sum(axis=1)).sum() + _plogp(by_culprit).sum() - _plogp(prior).sum())
-
-    def _gains(self, outcomes: list[NDArray[np.float64]], runs: int = 1) -> tuple[Vector, Vector]:
-        """Return for each commit what OUTCOMES and a run of it tell about the culprit, and the chance of its being bad.
-
-        RUNS of it are looked at as one that is bad if any of them is, which is all but the rate's news.  The outcome
-        depends on the culprit only by whether it is inherited: each sum over culprits is a product with the history's
-        matrix.
-        """
-        weights = self.history.weights
-        size = len(self.history)
-        entropy, rest, bad = np.zeros(size), np.zeros(size), np.zeros(size)
-        prior = np.zeros(size)
-        with_culprit = 1 - (1 - self._rates.with_culprit) ** runs
-        without_culprit = 1 - (1 - self._rates.without) ** runs
-        for table in outcomes:
-            mass = table.sum(axis=1)
-            prior += mass
-            inherited, without = table @ with_culprit, table @ without_culprit
-            # What is p log p of: bad and good, where the culprit is inherited, and where it is not.
-            parts = np.stack([inherited, mass - inherited, without, mass - without])
-            logs = _plogp(np.maximum(parts, 0.0, out=parts))
-            by_inherited, by_without = logs[0] + logs[1], logs[2] + logs[3]
-            sums = np.stack([inherited - without, by_inherited - by_without]) @ weights.T
-            total = float(mass.sum())
-            chance = np.clip(without.sum() + sums[0], 0.0, total)
-            bad += chance
-            entropy -= _plogp(np.stack([chance, total - chance])).sum(axis=0)
-            rest += by_without.sum() + sums[1]
-        return entropy + rest - _plogp(prior).sum(), bad
-
-    def _testability(self) -> Vector:
-        """Return the chance that each commit can be tested: what lies next to an untestable stretch is likely in it."""
-        size = len(self.history)
-        chance = np.ones(size)
-        if not self._troubled:
-            return chance
-        seen = self._tested
-        known, places = np.flatnonzero(seen), np.arange(size)
-        for first, last in self._gaps(seen):
-            width = max(_SHORTEST_STRETCH, float(last - first + 1))
-            # Not beyond the next commit that could be tested: there the stretch has ended.
-            low, high = np.max(known[known < first], initial=-1), np.min(known[known > last], initial=size)
-            reach = (places > low) & (places < high) & ~seen
-            distance = np.where(places < first, first - places, np.maximum(places - last, 0)).astype(np.float64)
-            chance = np.where(reach, np.minimum(chance, distance / (distance + width)), chance)
-        return np.maximum(chance, _LEAST_TESTABLE)
-
-    def _gaps(self, seen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-        """Return first and last of the untestable commits between which none could be tested."""
-        gaps: list[tuple[int, int]] = []
-        for number in np.flatnonzero(self._untestable).tolist():
-            if gaps and not seen[gaps[-1][1] : number].any():
-                gaps[-1] = (gaps[-1][0], number)
-            else:
-                gaps.append((number, number))
-        return gaps
+    def _view(self, *, cautious: bool) -> View:
+        now = self._now
+        tested = sorted((number, place) for number, place in self._place.items() if number is not None)
+        numbers, places = [number for number, _ in tested], [place for _, place in tested]
+        counts = np.array(
+            [self._counts.get(self._kernel(self.history.commits[number]), [0, 0]) for number in numbers],
+            dtype=np.float64,
+        ).reshape(len(numbers), 2, 1)
+        rates, runs = self.rates, counts.sum(axis=1)
+        seen = np.zeros(len(self.history), dtype=np.bool_)
+        seen[numbers] = True
+        return View(
+            rates,
+            now.belief * self._flatter() if cautious else now.belief,
+            self._labels,
+            self._possible,
+            np.array(numbers, dtype=np.int64),
+            self._inherits[places],
+            (
+                (rates.with_culprit + rates.with_spread * counts[:, 0]) / (1 + rates.with_spread * runs),
+                (rates.without + rates.without_spread * counts[:, 0]) / (1 + rates.without_spread * runs),
+            ),
+            self.untestable_flags,
+            seen,
+            self._troubled,
+        )
 
 
-def _claim(probability: float) -> float:
-    return max(0.0, 1 - _MODEL_DOUBT * (1 - min(1.0, probability)))
+@dataclass
+class _Known:
+    """What follows from the table: the `belief` per row and hypothesis, per row, and the rows' numbers of commits."""
 
-
-def _plogp(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Return p log2 p, which is 0 for 0."""
-    array = np.asarray(values, dtype=np.float64)
-    return array * np.log2(np.where(array > 0, array, 1.0))
-
-
-def channel_capacity(rate: float) -> float:
-    """Return the bits per run, at most, where a run shows a failure that is there with probability RATE.
-
-    That is the capacity of the Z channel: failures are seen or missed, never made up.
-    """
-    if rate >= 1:
-        return 1.0
-    missed = 1 - rate
-    return math.log2(1 + rate * missed ** (missed / rate))
+    belief: NDArray[np.float64]
+    rows: Vector
+    sizes: Vector
+    conclusion: Conclusion | None = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UsageError
 
-Matrix = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 class History:
@@ -30,23 +30,56 @@ class History:
             commit: tuple(parent for parent in parents.get(commit, ()) if parent in self.number)
             for commit in self.commits
         }
-        for commit, number in self.number.items():
-            if any(self.number[parent] >= number for parent in self.parents[commit]):
-                raise UsageError(f"the history is not in order: {commit[:12]} comes before a parent of its own")
+        #: The same by number.
+        self.before = [tuple(self.number[parent] for parent in self.parents[commit]) for commit in self.commits]
+        for number, parents_of in enumerate(self.before):
+            if any(parent >= number for parent in parents_of):
+                raise UsageError(
+                    f"the history is not in order: {self.commits[number][:12]} comes before a parent of its own"
+                )
+        self._ancestors: dict[int, Flags] = {}
 
     def __len__(self) -> int:
         return len(self.commits)
 
-    @cached_property
-    def inherits(self) -> NDArray[np.bool_]:
-        """Row V, column C: whether commit V has the change that commit C made."""
-        table = np.eye(len(self), dtype=np.bool_)
-        for commit, number in self.number.items():
-            for parent in self.parents[commit]:
-                table[number] |= table[self.number[parent]]
-        return table
+    def ancestors(self, number: int) -> Flags:
+        """Return for each commit whether commit NUMBER has its change; kept, for the few that are asked for."""
+        if (known := self._ancestors.get(number)) is None:
+            known = np.zeros(len(self), dtype=np.bool_)
+            found, left = {number}, [number]
+            while left:
+                for parent in self.before[left.pop()]:
+                    if parent not in found:
+                        found.add(parent)
+                        left.append(parent)
+            known[list(found)] = True
+            self._ancestors[number] = known
+        return known
+
+    def inherited(self, numbers: Sequence[int], among: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return a row for each commit AMONG these: 1 where the commit of that place in NUMBERS has its change."""
+        bits = [0] * len(self)
+        for place, number in enumerate(numbers):
+            bits[number] |= 1 << place
+        for number in range(len(self) - 1, -1, -1):
+            if own := bits[number]:
+                for parent in self.before[number]:
+                    bits[parent] |= own
+        width = max(1, (len(numbers) + 7) // 8)
+        packed = np.frombuffer(b"".join([each.to_bytes(width, "little") for each in bits]), dtype=np.uint8)
+        return np.unpackbits(packed.reshape(len(self), width)[among], axis=1, count=len(numbers), bitorder="little")
+
+    def carried(self, numbers: Sequence[int]) -> list[int]:
+        """Return for each commit which of the commits NUMBERS it inherits, bit N standing for the Nth of them."""
+        bits = [0] * len(self)
+        for place, number in enumerate(numbers):
+            bits[number] |= 1 << place
+        for number, parents in enumerate(self.before):
+            for parent in parents:
+                bits[number] |= bits[parent]
+        return bits
 
     @cached_property
-    def weights(self) -> Matrix:
-        """`inherits` as numbers, for products with probabilities."""
-        return self.inherits.astype(np.float64)
+    def inherits(self) -> Flags:
+        """Row V, column C: whether commit V has the change of commit C.  For short histories only: n * n bytes."""
+        return np.ascontiguousarray(self.inherited(range(len(self)), np.arange(len(self))).T).astype(np.bool_)

@@ -38,6 +38,9 @@ COMMITS = (
         "PATH",
         repeated=True,
     ),
+    Option(
+        "first-parent", "only a merge's first parent is followed: what a branch brought counts as its merge", flag=True
+    ),
     Option("quirks", "what old trees need (repeatable)", "FILE", Path, repeated=True),
 )
 BUILDING = (
@@ -81,6 +84,7 @@ class Question:
     path: tuple[str, ...]
     needs: tuple[str, ...]
     exclude: tuple[str, ...]
+    first_parent: bool
     quirks: tuple[Path, ...]
     build_command: str | None
     config: str
@@ -163,6 +167,7 @@ class Question:
         """Return the name of the bisection of SCOPE with the builder called BUILDER."""
         # Said only where it matters: bisections begun before these options were there are found again.
         more = [*(["any era"] if self.any_era else []), *([self.exclude] if self.exclude else [])]
+        more += ["first parent"] if self.first_parent else []
         return key_of(
             str(self.source), scope.good, scope.bad, [*self.path], [*self.needs], builder, self.config,
             self.predicate(), [*self.tests], self.flaky, [str(file) for file in self.patch],

@@ -50,7 +50,7 @@ class Repository:
 
     PATHS limit the commits in question, as in git bisect; NEEDS are the paths that a kernel is built from: commits that
     leave these alone make the same kernel, and only these are given to the builder.  Without NEEDS that is everything.
-    What is below EXCLUDE is not among them.
+    What is below EXCLUDE is not among them.  With FIRST_PARENT no other parent of a merge is followed.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class Repository:
         paths: Sequence[str] = (),
         needs: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        *,
+        first_parent: bool = False,
     ) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no git repository")
@@ -67,6 +69,7 @@ class Repository:
         self.paths = tuple(paths)
         self.needs = tuple(needs)
         self.exclude = tuple(PurePosixPath(path) for path in exclude)
+        self._first_parent = first_parent
         self._pruned: dict[tuple[str, tuple[PurePosixPath, ...]], str] = {}
         self._sources = SourceStore(store)
         try:
@@ -108,8 +111,9 @@ class Repository:
         goods, end = tuple(self.resolve(each) for each in good), self.resolve(bad)
         goods, bases = self._before(goods, end)
         listed = self._git(
-            "rev-list", "--topo-order", "--reverse", "--parents", end, "--not", *goods, "--", *self.paths
-        ).splitlines()
+            "rev-list", "--topo-order", "--reverse", "--parents", *(["--first-parent"] if self._first_parent else []),
+            end, "--not", *goods, "--", *self.paths,
+        ).splitlines()  # fmt: skip
         if not listed:
             of = f" that touches {', '.join(self.paths)}" if self.paths else ""
             raise UsageError(f"there is no commit{of} between {goods[0][:12]} and {end[:12]}")
@@ -158,7 +162,8 @@ class Repository:
 
     def parents(self, commit: str) -> tuple[str, ...]:
         """Return the parents of COMMIT, as they are in the repository."""
-        return tuple(self._git("rev-list", "--parents", "-1", commit).split()[1:])
+        found = tuple(self._git("rev-list", "--parents", "-1", commit).split()[1:])
+        return found[:1] if self._first_parent else found
 
     # Contents
 
@@ -259,7 +264,7 @@ class Repository:
         """
         parents = self.parents(culprit)
         if len(parents) != 1:
-            return None  # undoing a merge needs to know which side to keep
+            return None  # undoing a merge needs to know which side to keep: --first-parent says it
         git, objects = self._sources.git, (self._objects,)
         with self._sources.store.scratch("revert") as folder:
             index = folder / "index"

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole bisection: choose, make, remember, until the culprit is known; then prove it."""
+"""A whole bisection: make the runs that `inquiry` asks for and remember them, until the culprit is known and proved."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.bisect.decision import Conclusion, Outcome, Proposal, Trouble
+from harness.bisect.decision import Conclusion, Knowledge, Outcome, Trouble
+from harness.bisect.inquiry import BAD_END, BASE, GOOD_END, REVERT, Attempt, Start, Step
 from harness.bisect.laboratory import Laboratory, Specimen
+from harness.bisect.planning import Proposal
 from harness.bisect.predicate import Sighting
+from harness.bisect.proof import Runs
 from harness.bisect.repository import Repository
 from harness.bisect.state import Observation, State, learn
 from harness.errors import HarnessError
@@ -22,28 +25,45 @@ from harness.store import Store
 
 # What is believed of costs before anything was measured, in seconds.
 _BUILD_SECONDS, _BOOT_SECONDS, _RUN_SECONDS = 300.0, 20.0, 10.0
-# The proof's patience: so many times the runs that should do.
-_PATIENCE = 3
-# Failures of the harness or the host in a row, on different commits, after which it is not theirs.
+# Failures of the harness or the host in a row, on different commits or at one end, after which it is not theirs.
 _HOST_FAILURES = 3
+_ENDS = frozenset({GOOD_END, BASE, BAD_END})
 #: What the proof says of a statement that does not stand.
 FAILS, IMPOSSIBLE = "fails", "not possible"
+_UNREVERTABLE = "it does not revert cleanly"
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A run under way, and what it is for."""
+class Budget:
+    """What may be spent in one go: so many runs, so many hours; None for no limit."""
 
-    commit: str
-    role: str
+    runs: int | None = None
+    hours: float | None = None
+
+    def spent(self, runs: int, seconds: float) -> str:
+        """Return what is spent of it after RUNS and SECONDS, in words; "" while there is something left."""
+        if self.runs is not None and runs >= self.runs:
+            return f"the {self.runs} runs allowed are made"
+        if self.hours is not None and seconds >= 3600 * self.hours:
+            return f"the {self.hours:g} hours allowed are over"
+        return ""
+
+
+NO_LIMIT = Budget()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run under way."""
+
+    step: Step
     specimen: Specimen
-    why: Proposal | None = None
 
 
 class Bisection:
-    """Goes on with STATE, which is kept in FOLDER, by experiments in LABORATORY, JOBS at once."""
+    """Goes on with STATE, kept in FOLDER, by experiments in LABORATORY, JOBS at once, as long as BUDGET lasts."""
 
     def __init__(
         self,
@@ -54,57 +74,120 @@ class Bisection:
         laboratory: Laboratory,
         *,
         jobs: int = 1,
+        budget: Budget = NO_LIMIT,
         progress: Progress = lambda _: None,
     ) -> None:
         self.state = state
         self.folder = folder
-        self.knowledge = state.knowledge()
+        #: Why it ended before the culprit was known, in words.
+        self.stopped = ""
         self._store = store
         self._repository = repository
         self._laboratory = laboratory
         self._jobs = jobs
+        self._budget = budget
         self._progress = progress
+        self._parents: dict[str, tuple[str, ...]] = {}
+        self._kernels: dict[str, str] = {}
+        self.inquiry = state.inquiry(self._parents_of)
+        for each in state.observations:
+            if each.kernel and each.role != REVERT:
+                self._kernels.setdefault(each.kernel, each.commit)
         self._serial = len(state.observations)
+        self._made = 0
         commits = state.scope.history.commits
         # A commit that was given up costs nothing to know, and is not chosen.
         self._ready = dict(zip(commits, laboratory.is_ready(commits), strict=True))
         for each in state.observations:
             self._ready[each.commit] = True
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known of each commit."""
+        return self.inquiry.knowledge
+
+    def _parents_of(self, commit: str) -> tuple[str, ...]:
+        if commit not in self._parents:
+            self._parents[commit] = self._repository.parents(commit)
+        return self._parents[commit]
+
     # The search
 
     def run(self) -> Conclusion:
-        """Search and prove until nothing is left to do; Ctrl-C loses only the runs under way."""
-        state = self.state
-        with self._store.lock(f"bisect-{state.key}", deadline=1.0), ThreadPoolExecutor(self._jobs) as pool:
+        """Search and prove until nothing is left to do or to spend; Ctrl-C loses only the runs under way."""
+        with self._store.lock(f"bisect-{self.state.key}", deadline=1.0), ThreadPoolExecutor(self._jobs) as pool:
             try:
-                self._check_bases(pool)
-                while True:
-                    self._search(pool)
-                    if self._prove(pool):
-                        break
+                self._work(pool)
             except BaseException:
                 self._laboratory.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
-        self._write()
+            self._write_proof()
+            self._write()
         self._require_seen()
-        return self.knowledge.conclude()
+        return self.inquiry.conclude()
 
-    def _check_bases(self, pool: ThreadPoolExecutor) -> None:
-        """Test where branches parted, before it is taken for good; raises HarnessError where the failure shows."""
-        for base in self.state.scope.bases:
-            if any(each.commit == base and each.role == "base" for each in self.state.observations):
-                continue
-            experiment = self._prepare(base, "base")
-            if experiment is None:
-                continue
-            made = self._finish(experiment, *self._start(pool, experiment).result())
-            if made.outcome is Outcome.BAD:
-                raise HarnessError(
-                    f"the merge base {base[:12]} of the good and the bad end is bad: the good one's branch mended it,"
-                    " and no commit between the merge base and the bad end broke it"
-                )
+    def _work(self, pool: ThreadPoolExecutor) -> None:
+        pending: dict[Future[tuple[Sighting, float]], Experiment] = {}
+        began = time.monotonic()
+        while True:
+            while len(pending) < self._jobs and not self.stopped:
+                step = self.inquiry.following(*self.costs(), [each.step for each in pending.values()])
+                self._remember_attempts()
+                if step is None:
+                    break
+                self.stopped = self._budget.spent(self._made, time.monotonic() - began)
+                if self.stopped:
+                    break
+                self._announce(step)
+                experiment = self._prepare(step)
+                if experiment is not None:
+                    pending[self._start(pool, experiment)] = experiment
+                    self._made += 1
+            if not pending:
+                break
+            for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                self._finish(pending.pop(done), *done.result())
+            self._require_sense()
+
+    def _announce(self, step: Step) -> None:
+        if (why := step.why) is None:
+            return
+        times = f", {why.runs} runs" if why.runs > 1 else ""
+        self._progress(
+            f"{len(self.state.scope.history)} commits, {self.knowledge.bits():.1f} bits to know; next"
+            f" {why.commit[:12]} ({why.bits:.2f} bits in {why.seconds:.0f} s{times})"
+        )
+
+    def _remember_attempts(self) -> None:
+        for (upper, lowers), attempt in self.inquiry.attempts.items():
+            if not any((each.upper, each.lowers) == (upper, lowers) for each in self.state.attempts):
+                self.state.attempts.append(Start(upper, lowers, attempt.after))
+                self._progress(f"proof: {upper[:12]} has to be bad more often than {_names(lowers)}, by fresh runs")
+
+    def _require_sense(self) -> None:
+        """Raise HarnessError where it turned out that there is nothing to be found between these ends."""
+        inquiry, scope = self.inquiry, self.state.scope
+        if inquiry.is_unseen:
+            raise HarnessError(
+                f"the failure has not shown in any of {inquiry.tested.total()} runs, {inquiry.tested[scope.bad]} of"
+                f" them of the bad end {scope.bad[:12]}: there is nothing to look for"
+            )
+        if not inquiry.is_older:
+            return
+        self._write()
+        bad = {each: self.knowledge.runs.get(each, {}).get(Outcome.BAD, 0) for each in scope.good}
+        worst = max(scope.good, key=bad.__getitem__)
+        times = f"{bad[worst]} of {inquiry.tested[worst]} runs"
+        if worst in scope.bases:
+            raise HarnessError(
+                f"the merge base {worst[:12]} of the good and the bad end is bad in {times}: the good one's branch"
+                " mended it, and no commit between the merge base and the bad end broke it"
+            )
+        raise HarnessError(
+            f"the good end {worst[:12]} showed the failure in {times}: the commit sought is older; start again with an"
+            " older --good"
+        )
 
     def _require_seen(self) -> None:
         """Raise HarnessError where no kernel could be tested: nothing is known then, whatever was believed before."""
@@ -117,29 +200,31 @@ class Bisection:
             )
 
     def _require_sound(self, made: Observation) -> None:
-        """Raise HarnessError where MADE is one failure too many for it to be the commits'.
+        """Raise HarnessError where MADE shows that no search is possible.
 
-        That is the third of the harness or the host in a row on different commits, which are not held against these, or
-        a first kernel that does not build where that of the bad end does not either.
+        That is the third failure of the harness or the host in a row, on different commits or at one end, which is not
+        held against these, or an end that cannot be tested.
         """
         seen = self.state.observations
         if made.trouble is Trouble.INFRASTRUCTURE:
             row = list(itertools.takewhile(lambda each: each.trouble is Trouble.INFRASTRUCTURE, reversed(seen)))
-            if len({each.commit for each in row}) >= _HOST_FAILURES:
+            if len({each.commit for each in row}) >= _HOST_FAILURES or (
+                made.role in _ENDS and len(row) >= _HOST_FAILURES
+            ):
                 del seen[len(seen) - len(row) :]
                 self._write()
                 raise HarnessError(
                     f"the harness or the host failed {len(row)} times in a row, the last time: {made.detail}; once it"
                     " is mended, --resume goes on, and no commit was given up for it"
                 )
-        if made.trouble is Trouble.BUILD and all(each.outcome is Outcome.UNTESTABLE for each in seen):
-            end = self._laboratory.prepare(self.state.scope.bad)
-            if isinstance(end, Sighting):
-                del seen[:]
+        elif made.trouble is not None and made.role in _ENDS:
+            mine = [each for each in seen if each.commit == made.commit and each.trouble is made.trouble]
+            if len(mine) >= made.trouble.attempts:
+                self.state.observations = [each for each in seen if each not in mine]
                 self._write()
                 raise HarnessError(
-                    f"neither {made.commit[:12]} nor the bad end {self.state.scope.bad[:12]} builds, so nothing can be"
-                    f" found out: {end.detail}"
+                    f"the {made.role} {made.commit[:12]} {_CANNOT.get(made.trouble, 'cannot be tested')}, so nothing"
+                    f" can be found out: {made.detail or made.trouble}"
                 )
 
     def costs(self) -> tuple[list[float], list[float]]:
@@ -163,70 +248,55 @@ class Bisection:
         once = [0.0 if commit in ran else fresh - run + (0.0 if self._ready[commit] else build) for commit in commits]
         return [run] * len(commits), once
 
-    def proposals(self, count: int = 1, pending: Iterable[str] = ()) -> list[Proposal]:
-        """Return the experiments that come next, while those of the commits PENDING are under way."""
+    def proposals(self, count: int = 1) -> list[Proposal]:
+        """Return the experiments of the search that come next."""
         seconds, once = self.costs()
-        return self.knowledge.choose(seconds, count, pending, once)
+        return self.knowledge.choose(seconds, count, (), once)
 
-    def _search(self, pool: ThreadPoolExecutor) -> None:
-        pending: dict[Future[tuple[Sighting, float]], Experiment] = {}
-        while not self.knowledge.is_decided(self.state.confidence) or pending:
-            decided = self.knowledge.is_decided(self.state.confidence)
-            under_way = [each.commit for each in pending.values()]
-            while not decided and len(pending) < self._jobs:
-                chosen = self.proposals(1, under_way)
-                if not chosen:
-                    break
-                why = chosen[0]
-                times = f", {why.runs} runs" if why.runs > 1 else ""
-                self._progress(
-                    f"{len(self.state.scope.history)} commits, {self.knowledge.bits():.1f} bits to know; next"
-                    f" {why.commit[:12]} ({why.bits:.2f} bits in {why.seconds:.0f} s{times})"
-                )
-                experiment = self._prepare(why.commit, "search", why)
-                if experiment is None:
-                    continue  # it was untestable: what to do next may be something else
-                pending[self._start(pool, experiment)] = experiment
-                under_way.append(why.commit)
-            if not pending:
-                break
-            for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                self._finish(pending.pop(done), *done.result())
+    def following(self) -> Step | None:
+        """Return the run that comes next."""
+        return self.inquiry.following(*self.costs())
 
-    def _prepare(
-        self, commit: str, role: str, why: Proposal | None = None, without: str | None = None
-    ) -> Experiment | None:
+    def _prepare(self, step: Step) -> Experiment | None:
         """Return an experiment that can be run; None where the kernel cannot be had, which is then noted."""
-        prepared = self._laboratory.prepare(commit, without)
+        prepared = self._laboratory.prepare(step.commit, step.without)
         if isinstance(prepared, Specimen):
-            self._ready[commit] = True
-            return Experiment(commit, role, prepared, why)
+            self._ready[step.commit] = True
+            return Experiment(step, prepared)
         if prepared is not None:
-            self._note(Observation(commit, prepared.outcome, prepared.trouble, prepared.detail, role=role))
+            without = step.without or ""
+            self._note(
+                Observation(
+                    step.commit, prepared.outcome, prepared.trouble, prepared.detail, role=step.role, without=without
+                )
+            )
+        elif step.without is not None:
+            self.inquiry.cannot_revert[step.without] = _UNREVERTABLE
         return None
 
     def _start(self, pool: ThreadPoolExecutor, experiment: Experiment) -> Future[tuple[Sighting, float]]:
         self._serial += 1
-        self._progress(f"{experiment.commit[:12]} {experiment.role}: running")
+        self._progress(f"{experiment.step.commit[:12]} {experiment.step.role}: running")
         return pool.submit(_timed, self._laboratory, experiment.specimen, self._serial)
 
     def _finish(self, experiment: Experiment, sighting: Sighting, seconds: float) -> Observation:
-        specimen = experiment.specimen
+        specimen, step = experiment.specimen, experiment.step
         known = any(each.kernel == specimen.digest for each in self.state.observations)
         made = Observation(
-            experiment.commit,
+            step.commit,
             sighting.outcome,
             sighting.trouble,
             sighting.detail,
             sighting.test,
             sighting.excerpt,
-            experiment.role,
+            step.role,
             specimen.digest,
             specimen.built and not known,
             specimen.seconds if specimen.built and not known else 0.0,
             round(seconds, 1),
             specimen.needs.names,
             sighting.left_out,
+            step.without or "",
         )
         return self._judged(made)
 
@@ -243,12 +313,12 @@ class Bisection:
             )
         self._note(made)
         if made.outcome is shows and made.test not in failing and self.state.withdraw(made.test):
-            self.knowledge = self.state.knowledge()
+            self.inquiry = self.state.inquiry(self._parents_of)
             self._write()
         return made
 
     def _note(self, made: Observation) -> None:
-        learn(self.knowledge, self.state.observations, made, self.state.scope)
+        learn(self.inquiry, self._kernels, made)
         self.state.observations.append(made)
         self._write()
         trouble = f" ({made.trouble})" if made.trouble else ""
@@ -260,96 +330,54 @@ class Bisection:
 
     # The proof
 
-    def _prove(self, pool: ThreadPoolExecutor) -> bool:
-        """Prove what was concluded; return whether it stands, or whether the search has to go on."""
-        found = self.knowledge.conclude()
-        if found.probability < self.state.confidence or len(found.commits) != 1:
-            return True  # there is no single commit to prove
-        (culprit,) = found.commits
-        if self.state.concluded != culprit:
-            self.state.concluded, self.state.concluded_after = culprit, len(self.state.observations)
-        before = self._repository.parents(culprit)
+    def _write_proof(self) -> None:
+        """Write down what was proved, a statement each."""
+        found, attempts = self.inquiry.named()
         proof = self.state.proof = {}
-        for parent in before:
-            proof[f"parent {parent[:12]} is good"] = self._repeat(pool, parent, "parent", Outcome.GOOD)
-            if not self._stands(culprit):
-                return False
-        proof[f"culprit {culprit[:12]} is bad"] = self._repeat(pool, culprit, "culprit", Outcome.BAD)
-        if not self._stands(culprit):
-            return False
-        tip = self.state.scope.bad
-        undone = self._repeat(pool, tip, "revert", Outcome.GOOD, culprit)
+        for attempt in attempts:
+            proof.update(_statements(attempt))
+        undone: bool | None = None
+        if attempts and len(found.commits) == 1:
+            (culprit,) = found.commits
+            undone = self.inquiry.revert_says(culprit)
+            said = self._undone(culprit, undone)
+            if said:
+                proof[f"{self.state.scope.bad[:12]} without {culprit[:12]} is good"] = said
         # That it cannot be undone says nothing against it; that undoing it does not help, does.
-        self.state.proved = all(said == HOLDS for said in proof.values()) and not undone.startswith(FAILS)
-        proof[f"{tip[:12]} without {culprit[:12]} is good"] = undone
-        return True
+        self.state.proved = bool(attempts) and undone is not False
 
-    def _stands(self, culprit: str) -> bool:
-        found = self.knowledge.conclude()
-        return found.commits == (culprit,) and found.probability >= self.state.confidence
+    def _undone(self, culprit: str, undone: bool | None) -> str:
+        runs = self.inquiry.reverts.get(culprit, Runs())
+        if culprit in self.inquiry.cannot_revert:
+            return f"{IMPOSSIBLE}: {self.inquiry.cannot_revert[culprit]}"
+        if undone is None:
+            return f"not known: bad in {runs.bad} of {runs.total} runs" if runs.total else ""
+        if undone:
+            return HOLDS
+        return f"{FAILS}: it was bad all the same in {runs.bad} of {runs.total} runs, so there is another cause, too"
 
-    def needed(self, wanted: Outcome) -> int:
-        """Return how many runs with the outcome WANTED leave no room for luck at the confidence asked for."""
-        error = 1 - self.state.confidence + 1e-12
-        chance = self.knowledge.chance_of_goods if wanted is Outcome.GOOD else self.knowledge.chance_of_bads
-        high = 1
-        while chance(high) > error:
-            high *= 2
-        low = high // 2
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if chance(middle) > error else (low, middle)
-        return high
 
-    def _repeat(
-        self, pool: ThreadPoolExecutor, commit: str, role: str, wanted: Outcome, without: str | None = None
-    ) -> str:
-        """Run COMMIT (WITHOUT the culprit) until WANTED was seen often enough; return a statement of the proof.
+_CANNOT = {
+    Trouble.BUILD: "does not build",
+    Trouble.BOOT: "does not boot",
+    Trouble.NOT_APPLICABLE: "cannot run the tests",
+}
 
-        Only runs made after the conclusion count: those that led to it were chosen for what they said.  What the
-        search's model did not expect ends the repetition.
-        """
-        roles = {"revert"} if without else {"parent", "culprit"}
 
-        def seen(outcome: Outcome) -> int:
-            fresh = self.state.observations[self.state.concluded_after :]
-            same = [each for each in fresh if each.commit == commit and each.role in roles]
-            return sum(each.outcome is outcome for each in same)
+def _names(commits: tuple[str, ...]) -> str:
+    return " and ".join(commit[:12] for commit in commits)
 
-        runs = 0
-        while (missing := self.needed(wanted) - seen(wanted)) > 0:
-            limit = _PATIENCE * self.needed(wanted) + max(self.needed(Outcome.GOOD), self.needed(Outcome.BAD))
-            unwanted = Outcome.BAD if wanted is Outcome.GOOD else Outcome.GOOD
-            if runs >= limit:
-                return f"{FAILS}: {wanted} in {seen(wanted)} of {seen(wanted) + seen(unwanted)} runs"
-            self._progress(f"proof: {role} {commit[:12]} has to be {wanted} {missing} times more")
-            experiments = []
-            for _ in range(min(missing, self._jobs)):
-                experiment = self._prepare(commit, role, without=without)
-                if experiment is None:
-                    if without and not any(each.role == "revert" for each in self.state.observations):
-                        return f"{IMPOSSIBLE}: it does not revert cleanly"
-                    return f"{IMPOSSIBLE}: {self.state.observations[-1].detail or self.state.observations[-1].trouble}"
-                experiments.append((self._start(pool, experiment), experiment))
-            for future, experiment in experiments:
-                made = self._finish(experiment, *future.result())
-                runs += 1
-                if made.outcome is Outcome.UNTESTABLE and runs >= Trouble.INFRASTRUCTURE.attempts:
-                    return f"{IMPOSSIBLE}: {made.trouble}: {made.detail}"
-            certainly_wrong = wanted is Outcome.GOOD and not self.state.is_fix
-            if certainly_wrong and seen(unwanted) and commit not in self.state.scope.history.number:
-                return self._contradicted(commit, role, seen(unwanted))
-            if certainly_wrong and seen(unwanted):
-                return f"{FAILS}: it was {unwanted}"
-        return HOLDS
 
-    def _contradicted(self, commit: str, role: str, times: int) -> str:
-        if role == "revert":
-            return f"{FAILS}: it was bad all the same, so there is another cause, too"
-        raise HarnessError(
-            f"the good end {commit[:12]} showed the failure {times} time(s): the commit sought is older; start again"
-            " with an older --good"
-        )
+def _statements(attempt: Attempt) -> dict[str, str]:
+    evidence = attempt.evidence
+    upper = evidence.runs[evidence.upper]
+    found = {}
+    for lower in evidence.lowers:
+        runs = evidence.runs[lower]
+        what = "is good" if not runs.bad else "is good more often"
+        found[f"parent {lower[:12]} {what}, bad in {runs.bad} of {runs.total} runs"] = HOLDS
+    found[f"culprit {evidence.upper[:12]} is bad in {upper.bad} of {upper.total} runs"] = HOLDS
+    return found
 
 
 def _timed(laboratory: Laboratory, specimen: Specimen, seed: int) -> tuple[Sighting, float]:

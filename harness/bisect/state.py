@@ -6,13 +6,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from harness.bisect.decision import Knowledge, Outcome, Trouble
+from harness.bisect.decision import Outcome, Trouble
 from harness.bisect.history import History
+from harness.bisect.inquiry import REVERT, SEARCH, Ends, Inquiry, Start
 from harness.bisect.rates import CERTAIN, Rates
 from harness.bisect.repository import Range
 from harness.errors import UsageError
@@ -25,9 +27,8 @@ FILE = "state.json"
 class Observation:
     """One experiment: what was seen of COMMIT, with what it cost in seconds.
 
-    `role` tells a search's runs ("search") from what the user said ("told"), from those of a merge base that stands for
-    the good end ("base"), and from the proof's: "parent", "culprit" and "revert", the latter being the tip without the
-    culprit.  `kernel` is the SHA-256 of the kernel's file.
+    `role` tells what a run was for, see `inquiry`; `without` is the culprit that a run of the bad end was made without.
+    `kernel` is the SHA-256 of the kernel's file.
     """
 
     commit: str
@@ -36,13 +37,14 @@ class Observation:
     detail: str = ""
     test: str = ""
     excerpt: str = ""
-    role: str = "search"
+    role: str = SEARCH
     kernel: str = ""
     built: bool = False
     build_seconds: float = 0.0
     run_seconds: float = 0.0
     quirks: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    without: str = ""
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @classmethod
@@ -73,9 +75,10 @@ class State:
     #: What became of the proof: a statement per part, empty as long as there is none.
     proof: dict[str, str] = field(default_factory=dict)
     proved: bool = False
-    #: What was concluded last, and how many observations there were then: the proof rests on later ones only.
-    concluded: str = ""
-    concluded_after: int = 0
+    #: The proofs that were tried, each resting on later observations only.
+    attempts: list[Start] = field(default_factory=list)
+    #: `scope` as it is written.
+    kept: str = field(default="", repr=False, compare=False)
 
     def withdraw(self, test: str) -> bool:
         """Make untestable what was said to go well of runs that left out TEST, which fails; tell whether there were."""
@@ -89,38 +92,48 @@ class State:
         self.observations = seen
         return found
 
-    def knowledge(self) -> Knowledge:
-        """Return what all observations say together."""
+    def inquiry(self, parents: Callable[[str], tuple[str, ...]] | None = None) -> Inquiry:
+        """Return what all observations say together; PARENTS tells those of a commit as they are in the repository."""
         rates = Rates.of_fix(self.certain) if self.is_fix else Rates.of_failure(self.certain)
-        knowledge = Knowledge(self.scope.history, rates)
-        knowledge.observe_bad_end()
-        for one, other in self.scope.alike:
-            knowledge.learn_alike(one, other)
+        scope = self.scope
+        inquiry = Inquiry(scope.history, rates, self.confidence, Ends(scope.good, scope.bad, scope.bases, parents))
+        inquiry.knowledge.learn_alike(scope.alike)
+        kernels: dict[str, str] = {}
         for number, each in enumerate(self.observations):
-            learn(knowledge, self.observations[:number], each, self.scope)
-        return knowledge
+            for start in self.attempts:
+                if start.after == number:
+                    inquiry.begin(start)
+            learn(inquiry, kernels, each)
+        for start in self.attempts:
+            inquiry.begin(start)
+        return inquiry
 
     def write(self, folder: Path) -> Path:
         """Write the state to FOLDER so that at no moment there is half of it; return the file."""
         data = {
             "format": FORMAT,
             "kind": "bisection",
-            **{each.name: getattr(self, each.name) for each in fields(self)},
-            "scope": {
-                "good": self.scope.good,
-                "bad": self.scope.bad,
-                "commits": self.scope.history.commits,
-                "parents": self.scope.history.parents,
-                "alike": self.scope.alike,
-                "bases": self.scope.bases,
-            },
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name not in {"scope", "kept"}},
             "observations": [asdict(each) for each in self.observations],
+            "attempts": [asdict(each) for each in self.attempts],
         }
+        if not self.kept:
+            # It may be tens of thousands of commits, and never changes.
+            self.kept = json.dumps(
+                {
+                    "good": self.scope.good,
+                    "bad": self.scope.bad,
+                    "commits": self.scope.history.commits,
+                    "parents": self.scope.history.parents,
+                    "alike": self.scope.alike,
+                    "bases": self.scope.bases,
+                }
+            )
+        text = json.dumps(data, indent=1)
         target = folder / FILE
         part = folder / f".{FILE}.{os.getpid()}.part"
         with part.open("w") as file:
-            json.dump(data, file, indent=1)
-            file.write("\n")
+            file.write(f'{text[:-2]},\n "scope": {self.kept}\n}}\n')
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -132,6 +145,8 @@ class State:
         file = folder / FILE
         try:
             data = json.loads(file.read_text())
+            if int(data["format"]) > FORMAT:
+                raise UsageError(f"{file} was written by a newer version (format {data['format']})")
             scope = data["scope"]
             data["scope"] = Range(
                 tuple(scope["good"]),
@@ -140,9 +155,18 @@ class State:
                 tuple((one, other) for one, other in scope["alike"]),
                 tuple(scope.get("bases", ())),
             )
-            data["observations"] = [Observation.from_json(each) for each in data["observations"]]
+            observations = [Observation.from_json(each) for each in data["observations"]]
+            # Runs without the culprit that did not say which one.
+            concluded = data.get("concluded", "")
+            data["observations"] = [
+                replace(each, without=concluded) if each.role == REVERT and not each.without else each
+                for each in observations
+            ]
+            data["attempts"] = [
+                Start(each["upper"], tuple(each["lowers"]), each["after"]) for each in data.get("attempts", ())
+            ]
             data["arguments"] = tuple(data["arguments"])
-            known = {each.name for each in fields(cls)}
+            known = {each.name for each in fields(cls)} - {"kept"}
             return cls(**{key: value for key, value in data.items() if key in known})
         except FileNotFoundError:
             raise UsageError(f"there is no bisection in {folder}") from None
@@ -150,16 +174,22 @@ class State:
             raise UsageError(f"{file} is no state of a bisection ({error})") from None
 
 
-def learn(knowledge: Knowledge, before: list[Observation], made: Observation, scope: Range) -> None:
-    """Take in one observation, and what its kernel's being the same as one in BEFORE says."""
-    number = scope.history.number
-    if made.commit in number and made.role != "revert":
-        knowledge.observe(made.commit, made.outcome, made.trouble)
-        twin = next((each.commit for each in before if made.kernel and each.kernel == made.kernel), made.commit)
-        if twin != made.commit and twin in number:
-            knowledge.learn_alike(made.commit, twin)
-        elif twin in scope.good:
-            knowledge.learn_alike(made.commit, None)
+def learn(inquiry: Inquiry, kernels: dict[str, str], made: Observation) -> None:
+    """Take in one observation, and what its kernel's being one of KERNELS says: by digest, the commit seen first."""
+    inquiry.learn(made.commit, made.outcome, made.trouble, made.role, made.without)
+    number, good = inquiry.history.number, inquiry.ends.good
+    if made.role == REVERT or not made.kernel or not (made.commit in number or made.commit in good):
+        return
+    first = kernels.setdefault(made.kernel, made.commit)
+    if first == made.commit:
+        return
+    known = {each: (each if each in number else None) for each in (made.commit, first)}
+    one, other = known[made.commit], known[first]
+    if one is None:
+        one, other = other, one
+    if one is not None and (one, other) not in inquiry.alike:
+        inquiry.alike.add((one, other))
+        inquiry.knowledge.learn_alike([(one, other)])
 
 
 def key_of(*parts: object) -> str:

@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 from harness.bisect.decision import Outcome
+from harness.bisect.inquiry import BAD_END, BASE, GOOD_END, PROVING, SEARCH
 from harness.bisect.repository import Repository
 from harness.bisect.search import Bisection
 from harness.results.bisection import BisectionReport, Calibration, Culprit, Experiment, Explanation, Following
 
-#: What the simulation measured, see harness.bisect.simulation.
+#: What `calibrate bisect` measured.
 CALIBRATION = Path(__file__).with_name("calibration.json")
 _LIKELY = 12
 _NEXT = 5
@@ -26,11 +27,11 @@ def calibration() -> Calibration | None:
 def report_of(bisection: Bisection, repository: Repository) -> BisectionReport:
     """Return all that is known."""
     state, knowledge = bisection.state, bisection.knowledge
-    found = knowledge.conclude()
+    found = bisection.inquiry.conclude()
     posterior = knowledge.posterior
     shows = Outcome.GOOD if state.is_fix else Outcome.BAD
     sighting = next((each for each in reversed(state.observations) if each.outcome is shows and each.test), None)
-    search = [each for each in state.observations if each.role == "search"]
+    search = [each for each in state.observations if each.role in {SEARCH, BAD_END, GOOD_END, BASE}]
     return BisectionReport(
         key=state.key,
         source=state.source,
@@ -39,7 +40,7 @@ def report_of(bisection: Bisection, repository: Repository) -> BisectionReport:
         bad=state.scope.bad,
         commits=len(state.scope.history),
         confidence=state.confidence,
-        decided=found.probability >= state.confidence,
+        decided=bisection.inquiry.is_decided,
         probability=round(found.probability, 6),
         rate=round(knowledge.failure_rate, 4),
         bits=round(knowledge.bits(), 3),
@@ -51,7 +52,7 @@ def report_of(bisection: Bisection, repository: Repository) -> BisectionReport:
         stretches=tuple(tuple(stretch) for stretch in knowledge.stretches),
         experiments=sum(each.outcome is not Outcome.UNTESTABLE for each in search),
         tested=len({each.commit for each in search if each.outcome is not Outcome.UNTESTABLE}),
-        proving=sum(each.role in {"parent", "culprit", "revert"} for each in state.observations),
+        proving=sum(each.role in PROVING for each in state.observations),
         builds=sum(each.built for each in state.observations),
         build_seconds=round(sum(each.build_seconds for each in state.observations), 1),
         run_seconds=round(sum(each.run_seconds for each in state.observations), 1),
@@ -84,7 +85,8 @@ def explain(bisection: Bisection, repository: Repository) -> Explanation:
     posterior = sorted(knowledge.posterior.items(), key=lambda pair: -pair[1])
     likely = [(commit, chance) for commit, chance in posterior[:_LIKELY] if chance > 0]
     subjects = repository.subjects([commit for commit, _ in likely])
-    decided = knowledge.is_decided(state.confidence)
+    decided = bisection.inquiry.is_decided
+    step = bisection.following()
     return Explanation(
         sought=state.predicate,
         seen=Counter(str(each.outcome) for each in state.observations),
@@ -94,7 +96,7 @@ def explain(bisection: Bisection, repository: Repository) -> Explanation:
         commits=len(state.scope.history),
         likely=tuple((commit, chance, subjects.get(commit, "")) for commit, chance in likely),
         decided=decided,
-        probability=knowledge.conclude().probability,
+        probability=bisection.inquiry.conclude().probability,
         confidence=state.confidence,
         following=()
         if decided
@@ -102,4 +104,5 @@ def explain(bisection: Bisection, repository: Repository) -> Explanation:
             Following(each.commit, each.runs, each.bits, each.seconds, each.chance_bad, each.testable)
             for each in bisection.proposals(_NEXT)
         ),
+        proving=(step.role, step.commit) if step is not None and step.role != SEARCH else None,
     )

@@ -7,11 +7,14 @@ import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 Progress = Callable[[str], None]
 #: Each has `tables(progress, quick=...)`, which yields its tables as they come.
-SUBJECTS = {"compare": "harness.calibration.compare"}
+SUBJECTS = {"compare": "harness.calibration.compare", "bisect": "harness.calibration.bisect"}
+#: Of these, those that take a repository whose history is used (`source=...`).
+HISTORICAL = frozenset({"bisect"})
 _DEVIATIONS = 3.0  # of a simulated share, before it is said that it misses its bound
 
 
@@ -43,7 +46,10 @@ def exceeds(count: int, of: int, bound: float) -> bool:
     return count / of > bound + _DEVIATIONS * math.sqrt(bound * (1 - bound) / of)
 
 
-def tables(subject: str, progress: Progress = lambda _: None, *, quick: bool = False) -> Iterator[Table]:
-    """Yield the tables of SUBJECT; QUICK makes small ones."""
-    made: Iterator[Table] = importlib.import_module(SUBJECTS[subject]).tables(progress, quick=quick)
+def tables(
+    subject: str, progress: Progress = lambda _: None, *, quick: bool = False, source: Path | None = None
+) -> Iterator[Table]:
+    """Yield the tables of SUBJECT; QUICK makes small ones, SOURCE is a git repository whose history may be used."""
+    more = {"source": source} if source is not None and subject in HISTORICAL else {}
+    made: Iterator[Table] = importlib.import_module(SUBJECTS[subject]).tables(progress, quick=quick, **more)
     return made

@@ -15,7 +15,7 @@ from harness.bisect.question import Question
 from harness.bisect.quirks import TABLE, load_quirks
 from harness.bisect.rates import CERTAIN
 from harness.bisect.repository import Repository
-from harness.bisect.search import Bisection
+from harness.bisect.search import Bisection, Budget
 from harness.bisect.state import FILE, State
 from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.kernels import make_builder
@@ -31,7 +31,19 @@ from harness.store import Store
 CONFIDENCE = 0.95
 _PREFIX = "bisect-"
 # What `--resume` takes besides: it changes how the search goes on and what is shown, not what is sought.
-_HONOURED = ("resume", "jobs", "confidence", "retry", "explain", "import_log", "export_log", "json", "html")
+_HONOURED = (
+    "resume",
+    "jobs",
+    "confidence",
+    "retry",
+    "explain",
+    "import_log",
+    "export_log",
+    "json",
+    "html",
+    "runs",
+    "hours",
+)
 # What the parser itself has.
 _OURS = ("action", "command", "rest", "help")
 
@@ -50,13 +62,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     building.add_argument("--retry", action="store_true", help="build again what failed to build before")
     parser.add_argument("--confidence", type=float, metavar="P", help=f"default: {CONFIDENCE}")
     parser.add_argument("--jobs", type=int, metavar="N", help="machines side by side (default: 1)")
+    parser.add_argument("--runs", type=int, metavar="N", help="end after N runs with the best answer so far")
+    parser.add_argument("--hours", type=float, metavar="H", help="start no run after H hours")
     parser.add_argument("--fresh", action="store_true", help="forget what was observed before; kernels stay")
     parser.add_argument(
         "--resume",
         nargs="?",
         const="",
         metavar="KEY",
-        help="go on with the last bisection, or KEY; --jobs, --confidence and --retry may be given anew",
+        help="go on with the last bisection, or KEY; --jobs, --confidence, --retry, --runs, --hours may be given anew",
     )
     parser.add_argument("--explain", action="store_true", help="say what is known and what comes next, and end")
     parser.add_argument("--import-log", type=Path, metavar="FILE", help="take over what `git bisect log` wrote")
@@ -114,7 +128,16 @@ class _Search:
         self._jobs = 1 if options.jobs is None else options.jobs
         if not 0.5 <= confidence < 1 or self._jobs < 1:
             raise UsageError("--confidence is from 0.5 to below 1, and --jobs at least 1")
-        self._repository = Repository(question.source, store, question.path, question.needs, question.exclude)
+        if (options.runs is not None and options.runs < 1) or (options.hours is not None and not options.hours > 0):
+            raise UsageError("--runs is at least 1, and --hours more than 0")
+        self._repository = Repository(
+            question.source,
+            store,
+            question.path,
+            question.needs,
+            question.exclude,
+            first_parent=question.first_parent,
+        )
         self._builder = make_builder(
             store,
             question.build_command,
@@ -170,6 +193,7 @@ class _Search:
                 self._repository,
                 self._laboratory(progress, makes_runs=makes_runs),
                 jobs=self._jobs,
+                budget=Budget(options.runs, options.hours),
                 progress=progress,
             )
             state.write(self._folder)
@@ -197,6 +221,12 @@ class _Search:
             if file is not None:
                 file.write_text(page, encoding="utf-8")
         print_bisection(report, make_output())
+        if bisection.stopped:
+            make_console().print(
+                f"{bisection.stopped}: this is the best answer so far, and bisect --resume goes on",
+                markup=False,
+                soft_wrap=True,
+            )
         make_console().print(f"report: {options.html or folder / 'report.html'}", markup=False, soft_wrap=True)
         return ExitCode.PASSED if report.decided else ExitCode.TEST_FAILED
 

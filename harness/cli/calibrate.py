@@ -23,6 +23,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{' or '.join(SUBJECTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="small simulations: minutes, not most of an hour")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="REPO",
+        help="git repository: pieces of its history, and all of it, are used, too",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables to FILE")
     parser.set_defaults(action=_calibrate, parser=parser)
 
@@ -32,10 +38,12 @@ def _calibrate(options: argparse.Namespace) -> int:
     for subject in options.subjects:
         if subject not in SUBJECTS:
             options.parser.error(f"nothing is known to simulate about {subject!r}: {', '.join(SUBJECTS)}")
+    if options.source is not None and not options.source.is_dir():
+        options.parser.error(f"{options.source} is no git repository")
     console, made = make_output(), []
     for subject in options.subjects or SUBJECTS:
         with progress_display("calibrate") as progress:
-            found = tables(subject, progress, quick=options.quick)
+            found = tables(subject, progress, quick=options.quick, source=options.source)
             while (table := next(found, None)) is not None:
                 made.append({"subject": subject, **table.to_json()})
                 _show(table)

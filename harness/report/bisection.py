@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -20,6 +20,9 @@ def _verdict(data: BisectionReport) -> str:
     culprits = data.culprits
     if not data.decided:
         return f"Not decided: the most probable {_commits(len(culprits))} with {data.probability:.1%}."
+    if sum(statement.startswith("culprit ") for statement in data.proof) > 1:
+        names = " and ".join(each.commit[:12] for each in culprits)
+        return f"More than one commit changed it, with {data.probability:.1%}: {names}, each proved."
     if len(culprits) > 1:
         return (
             f"One of {len(culprits)} commits, with {data.probability:.1%}: only untestable ones lie between, and"
@@ -87,6 +90,9 @@ def print_explanation(told: Explanation, console: Console) -> None:
     )
     likely = [(commit[:12], f"{chance:.2%}", subject) for commit, chance, subject in told.likely]
     print_table(console, ("COMMIT", "CHANCE", "SUBJECT"), likely)
+    if told.proving is not None:
+        role, commit = told.proving
+        console.print(f"next: {commit[:12]}, as the {role}", markup=False, soft_wrap=True)
     if told.decided:
         console.print(f"decided: {told.probability:.1%} is at least the {told.confidence:.0%} asked for")
         return
@@ -161,12 +167,20 @@ def _body(data: BisectionReport, calibration: Calibration | None) -> Iterator[st
     if calibration is not None:
         yield "<h2>How far such claims can be trusted</h2>"
         yield (
-            f"<p>In {calibration.searches} simulated histories (merges, untestable stretches, failures in 100, 50,"
-            f" 20 and 5% of runs) {calibration.right} searches named the right commit, while claiming"
-            f" {calibration.claimed:.1%} on average; the median search took {calibration.ratio:.2f} times the"
-            " runs that no strategy can do without.</p>"
+            "<p>Simulated searches, by kernels that know nothing of what the search assumes (dfly-harness calibrate"
+            " bisect):</p><table><tr><th>failure</th><th>confidence</th><th>claims</th><th>wrong</th>"
+            "<th>median runs</th></tr>"
         )
-        yield calibration_plot(calibration.levels)
+        for row in calibration.rows:
+            cells = (
+                row.failures,
+                f"{row.level:.0%}",
+                str(row.claims),
+                f"{row.wrong / row.claims:.1%}",
+                f"{row.runs:.0f}",
+            )
+            yield "<tr>" + "".join(f"<td>{shown(cell)}</td>" for cell in cells) + "</tr>"
+        yield "</table>"
 
 
 def _axes(label: str, low: str, high: str, left: str, right: str) -> list[str]:
@@ -205,30 +219,5 @@ def posterior_plot(data: BisectionReport) -> str:
             parts.append(
                 f'<text class="{style}" fill="currentColor" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 12}"'
                 f' text-anchor="middle">{shown(mark[0])}</text>'
-            )
-    return "".join([*parts, "</svg>"])
-
-
-def calibration_plot(levels: Sequence[tuple[float, int, int]]) -> str:
-    """Return how often claims were right that had just reached a level: on or above the line they kept their word."""
-    low = 0.4
-    room, height = _WIDTH - _LEFT - 10, _HEIGHT - _BOTTOM - 10
-
-    def x(value: float) -> float:
-        return round(_LEFT + (value - low) / (1 - low) * room, 1)
-
-    def y(value: float) -> float:
-        return round(10 + height - (max(low, value) - low) / (1 - low) * height, 1)
-
-    parts = _axes("claimed probability and share of right claims", f"{low:.0%}", "right", "claimed", "100%")
-    parts.append(
-        f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(1)}" y2="{y(1)}" stroke="currentColor" stroke-dasharray="4 4"/>'
-    )
-    for claim, made, right in levels:
-        if made:
-            parts.append(
-                f'<circle cx="{x(claim)}" cy="{y(right / made)}" r="5" fill="currentColor">'
-                f"<title>claimed {claim:.0%}: {right} of {made} right ({right / made:.1%})</title></circle>"
-                f'<text x="{x(claim)}" y="{y(right / made) - 9}" text-anchor="middle">{right / made:.0%}</text>'
             )
     return "".join([*parts, "</svg>"])

@@ -138,20 +138,28 @@ class Explanation:
     probability: float
     confidence: float
     following: tuple[Following, ...] = ()
+    #: The next run where it is none of the search's: what it is for, and its commit.
+    proving: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the simulation measured, see harness.bisect.simulation: `levels` has claim, claims made, and right ones."""
+    """What `calibrate bisect` measured: of how many claims how many were wrong, after how many runs (median)."""
 
-    searches: int
-    right: int
-    claimed: float
-    ratio: float
-    levels: tuple[tuple[float, int, int], ...]
+    rows: tuple[Calibrated, ...]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it; raises KeyError, TypeError or ValueError for what is none."""
-        levels = tuple((float(claim), int(made), int(right)) for claim, made, right in data["levels"])
-        return cls(int(data["searches"]), int(data["right"]), float(data["claimed"]), float(data["ratio"]), levels)
+        return cls(tuple(Calibrated(**row) for row in data["rows"]))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """One row of it: searches among such `failures`, until something could be claimed with confidence `level`."""
+
+    failures: str
+    level: float
+    claims: int
+    wrong: int
+    runs: float

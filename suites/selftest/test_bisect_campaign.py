@@ -24,7 +24,7 @@ from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.preview import check_tests, facts_of
 from harness.bisect.quirks import TABLE, Needs, load_quirks, needs_of
 from harness.bisect.repository import Repository
-from harness.bisect.search import FAILS, IMPOSSIBLE, Bisection
+from harness.bisect.search import FAILS, IMPOSSIBLE, NO_LIMIT, Bisection, Budget
 from harness.bisect.state import State
 from harness.bisect.summary import report_of
 from harness.cli import main
@@ -145,13 +145,22 @@ class Reader:
 
 
 def bisection(
-    made: Project, store: Store, *, needs: Sequence[str] = (), paths: Sequence[str] = (), jobs: int = 1, **how: object
+    made: Project,
+    store: Store,
+    *,
+    needs: Sequence[str] = (),
+    paths: Sequence[str] = (),
+    jobs: int = 1,
+    budget: Budget = NO_LIMIT,
+    **how: object,
 ) -> tuple[Bisection, Reader]:
     repository = Repository(made.folder, store, paths, needs)
     laboratory = Reader(repository, **how)  # type: ignore[arg-type]
     scope = repository.range([made.hashes["base"]], "HEAD")
     state = State("key", (), str(made.folder), "a failure", scope, 0.95)
-    return Bisection(state, store.folder("results", "bisect-key"), store, repository, laboratory, jobs=jobs), laboratory
+    return Bisection(
+        state, store.folder("results", "bisect-key"), store, repository, laboratory, jobs=jobs, budget=budget
+    ), laboratory
 
 
 class TestSearch:
@@ -167,6 +176,7 @@ class TestSearch:
         assert sum(line.endswith("search: running") for line in said) >= 3  # what takes minutes is announced
         assert [made.name(commit) for commit in found.commits] == ["change 17"]
         assert found.probability >= 0.95
+        assert running.inquiry.is_decided
         assert running.state.proved
         assert list(running.state.proof.values()) == [HOLDS] * 3
         searched = [each for each in running.state.observations if each.role == "search"]
@@ -249,7 +259,7 @@ class TestSearch:
         made.commit("another")
         running, _ = bisection(made, store)
         assert [made.name(commit) for commit in running.run().commits] == ["change 5"]
-        assert list(running.state.proof.values())[2].startswith(FAILS)
+        assert list(running.state.proof.values())[-1].startswith(FAILS)
         assert not running.state.proved
 
     def test_kernels_that_are_the_same_by_their_bytes_are_one(self, store: Store, tmp_path: Path) -> None:
@@ -272,32 +282,61 @@ class TestSearch:
 class TestTrouble:
     """What says nothing about any commit is never held against one, and nothing is concluded from nothing."""
 
-    def test_where_no_kernel_builds_it_stops_at_once(self, store: Store, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("trouble", "said"),
+        [
+            (Trouble.BUILD, "does not build, so nothing can be found out: lines:1: error"),
+            (Trouble.BOOT, "does not boot, so nothing can be found out: something else"),
+            (Trouble.NOT_APPLICABLE, "cannot run the tests, so nothing can be found out: something else"),
+            (Trouble.OTHER_FAILURE, "cannot be tested, so nothing can be found out: something else"),
+        ],
+    )
+    @pytest.mark.parametrize("end", ["base", "change 9"])
+    def test_both_ends_are_tried_before_anything_else(
+        self, store: Store, tmp_path: Path, trouble: Trouble, said: str, end: str
+    ) -> None:
         made = project(tmp_path / "repo", 10, 7)
-        running, laboratory = bisection(made, store, untestable=lambda _: Trouble.BUILD)
-        with pytest.raises(HarnessError, match=r"nor the bad end .* builds") as caught:
+        running, laboratory = bisection(
+            made, store, untestable=lambda commit: trouble if made.name(commit) == end else None
+        )
+        name = "good end" if end == "base" else "bad end"
+        with pytest.raises(HarnessError, match=f"the {name} {made.hashes[end][:12]} {said}") as caught:
             running.run()
         assert caught.value.exit_code == 3
-        assert len(laboratory.prepared) == 2
-
-    def test_where_nothing_can_be_tested_no_commit_is_named(self, store: Store, tmp_path: Path) -> None:
-        made = project(tmp_path / "repo", 10, 7)
-        running, _ = bisection(made, store, untestable=lambda _: Trouble.NOT_APPLICABLE)
-        with pytest.raises(HarnessError, match="no kernel could be tested, so nothing is known"):
-            running.run()
+        assert {made.name(commit) for commit in laboratory.prepared} <= {"base", "change 9"}
+        # Once it is mended the same search goes on.
+        laboratory.untestable = lambda _: None
+        again = Bisection(State.load(running.folder), running.folder, store, running._repository, laboratory)
+        assert [made.name(commit) for commit in again.run().commits] == ["change 7"]
 
     def test_trouble_of_the_host_gives_no_commit_up(self, store: Store, tmp_path: Path) -> None:
         made = project(tmp_path / "repo", 20, 7)
-        broken = [True]
-        running, laboratory = bisection(made, store, untestable=lambda _: Trouble.INFRASTRUCTURE if broken[0] else None)
+        left = [4]
+        running, laboratory = bisection(made, store)
+        real = laboratory.run
+
+        def run(specimen: Specimen, seed: int) -> Sighting:
+            left[0] -= 1
+            return Sighting(UNTESTABLE, Trouble.INFRASTRUCTURE, "disk full") if left[0] < 0 else real(specimen, seed)
+
+        laboratory.run = run  # type: ignore[method-assign]
         with pytest.raises(HarnessError, match=r"the harness or the host failed .* --resume goes on"):
             running.run()
-        assert len(set(laboratory.prepared)) == 3
         state = State.load(running.folder)
-        assert state.observations == []
-        broken[0] = False
+        assert len(state.observations) == 4
+        assert len(set(laboratory.prepared)) >= 6
+        left[0] = 10**6
         again = Bisection(state, running.folder, store, running._repository, laboratory)
+        assert not again.knowledge.untestable
         assert [made.name(commit) for commit in again.run().commits] == ["change 7"]
+
+    def test_trouble_of_the_host_at_the_ends_is_not_theirs(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 20, 7)
+        running, laboratory = bisection(made, store, untestable=lambda _: Trouble.INFRASTRUCTURE)
+        with pytest.raises(HarnessError, match="the harness or the host failed 3 times in a row"):
+            running.run()
+        assert State.load(running.folder).observations == []
+        assert {made.name(commit) for commit in laboratory.prepared} == {"base", "change 19"}
 
     @pytest.mark.parametrize("early", [True, False])
     def test_good_means_that_what_fails_elsewhere_ran(self, store: Store, tmp_path: Path, early: bool) -> None:
@@ -321,11 +360,45 @@ class TestTrouble:
         made = project(tmp_path / "repo", 16, 8)
         running, _ = bisection(made, store)
         running.run()
-        searched = [each.role == "search" for each in running.state.observations]
-        assert searched == sorted(searched, reverse=True)
-        proved = {(each.commit, each.outcome) for each in running.state.observations if each.role != "search"}
-        assert (made.hashes["change 7"], GOOD) in proved
-        assert (made.hashes["change 8"], BAD) in proved
+        (start,) = running.state.attempts
+        assert (start.upper, start.lowers) == (made.hashes["change 8"], (made.hashes["change 7"],))
+        # At most one in twenty is wrong: three of three against none of three, by runs that were not chosen for it.
+        fresh = running.state.observations[start.after :]
+        for commit, outcome in ((made.hashes["change 7"], GOOD), (made.hashes["change 8"], BAD)):
+            assert sum((each.commit, each.outcome) == (commit, outcome) for each in fresh) >= 2
+        assert sum(each.commit in {start.upper, *start.lowers} for each in fresh) >= 5
+
+    def test_the_budget_ends_it_with_the_best_answer_so_far(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 40, 23)
+        running, laboratory = bisection(made, store, budget=Budget(runs=7))
+        found = running.run()
+        assert running.stopped == "the 7 runs allowed are made"
+        assert not running.inquiry.is_decided
+        assert made.hashes["change 23"] in running.knowledge.posterior
+        assert found.probability < 0.95
+        assert len(State.load(running.folder).observations) == 7
+        assert not running.state.proved
+        state = State.load(running.folder)
+        again = Bisection(state, running.folder, store, running._repository, laboratory, budget=Budget(hours=1.0))
+        assert [made.name(commit) for commit in again.run().commits] == ["change 23"]
+        assert not again.stopped
+        late = Bisection(
+            replace(state, observations=[]),
+            running.folder,
+            store,
+            running._repository,
+            laboratory,
+            budget=Budget(hours=0),
+        )
+        late.run()
+        assert late.stopped == "the 0 hours allowed are over"
+
+    def test_a_failure_that_never_shows_is_not_looked_for_without_end(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 5, -1)
+        running, _ = bisection(made, store)
+        running.inquiry.tested["elsewhere"] += 990
+        with pytest.raises(HarnessError, match="the failure has not shown in any of 1000 runs"):
+            running.run()
 
 
 class TestMergeBase:
@@ -351,9 +424,11 @@ class TestMergeBase:
     def test_a_failure_that_was_there_already_is_said(self, store: Store, tmp_path: Path) -> None:
         made = project(tmp_path / "repo", 12, 2)
         running, laboratory = self.branched(made, store)
-        with pytest.raises(HarnessError, match=r"the merge base .* is bad: the good one's branch mended it"):
+        with pytest.raises(
+            HarnessError, match=r"the merge base .* is bad in \d of \d runs: the good one's branch mended it"
+        ):
             running.run()
-        assert len(laboratory.prepared) == 1
+        assert {made.name(commit) for commit in laboratory.prepared} <= {"change 3", "change 11"}
 
 
 class TestState:
@@ -386,7 +461,7 @@ class TestState:
         state = State.load(running.folder)
         assert [(each.commit, each.outcome) for each in state.observations] == expected[:3]
         again = Bisection(state, running.folder, store, running._repository, Reader(running._repository))
-        assert again.run() == whole.knowledge.conclude()
+        assert again.run() == whole.inquiry.conclude()
         assert [(each.commit, each.outcome) for each in again.state.observations] == expected
 
     def test_a_log_of_git_bisect_goes_in_and_out(self, store: Store, tmp_path: Path) -> None:
@@ -476,6 +551,25 @@ class TestRange:
         made = project(tmp_path / "repo", 3, 1)
         with pytest.raises(UsageError, match="there is no sys/hgue to exclude"):
             Repository(made.folder, store, exclude=["sys/hgue"]).range([made.hashes["base"]], "HEAD")
+
+    def test_only_first_parents_are_followed_where_that_is_asked_for(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 6, -1)
+        made.git("checkout", "-q", "-b", "side", made.hashes["change 2"])
+        made.write("sys/kern/lines", LINES.replace("line 400\n", BROKEN + "\n"))
+        made.commit("side 0")
+        made.git("checkout", "-q", "main")
+        made.git("merge", "-q", "--no-edit", "-m", "the merge", "side")
+        made.hashes["merge"] = made.git("rev-parse", "HEAD")
+        repository = Repository(made.folder, store, first_parent=True)
+        scope = repository.range([made.hashes["base"]], "HEAD")
+        assert "side 0" not in {made.name(commit) for commit in scope.history.commits}
+        assert repository.parents(made.hashes["merge"]) == (made.hashes["change 5"],)
+        state = State("key", (), str(made.folder), "a failure", scope, 0.95)
+        folder = store.folder("results", "bisect-key")
+        running = Bisection(state, folder, store, repository, Reader(repository))
+        assert [made.name(commit) for commit in running.run().commits] == ["merge"]
+        # What the branch brought is undone as a whole.
+        assert list(state.proof.values()) == [HOLDS] * 3
 
 
 class TestPreview:
@@ -828,10 +922,34 @@ def test_what_others_found_is_taken_over_and_given_back(
     assert not (bench / "builds").exists()
 
 
+def test_a_budget_gives_the_best_answer_so_far(bench: Path) -> None:
+    done = run(bench, *question(bench, "--runs", "4"))
+    assert done.returncode == 1, done.stderr
+    assert "Not decided: the most probable" in done.stdout
+    assert "the 4 runs allowed are made: this is the best answer so far" in done.stderr
+    observations = report(bench)["observations"]
+    assert isinstance(observations, list)
+    assert len(observations) >= 4
+    resumed = run(bench, "--resume", "--hours", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "change 7" in resumed.stdout
+
+
+def test_a_builder_that_never_makes_a_kernel_is_one_line(bench: Path) -> None:
+    (bench / "build.sh").write_text("echo built >> $(dirname $0)/builds; echo 'no compiler' >&2; exit 1\n")
+    done = run(bench, *question(bench))
+    assert done.returncode == 3
+    (line,) = [line for line in done.stderr.splitlines() if "so nothing can be found out" in line]
+    assert "the good end" in line
+    assert "does not build" in line
+    assert builds(bench) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--resume"], "there is no bisection to go on with"),
+        (["--source", ".", "--good", "x", "--bad", "y", "--runs", "0", "--", "."], "--runs is at least 1"),
         (["--good", "x"], "needs --source REPO"),
         (["--source", ".", "--good", "x", "--bad", "y", "--", "nowhere.py"], "no test nowhere.py"),
         (["--source", ".", "--good", "x", "--bad", "y"], "say which tests"),
