@@ -2,9 +2,10 @@
 """The oracle: an executable specification of DragonFly's process subsystem, by era, in plain Python.
 
 `make_oracle().spawn()` gives a process with the interface of a driven one.  kernel.py holds the state, model.py what
-it is made of, rules.py each promise by itself; pids, jobs, lifecycle, reapers, wait, signals, delivery, creds and views
-say what the system calls do, each function naming the C function it specifies; calls.py decides who runs next;
-eras.py has what kernels of different years do differently, variants.py breaks the promises one at a time.
+it is made of, rules.py each promise by itself, sources.py where it comes from; pids, jobs, lifecycle, reapers, wait,
+signals, delivery, creds, jails, scans, maps and views say what the system calls do, each function naming the C function
+it specifies; calls.py decides who runs next; eras.py has what kernels of different years do differently, variants.py
+breaks the promises one at a time.
 """
 
 from harness.oracle.eras import DEFAULT_ERA, ERAS, Era, era_of, split_target

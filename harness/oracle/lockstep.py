@@ -8,8 +8,9 @@ Drawn are births and ends of all kinds, waiting, groups and sessions, user and g
 reapers, titles, directories, jails, tracing, all tables of processes, pids that are taken or were given back, and from
 the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
 
-* threads: a process of the model has one;
-* terminals, files, memory, resource usage, and what ptrace() does to registers;
+* threads other than the first, and pages shared with the kernel;
+* terminals, and with them what kern.proc.tty lists; priorities, files, memory, resource usage, and what ptrace() does
+  to registers;
 * time: other suites look at the delay of pids;
 * what a kernel answers with what was on its stack: status and siginfo of a WNOHANG that found nobody;
 * the order in which several processes run that become runnable together: what depends on it is found by a rehearsal
