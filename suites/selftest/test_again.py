@@ -44,7 +44,7 @@ def test_fine(init):
 def leaves_something(init):
     try:
         init.open("/tmp/left", os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:  # ENOENT
         init.open("/tmp/left", os.O_WRONLY | os.O_CREAT)
         return False
     return True
@@ -86,7 +86,7 @@ def run_tests(folder: Path, *arguments: str, target: str = "--dfly-control") -> 
     file = folder / "record.json"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder), f"--rootdir={folder}", target,
             "-p", "harness.plugin.entry", f"--dfly-json={file}", *arguments]  # fmt: skip
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=300)
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=900)
     record = read_record(file)
     names = [result.test.rpartition("::")[2] for result in record.results]
     assert len(names) == len(set(names)), names
@@ -114,7 +114,7 @@ def test_a_failure_is_looked_at_again_on_a_pristine_machine_and_stays_one(tmp_pa
     first, (second,) = found["test_flaky"], found["test_flaky"].again
     assert "the first time" in first.reason
     assert (second.verdict, second.pristine) == (Verdict.PASSED, True)
-    assert "3 failed, 2 passed, 1 skipped" in output.replace("4 failed", "3 failed")
+    assert "4 failed, 2 passed, 1 skipped" in output
     assert FLAKY in output
     told = {prop.get("value") for prop in ET.parse(junit).iter("property") if prop.get("name") == "runs"}  # noqa: S314
     assert told == {FLAKY, "failed (2 of 2)", words["test_panic_once"]}
