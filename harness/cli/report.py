@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from harness.cli.options import add_command
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
 from harness.results.record import find_record, read_record
+from harness.results.shards import merge
 from harness.store import Store
 
 
@@ -25,18 +26,32 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "record",
-        nargs="?",
+        nargs="*",
         metavar="RECORD",
         help="what `run --json` wrote, also of a run that was killed, or a run's name (default: the last run)",
     )
+    parser.add_argument(
+        "--merge",
+        action="store_true",
+        help="the records are the shards of one run: show that run; the exit status is the run's",
+    )
+    parser.add_argument("--json", metavar="FILE", help="with --merge, also write the run's record to FILE")
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page to FILE instead")
     parser.set_defaults(action=_report)
 
 
 def _report(options: argparse.Namespace) -> int:
-    record = read_record(find_record(options.record if options.record is not None else "-", Store()))
+    store = Store()
+    if not options.merge and (len(options.record) > 1 or options.json):
+        raise UsageError("one record at a time; --merge makes one of all shards of a run")
+    if options.merge and not options.record:
+        raise UsageError("--merge needs the records of all shards: report --merge 1.json 2.json")
+    records = [read_record(find_record(name, store)) for name in options.record or ["-"]]
+    record = merge(records) if options.merge else records[0]
+    if options.json:
+        record.write(store, Path(options.json))
     if options.html:
         write_run(record, Path(options.html))
     else:
         sys.stdout.write(run_markdown(record))
-    return ExitCode.PASSED
+    return record.exit_status if options.merge else ExitCode.PASSED

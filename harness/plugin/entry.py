@@ -152,6 +152,7 @@ class HarnessRun:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what is not about this target."""
         self._selection.select(items)
+        self.ledger.selection = self._selection.digest
         if self._done:
             done = [item for item in items if item.nodeid in self._done]
             self._config.hook.pytest_deselected(items=done)
@@ -202,7 +203,8 @@ class HarnessRun:
         self.supply.begin(item)
 
     def _state(self) -> dict[str, Any]:
-        return state_of(self.supply.notes(), self.supply.trouble, self.supply.deaths())
+        state = state_of(self.supply.notes(), self.supply.trouble, self.supply.deaths())
+        return {**state, "selection": self._selection.digest}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

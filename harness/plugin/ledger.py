@@ -100,6 +100,8 @@ class Ledger:
         self._page_error = ""
         self._uncollected = False
         self.trouble: Trouble | None = None
+        #: Of a run that is a shard: what all shards have in common.
+        self.selection = ""
         #: The number of the signal that ended the run.
         self.signal: int | None = None
         self._changes: RunRecord | None = None  # the record that says what has changed
@@ -159,6 +161,7 @@ class Ledger:
         """Take in what WORKER, or this process under an empty name, knows of its machines."""
         if state["notes"] is not None:
             self._notes[worker] = GuestNotes.from_json(state["notes"])
+        self.selection = state["selection"] or self.selection
         known = len(self._deaths.get(worker, ()))
         deaths = [TestResult.from_json(death) for death in state["deaths"]]
         if deaths:
@@ -274,6 +277,8 @@ class Ledger:
             root=self._invocation.root,
             command=self._invocation.command,
             folder=self._invocation.folder,
+            shard=str(self._options.shard or ""),
+            selection=self.selection,
         )
 
     def _not_run(self) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import inapplicable, is_settled, may_show_defect, needs_target, shown_defect
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
+from harness.results.record import read_record
+from harness.results.shards import Shard, selection_digest, share_out
 from harness.runs.options import RunOptions
 
 #: The property of a test that shows a known defect of the target's era: its reason.
@@ -38,10 +40,14 @@ class Selection:
         self._tested = tested
         self._supply = supply
         self._options = options
+        #: Stands for all tests of a run that this is a shard of, and who has which.
+        self.digest = ""
         self._unsettled: set[str] = set()  # tests of which only the running kernel can tell whether they are about it
 
     def select(self, items: list[pytest.Item]) -> None:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
+        if self._options.shard is not None and items:
+            self._take_part(items, self._options.shard)
         if not any(map(needs_target, items)):
             return
         if self._options.function:
@@ -56,15 +62,28 @@ class Selection:
                 self._settle_if_possible(item, facts)
         items.sort(key=_waiting, reverse=True)
 
+    def _take_part(self, items: list[pytest.Item], shard: Shard) -> None:
+        seconds: dict[str, float] = {}
+        if self._options.durations is not None:
+            try:
+                record = read_record(self._options.durations)
+            except UsageError as error:
+                raise pytest.UsageError(str(error)) from None
+            seconds = {result.test: result.seconds for result in record.results}
+        parts = share_out([item.nodeid for item in items], seconds, shard.count)
+        self.digest = selection_digest(parts)
+        mine = parts[shard.number - 1]
+        if not mine:
+            raise pytest.UsageError(f"--shard {shard}: there are {len(items)} tests, fewer than parts")
+        _deselect(items, [item for item in items if item.nodeid not in mine])
+
     @staticmethod
     def _choose(items: list[pytest.Item], function: str) -> None:
         try:
             chosen = only_about(items, function)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
-        left_out = [item for item in items if item not in chosen]
-        items[0].config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+        _deselect(items, [item for item in items if item not in chosen])
 
     def settle(self, item: pytest.Item) -> None:
         """Skip ITEM if the kernel, which has to run for that, is none that it is about."""
@@ -89,6 +108,12 @@ class Selection:
         if facts is None or self._options.any_era:
             return None
         return inapplicable(item, facts)
+
+
+def _deselect(items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
+    items[0].config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
 
 
 def _waiting(item: pytest.Item) -> float:

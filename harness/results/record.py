@@ -35,7 +35,8 @@ _RECORDS = "[0-9]*-*.json"
 PARTIAL = ".partial"
 # Of a record.
 _TEXTS = ("identity", "machine", "started", "first_test", "warp", "features", "accelerator", "accelerator_reason",
-          "kernel", "kernel_digest", "image", "root", "since", "folder", "incomplete")  # fmt: skip
+          "kernel", "kernel_digest", "image", "root", "since", "folder", "incomplete", "shard",
+          "selection")  # fmt: skip
 _NUMBERS = {"starts": 0, "failed_resumes": 0, "workers": 1, "exit_status": 0, "osreldate": 0}
 #: What pytest called a test before there were verdicts.
 _OUTCOMES = {"passed": Verdict.PASSED, "skipped": Verdict.NOT_APPLICABLE, "xfailed": Verdict.NOT_APPLICABLE}
@@ -198,6 +199,7 @@ class RunRecord:
     that are no suite of the harness: by these, records of the same tests on neighbouring kernels are found.  `since` is
     when the last such run began, and `changes` what came to something else than then.  `command` are pytest's
     arguments, given in `folder`.  `incomplete` is why the record ends before its run, empty where it does not.
+    `shard` is which part of a run it is, such as "2/4"; `selection` stands for all tests of that run and who has which.
     """
 
     target: str
@@ -230,6 +232,8 @@ class RunRecord:
     command: tuple[str, ...] = ()
     folder: str = ""
     incomplete: str = ""
+    shard: str = ""
+    selection: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

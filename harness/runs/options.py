@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget
 from harness.options import PYTEST_PREFIX, Option, declare, read, words
+from harness.results.shards import Shard
 
 #: What `run` and pytest both have.
 OPTIONS = (
@@ -30,6 +31,10 @@ OPTIONS = (
         choices=("auto", "wall", "warped"),
     ),
     Option("function", "only tests about this function of the kernel: pgrel, kern_wait", "NAME", default=""),
+    Option("shard", "only part I of N of the tests; `report --merge` puts the records together", "I/N", Shard.parse),
+    Option(
+        "durations", "share them out by how long they took in the run of RECORD, the same for all parts", "RECORD", Path
+    ),
     Option("defects", "also run the tests of known defects; they may panic the kernel", flag=True),
     Option("any-era", "also run what the target's era did not promise yet", flag=True),
     Option("invariants", "look after each test whether the process table is sound", flag=True),
@@ -78,6 +83,8 @@ class RunOptions:
     live: bool = False
     resolved: ResolvedTarget | None = None
     function: str = ""
+    shard: Shard | None = None
+    durations: Path | None = None
     resume: Path | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +101,8 @@ class RunOptions:
             )
         if self.repeat < 1:
             raise UsageError("--repeat is at least 1")
+        if self.durations is not None and self.shard is None:
+            raise UsageError("--durations is for sharing tests out: give --shard I/N, too")
         if self.cold and self.lane == "warped":
             raise UsageError("--cold boots, and kernels do not boot in the time-warped lane: leave out one of them")
 
