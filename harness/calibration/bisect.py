@@ -13,6 +13,7 @@ import random
 import resource
 import statistics
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -248,7 +249,17 @@ class _Pool:
         self._quick = quick
         # Small tables are slower on several threads.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self._pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+        count = os.cpu_count() or 1
+        self._pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        # Started here: the script that runs the command need not be one that can be imported by its processes.
+        script = vars(sys.modules["__main__"])
+        file = script.pop("__file__", None)
+        try:
+            for started in [self._pool.submit(os.getpid) for _ in range(count)]:
+                started.result()
+        finally:
+            if file is not None:
+                script["__file__"] = file
 
     def searches(self, kind: Kind, shapes: Sequence[Shape], level: float, causes: str = "one") -> list[Found]:
         times = 20 if self._quick else kind.times

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,15 @@ def test_the_simulator_imports_nothing_of_what_it_judges_but_its_interface() -> 
     tree = ast.parse(MODULE.read_text())
     used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     assert {name for name in used if name.startswith("harness")} <= allowed
+
+
+def test_the_simulator_of_bisect_runs_from_a_script_that_cannot_be_imported(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from harness.calibration.bisect import Kind, _Pool, line\n"
+        "pool = _Pool(quick=True)\n"
+        "print(sum(found.is_right for found in pool.searches(Kind('always', 1.0), [line(8)], 0.95)))\n"
+        "pool.close()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.stdout == "20\n", done.stderr
