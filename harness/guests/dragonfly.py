@@ -125,7 +125,7 @@ class DragonFlyTarget(Target):
         # vfs_conf.c: vfs_mountroot() gives up behind a prompt of its own.
         r"(?:^|(?<=^mountroot> ))"
         r"(?:panic: [^\n]*(?=\n(?:[^\n]*\n){0,3}?cpuid = )|Fatal (?:double fault|trap \d+: [^\n]*(?=\n))"
-        r"|SECONDARY PANIC[^\n]*(?=\n)|Stopped at +[^\n]*(?=\n(?:[^\n]*\n){0,8}?db> ))",
+        r"|SECONDARY PANIC[^\n]*(?=\n)|Stopped at [^\n]*(?=\n(?:[^\n]*\n){0,8}?db> ))",
         re.MULTILINE,
     )
 

@@ -22,6 +22,7 @@ _RETRY = 0.1
 _AUTH_DEADLINE = 60.0
 _SFTP_PATIENCE = 120.0
 _WATCH = 1.0
+_CHUNK = 1 << 16
 _SHOWN = 80  # characters of a command in a message
 _NO_STATUS = -1  # paramiko's, where the guest sent none
 # paramiko reports a guest that is not up yet as errors with tracebacks; the caller gets an exception anyway.
@@ -104,6 +105,18 @@ def _shown(command: str) -> str:
     """Return as much of COMMAND as fits into a message of one line."""
     line = " ".join(command.split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def _read_until(end: float, channel: paramiko.Channel, receive: Callable[[int], bytes]) -> bytes:
+    """Return all that RECEIVE gets from CHANNEL; raises TimeoutError at END (time.monotonic()), however it drips."""
+    received = bytearray()
+    while True:
+        channel.settimeout(max(0.001, end - time.monotonic()))
+        if not (chunk := receive(_CHUNK)):
+            return bytes(received)
+        received += chunk
+        if time.monotonic() > end:
+            raise TimeoutError
 
 
 class SshConnection:
@@ -209,8 +222,11 @@ class SshConnection:
                 watch()
                 if time.monotonic() > end:
                     raise TimeoutError  # noqa: TRY301  (one place says what was awaited)
-            output = channel.makefile("rb").read()
-            errors = channel.makefile_stderr("rb").read()
+            output = _read_until(end, channel, channel.recv)
+            errors = _read_until(end, channel, channel.recv_stderr)
+            # It may never come: recv_exit_status() by itself would wait for ever.
+            if not channel.status_event.wait(max(0.0, end - time.monotonic())):
+                raise TimeoutError  # noqa: TRY301
             status = channel.recv_exit_status()
         except TimeoutError:
             raise GuestDeadlineError(f"`{_shown(command)}` to end in the guest", deadline) from None

@@ -27,7 +27,7 @@ def exit_status(
     a SIGNAL ended it, such as Ctrl-C's                         128 and the signal's number
     pytest's own error                                          3
     TROUBLE: a kernel that does not boot though others do       1
-    TROUBLE: nothing boots, no record can be written            3
+    TROUBLE: nothing boots, no record can be written            3, or 1 where a test has failed before
     a usage error, no test matched                              2
     a test failed, also where the run stopped early (`-x`)      1, 3 or 2, as its VERDICTS say: see Verdict.exit_code
     IS_UNCOLLECTED: a test file does not load                   2, unless a test that did run failed
@@ -40,7 +40,7 @@ def exit_status(
     if pytests == pytest.ExitCode.INTERNAL_ERROR:
         return ExitCode.HARNESS_FAILED
     if trouble is not None:
-        return trouble.exit_code
+        return exit_code([trouble, *verdicts])
     if pytests in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}:
         return ExitCode.USAGE
     judged = exit_code(verdicts)

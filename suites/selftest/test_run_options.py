@@ -237,6 +237,7 @@ def test_an_options_value_is_no_test_even_where_a_suite_is_called_so() -> None:
         (pytest.ExitCode.INTERRUPTED, [Verdict.PASSED], {}, 3),
         (pytest.ExitCode.OK, [Verdict.PASSED], {"trouble": Verdict.HARNESS_ERROR}, 3),
         (pytest.ExitCode.TESTS_FAILED, [Verdict.HARNESS_ERROR], {"trouble": Verdict.HARNESS_ERROR}, 3),
+        (pytest.ExitCode.TESTS_FAILED, [Verdict.FAILED], {"trouble": Verdict.HARNESS_ERROR}, 1),  # seen is seen
         (pytest.ExitCode.TESTS_FAILED, [Verdict.BOOT_FAILURE], {"trouble": Verdict.BOOT_FAILURE}, 1),
         (pytest.ExitCode.INTERRUPTED, [Verdict.BOOT_FAILURE], {"trouble": Verdict.BOOT_FAILURE}, 1),  # workers
         (pytest.ExitCode.INTERRUPTED, [Verdict.BOOT_FAILURE], {"trouble": Verdict.BOOT_FAILURE, "signal": 2}, 130),
