@@ -92,14 +92,23 @@ def compare_runs(
 ) -> Comparison:
     """Judge every test from RUNS, one sequence per contender, and INQUIRIES, one for each but the baseline."""
     tallies = tallies_of(runs)
+    version, *versions = map(_version, runs)
+    alike = [0 < version == each for each in versions]
     tests = []
     for test in dict.fromkeys(name for one in tallies for name in one):
         base, *others = (one.get(test, Tally()) for one in tallies)
-        pairs = zip(others, inquiries, strict=True)
-        judgements = tuple(judge(test, base, other, inquiry, confidence) for other, inquiry in pairs)
+        judgements = tuple(
+            judge(test, base, other, inquiry, confidence, one_version=one_version)
+            for other, inquiry, one_version in zip(others, inquiries, alike, strict=True)
+        )
         tests.append(TestComparison(test, (base, *others), judgements))
     kernels = tuple(_compared(contender, sequence) for contender, sequence in zip(contenders, runs, strict=True))
     return Comparison(kernels, tuple(tests), confidence, seed)
+
+
+def _version(runs: Sequence[Run]) -> int:
+    """Return __DragonFly_version of the kernel of RUNS, 0 where it is unknown."""
+    return max((run.record.osreldate for run in runs if run.record is not None), default=0)
 
 
 def _compared(contender: Contender, runs: Sequence[Run]) -> ComparedKernel:

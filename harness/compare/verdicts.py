@@ -23,6 +23,7 @@ _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b\d{2,}\b")
 # Frames that every panic has.
 _DULL = {"panic", "Debugger", "trap", "trap_fatal", "trap_pfault", "calltrap", "kdb_trap"}
 _FRAMES = 3
+_LACKS = "not applicable here, though both kernels are of one version: this one lacks what the baseline has"
 _MOST_CAUSES = 3  # that are new, of one test
 
 
@@ -60,10 +61,15 @@ def suspicions(test: str, base: Tally, other: Tally) -> Iterator[Suspicion]:
         yield from (Suspicion(test, True, cause) for cause, _ in new.most_common(_MOST_CAUSES))
 
 
-def judge(test: str, base: Tally, other: Tally, inquiry: Inquiry, confidence: float = 0.95) -> Judgement:
-    """Say of TEST what INQUIRY has shown; what the runs showed that raised a suspicion is a suspicion and no more."""
-    if (absent := _absent(base, other)) is not None:
-        return Judgement(absent)
+def judge(
+    test: str, base: Tally, other: Tally, inquiry: Inquiry, confidence: float = 0.95, *, one_version: bool = False
+) -> Judgement:
+    """Say of TEST what INQUIRY has shown; what the runs showed that raised a suspicion is a suspicion and no more.
+
+    ONE_VERSION says that both kernels have the same __DragonFly_version.
+    """
+    if (absent := _absent(base, other, one_version)) is not None:
+        return absent
     tried = [pair for pair in inquiry.trials if pair[1].suspicion.test == test]
     named = [pair for pair in tried if pair[1].state is State.NAMED]
     causes = [trial for _, trial in named if trial.suspicion.cause]
@@ -78,13 +84,19 @@ def judge(test: str, base: Tally, other: Tally, inquiry: Inquiry, confidence: fl
     return _not_told_apart(base, other, [trial for _, trial in tried])
 
 
-def _absent(base: Tally, other: Tally) -> Difference | None:
-    """Return the verdict where one of them said nothing: absence is not equality."""
+def _absent(base: Tally, other: Tally, one_version: bool) -> Judgement | None:
+    """Return the verdict where one of them said nothing: absence is not equality.
+
+    That a test is not about a kernel is no news where that is of another version; of two of ONE_VERSION the other one
+    lacks, as probed, what the baseline has.
+    """
     if base.runs and other.runs:
         return None
+    if base.runs and other.inapplicable and one_version:
+        return Judgement(Difference.LOST, note=_LACKS)
     if any(not one.runs and one.inapplicable for one in (base, other)):
-        return Difference.NOT_APPLICABLE
-    return Difference.LOST if base.runs or base.lost or other.lost else Difference.NOT_RUN
+        return Judgement(Difference.NOT_APPLICABLE)
+    return Judgement(Difference.LOST if base.runs or base.lost or other.lost else Difference.NOT_RUN)
 
 
 def _again(trial: Trial) -> Again:

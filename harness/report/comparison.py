@@ -67,7 +67,7 @@ def explain(judgement: Judgement, base: Tally, other: Tally, confidence: float) 
     """Return in a line what supports the verdict, or what it still needs."""
     words = [judgement.note] if judgement.note else []
     again, verdict = judgement.again, judgement.verdict
-    if verdict is Difference.LOST:
+    if verdict is Difference.LOST and not judgement.note:
         lost = "on the baseline" if not base.runs else "here"
         words.append(f"it was not run {lost}, so nothing is known")
     if again is not None:

@@ -493,6 +493,30 @@ class TestComparisons:
         assert "patched: 1 not applicable" in to_markdown(nowhere)
         later = self.compare(runs("not applicable"), runs("passed"))
         assert (later.counts(1), news(later)) == ({Difference.NOT_APPLICABLE: 1}, [])
+
+    @pytest.mark.parametrize(
+        ("versions", "verdicts", "verdict", "code"),
+        [
+            ((600512, 600512), ("passed", "not applicable"), Difference.LOST, ExitCode.HARNESS_FAILED),
+            ((600512, 600400), ("passed", "not applicable"), Difference.NOT_APPLICABLE, ExitCode.PASSED),
+            ((0, 0), ("passed", "not applicable"), Difference.NOT_APPLICABLE, ExitCode.PASSED),
+            ((600512, 600512), ("not applicable", "passed"), Difference.NOT_APPLICABLE, ExitCode.PASSED),
+            ((600512, 600512), ("not applicable", "not applicable"), Difference.NOT_APPLICABLE, ExitCode.PASSED),
+        ],
+    )
+    def test_what_a_kernel_of_the_same_version_lacks_is_lost(
+        self, versions: tuple[int, int], verdicts: tuple[str, str], verdict: Difference, code: ExitCode
+    ) -> None:
+        sequences = [
+            [Run(replace(record(result("t::test_a", word), result("t::test_b", "passed")), osreldate=version))]
+            for version, word in zip(versions, verdicts, strict=True)
+        ]
+        comparison = self.compare(*sequences)
+        assert comparison.tests[0].judgements[0].verdict is verdict
+        assert comparison.exit_code is code
+        assert ("this one lacks what the baseline has" in to_markdown(comparison)) == (verdict is Difference.LOST)
+
+    def test_a_test_that_was_lost_is_told(self) -> None:
         lost = self.compare(runs("passed"), runs("guest lost"))
         assert (lost.counts(1), news(lost)) == ({Difference.LOST: 1}, [])  # nothing was compared
         assert conclusion(lost).startswith("The comparison is not complete")
