@@ -131,12 +131,12 @@ class Store:
         finally:
             lock.release()
 
-    def require_space(self, size: int, purpose: str) -> None:
-        """Raise HarnessError unless SIZE bytes and some headroom are free where the store lives."""
+    def require_space(self, size: int, purpose: str, *, headroom: int = _HEADROOM) -> None:
+        """Raise HarnessError unless SIZE bytes and HEADROOM more are free where the store lives."""
         free = shutil.disk_usage(self.home).free
-        if free < size + _HEADROOM:
+        if free < size + headroom:
             raise HarnessError(
-                f"no room for {purpose}: {(size + _HEADROOM) >> 20} MiB needed in {self.home}, {free >> 20} MiB free;"
+                f"no room for {purpose}: {(size + headroom) >> 20} MiB needed in {self.home}, {free >> 20} MiB free;"
                 " free some space or set DFLY_HARNESS_HOME to a larger disk"
             )
 

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.guests.control import ControlTarget
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Progress, Target
 from harness.guests.installed import InstalledTarget
 from harness.images.base import BaseImage
-from harness.images.control import build_control_image
+from harness.images.control import ControlImage, build_control_image
 from harness.kernels.artefact import Kernel
 from harness.store import Store
 
@@ -44,6 +46,19 @@ def _newest(kind: type[BaseImage] | type[Kernel], store: Store, how: str) -> str
     return max(records, key=lambda record: record.imported).name
 
 
+def _control_image(store: Store, progress: Progress) -> ControlImage:
+    try:
+        return build_control_image(store.cache, progress)
+    except HarnessError as error:
+        # apt takes a full disk for a download that failed.
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            raise HarnessError(
+                f"the disk is full: {store.home} does not take the control guest; free some space or set"
+                " DFLY_HARNESS_HOME to a larger disk"
+            ) from error
+        raise
+
+
 @dataclass(frozen=True)
 class ResolvedTarget:
     """What a choice came to, by content: workers and children of a run get this, so that an import changes nothing.
@@ -62,9 +77,12 @@ class ResolvedTarget:
         return self.image is not None
 
     def open(self, store: Store, progress: Progress = lambda _: None) -> Target:
-        """Return the target; the control guest is put together first if need be."""
+        """Return the target; the control guest is put together first if need be.
+
+        Raises HarnessError when it cannot be, and says so where that is for want of room.
+        """
         if self.image is None:
-            return ControlTarget(build_control_image(store.cache, progress))
+            return ControlTarget(_control_image(store, progress))
         kind = InstalledTarget if self.by_loader else DragonFlyTarget
         return kind(self.image, self.kernel, store, self.environment)
 

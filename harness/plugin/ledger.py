@@ -353,7 +353,7 @@ class Ledger:
                 line(text)
         if self.written is not None:
             line(f"record: {self.written}")
-        elif self._partial is not None:
+        elif self._partial is not None and self._partial.has_content:
             line(f"what is known is in {self._partial.file}")
         for why, count in self._declared.items():
             line(f"known defect: {count} tests left the process table unsound: {why}")

@@ -28,8 +28,8 @@ CUT_OFF = "the run did not come to its end: it was killed, or its disk or its ho
 class PartialRecord:
     """The file of a run that goes on, which will be FILE; RECORD is what is known at its beginning.
 
-    A write that fails, for a full disk say, is made up for by the next one; what it takes is bounded by what is said.
-    Raises OSError when the file cannot be made.
+    A later write that fails, for a full disk say, is made up for by the next one; what it takes is bounded by what is
+    said.  Raises OSError when the file cannot be made or does not take its first lines.
     """
 
     def __init__(self, file: Path, record: RunRecord, planned: Sequence[str] = ()) -> None:
@@ -37,6 +37,7 @@ class PartialRecord:
         part = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         self._number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._unwritten = b""
+        self._refusal: OSError | None = None
         try:
             fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.begin(record, planned)
@@ -49,12 +50,17 @@ class PartialRecord:
             raise
 
     def begin(self, record: RunRecord, planned: Sequence[str] = ()) -> None:
-        """Say what RECORD knows, its results included, and which tests are PLANNED."""
+        """Say what RECORD knows, its results included, and which tests are PLANNED.
+
+        Raises OSError when the file does not take all of it: such a record would know less than the one it replaces.
+        """
         self.head(record)
         if planned:
             self._say("planned", list(planned))
         for result in record.results:
             self.add(result)
+        if self._refusal is not None:
+            raise self._refusal
 
     def head(self, record: RunRecord) -> None:
         """Say what is known of the run by now."""
@@ -66,9 +72,20 @@ class PartialRecord:
 
     def _say(self, key: str, value: Any) -> None:
         self._unwritten += json.dumps({key: value}).encode() + b"\n"
-        with contextlib.suppress(OSError):
+        try:
             while self._unwritten:
                 self._unwritten = self._unwritten[os.write(self._number, self._unwritten) :]
+            self._refusal = None
+        except OSError as error:
+            self._refusal = error
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the file tells anything; the file may be gone, too."""
+        try:
+            return self.file.stat().st_size > 0
+        except OSError:
+            return False
 
     def close(self, *, keep_file: bool = False) -> None:
         """End it; the file goes unless the record proper could not be written."""

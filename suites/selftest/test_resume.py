@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import share
+from harness.config import HOME_VARIABLE, share
+from harness.errors import HarnessError
+from harness.guests.targets import ResolvedTarget
 from harness.results.partial import CUT_OFF, UNDER_WAY, PartialRecord, partial_of, read_partial
 from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.summary import conclusion
@@ -153,6 +155,78 @@ def test_what_a_full_disk_did_not_take_is_made_up_for(tmp_path: Path, monkeypatc
     writer.add(TestResult("c", Verdict.PASSED))
     assert [result.test for result in read_partial(writer.file).results] == ["a", "b", "c"]
     writer.close()
+
+
+def test_a_disk_that_takes_no_beginning_of_a_record_is_no_place_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_number: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="full"):
+            PartialRecord(tmp_path / "run.json", RunRecord("t", is_dragonfly=True), ["a"])
+    assert list(tmp_path.iterdir()) == []
+
+
+# A file system of 16 KiB at $0 without any room left, of which nobody else knows.
+FULL_DISK = (
+    "unshare", "-rm", "sh", "-c",
+    'mount -t tmpfs -o size=16k none "$0" && head -c 16384 /dev/zero >"$0/full";'
+    ' "$@"; status=$?; ls -A "$0"; exit $status',
+)  # fmt: skip
+
+
+def run_beside_full_disk(disk: Path, *arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs a file system of its own (unshare --mount)")
+    disk.mkdir()
+    argv = [*FULL_DISK, str(disk), *CLI, *map(str, arguments)]
+    return subprocess.run(
+        argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120,
+        env={**os.environ, HOME_VARIABLE: str(home)},
+    )  # fmt: skip
+
+
+def test_where_the_disk_of_a_record_is_full_it_is_kept_in_the_store(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(
+        "from pathlib import Path\n"
+        f"HOME = Path({str(tmp_path)!r}) / 'home'\n"
+        "def test_one(init): assert list((HOME / 'results').glob('*.partial'))[0].stat().st_size > 0\n"
+    )
+    disk = tmp_path / "disk"
+    done = run_beside_full_disk(
+        disk, "run", "--oracle", tmp_path / "test_inner.py", "--json", disk / "x.json", home=tmp_path / "home"
+    )
+    assert done.returncode == 3, done.stdout
+    assert "the run's record could not be written: [Errno 28]" in done.stdout
+    assert "what is known is in" not in done.stdout
+    assert done.stdout.rstrip().endswith("\nfull")  # nothing of the run is left there
+    (kept,) = (tmp_path / "home" / "results").iterdir()
+    assert f"record: {kept}" in done.stdout
+    assert verdicts(read_record(kept)) == [("test_one", "passed")]
+
+
+@pytest.mark.parametrize("target", [["--oracle"], ["--control"]])
+def test_a_store_without_room_is_told_before_anything_is_run(tmp_path: Path, target: list[str]) -> None:
+    disk, ran = tmp_path / "disk", tmp_path / "ran"
+    (tmp_path / "test_inner.py").write_text(f"def test_one(init): open({str(ran)!r}, 'w')\n")
+    done = run_beside_full_disk(disk, "run", *target, tmp_path / "test_inner.py", "--json", disk / "x.json", home=disk)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no room for" in done.stdout + done.stderr
+    assert "network" not in done.stdout + done.stderr
+    assert not ran.exists()
+
+
+def test_a_full_disk_is_not_blamed_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object) -> None:
+        raise HarnessError("apt-get download failed (write failed: No space left on device): check the network")
+
+    monkeypatch.setattr("harness.guests.targets.build_control_image", build)
+    with pytest.raises(HarnessError, match=r"^the disk is full: ") as caught:
+        ResolvedTarget().open(Store(tmp_path))
+    assert "network" not in str(caught.value)
 
 
 @pytest.mark.parametrize("words", [["--kernel", "x"], ["-k", "x"], ["suites/conformance"], ["--defects"]])
