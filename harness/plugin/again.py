@@ -48,6 +48,8 @@ class Attempts:
         self._tell = tell
         self._in_vain = 0
         self._flaky = 0
+        #: How many failures were not looked at again, because so many had been in vain.
+        self.not_again = 0
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run ITEM; as pytest's hook, say that it has been dealt with, or leave it to pytest."""
@@ -55,14 +57,17 @@ class Attempts:
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        if self._wants_more([reports]) or self._recorder is not None:
+        more = self._wants_more([reports])
+        if not more and self._wants_more([reports], whatever_it_is_worth=True):
+            self.not_again += 1
+        if more or self._recorder is not None:
             reports = self._again(item, nextitem, reports)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _wants_more(self, attempts: Sequence[_Reports]) -> bool:
+    def _wants_more(self, attempts: Sequence[_Reports], *, whatever_it_is_worth: bool = False) -> bool:
         if self._supply.trouble is not None:
             return False
         first = worst_of(attempts[0])
@@ -72,7 +77,8 @@ class Attempts:
             return True
         # That a failure is looked at again is what repeating is for, too.
         one = self._repeat == len(attempts) == 1
-        return one and self._looks_again and first.verdict.against_kernel and self._is_worth_it()
+        is_worth_it = whatever_it_is_worth or self._is_worth_it()
+        return one and self._looks_again and first.verdict.against_kernel and is_worth_it
 
     def _is_worth_it(self) -> bool:
         return self._flaky > 0 or self._in_vain < _ENOUGH

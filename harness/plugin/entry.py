@@ -204,7 +204,7 @@ class HarnessRun:
 
     def _state(self) -> dict[str, Any]:
         state = state_of(self.supply.notes(), self.supply.trouble, self.supply.deaths())
-        return {**state, "selection": self._selection.digest}
+        return {**state, "selection": self._selection.digest, "not_again": self.attempts.not_again}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

@@ -29,6 +29,7 @@ from harness.report.summary import changes_lines
 from harness.results.neighbours import with_changes
 from harness.results.partial import UNDER_WAY, PartialRecord
 from harness.results.record import NO_TEST, PARTIAL, RunRecord, TestResult, Trouble, charge, keep, read_record
+from harness.results.summary import not_again_words
 from harness.results.verdict import Side, Verdict
 from harness.runs.options import RunOptions
 from harness.store import Store
@@ -89,6 +90,7 @@ class Ledger:
         self._first_call = 0.0  # seconds since 1970
         self._notes: dict[str, GuestNotes] = {}
         self._deaths: dict[str, list[TestResult]] = {}  # by worker
+        self._not_again: dict[str, int] = {}  # by worker
         self._declared: Counter[str] = Counter()
         self._results: list[TestResult] = []
         self._first: dict[str, TestResult] = {}  # of tests that are being run again
@@ -162,6 +164,7 @@ class Ledger:
         if state["notes"] is not None:
             self._notes[worker] = GuestNotes.from_json(state["notes"])
         self.selection = state["selection"] or self.selection
+        self._not_again[worker] = state["not_again"]
         known = len(self._deaths.get(worker, ()))
         deaths = [TestResult.from_json(death) for death in state["deaths"]]
         if deaths:
@@ -262,6 +265,7 @@ class Ledger:
             seconds=round(time.monotonic() - self._started, 2),
             starts=sum(one.starts for one in notes),
             failed_resumes=sum(one.failed_resumes for one in notes),
+            not_again=sum(self._not_again.values()),
             warp=next((one.warp for one in notes if one.warp), ""),
             features=next((one.features for one in notes if one.features), ""),
             # Workers on other hosts may have another one.
@@ -296,6 +300,7 @@ class Ledger:
             if self._options.live and self._options.json is not None:
                 with contextlib.suppress(OSError):  # what later runs are compared with is a convenience
                     record.write(self._store)
+            self._remove_superseded(record)
         except OSError as error:  # a full disk must not look like a finished run
             self.trouble = Trouble(Verdict.HARNESS_ERROR, f"the run's record could not be written: {error}")
             status = exit_status(0, (), signal=self.signal, trouble=Verdict.HARNESS_ERROR)
@@ -312,6 +317,16 @@ class Ledger:
                     replace(record, exit_status=status).write(self._store, self.written)
         return status
 
+    def _remove_superseded(self, record: RunRecord) -> None:
+        """Remove what the store has of the run that this one went on with, once it has RECORD: they are one run."""
+        kept = record.file(self._store)
+        if self._resumed is None or not kept.exists():
+            return
+        for file in kept.parent.glob(f"{kept.stem.rpartition('-')[0]}-*.json"):
+            with contextlib.suppress(UsageError, OSError):
+                if file != kept and read_record(file) == self._resumed:
+                    file.unlink()
+
     def _merged(self, record: RunRecord) -> RunRecord:
         """Return RECORD with what the run knew before it was resumed."""
         old = self._resumed
@@ -322,6 +337,7 @@ class Ledger:
             seconds=round(record.seconds + old.seconds, 2),
             starts=record.starts + old.starts,
             failed_resumes=record.failed_resumes + old.failed_resumes,
+            not_again=record.not_again + old.not_again,
             first_test=old.first_test or record.first_test,
             identity=record.identity or old.identity,
             machine=record.machine or old.machine,
@@ -351,6 +367,8 @@ class Ledger:
         if self._changes is not None:
             for text in changes_lines(self._changes):
                 line(text)
+            if said := not_again_words(self._changes):
+                line(said)
         if self.written is not None:
             line(f"record: {self.written}")
         elif self._partial is not None and self._partial.has_content:

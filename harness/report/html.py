@@ -11,7 +11,7 @@ from harness.report.page import facts, folded, page, preformatted, shown
 from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatter_plot
 from harness.report.words import sentence
 from harness.results.record import RunRecord, TestResult
-from harness.results.summary import conclusion, counts, verdicts_of
+from harness.results.summary import conclusion, counts, not_again_words, verdicts_of
 
 _SLOWEST = 12
 _SEQUENCES = 2
@@ -55,6 +55,7 @@ def _body(record: RunRecord) -> Iterator[str]:
             ("features", record.features),
             ("accelerator", " ".join(part for part in (record.accelerator, record.accelerator_reason) if part)),
             ("quirks", "; ".join(record.quirks)),
+            ("second looks", not_again_words(record)),
             ("began", record.started),
             ("took", f"{record.seconds:.1f} s on {record.workers} machine(s) side by side"),
             ("machines used", str(record.starts)),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.results.record import RunRecord
-from harness.results.summary import conclusion, verdicts_of
+from harness.results.summary import conclusion, not_again_words, verdicts_of
 from harness.visible import visible
 
 _SHOWN = 50
@@ -33,6 +33,9 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield ""
     if record.incomplete:
         yield f"**Incomplete: {record.incomplete}.** {len(record.not_run)} tests have no result."
+        yield ""
+    if said := not_again_words(record):
+        yield f"{said}."
         yield ""
     yield from _changes(record)
     yield "| verdict | tests |"

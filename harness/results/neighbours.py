@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -15,8 +16,10 @@ from harness.store import Store
 
 # Kernels of one release, or of one line of development, share all but the last two digits of __DragonFly_version.
 _LINE = 100
-# Records that are looked through for what a test came to before; each takes 10 ms or so to read.
+# Neighbours that are looked through for what a test came to before, and records among which they are sought; each takes
+# 10 ms or so to read.
 _LOOKED_AT = 30
+_SOUGHT_AMONG = 300
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Appearance:
 def are_neighbours(one: RunRecord, other: RunRecord) -> bool:
     """Tell whether a difference between the two says something of the kernel: the same tests on kernels of one line.
 
-    The control guest and the oracle are neighbours of themselves only.
+    Kernels are neighbours on one image only, for another one has other programs.  The control guest and the oracle are
+    neighbours of themselves only.
     """
     if (one.is_dragonfly, one.root) != (other.is_dragonfly, other.root):
         return False
     if not one.is_dragonfly:
         return one.target == other.target
+    if one.image and other.image and one.image != other.image:
+        return False
     if one.kernel_digest and one.kernel_digest == other.kernel_digest:
         return True
     return bool(one.osreldate) and one.osreldate // _LINE == other.osreldate // _LINE
@@ -64,11 +70,10 @@ def with_changes(record: RunRecord, store: Store) -> RunRecord:
     wanted = {result.test: result for result in record.results if result.verdict.is_judged}
     since = ""
     changes: list[Change] = []
-    for count, (_, earlier) in enumerate(earlier_records(store, record.started)):
-        if not wanted or count == _LOOKED_AT:
+    sought = islice(earlier_records(store, record.started), _SOUGHT_AMONG)
+    for earlier in islice((each for _, each in sought if are_neighbours(record, each)), _LOOKED_AT):
+        if not wanted:
             break
-        if not are_neighbours(record, earlier):
-            continue
         for before in earlier.results:
             if before.verdict.is_judged and (now := wanted.pop(before.test, None)) is not None:
                 since = max(since, earlier.started)

@@ -37,7 +37,7 @@ PARTIAL = ".partial"
 _TEXTS = ("identity", "machine", "started", "first_test", "warp", "features", "accelerator", "accelerator_reason",
           "kernel", "kernel_digest", "image", "root", "since", "folder", "incomplete", "shard",
           "selection")  # fmt: skip
-_NUMBERS = {"starts": 0, "failed_resumes": 0, "workers": 1, "exit_status": 0, "osreldate": 0}
+_NUMBERS = {"starts": 0, "failed_resumes": 0, "not_again": 0, "workers": 1, "exit_status": 0, "osreldate": 0}
 #: What pytest called a test before there were verdicts.
 _OUTCOMES = {"passed": Verdict.PASSED, "skipped": Verdict.NOT_APPLICABLE, "xfailed": Verdict.NOT_APPLICABLE}
 
@@ -189,7 +189,8 @@ class RunRecord:
 
     `options` are the target's options as they were given.  `starts` counts machines, `failed_resumes` those that did
     not come out of the warm state at the first try; `warp` says whether tests of time ran in the time-warped lane, and
-    how fast or why not.  `features` is what is known of the kernel (harness.guests.features.KernelFacts.summary()).
+    how fast or why not.  `not_again` is how many failures were not looked at again, since so many had failed again that
+    it was not worth it.  `features` is what is known of the kernel (harness.guests.features.KernelFacts.summary()).
     `accelerator` is what QEMU ran the guests with, `accelerator_reason` why: the figures it was chosen by, or that
     somebody asked for it; `quirks` is what the machine does differently for a kernel of that era under it.
     `first_test` is the time at which the first test began its work: its guest was there already.  `not_run` are tests
@@ -212,6 +213,7 @@ class RunRecord:
     seconds: float = 0.0
     starts: int = 0
     failed_resumes: int = 0
+    not_again: int = 0
     warp: str = ""
     features: str = ""
     accelerator: str = ""

@@ -80,6 +80,7 @@ def merge(records: Sequence[RunRecord]) -> RunRecord:
         seconds=max(record.seconds for record in shards),
         starts=sum(record.starts for record in shards),
         failed_resumes=sum(record.failed_resumes for record in shards),
+        not_again=sum(record.not_again for record in shards),
         workers=sum(record.workers for record in shards),
         exit_status=worst_status([record.exit_status for record in shards]),
         trouble=next((record.trouble for record in shards if record.trouble is not None), None),

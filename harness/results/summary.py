@@ -23,6 +23,14 @@ def verdicts_of(record: RunRecord) -> dict[Verdict, int]:
     return counts(result.verdict for result in record.results)
 
 
+def not_again_words(record: RunRecord) -> str:
+    """Say how many failures of RECORD were not looked at again, empty where all were that should have been."""
+    if not record.not_again:
+        return ""
+    failures = f"{record.not_again} failure{'s' * (record.not_again != 1)}"
+    return f"{failures} not looked at again: those before failed again, every one, so flaky tests are not told there"
+
+
 def conclusion(record: RunRecord) -> str:
     """Return the run in one or two sentences."""
     counted = verdicts_of(record)

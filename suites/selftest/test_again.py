@@ -217,11 +217,51 @@ def test_a_test_is_compared_with_its_own_last_run_on_a_kernel_of_the_same_line(t
     assert with_changes(record(FAILED, 30, 500800), store).since == ""
 
 
+def test_runs_of_something_else_do_not_hide_the_last_run(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    started = record(PASSED, 0).started
+    file = record(PASSED, 0).write(store)
+    file.rename(file.with_name("2026-11-29T120000-1.json"))
+    for number in range(1, 41):
+        file = record(FAILED, number, 400700).write(store)
+        file.rename(file.with_name(f"2026-11-29T1200{number:02}-1.json"))
+    found = with_changes(record(FAILED, 50), store)
+    assert ([change.kind for change in found.changes], found.since) == ([ChangeKind.NEW_FAILURE], started)
+
+
+ALWAYS = """
+import pytest
+@pytest.mark.parametrize("number", range({count}))
+def test_bad(init, number): assert init.pid == 0
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_failures_that_are_not_looked_at_again_are_counted(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "conftest.py").write_text("import harness.plugin.again\nharness.plugin.again._ENOUGH = 2\n")
+    (tmp_path / "test_inner.py").write_text(ALWAYS.format(count=5))
+    file = tmp_path / "r.json"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path), f"--rootdir={tmp_path}",
+            "--dfly-control", "-p", "harness.plugin.entry", f"--dfly-json={file}", "-n", workers]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=600)
+    found = read_record(file)
+    assert [len(result.again) for result in found.results] == [1, 1, 0, 0, 0], done.stdout
+    assert found.not_again == 3
+    assert done.stdout.count("3 failures not looked at again") == 1
+    assert "3 failures not looked at again" in run_markdown(found)
+    assert "3 failures not looked at again" in run_page(found)
+
+
 def test_other_targets_and_other_peoples_tests_are_no_neighbours() -> None:
     one = record(PASSED, 1)
     assert are_neighbours(one, record(PASSED, 2, 600599))
     assert not are_neighbours(one, record(PASSED, 2, 600600))
     assert not are_neighbours(one, replace(one, root="/elsewhere"))
+    on_image = replace(one, image="i")
+    assert are_neighbours(on_image, replace(on_image, osreldate=600501))
+    assert not are_neighbours(on_image, replace(on_image, image="j"))
+    assert are_neighbours(on_image, one)  # which does not say
     assert not are_neighbours(one, replace(one, is_dragonfly=False))
     same = replace(one, osreldate=0, kernel_digest="d")
     assert are_neighbours(same, same)

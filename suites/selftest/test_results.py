@@ -34,6 +34,7 @@ WHOLE = RunRecord(
     seconds=12.5,
     starts=3,
     failed_resumes=1,
+    not_again=4,
     warp="usable",
     features="600523: lwkt",
     accelerator="tcg",
@@ -55,6 +56,8 @@ WHOLE = RunRecord(
     command=("suites/conformance", "-x"),
     folder="/here",
     incomplete="killed",
+    shard="2/4",
+    selection="ab",
     results=(
         TestResult(
             "a.py::test_a[case]",

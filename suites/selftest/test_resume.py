@@ -105,6 +105,28 @@ def test_a_run_that_is_killed_while_it_is_resumed_is_resumed_again(tmp_path: Pat
     assert dict(verdicts(read_record(tmp_path / "run.json"))) == WHOLE
 
 
+def test_a_finished_run_that_is_gone_on_with_is_one_run_in_the_store(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    environment = {**os.environ, HOME_VARIABLE: str(home)}
+    (tmp_path / "test_inner.py").write_text(
+        "from pathlib import Path\n"
+        "def test_one(init): pass\n"
+        "def test_host(init):\n"
+        "    if not (mark := Path(__file__).with_name('mark')).exists():\n"
+        "        mark.touch()\n"
+        "        raise MemoryError\n"
+    )
+    argv = [*CLI, "run", "--oracle", str(tmp_path / "test_inner.py"), "--json", str(tmp_path / "r.json")]
+    for words, status in ((argv, 3), ([*CLI, "run", "--resume", str(tmp_path / "r.json")], 0)):
+        done = subprocess.run(
+            words, capture_output=True, text=True, cwd=share(), check=False, timeout=120, env=environment
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+    (kept,) = (home / "results").iterdir()
+    assert read_record(kept) == read_record(tmp_path / "r.json")
+    assert verdicts(read_record(kept)) == [("test_one", "passed"), ("test_host", "passed")]
+
+
 def test_a_run_under_way_is_read_and_not_gone_on_with(tmp_path: Path) -> None:
     known = RunRecord("t", is_dragonfly=False, command=("x",), folder=str(tmp_path))
     writer = PartialRecord(tmp_path / "run.json", known, ["a", "b"])
