@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
+
+from harness.errors import DeadlineError
 
 _VARIABLE = "DFLY_HARNESS_TETHER"
 # How long a child may take to stop its machines in order.
@@ -50,6 +52,47 @@ class Tether:
     ) -> None:
         self.started()
         os.close(self._held)
+
+
+def run_tethered(
+    argv: Sequence[str], *, deadline: float, awaited: str, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ARGV, a program that calls hold_on(), to its end; hand it TEXT, and return what it said.
+
+    Whatever ends this process, or this call, ends that program and what it started.  Raises DeadlineError, which names
+    what was AWAITED, when it has not ended after DEADLINE seconds.
+    """
+    with Tether() as tether:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=tether.environment(os.environ),
+            start_new_session=True,
+            pass_fds=(tether.fd,),
+        )
+        tether.started()
+        with child:
+            try:
+                said, complained = child.communicate(text, timeout=deadline)
+            except subprocess.TimeoutExpired:
+                _end(child)
+                raise DeadlineError(awaited, deadline) from None
+            except BaseException:
+                _end(child)
+                raise
+    return subprocess.CompletedProcess(argv, child.returncode, said, complained)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End CHILD as Ctrl-C does, and after GRACE seconds by force, with all of its process group."""
+    child.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.communicate(timeout=GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def hold_on(grace: float = GRACE) -> None:

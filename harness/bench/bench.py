@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from harness.processes.vocabulary import Clock
 from harness.results.record import read_record
 from harness.results.summary import conclusion
 from harness.store import Store
+from harness.tether import run_tethered
 
 #: A short test, so that a run of it has the cost of getting to the first test and little else.
 FIRST_TEST = "test_setsid_makes_a_session_and_a_group_named_after_the_caller"
@@ -37,6 +37,7 @@ PIPELINED = 20
 CHUNK, CHUNKS = 16384, 64  # bytes of a read() and how many
 SLEEP = 10.0  # s
 STORM = 3000
+_FIRST_DEADLINE, _SUITE_DEADLINE = 3600.0, 6 * 3600.0
 _YARDSTICK = 200_000  # digests, a tenth of a second or so
 _PEERS = f"{PEER} (Linux): a fresh machine and one command"
 
@@ -203,16 +204,15 @@ def seconds_to_first_test(options: Sequence[str]) -> float:
     """Return how many seconds after its start `dfly-harness run OPTIONS` begins the first test's own work.
 
     By then sources are read, patches applied, tests collected, and a guest of the target is resumed and connected.
-    Raises HarnessError when the run fails.
+    Raises HarnessError when the run fails, and DeadlineError when it takes an hour.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"
         argv = [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())", "run", *options]
         entered = time.time()
-        done = subprocess.run(
-            [*argv, "-k", FIRST_TEST, "--json", str(file)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        done = run_tethered(
+            [*argv, "-k", FIRST_TEST, "--json", str(file)], deadline=_FIRST_DEADLINE, awaited="a run of one test to end"
+        )
         if done.returncode != 0:
             raise HarnessError(f"the run fails, so its time says nothing: {_why(file, done.stderr)}")
         return datetime.fromisoformat(read_record(file).first_test).timestamp() - entered
@@ -224,7 +224,7 @@ def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> N
         argv = [sys.executable, "-m", "pytest", *suite, f"--{PYTEST_PREFIX}json={file}", "-q"]
         argv += ["-n", str(workers)] if workers > 1 else []
         with readings.seconds(f"suite, {workers} worker(s)"):
-            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            done = run_tethered(argv, deadline=_SUITE_DEADLINE, awaited="a run of the suite to end")
         if done.returncode != 0:
             raise HarnessError(f"the suite does not pass, so its time says nothing: {_why(file, done.stderr)}")
         record = read_record(file)

@@ -8,7 +8,6 @@ standard input), for they are the user's.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,9 @@ from harness.results.record import NO_TEST
 from harness.runs.options import RunOptions
 from harness.runs.suite import suite_arguments
 from harness.store import Store
+from harness.tether import hold_on, run_tethered
+
+_DEADLINE = 600.0
 
 
 def facts_of(commit: str, repository: Repository) -> KernelFacts:
@@ -89,12 +91,11 @@ def _collect(store: Store, arguments: Sequence[str], ends: Sequence[KernelFacts]
             "ends": [{"osreldate": each.osreldate, "found": dict(each.found)} for each in ends],
             "answer": str(answer),
         }
-        done = subprocess.run(
+        done = run_tethered(
             [sys.executable, "-m", "harness.bisect.preview"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            check=False,
+            deadline=_DEADLINE,
+            awaited="pytest to collect the tests",
+            text=json.dumps(request),
         )
         if not answer.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -124,5 +125,6 @@ class _Collector:
 
 
 if __name__ == "__main__":
+    hold_on()
     asked = json.load(sys.stdin)
     sys.exit(pytest.main(asked["arguments"], plugins=[_Collector(asked)]))

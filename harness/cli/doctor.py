@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from harness.cli.options import add_command
-from harness.errors import ExitCode, HarnessError
+from harness.errors import DeadlineError, ExitCode, HarnessError
 from harness.guests.guest import MachineSize
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
@@ -21,6 +21,10 @@ from harness.machine.qemu import qemu_version
 from harness.processes.lanes import probe_time_warp
 from harness.report.terminal import make_console, make_output, progress_display
 from harness.store import Store
+from harness.toolchain import run_tool
+
+_APT_SECONDS = 1800.0
+_TIMED_OUT = {124, 137}  # by timeout(1)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,18 @@ def _install(packages: list[str]) -> None:
     if apt is None:
         raise HarnessError(f"no apt-get on this host: install what provides {', '.join(packages)} by hand")
     prefix = [] if os.geteuid() == 0 else ["sudo"]
+    # What sudo runs cannot be killed from here.
+    limited = [*prefix, "timeout", "--kill-after=30", f"{_APT_SECONDS:g}", apt]
     if prefix and shutil.which("sudo") is None:
         raise HarnessError(f"not root and no sudo: ask somebody who is to run: apt-get install {' '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     make_console().print(f"installing {' '.join(packages)} with apt-get", markup=False)
-    update = [*prefix, apt, "update", "-q"]
-    install = [*prefix, apt, "install", "-q", "-y", "--no-install-recommends", *packages]
+    update = [*limited, "update", "-q"]
+    install = [*limited, "install", "-q", "-y", "--no-install-recommends", *packages]
     for argv in (update, install):
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode in _TIMED_OUT:
+            raise DeadlineError(f"`{' '.join(argv)}` to end", _APT_SECONDS)
         if done.returncode != 0:
             reason = (done.stderr.strip() or done.stdout.strip()).rpartition("\n")[2]
             raise HarnessError(f"{' '.join(argv)} failed: {reason}")
@@ -83,9 +91,7 @@ def _install(packages: list[str]) -> None:
 def _package_lists_missing() -> bool:
     if shutil.which("apt-cache") is None:
         return False
-    done = subprocess.run(
-        ["apt-cache", "show", "--no-all-versions", "busybox-static"], capture_output=True, check=False
-    )
+    done = run_tool(["apt-cache", "show", "--no-all-versions", "busybox-static"])
     return done.returncode != 0
 
 

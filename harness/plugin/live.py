@@ -178,6 +178,11 @@ class LiveRun:
         """Forget a test that is over."""
         self._board.ends(nodeid)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Forget the test in which a worker of pytest-xdist died: nobody says that it is over."""
+        self._board.ends(crashitem)
+
     def _tell(self, report: pytest.TestReport, result: TestResult) -> None:
         worker = getattr(report, "worker_id", "")
         defect = result.known_defect

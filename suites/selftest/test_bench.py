@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.bench.bench import seconds_to_first_test
+from harness.bench.bench import FIRST_TEST, seconds_to_first_test
 from harness.bench.peers import VirtmeNg
 from harness.bench.result import YARDSTICK, BenchResult, Change, Measurement, Ratio, compare_benches, read_bench
-from harness.errors import HarnessError, UsageError
+from harness.config import share
+from harness.errors import DeadlineError, HarnessError, UsageError
 from harness.guests.guest import MachineSize
 from harness.machine.description import Accelerator
 from harness.store import Store
@@ -28,6 +32,51 @@ def test_the_way_to_the_first_test_is_timed() -> None:
 def test_a_run_that_fails_gives_no_time() -> None:
     with pytest.raises(HarnessError, match="no image 'nobody-made-this'"):
         seconds_to_first_test(["--image", "nobody-made-this"])
+
+
+HANGS = f"""
+import os, time
+from pathlib import Path
+
+def {FIRST_TEST}(init):
+    Path(__file__).with_name("at").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+PARENT = """
+import sys
+from harness.bench.bench import seconds_to_first_test
+
+seconds_to_first_test(["--oracle", sys.argv[1]])
+"""
+
+
+def await_(what: str, condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, f"waited 60 s for {what}"
+        time.sleep(0.05)
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_a_bench_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(HANGS)
+    at = tmp_path / "at"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=share())
+    await_("the run to begin", lambda: at.exists() and at.read_text())
+    parent.kill()
+    parent.wait(10)
+    await_("the run to notice", lambda: is_gone(int(at.read_text())))
+
+
+def test_a_run_that_hangs_ends_a_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_inner.py").write_text(HANGS)
+    monkeypatch.setattr("harness.bench.bench._FIRST_DEADLINE", 10.0)
+    with pytest.raises(DeadlineError, match="waited 10 s for a run of one test to end"):
+        seconds_to_first_test(["--oracle", str(tmp_path)])
+    assert is_gone(int((tmp_path / "at").read_text()))
 
 
 def a_peer(folder: Path, script: str) -> VirtmeNg:

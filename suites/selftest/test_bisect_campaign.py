@@ -28,7 +28,7 @@ from harness.bisect.search import FAILS, IMPOSSIBLE, NO_LIMIT, Bisection, Budget
 from harness.bisect.state import State
 from harness.bisect.summary import report_of
 from harness.cli import main
-from harness.errors import HarnessError, UsageError
+from harness.errors import DeadlineError, HarnessError, UsageError
 from harness.guests.features import FEATURES, Change
 from harness.images.base import BaseImage
 from harness.kernels.source import KERN_PROC
@@ -631,6 +631,16 @@ def test_without_kernel():
         repository, ends = Repository(made.folder, store), {made.hashes["base"]: "good"}
         with pytest.raises(UsageError, match=r"cannot collect the tests: .*wrong"):
             check_tests(store, repository, ends, [str(tmp_path / "test_wrong.py")], [], any_era=False)
+
+    def test_tests_that_cannot_be_collected_in_time_are_told(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "test_slow.py").write_text("import time\ntime.sleep(600)\n")
+        made = project(tmp_path / "repo", 1, 0)
+        repository, ends = Repository(made.folder, store), {made.hashes["base"]: "good"}
+        monkeypatch.setattr("harness.bisect.preview._DEADLINE", 5.0)
+        with pytest.raises(DeadlineError, match="waited 5 s for pytest to collect the tests"):
+            check_tests(store, repository, ends, [str(tmp_path / "test_slow.py")], [], any_era=False)
 
     def test_features_are_known_by_ancestry_where_the_commit_is_there(
         self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

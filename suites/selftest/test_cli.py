@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import build_parser, main
+from harness.cli.doctor import _install
 from harness.config import share
+from harness.errors import DeadlineError
 
 README = share() / "README.md"
 
@@ -322,6 +324,17 @@ class TestWithTheControlGuest:
         assert "Traceback" not in errors
         assert "all machines are stopped" in errors.strip().splitlines()[-1]
         assert self.machines(control_cli) == []
+
+
+def test_doctor_does_not_wait_for_apt_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text("#!/bin/sh\nexec sleep 600\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("harness.cli.doctor._APT_SECONDS", 1.0)
+    with pytest.raises(DeadlineError, match=r"waited 1 s for .*apt-get update -q` to end"):
+        _install(["qemu-utils"])
 
 
 def test_doctor_says_what_is_missing_and_what_goes_without_the_rest(

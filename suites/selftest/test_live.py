@@ -162,6 +162,24 @@ def test_without_a_terminal_there_are_plain_lines(tmp_path: Path, workers: str) 
     assert len(re.findall(r"^FAILED .*test_inner.py::test_bad", done.stdout, re.M)) == 2  # ours and pytest's summary
 
 
+DIES = """
+import os, signal, time
+
+def test_dies(init):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_next(init):
+    time.sleep(0.1)
+"""
+
+
+def test_a_test_whose_worker_died_is_not_under_way_any_more(tmp_path: Path) -> None:
+    argv = [sys.executable, *arguments(tmp_path, DIES, "--dfly-oracle", "-n", "1")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
+    (last,) = re.findall(r"^2 of 2 tests in \d+ s; .*$", done.stdout, re.MULTILINE)
+    assert "test_dies" not in last
+
+
 def test_whoever_asks_for_pytests_own_lines_gets_them(tmp_path: Path) -> None:
     argv = [sys.executable, *arguments(tmp_path, SUITE, "--dfly-oracle", "-v")]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
