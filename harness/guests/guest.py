@@ -18,7 +18,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageErr
 from harness.guests.ahead import boot_ahead
 from harness.guests.console import Console
 from harness.guests.crash import CrashReport
-from harness.guests.hang import PROBE_DEADLINE, answers_console, answers_ssh, observe
+from harness.guests.hang import PATIENCE, PROBE_DEADLINE, Trial, answers_console, observe
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.guests.whitebox import Whitebox
 from harness.machine.accel import choose_accelerator
@@ -339,19 +339,30 @@ class Guest:
                 raise self._panic
             self._innocent = found.end()
 
-    def probe(self, deadline: float = PROBE_DEADLINE) -> None:
-        """Return if the guest answers somebody within DEADLINE seconds: a newcomer to SSH, or Enter on the console.
+    def probe(self, deadline: float = PROBE_DEADLINE, patience: float = PATIENCE) -> None:
+        """Return if the guest answers a newcomer to SSH within DEADLINE seconds: of CPU time, unless it idles.
 
-        Raises GuestHangError, with evidence, if it does not, and what check() raises.
+        Raises GuestHangError, with evidence, if it does not, GuestLostError if PATIENCE seconds do not give it as much
+        CPU time: that is the host's doing; and what check() raises.
         """
         self.check()
         if self._hang is not None:
             raise self._hang
         self.before_ssh()
-        if answers_ssh(self.machine.host_port(22), deadline):
+        trial = Trial(self.machine, deadline, patience)
+        try:
+            answers = trial.await_ssh(self.machine.host_port(22))
+        finally:
+            self.check()  # it may have died of the probe
+        if answers:
             return
-        self.check()  # it may have died of the probe
+        fair, passed, computed = trial.was_fair, trial.passed, trial.computed
         console = "; its console still answers" if answers_console(self.console) else ", nor does its console"
+        if not fair:
+            raise GuestLostError(
+                f"SSH did not answer in {passed:.0f} s{console}; in them the guest got {computed:.1f} s of CPU time, "
+                f"less than {deadline:g} s: on a host this busy nobody can tell whether it hangs"
+            )
         report = self.target.collect_hang(self)
         self._hang = GuestHangError(replace(report, headline=f"SSH does not answer{console}; {report.headline}"))
         raise self._hang

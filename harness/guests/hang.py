@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import time
 from collections import Counter
@@ -15,7 +17,11 @@ from harness.guests.processors import Processor, describe, processors
 from harness.machine.debuginfo import FunctionTable
 from harness.machine.qemu import Machine
 
+#: How long a guest may take to answer, in seconds: of its CPU time if it computes, of the host's if it idles.
 PROBE_DEADLINE = 8.0
+#: How long one is waited for, in seconds, that a busy host does not let compute.
+PATIENCE = 60.0
+_SLICE = 0.5
 _CONSOLE_DEADLINE = 2.0
 # One look in twenty, more on a busy host, falls into a clock interrupt: so many that half of them never do.
 _SAMPLES, _BETWEEN = 21, 0.05
@@ -32,6 +38,70 @@ def answers_ssh(port: int, deadline: float = PROBE_DEADLINE) -> bool:
             return bool(line.recv(4))
     except OSError:
         return False
+
+
+class Trial:
+    """Whether MACHINE has had the time to answer, SECONDS: if its CPUs are busy it is CPU time that it must have got.
+
+    On a busy host a guest that is well may get next to none, and one that cannot be told from it is given up after
+    PATIENCE seconds.  One that idles has nothing to do, whatever the host does.
+    """
+
+    def __init__(self, machine: Machine, seconds: float = PROBE_DEADLINE, patience: float = PATIENCE) -> None:
+        self._machine = machine
+        self._seconds = seconds
+        self._patience = max(patience, seconds)
+        self._began = time.monotonic()
+        self._used = machine.cpu_seconds
+        self._looks: list[bool] = []
+
+    @property
+    def passed(self) -> float:
+        """Seconds of the host's clock since it began."""
+        return time.monotonic() - self._began
+
+    @property
+    def computed(self) -> float:
+        """Seconds of CPU time that the machine got since it began; raises GuestLostError if it has gone."""
+        return self._machine.cpu_seconds - self._used
+
+    @property
+    def was_fair(self) -> bool:
+        """Whether a machine that is well would have answered by now."""
+        idle = 2 * sum(self._looks) > len(self._looks)
+        return self.passed >= self._seconds and (idle or self.computed >= self._seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no point in waiting longer."""
+        return self.was_fair or self.passed >= self._patience
+
+    def await_ssh(self, port: int) -> bool:
+        """Tell whether a server behind 127.0.0.1:PORT introduces itself before the trial is over."""
+        while not self.is_over:
+            with (
+                contextlib.suppress(ConnectionError, TimeoutError),
+                socket.create_connection(("127.0.0.1", port), timeout=_SLICE) as line,
+            ):
+                while not select.select([line], [], [], _SLICE)[0]:
+                    self._look()
+                    if self.is_over:
+                        return False
+                if line.recv(4):
+                    return True
+            self._look()
+            time.sleep(_SLICE)  # the connection was cut, and nothing tells when the next one will not be
+        return False
+
+    def _look(self) -> None:
+        if self._machine.monitor.execute("query-status").get("status") != "running":
+            self._looks.append(True)
+            return
+        self._machine.pause()
+        try:
+            self._looks.append(all(cpu.halted for cpu in processors(self._machine, None)))
+        finally:
+            self._machine.resume()
 
 
 def answers_console(console: Console, deadline: float = _CONSOLE_DEADLINE) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.errors import DeadlineError, HarnessError
+from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
@@ -43,7 +43,7 @@ class Rig:
         self._session: Session | None = None
         self._finish: Callable[[Session], None] | None = None
         #: Deaths that the last look at a guest given up showed, with that guest; who runs the tests takes them.
-        self.deaths: list[tuple[Guest, KernelPanicError | GuestHangError]] = []
+        self.deaths: list[tuple[Guest, GuestLostError]] = []
 
     def ready(self, progress: Progress = lambda _: None) -> Hub:
         """Return the hub of a guest that is well, starting one if there is none.
@@ -116,8 +116,9 @@ class Rig:
     def clean(self) -> None:
         """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots.
 
-        Raises KernelPanicError when the kernel died of it, DeadlineError when what was killed does not end, held by
-        somebody for ever: both are the doing of the test that ends.
+        Raises KernelPanicError when the kernel died of it, GuestHangError when it answers no more, GuestLostError when
+        the machine or the connection has gone, DeadlineError when what was killed does not end, held by somebody for
+        ever: all of that came with the test that ends.
         """
         if self._session is None:
             return
@@ -125,41 +126,53 @@ class Rig:
             self._session.hub.kill_all()
             self._session.hub.await_reaped()
         except HarnessError as error:
-            panic = self.diagnose()
+            death = self._examine()
             self.discard(looked=True)
-            if panic is not None:
-                raise panic from None
-            if isinstance(error, DeadlineError):
+            if death is not None:
+                raise death from None
+            if isinstance(error, (DeadlineError, GuestLostError)):
                 raise
 
     def diagnose(self) -> KernelPanicError | None:
         """Tell whether the guest's kernel has panicked."""
+        death = self._last_look()
+        return death if isinstance(death, KernelPanicError) else None
+
+    def _last_look(self) -> GuestLostError | None:
+        """Return how the present guest died, if its kernel has panicked or its machine has gone."""
         if self._session is None:
             return None
         try:
             self._session.guest.check()
-        except KernelPanicError as panic:
-            return panic
+        except GuestLostError as death:
+            return death
         except HarnessError:
             return None
         return None
 
+    def _examine(self) -> GuestLostError | None:
+        """Return what is wrong with the present guest, which failed: also whether it hangs; None if it is well."""
+        if (death := self._last_look()) is not None or self._session is None:
+            return death
+        try:
+            self._session.guest.probe()
+        except GuestLostError as found:
+            return found
+        except HarnessError:  # all else is the machine's
+            return None
+        return None
+
     def give_up(self) -> None:
-        """Stop a guest that failed between two tests; whether it hangs is found out first, and noted like a panic."""
-        guest = self.guest
-        if guest is not None and self.diagnose() is None:
-            try:
-                guest.probe()
-            except GuestHangError as hang:
-                self.deaths.append((guest, hang))
-            except HarnessError:  # a panic that the probe met is seen by the last look, all else is the machine's
-                pass
-        self.discard()
+        """Stop a guest that failed between two tests; whether it died or hangs is found out first, and noted."""
+        guest, death = self.guest, self._examine()
+        if hangs := guest is not None and isinstance(death, GuestHangError):
+            self.deaths.append((guest, death))
+        self.discard(looked=hangs)  # one that only a busy host keeps from answering has done nothing
 
     def discard(self, *, looked: bool = False) -> None:
         """Stop the present guest, after a last look, unless it was LOOKED at: a death nobody noticed is noted."""
-        if not looked and self.guest is not None and (panic := self.diagnose()) is not None:
-            self.deaths.append((self.guest, panic))
+        if not looked and self.guest is not None and (death := self._last_look()) is not None:
+            self.deaths.append((self.guest, death))
         session, self._session = self._session, None
         if session is not None and self._finish is not None:
             finish, self._finish = self._finish, None

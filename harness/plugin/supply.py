@@ -11,18 +11,18 @@ import pytest
 
 from harness.errors import GuestLostError, HarnessError, UsageError
 from harness.guests.features import KernelFacts
-from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
+from harness.guests.guest import Guest, MachineSize, Progress
 from harness.machine.accel import Choice
 from harness.machine.description import Lane
 from harness.plugin import live
 from harness.plugin.applies import in_era, needs_target
+from harness.plugin.blame import verdict_of
 from harness.plugin.diagnosis import start_trouble
 from harness.plugin.parallel import accelerator_of_run
 from harness.plugin.rig import Rig
 from harness.plugin.tested import TestedTarget
 from harness.processes.lanes import LaneVerdict, probe_time_warp
 from harness.results.record import BETWEEN_TESTS, TestResult, Trouble
-from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
 from harness.store import Store
 
@@ -95,14 +95,13 @@ class GuestSupply:
         while found:
             guest, death = found.pop(0)
             test, where = self._last
-            verdict = Verdict.PANIC if isinstance(death, KernelPanicError) else Verdict.HANG
             self._deaths.append(
                 TestResult(
                     test if where is guest else BETWEEN_TESTS,
-                    verdict,
+                    verdict_of(death),
                     reason=f"noticed after the test, when its machine was given up: {death}",
-                    evidence=death.evidence,
-                    fingerprint=death.fingerprint,
+                    evidence=getattr(death, "evidence", ""),
+                    fingerprint=getattr(death, "fingerprint", ""),
                     lane=guest.lane.value,
                 )
             )

@@ -397,3 +397,40 @@ def test_a_kernel_that_does_not_build_is_a_build_failure_in_all_reports(
     assert "sys/kern/kern_proc.c:1:" in page.read_text()
     assert "No test was judged" in (tmp_path / "summary.md").read_text()
     assert "the kernel does not build" in capsys.readouterr().err
+
+
+DEAD = """
+def dies(guest):
+    guest.machine._process.kill()
+    guest.machine._process.wait(20)
+
+def test_dead_before_it_is_tidied_up(init, guest): dies(guest)
+def test_next(init): pass
+def test_dead_and_nobody_tidies_up(guest): dies(guest)
+def test_one_after(init): pass
+def test_hang_while_tidied_up(init, guest, hub):
+    hub.deadline = 2
+    guest.machine.pause()
+def test_another(init): pass
+def test_dead_at_the_end(guest): dies(guest)
+"""
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_machine_that_dies_without_a_word_is_missed(tmp_path: Path, workers: str) -> None:
+    status, output, record = run_tests(tmp_path, DEAD, "-n", workers, "--dfly-no-again")
+    assert verdicts(record) == {
+        "test_dead_before_it_is_tidied_up": "guest lost",
+        "test_next": "passed",
+        "test_dead_and_nobody_tidies_up": "guest lost",
+        "test_one_after": "passed",
+        "test_hang_while_tidied_up": "hang",
+        "test_another": "passed",
+        "test_dead_at_the_end": "guest lost",
+    }, output
+    by_name = {result["test"].rpartition("::")[2]: result for result in record["results"]}
+    assert "killed by signal 9" in by_name["test_dead_before_it_is_tidied_up"]["reason"]
+    assert "noticed after the test" in by_name["test_dead_at_the_end"]["reason"]
+    assert "the machine itself stands still" in by_name["test_hang_while_tidied_up"]["evidence"]
+    assert status == ExitCode.TEST_FAILED

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +20,7 @@ from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.console import Console
 from harness.guests.control import ControlTarget
 from harness.guests.dragonfly import DragonFlyTarget
-from harness.guests.guest import Guest, KernelPanicError, MachineSize
+from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize
 from harness.guests.ssh import SshAccess
 from harness.images.control import build_control_image
 from harness.processes.session import Session, Warmth
@@ -244,8 +249,69 @@ class TestWarmth:
         assert not made_again.folder.exists()
 
     def test_the_clock_of_a_resumed_guest_is_right(self, target: ControlTarget) -> None:
-        import time
-
         with Session.resume(Warmth(target, Store(), self.SIZE)) as session:
             guest_time = float(session.guest.ssh.run("date +%s").output)
         assert abs(guest_time - time.time()) < 30
+
+
+SPIN = "while :; do :; done >/dev/null 2>&1 &"
+STOP_SSH = "(sleep 1; kill -STOP $(pidof sshd dropbear)) >/dev/null 2>&1 &"
+
+
+@contextmanager
+def busy_host(guest: Guest, running: float, standing: float) -> Iterator[None]:
+    """Let QEMU run for RUNNING seconds and stand still for STANDING, in turn."""
+    pid, over = guest.machine.pid, threading.Event()
+    assert pid is not None
+
+    def alternate() -> None:
+        while not over.wait(running):
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(standing)
+            os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=alternate)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.on_vm
+class TestProbe:
+    """Who is slow is no hang, and who hangs is no victim of the host."""
+
+    SIZE = MachineSize(memory=320)
+
+    @pytest.fixture
+    def guest(self, target: ControlTarget) -> Iterator[Guest]:
+        """Return a resumed guest of its own."""
+        with Session.resume(Warmth(target, Store(), self.SIZE)) as session:
+            session.guest.probe(8)
+            yield session.guest
+
+    def test_a_guest_that_is_slow_as_its_host_is_busy_is_well(self, guest: Guest) -> None:
+        began = time.monotonic()
+        with busy_host(guest, 0.003, 0.2):
+            guest.probe(1)
+        assert time.monotonic() - began > 1, "it was not slow: this shows nothing"
+
+    def test_nobody_can_tell_of_one_that_gets_no_cpu_time(self, guest: Guest) -> None:
+        guest.ssh.run(SPIN)
+        with busy_host(guest, 0.002, 0.3), pytest.raises(GuestLostError, match="nobody can tell") as caught:
+            guest.probe(2, patience=4)
+        assert not isinstance(caught.value, GuestHangError)
+        guest.check()
+
+    @pytest.mark.parametrize("before", ["", SPIN], ids=["idle", "busy"])
+    def test_one_that_had_its_time_and_does_not_answer_hangs(self, guest: Guest, before: str) -> None:
+        if before:
+            guest.ssh.run(before)
+        guest.ssh.run(STOP_SSH)
+        time.sleep(2)  # what would tell that SSH has stopped is SSH
+        began = time.monotonic()
+        with pytest.raises(GuestHangError, match="SSH does not answer"):
+            guest.probe(3)
+        assert time.monotonic() - began < 50, "patience is for those that get no CPU time"
