@@ -136,7 +136,8 @@ def _run(fd: int, argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     status = child.wait()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no other action
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

@@ -84,6 +84,8 @@ class Fake:
     def update(self) -> None:
         """Become another version."""
         Path(f"{self.program}.version").write_text(f"QEMU emulator version {len(self.runs)}.1\n")
+        if self.program.exists():
+            self.program.touch()  # an update is another file
 
 
 @pytest.fixture

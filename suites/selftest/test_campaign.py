@@ -123,7 +123,7 @@ def test_after(init, guest):
 
 @pytest.mark.on_vm
 def test_a_panic_is_the_verdict_on_one_test_and_the_next_gets_a_new_machine(tmp_path: Path) -> None:
-    status, output, record = run_tests(tmp_path, PANIC)
+    status, output, record = run_tests(tmp_path, PANIC, "--dfly-no-again")
     assert status == 1, output
     assert outcomes(record) == {"test_before": "passed", "test_that_kills_the_kernel": "failed", "test_after": "passed"}
     assert "KernelPanicError: the guest's kernel panicked: " in output

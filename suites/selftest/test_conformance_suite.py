@@ -28,7 +28,7 @@ FUNCTIONS = frozenset(
 #: Those of which programs see no more than others do with them, and one that regressions hold to its word.
 NOT_PROMISED = frozenset(
     """
-    lwpkthreaddeferred pcredcache pgrpinsertinit pwaitres_pending sessinsertinit sysctl_kern_proc_sigtramp zombproc_scan
+    lwpkthreaddeferred pcredcache pgrpinsertinit pwaitres_pending sessinsertinit zombproc_scan
     """.split()
 )
 

@@ -266,7 +266,9 @@ def test_mended(init):
 @pytest.mark.on_vm
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str) -> None:
-    status, output, record = run_tests(tmp_path, DEFECTS, "--dfly-defects", "--dfly-live", "-n", workers)
+    status, output, record = run_tests(
+        tmp_path, DEFECTS, "--dfly-defects", "--dfly-live", "--dfly-no-again", "-n", workers
+    )
     assert status == 1
     assert verdicts(record) == {"test_known": "failed", "test_news": "failed", "test_mended": "passed"}, output
     lines = output.splitlines()

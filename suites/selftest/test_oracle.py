@@ -317,7 +317,7 @@ def test_nothing_is_left_of_a_process_that_came_and_went(
 
 
 def test_every_call_of_a_process_can_be_only_started() -> None:
-    waits = {"execute", "await_gone", "await_end", "await_stop", "await_signal"}  # these are no calls
+    waits = {"execute", "await_gone", "await_end", "await_stop", "await_signal", "shared_page"}  # these are no calls
     for process, start in ((OracleProcess, OracleStart), (OracleSysctl, OracleSysctlStart)):
         calls = {name for name, member in vars(process).items() if inspect.isfunction(member) and name[0] != "_"}
         assert {name for name in vars(start) if name[0] != "_"} - {"sysctl"} == calls - waits
