@@ -283,6 +283,8 @@ class Connection:
         self._reader = threading.Thread(target=self._read, name="hub-reader", daemon=True)
         self._reader.start()
         self.wait(lambda: self._ready, "the hub to start", self.deadline)
+        # It may have been there already: then nothing was awaited, and the hub has not heard yet that it is paced.
+        self._tell_that_we_think()
 
     def close(self) -> None:
         """End the connection; every driven process ends with it."""
@@ -415,8 +417,8 @@ class Connection:
         """Whether frames have come that the hub does not know we have had, where that matters to it."""
         return self._paced and self._awaited != self._frames
 
-    def _tell_that_we_gave_up(self) -> None:
-        """Undo _tell_that_we_wait(): nothing has come, but the host thinks again."""
+    def _tell_that_we_think(self) -> None:
+        """Undo _tell_that_we_wait(): nothing is awaited any more, though nothing may have come."""
         if self._paced:
             with self._changed:
                 self._awaited = -1
@@ -493,7 +495,7 @@ class Connection:
                 self._watch()
             passed = time.monotonic() - began
             if passed >= timeout:
-                self._tell_that_we_gave_up()
+                self._tell_that_we_think()
                 raise GuestDeadlineError(awaited, timeout)
             if meanwhile is not None:
                 meanwhile(passed)

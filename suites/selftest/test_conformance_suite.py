@@ -25,7 +25,7 @@ FUNCTIONS = frozenset(
     """.split()
 )
 
-#: Those of which programs see no more than others do with them, and one that regressions hold to its word.
+#: Those of which programs see no more than others do with them.
 NOT_PROMISED = frozenset(
     """
     lwpkthreaddeferred pcredcache pgrpinsertinit pwaitres_pending sessinsertinit zombproc_scan

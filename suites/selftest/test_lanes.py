@@ -78,6 +78,9 @@ class TestPacing:
         hub.spawn().getpid()
         assert is_busy(hub)
 
+    def test_it_is_so_from_the_start_though_nothing_was_ever_awaited(self, hub: Hub) -> None:
+        assert is_busy(hub)
+
     def test_while_the_host_waits_the_hub_is_idle(self, hub: Hub) -> None:
         waiter = threading.Thread(target=hub.spawn().start.nanosleep(3.0).result)
         waiter.start()
