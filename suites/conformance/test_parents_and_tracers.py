@@ -19,7 +19,7 @@ from harness.processes import (
     fails,
 )
 from support.mounts import procfs
-from support.processes import SOMEBODY, bury, stop
+from support.processes import SOMEBODY, stop
 from support.procfs import end
 from support.tracing import attach
 
@@ -60,20 +60,6 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
 
 
 # ---- Jails --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.needs_kernel
-@pytest.mark.passes("pfind")
-def test_an_ordinary_user_makes_no_jail(init: RemoteProcess) -> None:
-    """Nor enters one (jail(2); kern_jail.c: sys_jail, sys_jail_attach)."""
-    jailed, user = init.fork(), init.fork()
-    jid = jailed.jail("/")
-    user.setuid(SOMEBODY)
-    with fails(EPERM):
-        user.jail("/")
-    with fails(EPERM):
-        user.jail_attach(jid)
-    bury(init, jailed)
 
 
 @pytest.mark.needs_kernel
