@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ class Option:
         else:
             given |= {"metavar": self.metavar, "default": [] if self.repeated else self.default}
             given |= {"action": "append"} if self.repeated else {}
-            given |= {"type": self.kind} if self.kind is not None else {}
+            given |= {"type": _with_reason(self.kind)} if self.kind is not None else {}
             given |= {"choices": self.choices, "metavar": None} if self.choices else {}
             given |= {"nargs": "?", "const": ""} if self.bare else {}
         add(*(f"--{prefix}{name}" for name in (self.name, *self.aliases)), **given)
@@ -56,6 +57,20 @@ class Option:
             yield from (f"--{prefix}{self.name}={each}" for each in value)
         elif value != self.default:
             yield f"--{prefix}{self.name}={value}" if not (self.bare and value == "") else f"--{prefix}{self.name}"
+
+
+def _with_reason(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return KIND, saying itself why a text is none; argparse has words of its own for types only."""
+    if isinstance(kind, type):
+        return kind
+
+    def read_text(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read_text
 
 
 def declare(options: Iterable[Option], add: Callable[..., object], prefix: str = "") -> None:

@@ -149,8 +149,9 @@ class HarnessRun:
         """Say which kernel this is about, where that is decided already."""
         return [f"target: {self.tested.label}"] if self.tested.variant is not None else []
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what is not about this target."""
+        """Leave out what is not about this target; a shard is a part of what `-k` and `-m` have left."""
         self._selection.select(items)
         self.ledger.selection = self._selection.digest
         if self._done:

@@ -46,12 +46,13 @@ class Selection:
 
     def select(self, items: list[pytest.Item]) -> None:
         """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
+        is_about_target = any(map(needs_target, items))
+        if is_about_target and self._options.function:
+            self._choose(items, self._options.function)
         if self._options.shard is not None and items:
             self._take_part(items, self._options.shard)
-        if not any(map(needs_target, items)):
+        if not is_about_target:
             return
-        if self._options.function:
-            self._choose(items, self._options.function)
         facts = self._supply.kernel_facts
         for item in items:
             if self._tested.variant is not None and item.get_closest_marker("needs_kernel"):

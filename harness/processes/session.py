@@ -149,7 +149,6 @@ class Snapshot:
     identity: str
     boot_seconds: float
     resume_seconds: float = 0.0
-    disks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     qemu: str = ""
     format: str = ""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from own_store import make_store
 
 from harness.errors import GuestLostError, HarnessError
 from harness.guests import ahead, guest
@@ -33,10 +34,7 @@ EXIT_DEVICE = ("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    home = tmp_path / "store"
-    home.mkdir()
-    (home / "cache").symlink_to(Store().cache)
-    return Store(home)
+    return make_store(tmp_path)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from own_store import make_store
 from scripted_dragonfly import Script, ScriptedLaunch
 
 from harness.config import share
@@ -28,10 +29,7 @@ ADOPT = share() / "images" / "install" / "adopt.sh"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    home = tmp_path / "store"
-    home.mkdir()
-    (home / "cache").symlink_to(Store().cache)
-    return Store(home)
+    return make_store(tmp_path)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pycdlib
 import pytest
+from own_store import make_store
 from scripted_dragonfly import ERAS, STEPS, Script, ScriptedLaunch
 
 from harness.errors import HarnessError, UsageError
@@ -43,15 +44,6 @@ SHORT: dict[str, Deadlines] = {
     "hangs at the end": replace(PATIENT, power_off=1),
     **{f"{step} hangs": replace(PATIENT, **{step: 1}) for step in STEPS},
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    # The probe of the accelerators is kept with the user's own store: it takes seconds and has been done there.
-    home = tmp_path / "store"
-    home.mkdir()
-    (home / "cache").symlink_to(Store().cache)
-    return Store(home)
 
 
 def a_manifest(era: str = "2025") -> Manifest:
@@ -115,6 +107,11 @@ class Bench:
         assert self.store.all(BaseImage) == []
         assert list(self.store.folder("run").iterdir()) == []
         assert [blob.name for blob in self.store.folder("blobs").iterdir()] == [self.medium.iso]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_store(tmp_path)
 
 
 @pytest.fixture

@@ -125,6 +125,23 @@ def test_the_parts_come_to_what_the_run_would_have(
     assert "2/3 missing" in capsys.readouterr().err
 
 
+def test_a_shard_is_a_part_of_what_was_chosen(tmp_path: Path) -> None:
+    chosen = ("-k", "zombie", "-n", "0")
+    _, whole = run(tmp_path, "whole", *chosen)
+    parts = [run(tmp_path, str(number), f"--shard={number}/2", *chosen)[1] for number in (1, 2)]
+    shared_out = selection_digest(share_out([result.test for result in whole.results], {}, 2))
+    assert {part.selection for part in parts} == {shared_out}
+    assert {result.test for result in merge(parts).results} == {result.test for result in whole.results}
+    assert len(whole.results) > 3
+
+
+def test_what_is_wrong_with_a_part_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--oracle", "--shard", "5/4"])
+    assert ended.value.code == 2
+    assert "argument --shard: '5/4' is no part of a run: 1/4 is the first of four" in capsys.readouterr().err
+
+
 def test_records_are_shown_one_at_a_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = str(shard("1/1").write(Store(tmp_path), tmp_path / "run.json"))
     assert main(["report", file, file]) == 2

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from own_store import make_store
 
 from harness.errors import HarnessError
 from harness.guests.control import ControlTarget
@@ -24,10 +25,7 @@ pytestmark = pytest.mark.on_vm
 def warmth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Warmth:
     """Return the warmth of the control guest in a store that has none yet."""
     monkeypatch.setattr(session, "_CONNECT_DEADLINE", 2.0)
-    home = tmp_path / "store"
-    home.mkdir()
-    (home / "cache").symlink_to(Store().cache)
-    store = Store(home)
+    store = make_store(tmp_path)
     return Warmth(ControlTarget(build_control_image(store.cache, lambda _: None)), store, MachineSize(256))
 
 
