@@ -7,6 +7,7 @@ comes last is said in one place.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from harness.plugin.parallel import as_quiet_as_needed, auto_workers, remove_sha
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
 from harness.plugin.selection import MARKERS, Selection
+from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
 from harness.processes import Hub
@@ -86,14 +88,36 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """Leave a record, where one was asked for, of a run that a user's mistake kept from beginning."""
+    """Leave a record, where one was asked for, of a run that a user's mistake kept from beginning.
+
+    A run that a signal ended before its session began has no session's end that could say so.
+    """
+    _signals.clear()
     try:
-        return (yield)
+        status = yield
     except pytest.UsageError as error:
         run = config.pluginmanager.get_plugin(_NAME)
         if isinstance(run, HarnessRun) and not worker_name(config):
             run.ledger.refuse(error)
         raise
+    return exit_status(0, (), signal=_signals[0]) if _signals and not worker_name(config) else status
+
+
+#: The numbers of signals that ended pytest, which tells of them where nobody can be asked for its configuration.
+_signals: list[int] = []
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Note a signal, also one that comes before there is a run."""
+    if (number := _signal_of(excinfo.value)) is not None:
+        _signals.append(number)
+
+
+def _signal_of(error: BaseException) -> int | None:
+    """Tell Ctrl-C and signals from what pytest and xdist raise of the same kind, such as for `-x`."""
+    if isinstance(error, SignalledError):
+        return error.number
+    return int(signal.SIGINT) if type(error) is KeyboardInterrupt else None
 
 
 def _run(config: pytest.Config) -> HarnessRun:
@@ -264,11 +288,9 @@ class HarnessRun:
     # After the tests
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell Ctrl-C and signals from what pytest and xdist raise of the same kind, such as for `-x`."""
-        if isinstance(excinfo.value, SignalledError):
-            self.ledger.signal = excinfo.value.number
-        elif type(excinfo.value) is KeyboardInterrupt:
-            self.ledger.signal = 2  # SIGINT
+        """Know the signal that ends the session, where it is one."""
+        if (number := _signal_of(excinfo.value)) is not None:
+            self.ledger.signal = number
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -209,6 +209,18 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
     assert ownerless_machines() - before == set()
 
 
+@pytest.mark.parametrize("hook", ["pytest_configure", "pytest_sessionstart", "pytest_collection", "pytest_unconfigure"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_told_whenever_it_comes(tmp_path: Path, number: signal.Signals, hook: str) -> None:
+    (tmp_path / "struck.py").write_text(f"import os\ndef {hook}(): os.kill(os.getpid(), {int(number)})\n")
+    (tmp_path / "test_inner.py").write_text("def test_it(init): pass\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "DFLY_HARNESS_HOME": str(tmp_path / "store")}
+    argv = [*CLI, "run", "--oracle", str(tmp_path / "test_inner.py"), "-p", "struck", "-n", "0"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), env=environment, check=False, timeout=60)
+    assert done.returncode == 128 + number, done.stdout + done.stderr
+    assert "all machines are stopped" in done.stderr
+
+
 LONG = """
 import pytest
 
