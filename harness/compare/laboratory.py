@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 from harness.compare.evidence import FIRST_BOOTS, Inquiry, Runs, Seen, Suspicion
-from harness.compare.verdicts import cause_of, worst_results
+from harness.compare.verdicts import worst_results
 from harness.results.record import BETWEEN_TESTS
 from harness.runs.runner import Run
 
@@ -95,6 +95,6 @@ def _outcomes(test: str, run: Run | None) -> list[str | None]:
     result = worst_results(run.record).get(test)
     if result is None:
         return [""] if test == BETWEEN_TESTS and run.is_whole else []
-    causes = [cause for each in (result, *result.again) if (cause := cause_of(each)) is not None]
+    causes = [cause for each in (result, *result.again) if (cause := each.failed_for) is not None]
     random.Random(test).shuffle(causes)  # noqa: S311
     return list(causes)

@@ -3,51 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.compare.evidence import Inquiry, Look, State, Suspicion, Trial
 from harness.results.comparison import Again, Difference, Judgement, Tally
 from harness.results.record import RunRecord, TestResult
-from harness.results.verdict import Verdict
 
-_HEADLINE = re.compile(
-    r"^(panic: [^\n]*|Fatal (?:double fault|trap \d+: [^\n]*)|SECONDARY PANIC[^\n]*"
-    r"|.*Kernel panic - not syncing: [^\n]*)",
-    re.MULTILINE,
-)
-_FRAME = re.compile(r"\bat ([A-Za-z_]\w*)\+0x[0-9a-f]+")
-_STOPPED = re.compile(r"^Stopped at\s+([A-Za-z_]\w*)\+0x", re.MULTILINE)
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b\d{2,}\b")
-# Frames that every panic has.
-_DULL = {"panic", "Debugger", "trap", "trap_fatal", "trap_pfault", "calltrap", "kdb_trap"}
-_FRAMES = 3
 _LACKS = "not applicable here, though both kernels are of one version: this one lacks what the baseline has"
 _MOST_CAUSES = 3  # that are new, of one test
-
-
-def fingerprint(result: TestResult) -> str | None:
-    """Return what tells one kernel panic from another: its headline without numbers, and its innermost functions.
-
-    None where the result shows no panic.
-    """
-    if known := result.fingerprint:
-        return f"hang: {known}" if result.verdict is Verdict.HANG else known
-    console = result.evidence
-    found = _HEADLINE.search(console)
-    if found is None:
-        return None
-    headline = _NUMBER.sub("N", found[1].strip()) if found[1].startswith("panic") else found[1].strip()
-    text = console[found.start() :]
-    frames = [*_STOPPED.findall(text)[:1], *_FRAME.findall(text)]
-    shown = list(dict.fromkeys(name for name in frames if name not in _DULL))[:_FRAMES]
-    return headline + (f" in {' < '.join(shown)}" if shown else "")
-
-
-def _first_words(reason: str) -> str:
-    lines = [line for line in reason.splitlines() if line.startswith("E  ")] or reason.splitlines() or [""]
-    return _NUMBER.sub("N", lines[0].removeprefix("E").strip())[:120]
 
 
 def suspicions(test: str, base: Tally, other: Tally) -> Iterator[Suspicion]:
@@ -170,14 +134,6 @@ def tally(records: Iterable[RunRecord]) -> dict[str, Tally]:
     return tallies
 
 
-def cause_of(result: TestResult) -> str | None:
-    """Return why the kernel failed RESULT's test, "" where it passed, None where it says nothing of the kernel."""
-    verdict = result.verdict
-    if not verdict.is_judged:
-        return None
-    return (fingerprint(result) or _first_words(result.reason) or str(verdict)) if verdict.against_kernel else ""
-
-
 def _count(tally_: Tally, result: TestResult) -> None:
     verdict = result.verdict
     if verdict.is_left_out:
@@ -186,7 +142,7 @@ def _count(tally_: Tally, result: TestResult) -> None:
         tally_.lost += 1  # a machine or a harness that failed says nothing about the kernel
     else:
         tally_.runs += 1
-        if cause := cause_of(result):
+        if cause := result.failed_for:
             tally_.failures += 1
-            is_death = fingerprint(result) is not None
+            is_death = result.death is not None
             (tally_.panics if is_death else tally_.reasons)[cause] += 1

@@ -2,7 +2,7 @@
 """A failure is looked at again: the test runs once more on a pristine machine; with `--repeat` each test runs N times.
 
 The test keeps its worst verdict; all others are kept beside it.  What the first failure came to is said before the test
-runs again, so that it is on disk whatever happens then.
+runs again, so that it is on disk whatever happens then.  So does a test whose machine turned out, later, to have died.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Attempts:
         self._tell = tell
         self._in_vain = 0
         self._flaky = 0
+        self._seen = 0  # late deaths
         #: How many failures were not looked at again, because so many had been in vain.
         self.not_again = 0
 
@@ -114,6 +115,40 @@ class Attempts:
             self._recorder.record(item, nextitem, shown)
         self._tell(shown[-1])
         return shown
+
+    def look_at_deaths(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """After ITEM, run the tests again that late deaths are charged to; after the last one its machine is given up.
+
+        Their fixtures are made anew, and torn down again, those of wider scope too.
+        """
+        if nextitem is None:
+            self._supply.renew()
+        while self._seen < len(known := self._supply.deaths()):
+            death = known[self._seen]
+            charged = next((each for each in item.session.items if each.nodeid == death.test), None)
+            if charged is not None and self._wants_another_look(death):
+                self._look_at(death, charged)
+            self._seen += 1
+
+    def _wants_another_look(self, death: TestResult) -> bool:
+        wanted = self._looks_again and self._repeat == 1 and self._supply.trouble is None
+        if wanted and not self._is_worth_it():
+            self.not_again += 1
+            return False
+        return wanted and death.verdict.against_kernel
+
+    def _look_at(self, death: TestResult, item: pytest.Item) -> None:
+        item.session._setupstate.teardown_exact(None)
+        _forget(item)
+        known = len(self._supply.deaths())
+        came_to = worst_of(runtestprotocol(item, log=False, nextitem=None))
+        self._supply.renew()
+        if late := self._supply.deaths()[known:]:
+            self._supply.withdraw(late)
+            came_to = late[0]
+        if came_to is not None:
+            self._supply.looked_again(death, replace(came_to, pristine=True))
+            self._count(replace(death, again=(came_to,)))
 
     def _count(self, result: TestResult) -> None:
         if result.is_flaky:

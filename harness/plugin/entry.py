@@ -207,6 +207,7 @@ class HarnessRun:
         with as_quiet_as_needed(item):
             done = yield
             self.supply.release(nextitem)
+            self.attempts.look_at_deaths(item, nextitem)
         if self.supply.trouble is not None and not self._is_worker:
             # pytest.exit() would keep reports from being written.
             item.session.shouldstop = f"{self.supply.trouble.verdict}: there is no guest"

@@ -165,7 +165,7 @@ class Ledger:
             self._notes[worker] = GuestNotes.from_json(state["notes"])
         self.selection = state["selection"] or self.selection
         self._not_again[worker] = state["not_again"]
-        known = len(self._deaths.get(worker, ()))
+        known = self._deaths.get(worker, [])
         deaths = [TestResult.from_json(death) for death in state["deaths"]]
         if deaths:
             self._deaths[worker] = deaths
@@ -173,8 +173,9 @@ class Ledger:
             self.trouble = Trouble.from_json(state["trouble"])
         if (partial := self._stream()) is not None:
             partial.head(self._record(ExitCode.HARNESS_FAILED))
-            for death in deaths[known:]:
-                partial.add(death, is_death=True)
+            for death in deaths:
+                if death not in known:
+                    partial.add(death, is_death=True)
 
     def _stream(self) -> PartialRecord | None:
         """Return where what is learnt goes at once; None where no record will be written, or none can be yet."""
@@ -351,7 +352,8 @@ class Ledger:
     def say(self, line: Callable[..., None], section: Callable[..., None]) -> None:
         """Say at the end of pytest's output which kernel the results are about, and where they are."""
         for death in self.late_deaths:
-            line(f"{death.verdict.mark}: {death.test}: {death.reason.partition(chr(10))[0]}", red=True)
+            said = death.words if death.again else death.verdict.mark
+            line(f"{said}: {death.test}: {death.reason.partition(chr(10))[0]}", red=True)
         if self.trouble is not None:
             line(f"dfly-harness: {self.trouble}", red=True)
         label = next((one.target for one in self._notes.values()), "") or self._shown_label

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -106,6 +107,19 @@ class GuestSupply:
                 )
             )
         return list(self._deaths)
+
+    def looked_again(self, death: TestResult, came_to: TestResult) -> None:
+        """Keep beside DEATH what its test CAME_TO when it ran again."""
+        number = self._deaths.index(death)
+        self._deaths = [
+            *self._deaths[:number],
+            replace(death, again=(*death.again, came_to)),
+            *self._deaths[number + 1 :],
+        ]
+
+    def withdraw(self, deaths: Sequence[TestResult]) -> None:
+        """Forget DEATHS, which are known otherwise."""
+        self._deaths = [death for death in self._deaths if death not in deaths]
 
     @property
     def kernel_facts(self) -> KernelFacts | None:

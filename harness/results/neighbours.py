@@ -95,7 +95,7 @@ def _kind(now: TestResult, before: TestResult) -> ChangeKind | None:
     if now.verdict is Verdict.PASSED:
         # One that failed now and then has not been mended because it passed once.
         return None if before.is_flaky else ChangeKind.MENDED
-    if (now.verdict, now.fingerprint) != (before.verdict, before.fingerprint):
+    if (now.verdict, now.failed_for) != (before.verdict, before.failed_for):
         return ChangeKind.OTHERWISE
     return ChangeKind.NEWLY_FLAKY if now.is_flaky and not before.is_flaky else None
 

@@ -3,8 +3,8 @@
 
 Every line is a JSON object with one key.  `record` is the record without results, the last one counts; `planned` are
 the tests that are to run; `result` is one of them, `first` one that is about to be run again, `death` a death of the
-kernel that was noticed late.  A last line that is cut off is passed over.  The writer holds a lock on the file as long
-as it lives.
+kernel that was noticed late, once more when its test has run again.  A last line that is cut off is passed over.  The
+writer holds a lock on the file as long as it lives.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def read_partial(file: Path) -> RunRecord:
             result = TestResult.from_json(value)
             first[result.test] = result
         elif key == "death":
-            deaths.append(TestResult.from_json(value))
+            death = TestResult.from_json(value)
+            deaths = [*(each for each in deaths if replace(each, again=()) != replace(death, again=())), death]
     if data is None:
         raise ValueError("its first line is cut off")
     for result in first.values():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
+from harness.results.causes import first_words, panic_in
 from harness.results.changes import Change
 from harness.results.measurements import Measurements
 from harness.results.verdict import Verdict
@@ -29,7 +30,7 @@ KIND = "run"
 NO_TEST = "no test matches"
 #: Stands for a test where a kernel died and none was there to be charged with it.
 BETWEEN_TESTS = "between tests"
-_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "again")
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect")
 _RECORDS = "[0-9]*-*.json"
 #: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
 PARTIAL = ".partial"
@@ -95,7 +96,9 @@ class TestResult:
         if count < 2:
             return f"{said}; once more: {self.again[-1].verdict}"
         if not self.is_flaky:
-            return f"{said} ({failures or count} of {count})"
+            causes = {each.failed_for for each in (self, *self.again) if each.failed_for}
+            differ = ", for different reasons" if len(causes) > 1 else ""
+            return f"{said} ({failures or count} of {count}{differ})"
         if (failures, count) == (1, 2) and self.again[-1].pristine:
             return f"{said}, then passed on a pristine machine (flaky: 1 of 2)"
         return f"{said} (flaky: {failures} of {count})"
@@ -106,6 +109,20 @@ class TestResult:
         lines = self.reason.strip().splitlines()
         shown = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")] or lines[-1:] or [""]
         return self.fingerprint or shown[0]
+
+    @property
+    def death(self) -> str | None:
+        """What tells the panic or hang that it shows from others; None where it shows none."""
+        if self.fingerprint:
+            return f"hang: {self.fingerprint}" if self.verdict is Verdict.HANG else self.fingerprint
+        return panic_in(self.evidence)
+
+    @property
+    def failed_for(self) -> str | None:
+        """Why the kernel failed it, so that equal causes are equal; "" where it passed, None where nobody knows."""
+        if not self.verdict.is_judged:
+            return None
+        return (self.death or first_words(self.reason) or str(self.verdict)) if self.verdict.against_kernel else ""
 
     @property
     def known_defect(self) -> str:
@@ -360,7 +377,7 @@ def charge(results: list[TestResult], death: TestResult) -> None:
     for number, result in enumerate(results):
         if result.test == death.test and not result.verdict.is_left_out and not result.verdict.against_kernel:
             about = {name: getattr(result, name) for name in _OF_THE_TEST}
-            results[number] = replace(death, **about)
+            results[number] = replace(death, **about, again=(*result.again, *death.again))
             return
     results.append(death)
 

@@ -167,6 +167,16 @@ FLAKE = replace(FAILED, again=(replace(PASSED, pristine=True),))
 LOST = TestResult("t::a", Verdict.GUEST_LOST)
 
 
+def test_two_failures_for_different_reasons_are_told_apart() -> None:
+    failed = replace(FAILED, reason="E  assert 12 == 13")
+    assert replace(failed, again=(replace(failed, reason="E  assert 14 == 15"),)).words == "failed (2 of 2)"
+    for other in (replace(failed, reason="E  the pid is there"), TestResult("t", Verdict.PANIC, fingerprint="f")):
+        assert replace(failed, again=(other,)).words == "failed (2 of 2, for different reasons)"
+    hang, panic = (TestResult("t", verdict, fingerprint="f") for verdict in (Verdict.HANG, Verdict.PANIC))
+    assert replace(panic, again=(hang,)).words == "panic (2 of 2, for different reasons)"
+    assert replace(panic, again=(panic, panic)).words == "panic (3 of 3)"
+
+
 def record(result: TestResult | None, second: int, osreldate: int = 600500, kernel: str = "k") -> RunRecord:
     started = f"2026-11-29T12:00:{second:02}+00:00"
     results = (result,) if result is not None else ()

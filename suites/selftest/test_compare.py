@@ -37,7 +37,7 @@ from harness.compare.campaign import (
 from harness.compare.cost_judgement import judge_times
 from harness.compare.evidence import Inquiry, Runs, Seen, State, Suspicion, surviving
 from harness.compare.retrial import MOST_SUSPICIONS, decide, settle, suspects
-from harness.compare.verdicts import cause_of, fingerprint, tally, worst_results
+from harness.compare.verdicts import tally, worst_results
 from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.guests.options import TargetOptions
@@ -342,17 +342,15 @@ class TestVerdicts:
                 assert shown == (min(means) >= bound)
 
     def test_a_panic_is_known_by_its_functions_not_by_its_numbers(self) -> None:
-        first = fingerprint(result("t", "failed", PATHNAME_PANIC))
+        first = result("t", "failed", PATHNAME_PANIC).death
         assert first == (
             "Fatal trap 12: page fault while in kernel mode in cache_fullpath < sysctl_kern_proc_pathname < sysctl_root"
         )
         moved = PATHNAME_PANIC.replace("0xffffffff806b1c35", "0x1").replace("+0xf5", "+0x105").replace("813", "99")
-        assert fingerprint(result("t", "failed", moved)) == first
+        assert result("t", "failed", moved).death == first
         assertion = 'panic: assertion "x" failed in f at kern_proc.c:{0}\ncpuid = 0\n'
-        assert fingerprint(result("t", "failed", assertion.format(123))) == fingerprint(
-            result("t", "failed", assertion.format(456))
-        )
-        assert fingerprint(result("t", "failed", "a program said panic: help\n")) is None
+        assert result("t", "failed", assertion.format(123)).death == result("t", "failed", assertion.format(456)).death
+        assert result("t", "failed", "a program said panic: help\n").death is None
 
     def test_a_test_that_fails_twice_in_one_run_failed_once(self) -> None:
         results = [result("t", "passed"), result("t", "failed", reason="E teardown"), result("u", "not applicable")]
@@ -385,7 +383,7 @@ class TestComparisons:
             def outcomes(test: str, boot: int, side: list[Run]) -> list[str | None]:
                 made = (side[(boot + run) % len(side)].record for run in runs_.runs)
                 return [
-                    cause_of(worst_results(one)[test]) if one and test in worst_results(one) else None for one in made
+                    worst_results(one)[test].failed_for if one and test in worst_results(one) else None for one in made
                 ]
 
             return {
@@ -465,7 +463,7 @@ class TestComparisons:
         assert Comparison.from_json(data) == comparison
         (test,) = data["tests"]
         assert test["judgements"][0]["verdict"] == "fixed"
-        assert test["tallies"][0]["panics"] == {fingerprint(result("t", "failed", PATHNAME_PANIC)): 3}
+        assert test["tallies"][0]["panics"] == {result("t", "failed", PATHNAME_PANIC).death: 3}
         assert test["tallies"][1]["failure_rate"] == [0.0, pytest.approx(1 - 0.025 ** (1 / 3), abs=1e-6)]
         assert (data["exit_status"], data["targets"][1]["name"]) == (0, "patched")
 

@@ -311,6 +311,33 @@ def test_a_death_noticed_after_its_test_is_charged_to_it(tmp_path: Path, workers
     assert "noticed after the test" in death["reason"]
     assert death["fingerprint"]
     assert "noticed after the test" in output
+    assert [(each["verdict"], each["pristine"]) for each in death["again"]] == [("panic", True)]
+    assert "panic (2 of 2): test_inner.py::test_two: noticed after" in output
+
+
+@pytest.mark.on_vm
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize(
+    "more", ["", "@pytest.fixture(scope='module')\ndef wide(): yield\ndef test_three(init, wide): pass\n"]
+)
+def test_the_test_of_a_death_noticed_late_runs_again(tmp_path: Path, workers: str, more: str) -> None:
+    file = tmp_path / "turns"
+    once = LATE.replace(
+        "    dies(guest)\n    guest.console",
+        f"""    with open("{file}", "a+") as turns:
+        turns.write("x")
+        turns.seek(0)
+        if len(turns.read()) > 1:
+            return
+    dies(guest)
+    guest.console""",
+    )
+    status, output, record = run_tests(tmp_path, once + more, "-n", workers)
+    assert file.read_text() == "xx", output
+    (death,) = (result for result in record["results"] if result["test"].endswith("::test_two"))
+    assert TestResult.from_json(death).words == "panic, then passed on a pristine machine (flaky: 1 of 2)"
+    assert len(record["results"]) == (3 if more else 2)
+    assert status == ExitCode.TEST_FAILED
 
 
 ONLY_LOST = """
