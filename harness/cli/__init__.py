@@ -27,7 +27,7 @@ _MODULES = {
     "compare": ("compare",),
     "bisect": ("bisect",),
     "store": ("image", "kernel", "store"),
-    "guests": ("shell", "console"),
+    "guests": ("shell", "console", "hold", "copy"),
     "bench": ("bench",),
     "calibrate": ("calibrate",),
     "doctor": ("doctor",),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from harness.errors import UsageError
+from harness.guests.copying import PLACE, Put
 from harness.guests.guest import MachineSize
 from harness.guests.targets import INSTALLED, TargetChoice
 from harness.machine.accel import choose_accelerator
@@ -22,6 +23,14 @@ ACCELERATOR = Option(
     "accelerator",
     "what QEMU runs guests with (default: what is fastest here; `doctor` shows the figures)",
     choices=tuple(each.value for each in Accelerator),
+)
+#: Of commands whose guests are to find files there.
+PUT = Option(
+    "put",
+    f"put a file or folder of this host into the guest, at PATH or in {PLACE} (repeatable)",
+    "FILE[:PATH]",
+    Put.parse,
+    repeated=True,
 )
 OPTIONS = (
     Option("image", "base image in the store (default: the one imported last)", "NAME"),

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -248,15 +248,30 @@ class SshConnection:
             return GuestLostError(f"{what} `{_shown(command)}` ({why}); the connection stands")
         return GuestLostError(f"the SSH connection broke during `{_shown(command)}` ({why})")
 
-    def _start(self, command: str, deadline: float) -> paramiko.Channel:
+    def begin(self, command: str, *, terminal: bool = False, merged: bool = False) -> paramiko.Channel:
+        """Start COMMAND and return its channel: on a TERMINAL of its own if wanted, both outputs MERGED into one.
+
+        Raises GuestLostError when it cannot be started.
+        """
+        try:
+            return self._start(command, _AUTH_DEADLINE, terminal=terminal, merged=merged)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost(command, error) from error
+
+    def _start(
+        self, command: str, deadline: float, *, terminal: bool = False, merged: bool = False
+    ) -> paramiko.Channel:
         """Return the channel of a COMMAND that the guest has started; raises what paramiko does."""
         end = time.monotonic() + deadline
         channel = self._transport.open_session(timeout=deadline)
+        channel.set_combine_stderr(merged)
         # paramiko itself waits for ever for a guest that has opened the channel and stands still since.
         alarm = threading.Timer(max(0.0, end - time.monotonic()), channel.close)
         alarm.daemon = True
         alarm.start()
         try:
+            if terminal:
+                channel.get_pty("vt100")
             channel.exec_command(command)
         finally:
             alarm.cancel()
@@ -281,32 +296,38 @@ class SshConnection:
         finally:
             alarm.cancel()
 
-    def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
-        """Write a file in the guest by SFTP."""
-        data = content.read_bytes() if isinstance(content, Path) else content
+    @contextlib.contextmanager
+    def sftp(self, doing: str) -> Iterator[paramiko.SFTPClient]:
+        """Give an SFTP session for DOING something, `writing /tmp/x`.
+
+        Raises UsageError for a path that does not exist or that the user may not touch, DeadlineError when it stands
+        still, GuestLostError when it breaks.
+        """
         try:
-            with contextlib.closing(self._sftp()) as sftp:
-                sftp.putfo(io.BytesIO(data), remote, confirm=True)
-                sftp.chmod(remote, mode)
+            with contextlib.closing(self._sftp()) as session:
+                yield session
+        except FileNotFoundError:
+            raise UsageError(f"{doing} in the guest: there is no such file or folder") from None
+        except PermissionError:
+            raise UsageError(f"{doing} in the guest: permission denied") from None
         except TimeoutError:
-            raise DeadlineError(f"SFTP to go on writing {remote} in the guest", self.sftp_patience) from None
+            raise DeadlineError(f"SFTP to go on {doing} in the guest", self.sftp_patience) from None
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise GuestLostError(f"SFTP could not write {remote} in the guest ({error})") from error
+            raise GuestLostError(f"SFTP failed {doing} in the guest ({error})") from error
+
+    def upload(self, content: bytes | Path, remote: str, *, mode: int = 0o644) -> None:
+        """Write a file in the guest by SFTP; raises what sftp() raises."""
+        with self.sftp(f"writing {remote}") as session:
+            if isinstance(content, Path):
+                session.put(str(content), remote, confirm=True)
+            else:
+                session.putfo(io.BytesIO(content), remote, confirm=True)
+            session.chmod(remote, mode)
 
     def download(self, remote: str) -> bytes:
-        """Read a file of the guest by SFTP."""
-        try:
-            with (
-                contextlib.closing(self._sftp()) as sftp,
-                sftp.open(remote, "rb") as stream,
-            ):
-                return bytes(stream.read())
-        except FileNotFoundError:
-            raise UsageError(f"{remote} does not exist in the guest") from None
-        except TimeoutError:
-            raise DeadlineError(f"SFTP to go on reading {remote} in the guest", self.sftp_patience) from None
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise GuestLostError(f"SFTP could not read {remote} in the guest ({error})") from error
+        """Read a file of the guest by SFTP; raises what sftp() raises."""
+        with self.sftp(f"reading {remote}") as session, session.open(remote, "rb") as stream:
+            return bytes(stream.read())
 
     def open(self, command: str) -> ChannelTransport:
         """Start COMMAND and return the two-way byte stream to it."""

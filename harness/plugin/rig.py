@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.guests.copying import Put, put_all
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
@@ -22,14 +23,17 @@ from harness.store import Store
 class Rig:
     """One session at a time, from the target's warm state.  A context manager: leaving it stops the machine.
 
-    `cold` boots from power-on each time instead.  `starts` counts how often a machine was needed, `failures` how often
-    one did not resume; `lane` is where sessions are, and `size` what machines have at least.  `identity` (the kernel's)
-    and `machine` (QEMU's command line) are those of the last one; `facts` are what is known of the kernel, None before
-    it has run and on the control guest.
+    `cold` boots from power-on each time instead; `puts` are files that each guest gets.  `starts` counts how often a
+    machine was needed, `failures` how often one did not resume; `lane` is where sessions are, and `size` what machines
+    have at least.  `identity` (the kernel's) and `machine` (QEMU's command line) are those of the last one; `facts` are
+    what is known of the kernel, None before it has run and on the control guest.
     """
 
-    def __init__(self, target: Target, store: Store, size: MachineSize, *, cold: bool = False) -> None:
+    def __init__(
+        self, target: Target, store: Store, size: MachineSize, *, cold: bool = False, puts: Sequence[Put] = ()
+    ) -> None:
         self.target = target
+        self._puts = puts
         self.starts = 0
         self.identity = ""
         self.machine = ""
@@ -48,7 +52,7 @@ class Rig:
     def ready(self, progress: Progress = lambda _: None) -> Hub:
         """Return the hub of a guest that is well, starting one if there is none.
 
-        Raises what Session.boot() and Session.resume() raise.
+        Raises what Session.boot() and Session.resume() raise, and put_all().
         """
         if self._session is None:
             self._session = self.fresh(progress)
@@ -61,6 +65,12 @@ class Rig:
             session = Session.boot(self.target, self._store, self._given, progress, ahead=False)
         else:
             session = Session.resume(self._warmth(), progress)
+        try:
+            if self._puts:
+                put_all(session.guest.ssh, self._puts)
+        except BaseException:
+            session.close()
+            raise
         self.identity = session.guest.identity
         self.facts = session.facts if self.target.is_dragonfly else None
         self.machine = session.guest.machine.description.command_line()

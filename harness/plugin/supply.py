@@ -163,7 +163,8 @@ class GuestSupply:
         quiet = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
         with quiet, live.starting_display(self._config) as progress:
             size = self._size(progress)
-            self.rig = Rig(self._tested.open(progress), self._store, size, cold=self._options.cold)
+            puts = self._options.put
+            self.rig = Rig(self._tested.open(progress), self._store, size, cold=self._options.cold, puts=puts)
             self.rig.enter(self._lane(self.rig, progress), self._cpus)
             self.rig.ready(progress)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from harness.errors import UsageError
-from harness.guests.options import TargetOptions
+from harness.guests.copying import Put
+from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget
 from harness.options import PYTEST_PREFIX, Option, declare, read, words
 from harness.results.shards import Shard
@@ -23,7 +24,9 @@ OPTIONS = (
         bare=True,
     ),
     Option("cold", "boot from power-on instead of resuming the warm state", flag=True),
-    Option("pristine", "a machine of its own for each test, in the target's warm state", flag=True),
+    Option(
+        "pristine", "a machine of its own for each test, in the target's warm state", flag=True, aliases=("isolate",)
+    ),
     Option(
         "lane",
         "tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
@@ -51,6 +54,7 @@ OPTIONS = (
     Option("json", "write the run's record to FILE", "FILE", Path),
     Option("html", "write the run's report to FILE: one page, no network needed", "FILE", Path),
     Option("learn-control", "write the list of what the control guest fails", flag=True),
+    PUT,
 )
 #: What only pytest has: `run` always shows the view, and hands on what it resolved.
 PYTEST_ONLY = (
@@ -86,6 +90,7 @@ class RunOptions:
     shard: Shard | None = None
     durations: Path | None = None
     resume: Path | None = None
+    put: tuple[Put, ...] = ()
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None
@@ -94,10 +99,11 @@ class RunOptions:
         if self.oracle is not None and (named or self.target.control):
             raise UsageError("--oracle needs no machine: leave out --image, --kernel and --control")
         if self.oracle is not None and (
-            self.record or self.hold or self.dump_memory or self.invariants or self.pristine
+            self.record or self.hold or self.dump_memory or self.invariants or self.pristine or self.put
         ):
             raise UsageError(
-                "--record, --hold, --dump-memory, --invariants and --pristine are about a machine; --oracle has none"
+                "--record, --hold, --dump-memory, --invariants, --put and --pristine are about a machine;"
+                " --oracle has none"
             )
         if self.repeat < 1:
             raise UsageError("--repeat is at least 1")
@@ -118,6 +124,7 @@ class RunOptions:
     def read(cls, namespace: object, prefix: str = "") -> Self:
         """Return what a parser left in NAMESPACE; raises UsageError for what cannot be."""
         given = read(OPTIONS, namespace, prefix)
+        given |= {option.field: tuple(given[option.field]) for option in OPTIONS if option.repeated}
         if prefix == PYTEST_PREFIX:
             more = read(PYTEST_ONLY, namespace, prefix)
             given |= {"live": more["live"], "resume": more["resume"]}

@@ -105,6 +105,8 @@ COMMANDS = (
     ("calibrate",),
     ("doctor",),
     ("shell",),
+    ("hold",),
+    ("copy",),
     ("console",),
 )
 
