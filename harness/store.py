@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from harness.config import store_home
 from harness.errors import DeadlineError, HarnessError, UsageError
+from harness.files import write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _LOCK_DEADLINE = 600.0
@@ -323,9 +324,7 @@ class Store:
                     f"{record.KIND} {record.name!r} exists already: choose another name, or remove it first"
                     f" (dfly-harness {record.KIND} remove {record.name})"
                 )
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps({**asdict(record), "_blobs": record.blobs()}, indent=2) + "\n")
-            part.replace(path)
+            write_whole(path, json.dumps({**asdict(record), "_blobs": record.blobs()}, indent=2) + "\n")
 
     def get(self, kind: type[_R], name: str) -> _R:
         """Return the record called NAME; raises UsageError naming the ones there are."""

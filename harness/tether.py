@@ -55,21 +55,21 @@ class Tether:
 
 
 def run_tethered(
-    argv: Sequence[str], *, deadline: float, awaited: str, text: str | None = None
+    argv: Sequence[str], *, deadline: float, awaited: str, text: str | None = None, is_ours: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run ARGV, a program that calls hold_on(), to its end; hand it TEXT, and return what it said.
+    """Run ARGV to its end; hand it TEXT, and return what it said.  One that IS_OURS calls hold_on() itself.
 
     Whatever ends this process, or this call, ends that program and what it started.  Raises DeadlineError, which names
     what was AWAITED, when it has not ended after DEADLINE seconds.
     """
     with Tether() as tether:
         child = subprocess.Popen(
-            argv,
+            argv if is_ours else tether.wrapped(*argv),
             stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=tether.environment(os.environ),
+            env=tether.environment(os.environ) if is_ours else None,
             start_new_session=True,
             pass_fds=(tether.fd,),
         )

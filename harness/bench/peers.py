@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from harness.errors import HarnessError, UsageError
 from harness.guests.guest import MachineSize
 from harness.machine.description import Accelerator
+from harness.tether import run_tethered
 
 PEER = "virtme-ng"
 _PROGRAM = "vng"
@@ -48,13 +48,9 @@ class VirtmeNg:
         argv = [_PROGRAM, "--run", str(self.kernel), "--memory", f"{size.memory}M", "--cpus", str(size.cpus)]
         argv += [] if accelerator is Accelerator.KVM else ["--disable-kvm"]
         started = time.perf_counter()
-        try:
-            done = subprocess.run(
-                [*argv, "--", "echo", _SAID],
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_DEADLINE,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise HarnessError(f"{PEER} has not run a command within {_DEADLINE:g} s") from None
+        done = run_tethered(
+            [*argv, "--", "echo", _SAID], deadline=_DEADLINE, awaited=f"{PEER} to run a command", is_ours=False
+        )
         seconds = time.perf_counter() - started
         if _SAID not in done.stdout:
             said = (done.stderr or done.stdout).strip().rpartition("\n")[2]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
+from harness.files import write_whole
 from harness.results.certainty import Interval, shift_interval
 from harness.store import Store
 
@@ -103,7 +104,7 @@ class BenchResult:
         """Write it to FILE, or among the store's results; raises OSError."""
         stamp = datetime.now(UTC).isoformat(timespec="seconds").replace(":", "").partition("+")[0]
         target = file if file is not None else store.folder("results") / f"{KIND}-{stamp}-{os.getpid()}.json"
-        target.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        write_whole(target, json.dumps(self.to_json(), indent=1) + "\n")
         return target
 
 

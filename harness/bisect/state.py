@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from harness.bisect.inquiry import REVERT, SEARCH, Ends, Inquiry, Start
 from harness.bisect.rates import CERTAIN, Rates
 from harness.bisect.repository import Range
 from harness.errors import UsageError
+from harness.files import write_whole
 
 FORMAT = 1
 FILE = "state.json"
@@ -131,12 +131,7 @@ class State:
             )
         text = json.dumps(data, indent=1)
         target = folder / FILE
-        part = folder / f".{FILE}.{os.getpid()}.part"
-        with part.open("w") as file:
-            file.write(f'{text[:-2]},\n "scope": {self.kept}\n}}\n')
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+        write_whole(target, f'{text[:-2]},\n "scope": {self.kept}\n}}\n', durable=True)
         return target
 
     @classmethod

@@ -11,8 +11,9 @@ from harness.bench.bench import run_bench
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import BenchResult, compare_benches, read_bench
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
-from harness.cli.options import add_command
+from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, UsageError
+from harness.files import output_file
 from harness.guests.options import TargetOptions
 from harness.guests.targets import decide
 from harness.report.terminal import make_output, print_table, progress_display
@@ -34,7 +35,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--suite", action="store_true", help="also time the conformance suite")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="time it with 1 to N workers (default: 1)")
     parser.add_argument("--peer", action="store_true", help=f"also time {PEER} side by side, if it is installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all readings to FILE, not among the results")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the readings there, not among the results"
+    )
     parser.add_argument(
         "--against",
         type=Path,
@@ -50,6 +53,7 @@ def _bench(options: argparse.Namespace) -> int:
         raise UsageError("--rounds and --workers count from 1")
     before = read_bench(options.against) if options.against is not None else None
     store, given = Store(), TargetOptions.read(options)
+    require_room(store)
     given = given.decided(store)
     again = given.words()
     peer = VirtmeNg.found() if options.peer else None

@@ -19,8 +19,9 @@ from harness.bisect.search import Bisection, Budget
 from harness.bisect.state import FILE, State
 from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.kernels import make_builder
-from harness.cli.options import add_command
+from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, HarnessError, UsageError
+from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
 from harness.images.base import BaseImage
 from harness.options import PYTEST_PREFIX
@@ -74,9 +75,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--explain", action="store_true", help="say what is known and what comes next, and end")
     parser.add_argument("--import-log", type=Path, metavar="FILE", help="take over what `git bisect log` wrote")
-    parser.add_argument("--export-log", type=Path, metavar="FILE", help="write what is known for `git bisect replay`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page of HTML")
+    parser.add_argument("--export-log", type=output_file, metavar="FILE", help="write what `git bisect replay` reads")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--html", type=output_file, metavar="FILE", help="write the report as one page of HTML")
     parser.add_argument(
         "tests", nargs="*", metavar="-- TEST", help="after --: tests, and options for pytest such as -k"
     )
@@ -92,6 +93,7 @@ def _folder(store: Store, key: str) -> Path:
 
 def _bisect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     store = Store()
+    require_room(store)
     if options.resume is None:
         return _Search(store, options, Question.read(options, options.tests)).go_on()
     refused = [
@@ -203,7 +205,7 @@ class _Search:
                 bisection.run()
         if options.export_log is not None:
             commits = [state.scope.bad, *state.scope.good, *state.scope.history.commits]
-            options.export_log.write_text(write_log(state, self._repository.subjects(commits)))
+            write_whole(options.export_log, write_log(state, self._repository.subjects(commits)))
             console.print(f"log: {options.export_log}", markup=False, soft_wrap=True)
         if options.explain:
             print_explanation(explain(bisection, self._repository), make_output())
@@ -215,11 +217,11 @@ class _Search:
         report = report_of(bisection, self._repository)
         for file in (folder / "report.json", options.json):
             if file is not None:
-                file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+                write_whole(file, json.dumps(report.to_json(), indent=1) + "\n")
         page = bisection_page(report, calibration())
         for file in (folder / "report.html", options.html):
             if file is not None:
-                file.write_text(page, encoding="utf-8")
+                write_whole(file, page)
         print_bisection(report, make_output())
         if bisection.stopped:
             make_console().print(

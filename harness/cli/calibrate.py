@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.calibration.tables import SUBJECTS, Table, tables
 from harness.cli.options import add_command
 from harness.errors import ExitCode
+from harness.files import output_file, write_whole
 from harness.report.terminal import make_output, print_table, progress_display
 
 
@@ -29,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="REPO",
         help="git repository: pieces of its history, and all of it, are used, too",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables to FILE")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the tables to FILE")
     parser.set_defaults(action=_calibrate, parser=parser)
 
 
@@ -48,7 +49,7 @@ def _calibrate(options: argparse.Namespace) -> int:
                 made.append({"subject": subject, **table.to_json()})
                 _show(table)
     if options.json is not None:
-        options.json.write_text(json.dumps(made, indent=1) + "\n")
+        write_whole(options.json, json.dumps(made, indent=1) + "\n")
     misses = [miss for table in made for miss in table["misses"]]
     console.print(f"{len(misses)} figures miss what is claimed." if misses else "All figures keep what is claimed.")
     return ExitCode.TEST_FAILED if misses else ExitCode.PASSED

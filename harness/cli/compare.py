@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import add_command, require_room
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_harness, digest_of_tests
 from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
 from harness.compare.costs import CostMeasurement
 from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
 from harness.errors import HarnessError, UsageError
+from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget, decide
@@ -86,9 +87,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write plots of the costs (SVG) to FOLDER")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the comparison's record to FILE")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write one page, with plots of the costs, to FILE")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write a table for a pull request to FILE")
+    parser.add_argument("--json", metavar="FILE", type=output_file, help="write the comparison's record to FILE")
+    parser.add_argument(
+        "--html", metavar="FILE", type=output_file, help="write a page, with plots of the costs, to FILE"
+    )
+    parser.add_argument("--markdown", metavar="FILE", type=output_file, help="write a table for a pull request to FILE")
     parser.set_defaults(action=_compare)
 
 
@@ -171,6 +174,7 @@ def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, prog
 
 def _compare(options: argparse.Namespace) -> int:
     store, given = Store(), TargetOptions.read(options)
+    require_room(store, machines=_needs_machines(options))
     console = make_console()
     if _needs_machines(options):
         given = given.decided(store)
@@ -187,13 +191,13 @@ def _compare(options: argparse.Namespace) -> int:
             comparison.costs = list(_costs(options, given, store, progress))
     comparison.suite = " ".join(options.suite or default_tests(options.defects))
     record = options.json or campaign.folder / "comparison.json"
-    record.write_text(json.dumps(comparison.to_json(), indent=1) + "\n")
+    write_whole(record, json.dumps(comparison.to_json(), indent=1) + "\n")
     if options.plots is not None:
         write_plots(comparison, options.plots)
     if options.markdown is not None:
-        options.markdown.write_text(to_markdown(comparison))
+        write_whole(options.markdown, to_markdown(comparison))
     if options.html is not None:
-        options.html.write_text(comparison_page(comparison), encoding="utf-8")
+        write_whole(options.html, comparison_page(comparison))
     print_comparison(comparison, make_output())
     console.print(f"record: {record}", markup=False, soft_wrap=True)
     return comparison.exit_code

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import argparse
 
+from harness.store import Store
+
+_RECORD = 1 << 20  # bytes, more than the record of most runs
+
 
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, example: str
@@ -22,3 +26,11 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def require_room(store: Store, *, machines: bool = True) -> None:
+    """Raise HarnessError where STORE has no room for what runs leave: better told now than after their tests."""
+    if machines:
+        store.require_space(0, "a run")
+    else:
+        store.require_space(0, "the run's record", headroom=_RECORD)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
+from harness.files import output_file
 from harness.report.html import write_run
 from harness.report.summary import run_markdown
 from harness.results.record import find_record, read_record
@@ -35,8 +35,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="the records are the shards of one run: show that run; the exit status is the run's",
     )
-    parser.add_argument("--json", metavar="FILE", help="with --merge, also write the run's record to FILE")
-    parser.add_argument("--html", metavar="FILE", help="write one self-contained page to FILE instead")
+    parser.add_argument("--json", metavar="FILE", type=output_file, help="with --merge, also write the record to FILE")
+    parser.add_argument("--html", metavar="FILE", type=output_file, help="write one self-contained page instead")
     parser.set_defaults(action=_report)
 
 
@@ -49,9 +49,9 @@ def _report(options: argparse.Namespace) -> int:
     records = [read_record(find_record(name, store)) for name in options.record or ["-"]]
     record = merge(records) if options.merge else records[0]
     if options.json:
-        record.write(store, Path(options.json))
+        record.write(store, options.json)
     if options.html:
-        write_run(record, Path(options.html))
+        write_run(record, options.html)
     else:
         sys.stdout.write(run_markdown(record))
     return record.exit_status if options.merge else ExitCode.PASSED

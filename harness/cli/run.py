@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
-from harness.cli.options import add_command
+from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, SignalledError, UsageError
 from harness.guests.options import TargetOptions
 from harness.guests.targets import THREE_COMMANDS, decide
@@ -29,7 +29,6 @@ from harness.runs.suite import PytestWords, find_tests, suite_arguments, suite_n
 from harness.store import Store
 
 _BY_SIGNAL = 128
-_RECORD = 1 << 20  # bytes, more than the record of most runs
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,14 +74,6 @@ def _tell_variant_from_tests(options: argparse.Namespace) -> None:
             options.rest.insert(0, word)
 
 
-def _require_room(store: Store, *, machines: bool) -> None:
-    """Raise HarnessError where the store has no room for what a run leaves: better told now than after its tests."""
-    if machines:
-        store.require_space(0, "a run")
-    else:
-        store.require_space(0, "the run's record", headroom=_RECORD)
-
-
 def _resume(options: argparse.Namespace) -> int:
     """Go on with a run where it ended: the same tests on the same target, given as they were then."""
     store = Store()
@@ -99,7 +90,7 @@ def _resume(options: argparse.Namespace) -> int:
         raise UsageError(f"{record.folder}, where the run was begun, is gone")
     os.chdir(record.folder)
     known = len({result.test for result in record.results})
-    _require_room(store, machines=bool(record.options))
+    require_room(store, machines=bool(record.options))
     make_console().print(f"{known} tests are known, {len(record.not_run)} have no result", markup=False)
     workers = ["-n", options.workers] if options.workers else []
     return _end(int(pytest.main([*record.command, *workers, f"--{PYTEST_PREFIX}resume={file}"])))
@@ -111,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     _tell_variant_from_tests(options)
     given = RunOptions.read(options)
     console, store = make_console(), Store()
-    _require_room(store, machines=given.oracle is None)
+    require_room(store, machines=given.oracle is None)
     if wants_source(options):
         if given.target.control or given.target.kernel is not None or given.oracle is not None:
             raise UsageError("--source says which kernel to test: leave out --kernel, --control and --oracle")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.compare.evidence import FIRST_BOOTS, Inquiry, Runs, Seen, Suspicion
 from harness.compare.verdicts import worst_results
+from harness.files import write_whole
 from harness.results.record import BETWEEN_TESTS
 from harness.runs.runner import Run
 
@@ -56,9 +57,7 @@ class Laboratory:
     def keep_looks(self, inquiry: Inquiry) -> None:
         """Note down what was suspected when, for the next command with the same plan."""
         looks = [[asdict(trial.suspicion) for trial in look.trials] for look in inquiry.looks]
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps(looks))
-        part.replace(self._file)
+        write_whole(self._file, json.dumps(looks))
 
     def __call__(self, runs: Runs) -> Mapping[tuple[str, int], Seen]:
         """Make RUNS, one process for each boot and kernel, and return what they came to."""

@@ -343,7 +343,7 @@ class Guest:
         """Return if the guest answers a newcomer to SSH within DEADLINE seconds: of CPU time, unless it idles.
 
         Raises GuestHangError, with evidence, if it does not, GuestLostError if PATIENCE seconds do not give it as much
-        CPU time: that is the host's doing; and what check() raises.
+        CPU time, which is the host's doing, or if its kernel answers that nobody listens; and what check() raises.
         """
         self.check()
         if self._hang is not None:
@@ -356,6 +356,11 @@ class Guest:
             self.check()  # it may have died of the probe
         if answers:
             return
+        if trial.refused:
+            raise GuestLostError(
+                f"nothing in the guest listens at its SSH port any more (for {trial.passed:.0f} s): its server has"
+                " ended; the kernel turns connections down, and so does not hang"
+            )
         fair, passed, computed = trial.was_fair, trial.passed, trial.computed
         console = "; its console still answers" if answers_console(self.console) else ", nor does its console"
         if not fair:

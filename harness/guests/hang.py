@@ -8,7 +8,7 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import HarnessError
 from harness.guests.console import Console
@@ -54,6 +54,8 @@ class Trial:
         self._began = time.monotonic()
         self._used = machine.cpu_seconds
         self._looks: list[bool] = []
+        #: Whether the guest turned the last connection down: its kernel answers, but nobody listens there any more.
+        self.refused = False
 
     @property
     def passed(self) -> float:
@@ -79,8 +81,10 @@ class Trial:
     def await_ssh(self, port: int) -> bool:
         """Tell whether a server behind 127.0.0.1:PORT introduces itself before the trial is over."""
         while not self.is_over:
+            self.refused = False
             with (
-                contextlib.suppress(ConnectionError, TimeoutError),
+                contextlib.suppress(TimeoutError),
+                self._noting_refusal(),
                 socket.create_connection(("127.0.0.1", port), timeout=_SLICE) as line,
             ):
                 while not select.select([line], [], [], _SLICE)[0]:
@@ -89,9 +93,19 @@ class Trial:
                         return False
                 if line.recv(4):
                     return True
+                self.refused = True  # QEMU had accepted it before it asked the guest
             self._look()
             time.sleep(_SLICE)  # the connection was cut, and nothing tells when the next one will not be
         return False
+
+    @contextlib.contextmanager
+    def _noting_refusal(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionResetError:
+            self.refused = True
+        except ConnectionError:  # QEMU's own
+            pass
 
     def _look(self) -> None:
         if self._machine.monitor.execute("query-status").get("status") != "running":

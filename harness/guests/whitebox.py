@@ -9,7 +9,6 @@ structures lie from its debug file.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import time
 from collections.abc import Collection, Iterator
@@ -18,6 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.files import write_whole
 from harness.guests.allocations import STRUCTURES as COUNTED
 from harness.guests.allocations import Counters, counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
@@ -44,9 +44,7 @@ def _layouts(debug: Path, cache: Path | None) -> dict[str, Layout]:
             return load_layouts(known.read_text())
     layouts = DebugInformation(debug).layouts(_UNIT, _STRUCTURES)
     if known is not None:
-        part = known.with_name(f".{known.name}.{os.getpid()}")
-        part.write_text(dump_layouts(layouts))
-        part.replace(known)
+        write_whole(known, dump_layouts(layouts))
     return layouts
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.store import Store
 
 _COMMENT = "dfly-harness"
@@ -34,12 +34,8 @@ def store_key(store: Store) -> StoreKey:
             private = Ed25519PrivateKey.generate().private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
             )
-            part = file.with_suffix(".part")
-            part.unlink(missing_ok=True)
             # Nobody else may read it, not even while it is being written.
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-                stream.write(private)
-            part.replace(file)
+            write_whole(file, private, mode=0o600)
     try:
         key = serialization.load_ssh_private_key(file.read_bytes(), None)
     except ValueError:

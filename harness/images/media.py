@@ -18,6 +18,7 @@ from typing import ClassVar
 from urllib.parse import urljoin
 
 from harness.errors import HarnessError, UsageError
+from harness.files import write_whole
 from harness.images.download import Mirror, OfflineError, Transfer, download, fetch_text, find_mirrors
 from harness.images.manifest import Checksum, Manifest, Medium
 from harness.store import Entry, Store
@@ -88,9 +89,7 @@ class _Pins:
         with self._store.lock("pins"):
             pins = self._load()
             pins[file] = {"sha256": sha256, "source": source, "since": _now()}
-            part = self._file.with_suffix(".part")
-            part.write_text(json.dumps(pins, indent=2) + "\n")
-            part.replace(self._file)
+            write_whole(self._file, json.dumps(pins, indent=2) + "\n")
 
 
 def _made(iso: Path) -> str:

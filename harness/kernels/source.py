@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, UsageError
+from harness.files import write_whole
 from harness.store import Store, digest_of
 from harness.toolchain import run_tool
 from harness.unpack import unpack
@@ -98,9 +99,7 @@ class SourceStore:
                 return
             run_tool(["git", "init", "-q", "--bare", str(self._git_dir)]).check_returncode()
             (self._git_dir / "info").mkdir(exist_ok=True)
-            part = self._git_dir / "info" / "attributes.part"
-            part.write_text(_ATTRIBUTES)
-            part.replace(part.with_suffix(""))
+            write_whole(self._git_dir / "info" / "attributes", _ATTRIBUTES)
 
     @contextmanager
     def scratch_index(self, tree: str, objects: Sequence[Path]) -> Iterator[Path]:

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.files import write_whole
 from harness.machine.description import Accelerator, MachineDescription
 from harness.machine.directboot import direct_boot
 from harness.machine.qemu import Machine, MachineState, find_qemu, qemu_version
@@ -428,6 +429,4 @@ def _load(file: Path, host: dict[str, Any]) -> dict[Accelerator, AcceleratorVerd
 
 def _save(file: Path, host: dict[str, Any], verdicts: Sequence[AcceleratorVerdict]) -> None:
     content = {"host": host, "verdicts": [asdict(verdict) for verdict in verdicts]}
-    draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(file)
+    write_whole(file, json.dumps(content, indent=2) + "\n")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from harness.files import write_whole
 from harness.oracle.eras import Traits
 from harness.processes.abi import DRAGONFLY
 from harness.processes.vocabulary import Handler, IdType, RforkFlag, SigFlag, SigHow
@@ -117,7 +118,7 @@ Chooser = Callable[[Situation, int, Step], "Deed | None"]
 def save_trace(file: Path, why: str, steps: Sequence[Step]) -> None:
     """Write a trace with a sentence that says what it is about."""
     lines = ",\n    ".join(json.dumps(asdict(step)) for step in steps)
-    file.write_text(f'{{\n  "why": {json.dumps(why)},\n  "steps": [\n    {lines}\n  ]\n}}\n')
+    write_whole(file, f'{{\n  "why": {json.dumps(why)},\n  "steps": [\n    {lines}\n  ]\n}}\n')
 
 
 def load_trace(file: Path) -> tuple[str, list[Step]]:

@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from harness.errors import DeadlineError
+from harness.files import write_whole
 from harness.machine.accel import Choice, choose_accelerator
 from harness.machine.description import Accelerator
 from harness.plugin.options import options_of
@@ -72,7 +73,7 @@ def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
             known = json.loads(file.read_text())
             return Choice(Accelerator(known["accelerator"]), known["reason"])
         choice = choose_accelerator(store)
-        file.write_text(json.dumps(asdict(choice)))
+        write_whole(file, json.dumps(asdict(choice)))
     return choice
 
 

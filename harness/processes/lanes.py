@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from harness.errors import HarnessError
+from harness.files import write_whole
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Lane
 from harness.processes.session import Session, Warmth
@@ -57,7 +58,7 @@ def probe_time_warp(
             return known
         progress("probing the time-warped lane")
         verdict = _probe(warmth)
-        file.write_text(json.dumps(asdict(verdict)) + "\n")
+        write_whole(file, json.dumps(asdict(verdict)) + "\n")
     return verdict
 
 

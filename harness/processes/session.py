@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UnknownKernelError
+from harness.files import write_whole
 from harness.guests.bootcheck import BootFailedError, Culprit, boot
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
@@ -176,9 +177,7 @@ class Snapshot:
         if (known := read_facts(self.folder)) is not None:
             return known
         facts = learn_facts(hub)
-        part = self.folder / f".{_FACTS}.{secrets.token_hex(4)}"
-        part.write_text(json.dumps(asdict(facts)))
-        part.replace(self.folder / _FACTS)  # another session may be about to write the same
+        write_whole(self.folder / _FACTS, json.dumps(asdict(facts)))  # another session may be about to write the same
         return facts
 
 

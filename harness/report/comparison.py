@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import ExitCode
+from harness.files import write_whole
 from harness.report.plots import Bar, ratio_plot
 from harness.results.certainty import Interval, running_interval
 from harness.results.comparison import Again, Comparison, Difference, Judgement, Tally, TestComparison
@@ -217,7 +218,7 @@ def write_plots(comparison: Comparison, folder: Path) -> list[Path]:
     for costs in comparison.costs:
         for unit, drawing in plots(costs):
             file = folder / f"costs-{costs.other}-{unit}.svg"
-            file.write_text(drawing)
+            write_whole(file, drawing)
             files.append(file)
     return files
 

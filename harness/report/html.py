@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.files import write_whole
 from harness.report.page import facts, folded, page, preformatted, shown
 from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatter_plot
 from harness.report.words import sentence
@@ -20,13 +21,7 @@ _DELAY = 10.0  # s, kern_proc.c: PIDDOM_DELAY
 
 def write_run(record: RunRecord, out: Path) -> None:
     """Write the page of RECORD to OUT; raises OSError when OUT cannot be written."""
-    text = run_page(record)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError:
-        if out.is_file():
-            out.unlink()  # half a page looks like a whole one
-        raise
+    write_whole(out, run_page(record))  # half a page looks like a whole one
 
 
 def run_page(record: RunRecord) -> str:

@@ -7,7 +7,6 @@ know; a file of a later format is refused.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
+from harness.files import write_whole
 from harness.results.causes import first_words, panic_in
 from harness.results.changes import Change
 from harness.results.measurements import Measurements
@@ -306,14 +306,7 @@ class RunRecord:
         Raises OSError when it cannot be written; nothing half is left then.
         """
         target = file if file is not None else self.file(store)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(self.to_json(), indent=1) + "\n")
-            part.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+        write_whole(target, json.dumps(self.to_json(), indent=1) + "\n")
         return target
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.errors import UsageError
+from harness.files import output_file
 from harness.guests.copying import Put
 from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget
@@ -51,8 +52,8 @@ OPTIONS = (
         aliases=("pdb-guest",),
     ),
     Option("dump-memory", "keep the memory of a kernel that died, as ELF cores", "FOLDER", Path),
-    Option("json", "write the run's record to FILE", "FILE", Path),
-    Option("html", "write the run's report to FILE: one page, no network needed", "FILE", Path),
+    Option("json", "write the run's record to FILE", "FILE", output_file),
+    Option("html", "write the run's report to FILE: one page, no network needed", "FILE", output_file),
     Option("learn-control", "write the list of what the control guest fails", flag=True),
     PUT,
 )

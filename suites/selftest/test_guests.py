@@ -305,6 +305,13 @@ class TestProbe:
         assert not isinstance(caught.value, GuestHangError)
         guest.check()
 
+    def test_one_without_an_ssh_server_is_lost_but_does_not_hang(self, guest: Guest) -> None:
+        guest.ssh.run("(sleep 1; kill -9 $(pidof sshd dropbear)) >/dev/null 2>&1 &")
+        time.sleep(2)  # what would tell that SSH has ended is SSH
+        with pytest.raises(GuestLostError, match="nothing in the guest listens at its SSH port") as caught:
+            guest.probe(3)
+        assert not isinstance(caught.value, GuestHangError)
+
     @pytest.mark.parametrize("before", ["", SPIN], ids=["idle", "busy"])
     def test_one_that_had_its_time_and_does_not_answer_hangs(self, guest: Guest, before: str) -> None:
         if before:

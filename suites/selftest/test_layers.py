@@ -13,7 +13,7 @@ from harness.config import share
 
 #: From the ground up; those on one line know nothing of each other.  docs/architecture.md shows the same.
 ORDER = """
-errors config unpack toolchain options visible tether
+errors config files unpack toolchain options visible tether
 store
 machine
 images kernels
@@ -32,7 +32,7 @@ LEVEL = {name: level for level, line in enumerate(ORDER.strip().splitlines()) fo
 #: The ground floor may use itself.
 _GROUND = 0
 #: What results know: they are read by everybody, and depend on nothing that runs.
-_FOR_RESULTS = {"errors", "config", "store", "results"}
+_FOR_RESULTS = {"errors", "config", "files", "store", "results"}
 HARNESS = Path(__file__).parents[2] / "harness"
 FILES = sorted(file for file in HARNESS.rglob("*.py") if file.parent != HARNESS or file.stem in LEVEL)
 

@@ -241,6 +241,22 @@ def test_a_store_without_room_is_told_before_anything_is_run(tmp_path: Path, tar
     assert not ran.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "oracle", "oracle:setsid-for-leaders", "-k", "setsid"],
+        ["bisect", "--source", ".", "--good", "HEAD", "--bad", "HEAD", "--", "conformance"],
+        ["bench", "--control"],
+    ],
+)
+def test_so_is_it_before_many_runs(tmp_path: Path, words: list[str]) -> None:
+    disk = tmp_path / "disk"
+    done = run_beside_full_disk(disk, *words, home=disk)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert done.stderr.startswith("dfly-harness: no room for")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_a_full_disk_is_not_blamed_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*_: object) -> None:
         raise HarnessError("apt-get download failed (write failed: No space left on device): check the network")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+
+def write_whole(file: Path, content: str | bytes, *, durable: bool = False, mode: int = 0o666) -> None:
+    """Write CONTENT to FILE, text as UTF-8: whoever reads FILE meanwhile, or after a crash, finds the old or the new.
+
+    With DURABLE it is on the disk afterwards.  MODE is that of a new file, less the umask.  What is no regular file,
+    such as a pipe, is written to as it is.  Raises OSError; nothing half is left then.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if file.exists() and not file.is_file():
+        with file.open("wb") as stream:
+            stream.write(data)
+        return
+    target = file.resolve()  # a link stays one
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def output_file(text: str) -> Path:
+    """Return the file TEXT, given on a command line; raises argparse.ArgumentTypeError for one nobody can write.
+
+    Better told now than after hours of work.
+    """
+    file = Path(text)
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: there is no folder {folder}")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: permission denied")
+    return file
