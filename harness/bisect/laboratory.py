@@ -23,6 +23,7 @@ from harness.kernels.patch import PatchError, apply_patches
 from harness.kernels.source import MissingContentError, SourceTree
 from harness.plugin.diagnosis import start_trouble
 from harness.results.verdict import Verdict
+from harness.runs.hosts import HostPool
 from harness.runs.options import RunOptions
 from harness.runs.runner import SuiteRunner
 from harness.runs.suite import suite_arguments
@@ -62,7 +63,7 @@ class Laboratory(Protocol):
 class KernelLaboratory:
     """Builds with BUILDER, boots what TARGET says, and runs the tests at PATHS with OPTIONS for pytest.
 
-    Records of the runs go to FOLDER.
+    Records of the runs go to FOLDER; the tests run on HOSTS if there are any.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class KernelLaboratory:
         folder: Path,
         any_era: bool = False,
         retry: bool = False,
+        hosts: HostPool | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         self._store = store
@@ -97,7 +99,7 @@ class KernelLaboratory:
         self._any_era = any_era
         self._retry = retry
         self._progress = progress
-        self._runner = SuiteRunner(store)
+        self._runner = SuiteRunner(store, hosts)
 
     def is_ready(self, commits: Sequence[str]) -> list[bool]:
         """Tell for each of COMMITS whether the store has its kernel; one that quirks patch counts as missing."""

@@ -28,6 +28,7 @@ _MODULES = {
     "bisect": ("bisect",),
     "store": ("image", "kernel", "store"),
     "guests": ("shell", "console", "hold", "copy"),
+    "slot": ("slot",),
     "bench": ("bench",),
     "calibrate": ("calibrate",),
     "doctor": ("doctor",),

@@ -18,15 +18,18 @@ from harness.bisect.repository import Repository
 from harness.bisect.search import Bisection, Budget
 from harness.bisect.state import FILE, State
 from harness.bisect.summary import calibration, explain, report_of
+from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.kernels import make_builder
 from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
+from harness.guests.options import TargetOptions
 from harness.images.base import BaseImage
 from harness.options import PYTEST_PREFIX
 from harness.report.bisection import bisection_page, print_bisection, print_explanation
 from harness.report.terminal import make_console, make_output, progress_display
+from harness.runs.hosts import HostPool
 from harness.store import Store
 
 CONFIDENCE = 0.95
@@ -44,6 +47,8 @@ _HONOURED = (
     "html",
     "runs",
     "hours",
+    "hosts",
+    "hosts_command",
 )
 # What the parser itself has.
 _OURS = ("action", "command", "rest", "help")
@@ -63,6 +68,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     building.add_argument("--retry", action="store_true", help="build again what failed to build before")
     parser.add_argument("--confidence", type=float, metavar="P", help=f"default: {CONFIDENCE}")
     parser.add_argument("--jobs", type=int, metavar="N", help="machines side by side (default: 1)")
+    add_host_options(parser)
     parser.add_argument("--runs", type=int, metavar="N", help="end after N runs with the best answer so far")
     parser.add_argument("--hours", type=float, metavar="H", help="start no run after H hours")
     parser.add_argument("--fresh", action="store_true", help="forget what was observed before; kernels stay")
@@ -71,7 +77,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         const="",
         metavar="KEY",
-        help="go on with the last bisection, or KEY; --jobs, --confidence, --retry, --runs, --hours may be given anew",
+        help="go on with the last bisection, or KEY; --jobs or --hosts, --confidence, --retry, --runs, --hours may be"
+        " given anew",
     )
     parser.add_argument("--explain", action="store_true", help="say what is known and what comes next, and end")
     parser.add_argument("--import-log", type=Path, metavar="FILE", help="take over what `git bisect log` wrote")
@@ -108,7 +115,8 @@ def _bisect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     asked = parser.parse_args(list(state.arguments))
     if options.confidence is not None:
         state.confidence = options.confidence
-    options.jobs = options.jobs if options.jobs is not None else asked.jobs
+    if options.jobs is None and options.hosts is None:
+        options.jobs = asked.jobs
     return _Search(store, options, Question.read(asked, asked.tests), folder, state).go_on()
 
 
@@ -130,6 +138,8 @@ class _Search:
         self._jobs = 1 if options.jobs is None else options.jobs
         if not 0.5 <= confidence < 1 or self._jobs < 1:
             raise UsageError("--confidence is from 0.5 to below 1, and --jobs at least 1")
+        if options.hosts is not None and question.bench is not None:
+            raise UsageError("--hosts runs tests; --bench measures on one host, this one: leave out one of them")
         if (options.runs is not None and options.runs < 1) or (options.hours is not None and not options.hours > 0):
             raise UsageError("--runs is at least 1, and --hours more than 0")
         self._repository = Repository(
@@ -188,13 +198,15 @@ class _Search:
                 " 6.4.2, or image import NAME --disk FILE --ssh-key FILE"
             )
         with progress_display("bisect") as progress:
+            target = self._question.target.decided(self._store) if makes_runs else self._question.target
+            hosts = hosts_of(options, self._store, target.accelerator, progress) if makes_runs else None
             bisection = Bisection(
                 state,
                 self._folder,
                 self._store,
                 self._repository,
-                self._laboratory(progress, makes_runs=makes_runs),
-                jobs=self._jobs,
+                self._laboratory(target, hosts, progress),
+                jobs=hosts.count if hosts else self._jobs,
                 budget=Budget(options.runs, options.hours),
                 progress=progress,
             )
@@ -232,7 +244,7 @@ class _Search:
         make_console().print(f"report: {options.html or folder / 'report.html'}", markup=False, soft_wrap=True)
         return ExitCode.PASSED if report.decided else ExitCode.TEST_FAILED
 
-    def _laboratory(self, progress: Progress, *, makes_runs: bool) -> KernelLaboratory:
+    def _laboratory(self, target: TargetOptions, hosts: HostPool | None, progress: Progress) -> KernelLaboratory:
         question = self._question
         return KernelLaboratory(
             self._store,
@@ -240,7 +252,7 @@ class _Search:
             self._builder,
             question.predicate(),
             config=question.config,
-            target=question.target.decided(self._store) if makes_runs else question.target,
+            target=target,
             paths=question.paths,
             options=question.pytest_options,
             quirks=load_quirks(TABLE, *question.quirks),
@@ -248,6 +260,7 @@ class _Search:
             folder=self._folder,
             any_era=question.any_era,
             retry=self._options.retry,
+            hosts=hosts,
             progress=progress,
         )
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.options import add_command, require_room
-from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan, digest_of_harness, digest_of_tests
+from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan
 from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
 from harness.compare.costs import CostMeasurement
 from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
@@ -25,6 +26,7 @@ from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, make_output, progress_display
 from harness.results.costs import Costs
+from harness.runs.digests import digest_of_harness, digest_of_tests
 from harness.runs.options import RunOptions
 from harness.runs.suite import default_tests, find_tests, root_of, test_arguments
 from harness.store import Store
@@ -71,6 +73,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"boots of each kernel, at most, to settle what seems to differ (default: {MOST_BOOTS})",
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=0, help="machines side by side (default: by the CPUs)")
+    add_host_options(parser)
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the first run (default: 0)")
     parser.add_argument(
         "--confidence", metavar="P", type=float, default=CONFIDENCE, help=f"of every statement (default: {CONFIDENCE})"
@@ -180,8 +183,11 @@ def _compare(options: argparse.Namespace) -> int:
         given = given.decided(store)
     with progress_display("compare") as progress:
         plan = _plan(options, given, store, progress)
-    jobs = options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // given.cpus))
-    campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh, most_boots=options.most_boots)
+        hosts = hosts_of(options, store, given.accelerator if _needs_machines(options) else None, progress)
+    jobs = (
+        hosts.count if hosts else options.jobs or max(1, min(len(plan.contenders), (os.cpu_count() or 1) // given.cpus))
+    )
+    campaign = Campaign(store, plan, jobs=jobs, fresh=options.fresh, most_boots=options.most_boots, hosts=hosts)
     if known := campaign.known_runs(options.repeat):
         console.print(f"{known} runs were made before and are used (--fresh makes them again)", markup=False)
     with progress_display("compare") as progress:

@@ -49,7 +49,12 @@ _TOOLS = (
 _OPTIONAL = (
     (("chromium", "chromium-browser", "google-chrome"), "chromium", "selftests look at the report pages in it"),
     (("gdb",), "gdb", "a debugger for the machine that `run --hold` keeps"),
-    (("ssh",), "openssh-client", "a shell in the machine that `run --hold` keeps, from another terminal"),
+    (
+        ("ssh",),
+        "openssh-client",
+        "a shell in the machine that `run --hold` keeps, from another terminal; runs on other hosts (--hosts)",
+    ),
+    (("rsync",), "rsync", "runs on other hosts (compare and bisect --hosts)"),
 )
 
 

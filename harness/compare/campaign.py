@@ -27,12 +27,12 @@ from harness.results.comparison import ComparedKernel, Comparison, Tally, TestCo
 from harness.results.record import BETWEEN_TESTS, Trouble, read_record
 from harness.results.record import FORMAT as RECORD_FORMAT
 from harness.results.verdict import Verdict
+from harness.runs.hosts import HostPool
 from harness.runs.runner import Run, SuiteRunner
 from harness.store import Store
 
 CONFIDENCE = 0.95
 _SEED_AGAIN = 1_000_000
-_CODE = {".py", ".c", ".h", ".S", ".ld", ".toml"}
 _DIED = Trouble(Verdict.BOOT_FAILURE, "the kernel panicked on the way up", Verdict.PANIC)
 Progress = Callable[[str], None]
 
@@ -126,16 +126,23 @@ def _says_something(run: Run) -> bool:
 
 
 class Campaign:
-    """Makes the runs of PLAN that are missing, at most JOBS at once, and judges them."""
+    """Makes the runs of PLAN that are missing, at most JOBS at once, on HOSTS if there are any, and judges them."""
 
     def __init__(
-        self, store: Store, plan: Plan, *, jobs: int = 1, fresh: bool = False, most_boots: int = MOST_BOOTS
+        self,
+        store: Store,
+        plan: Plan,
+        *,
+        jobs: int = 1,
+        fresh: bool = False,
+        most_boots: int = MOST_BOOTS,
+        hosts: HostPool | None = None,
     ) -> None:
         self._plan = plan
         self._jobs = jobs
         self._store = store
         self.folder = store.folder("results", f"compare-{plan.key}")
-        self._runner = SuiteRunner(store)
+        self._runner = SuiteRunner(store, hosts)
         self._most_boots = most_boots
         self._ended = False
         if fresh:
@@ -257,23 +264,3 @@ def _summary(run: Run) -> str:
         return f"{run.said} ({len(run.lost)} tests are lost)" if run.lost else run.said
     failed = sum(result.verdict.against_kernel for result in run.record.results)
     return f"{failed} of {len(run.record.results)} failed in {run.record.seconds:.0f} s" if failed else "all passed"
-
-
-def digest_of_tests(paths: Sequence[Path]) -> str:
-    """Return a digest of the test code in PATHS and beside it: other tests make another comparison."""
-    digest = hashlib.sha256()
-    folders = sorted({path if path.is_dir() else path.parent for path in paths})
-    for folder in folders:
-        for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
-            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def digest_of_harness() -> str:
-    """Return a digest of the harness's own code, that of its programs for guests included."""
-    digest = hashlib.sha256()
-    folder = Path(harness.__file__).parent
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in _CODE and file.is_file():
-            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()

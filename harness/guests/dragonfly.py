@@ -197,8 +197,14 @@ class DragonFlyTarget(Target):
             if wanted.build_id:
                 version += f"; build id {wanted.build_id[:12]}"
         if self.image.host_key is None:
-            self.store.put(replace(self.image, host_key=guest.ssh.host_key), replace=True)
+            self._pin_host_key(guest.ssh.host_key)
         return version
+
+    def _pin_host_key(self, host_key: str) -> None:
+        # On a host that only lends its machines, the name may be unknown or another image's.
+        with contextlib.suppress(UsageError):
+            if self.store.get(BaseImage, self.image.name) == self.image:
+                self.store.put(replace(self.image, host_key=host_key), replace=True)
 
     @staticmethod
     def _compare_code(guest: Guest, wanted: KernelIdentity) -> None:

@@ -21,6 +21,7 @@ from harness.options import PYTEST_PREFIX
 from harness.results.partial import is_under_way, partial_of
 from harness.results.record import NO_TEST, RunRecord, Trouble, read_record
 from harness.results.summary import conclusion
+from harness.runs.hosts import HostLostError, HostPool
 from harness.store import Store
 from harness.tether import Tether
 
@@ -66,10 +67,11 @@ class Run:
 
 
 class SuiteRunner:
-    """Runs pytest from any number of threads; stop() ends the runs under way in order."""
+    """Runs pytest from any number of threads, on other HOSTS if there are any; stop() ends the runs in order."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hosts: HostPool | None = None) -> None:
         self._store = store
+        self._hosts = hosts
         self._children: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._ended = False
@@ -84,14 +86,8 @@ class SuiteRunner:
         record.unlink(missing_ok=True)
         own = record.with_name(f".{record.name}.{os.getpid()}-{next(_serial)}")
         log, own_log = record.with_suffix(".log"), own.with_name(f"{own.name}.log")
-        argv = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}",
-            *arguments, f"--{PYTEST_PREFIX}json={own}", f"--{PYTEST_PREFIX}no-again",
-        ]  # fmt: skip
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "DFLY_HARNESS_SEED": str(seed)}
-        environment[HOME_VARIABLE] = str(self._store.home)
         try:
-            status = self._child(argv, environment, own_log)
+            status = self._make_somewhere(arguments, seed, own, own_log)
         finally:
             with contextlib.suppress(OSError):
                 own_log.replace(log)
@@ -99,8 +95,35 @@ class SuiteRunner:
             return Run(None, "interrupted")
         return self._read(own, record, log, status)
 
+    def _make_somewhere(self, arguments: Sequence[str], seed: int, own: Path, log: Path) -> int | None:
+        """Make the run here or on the host that SEED draws; on another one if that is lost meanwhile."""
+        if self._hosts is None:
+            return self.make(arguments, seed, own, log)
+        while True:
+            with self._hosts.place(seed) as host:
+                if host is None:
+                    return None
+                if host.is_here:
+                    return self.make(arguments, seed, own, log)
+                try:
+                    return host.make(arguments, seed, own, log)
+                except HostLostError as error:
+                    self._hosts.lose(host, error)
+
+    def make(self, arguments: Sequence[str], seed: int, own: Path, log: Path) -> int | None:
+        """Run pytest on this host; its record goes to OWN, its output to LOG.
+
+        Return its exit status, that of SIGKILL where it had to be ended, None if nothing is to begin any more.
+        """
+        argv = [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}",
+            *arguments, f"--{PYTEST_PREFIX}json={own}", f"--{PYTEST_PREFIX}no-again",
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed), "DFLY_HARNESS_SEED": str(seed)}
+        environment[HOME_VARIABLE] = str(self._store.home)
+        return self._child(argv, environment, log)
+
     def _child(self, argv: Sequence[str], environment: dict[str, str], log: Path) -> int | None:
-        """Run ARGV; return its exit status, that of SIGKILL where it had to be ended, None if nothing is to begin."""
         with log.open("wb") as output, Tether() as tether:
             with self._lock:
                 if self._ended:
@@ -161,6 +184,8 @@ class SuiteRunner:
         with self._lock:
             self._ended = True
             children = list(self._children)
+        if self._hosts is not None:
+            self._hosts.stop()
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(signal.SIGINT)

@@ -30,8 +30,6 @@ from harness.compare.campaign import (
     Contender,
     Plan,
     compare_runs,
-    digest_of_harness,
-    digest_of_tests,
     tallies_of,
 )
 from harness.compare.cost_judgement import judge_times
@@ -49,6 +47,7 @@ from harness.results.comparison import Comparison, Difference, Judgement, Tally
 from harness.results.costs import Costs
 from harness.results.record import BETWEEN_TESTS, RunRecord, TestResult, Trouble
 from harness.results.verdict import Verdict
+from harness.runs.digests import digest_of_harness, digest_of_tests
 from harness.runs.runner import Run
 from harness.store import Store
 
