@@ -285,7 +285,7 @@ class Guest:
             raise
         connection = SshConnection(port, self.target.access())
         try:
-            connection.connect(deadline, self.check)
+            connection.connect(deadline, self.check, self._has_started)
         except DeadlineError as error:
             connection.close()
             raise DeadlineError(error.awaited, deadline, self.console.tail()) from None
@@ -293,6 +293,9 @@ class Guest:
             connection.close()
             raise
         self._ssh = connection
+
+    def _has_started(self) -> bool:
+        return re.search(self.target.started, self.console.text()) is not None
 
     @property
     def console(self) -> Console:

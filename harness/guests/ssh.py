@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import select
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, Ha
 
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
+_LOOK = 0.1
 _AUTH_DEADLINE = 60.0
 _SFTP_PATIENCE = 120.0
 _WATCH = 1.0
@@ -119,6 +121,10 @@ def _read_until(end: float, channel: paramiko.Channel, receive: Callable[[int], 
             raise TimeoutError
 
 
+class _NewsError(Exception):
+    """More is known of the guest than when the try began."""
+
+
 class SshConnection:
     """An authenticated connection to the guest behind a port on 127.0.0.1."""
 
@@ -131,11 +137,15 @@ class SshConnection:
         self._client = paramiko.SSHClient()
         self._client.set_missing_host_key_policy(_Pin(access.host_key))
 
-    def connect(self, deadline: float, watch: Callable[[], None] | None = None) -> None:
+    def connect(
+        self, deadline: float, watch: Callable[[], None] | None = None, news: Callable[[], object] = lambda: None
+    ) -> None:
         """Try until the guest lets us in.
 
-        WATCH is called between tries and may raise.  Raises HarnessError when the guest refuses the key or shows a
-        wrong host key (both final) and DeadlineError after DEADLINE seconds.
+        WATCH is called between tries and may raise.  NEWS tells what is known of the guest: when that changes, a try
+        that has not been answered is given up for another one, as what opened it may have been lost.  Raises
+        HarnessError when the guest refuses the key or shows a wrong host key (both final) and DeadlineError after
+        DEADLINE seconds.
         """
         end = time.monotonic() + deadline
         patience = _FIRST_BANNER_WAIT
@@ -148,7 +158,9 @@ class SshConnection:
             try:
                 # Patience grows: a guest that has no network yet swallows the first tries, and a busy host is slow
                 # to say hello.
-                self._try(min(patience, left))
+                self._try(min(patience, left), news)
+            except _NewsError:
+                continue
             except paramiko.AuthenticationException:
                 if self._access.password is not None:
                     raise HarnessError(f"the guest refused the password for user {self._access.user}") from None
@@ -162,10 +174,25 @@ class SshConnection:
             else:
                 return
 
-    def _try(self, patience: float) -> None:
+    @staticmethod
+    def _await_greeting(line: socket.socket, patience: float, known: object, news: Callable[[], object]) -> None:
+        """Return when the guest says something on LINE; raises TimeoutError when it does not in PATIENCE seconds.
+
+        Raises _NewsError as soon as there is other NEWS than is KNOWN.
+        """
+        end = time.monotonic() + patience
+        while not select.select([line], [], [], _LOOK)[0]:
+            if news() != known:
+                raise _NewsError
+            if time.monotonic() > end:
+                raise TimeoutError
+
+    def _try(self, patience: float, news: Callable[[], object]) -> None:
+        known = news()
         line = socket.create_connection(("127.0.0.1", self._port), timeout=patience)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # requests are small and each waits for its answer
         try:
+            self._await_greeting(line, patience, known, news)
             self._client.connect(
                 "127.0.0.1",
                 sock=line,

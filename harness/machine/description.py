@@ -150,7 +150,7 @@ class MachineDescription:
             "-m", str(self.memory), "-smp", str(self.cpus),
             # Of use to Windows XP only; loading its state, a replaying QEMU waits for itself.
             "-global", "apic-common.vapic=off",
-            "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
+            "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-qmp", "chardev:monitor",
             "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
         ]  # fmt: skip
         if memory is not None:

@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
@@ -35,17 +36,27 @@ class Monitor:
         self._thread = threading.Thread(target=self._loop.run_forever, name="qmp", daemon=True)
         self._thread.start()
         try:
-            self._run(self._client.connect(connection), "QEMU's QMP greeting", deadline)
+            self._run(lambda: self._client.connect(connection), "QEMU's QMP greeting", deadline)
         except BaseException:
             self.close()
             raise
 
-    def _run(self, work: Coroutine[Any, Any, _T], awaited: str, deadline: float) -> _T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _run(self, work: Callable[[], Coroutine[Any, Any, _T]], awaited: str, deadline: float) -> _T:
+        """Have the loop's thread do WORK: a coroutine made here would never be awaited if Ctrl-C came now."""
+        future: Future[_T] = Future()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def do() -> None:
+            try:
+                future.set_result(await work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(do())))
         try:
             return future.result(deadline)
         except TimeoutError:
-            future.cancel()
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
             raise DeadlineError(awaited, deadline) from None
         except ExecuteError as error:
             raise HarnessError(f"QEMU refused {awaited}: {error}") from error
@@ -59,7 +70,7 @@ class Monitor:
         GuestLostError when it is gone and DeadlineError after DEADLINE seconds.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        return self._run(self._client.execute(command, named or None), command, deadline)
+        return self._run(lambda: self._client.execute(command, named or None), command, deadline)
 
     def human(self, line: str) -> str:
         """Run a line of the human monitor, for what QMP has no command for."""

@@ -40,6 +40,8 @@ _LOADING = 0.002  # devices without memory are loaded in a few milliseconds
 _MEMORY = "memory"
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
 
+_WARNING = re.compile(r"(?:^|: )(?:warning|info): ")
+
 _STARTER = "qemu-starter"
 
 _live: weakref.WeakSet[Machine] = weakref.WeakSet()
@@ -113,6 +115,12 @@ def qemu_img(*arguments: str) -> str:
     if done.returncode != 0:
         raise HarnessError(done.stderr.strip().partition("\n")[0] or f"qemu-img {arguments[0]} failed")
     return str(done.stdout)
+
+
+def _last_words(said: str) -> str:
+    """Return what QEMU SAID last of what made it end: a warning is about what it goes on with."""
+    lines = [line for line in said.splitlines() if line.strip() and not _WARNING.search(line)]
+    return lines[-1].strip().removeprefix(f"{QEMU}: ") if lines else ""
 
 
 @lru_cache(maxsize=8)
@@ -315,8 +323,7 @@ class Machine:
             return UsageError(
                 f"port {self.description.ssh_port} on 127.0.0.1 is taken: choose another, or 0 to have one chosen"
             )
-        line = said.rpartition("\n")[2].removeprefix(f"{QEMU}: ")
-        return HarnessError(f"QEMU did not start: {line or 'it said nothing'}")
+        return HarnessError(f"QEMU did not start: {_last_words(said) or 'it said nothing'}")
 
     def _await_incoming(self) -> None:
         end = time.monotonic() + _SAVE_DEADLINE
@@ -356,7 +363,7 @@ class Machine:
             raise GuestLostError("the machine is not running")
         if (status := self._process.poll()) is not None:
             log = self.folder / "qemu.log"
-            said = log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else ""
+            said = _last_words(log.read_text(errors="replace")) if log.exists() else ""
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             raise GuestLostError(f"QEMU {how}{': ' + said if said else ''}")
 

@@ -214,6 +214,27 @@ def test_qemu_that_refuses_its_arguments_is_quoted(store: Store) -> None:
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("qemu-system-x86_64: no such thing\nqemu-system-x86_64: warning: -x is deprecated", "no such thing"),
+        ("qemu-system-x86_64: -x y: warning: use -z\nqemu-system-x86_64: -a b: refused\n", "-a b: refused"),
+        ("warning: TCG lacks a feature\ninfo: as always", "it said nothing"),
+    ],
+)
+def test_what_qemu_warned_of_is_not_taken_for_why_it_ended(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, quoted: str
+) -> None:
+    qemu = tmp_path / "bin" / "qemu-system-x86_64"
+    qemu.parent.mkdir()
+    qemu.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{qemu.parent}:{os.environ['PATH']}")
+    with pytest.raises(HarnessError) as told:
+        Machine(SMALL, store).start()
+    assert str(told.value) == f"QEMU did not start: {quoted}"
+
+
 def test_a_machine_killed_from_outside_is_noticed(store: Store) -> None:
     with Machine(SMALL, store) as machine:
         machine.start()

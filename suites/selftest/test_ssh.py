@@ -13,7 +13,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from harness.errors import GuestDeadlineError
+from harness.errors import DeadlineError, GuestDeadlineError
+from harness.guests import ssh
 from harness.guests.ssh import SshAccess, SshConnection
 
 DEADLINE = 1.0
@@ -88,3 +89,32 @@ def test_one_that_never_ends_is_waited_for_until_its_deadline(
     with pytest.raises(GuestDeadlineError, match=f"`{command}` to end in the guest"):
         connection.run(command, deadline=DEADLINE, watch=(lambda: None) if watched else None)
     assert time.monotonic() - began < DEADLINE + 10
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_try_that_was_lost_is_given_up_when_there_is_news_of_the_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    monkeypatch.setattr(ssh, "_FIRST_BANNER_WAIT", 60.0)
+    guest, key, lost = Guest(), paramiko.RSAKey.generate(2048), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            unanswered, _ = listener.accept()
+            lost.set()
+            with contextlib.suppress(OSError), unanswered:
+                transport = paramiko.Transport(listener.accept()[0])
+                transport.add_server_key(key)
+                transport.start_server(server=guest)
+
+        threading.Thread(target=serve, daemon=True).start()
+        access = SshAccess("root", tmp_path / "no key", f"{key.get_name()} {key.get_base64()}", "secret")
+        made = SshConnection(listener.getsockname()[1], access)
+        try:
+            with contextlib.nullcontext() if heard else pytest.raises(DeadlineError):
+                made.connect(10.0 if heard else 1.0, news=lambda: heard and lost.is_set())
+            assert made.is_open == heard
+        finally:
+            guest.ended.set()
+            made.close()
+            listener.shutdown(socket.SHUT_RDWR)
