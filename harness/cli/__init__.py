@@ -29,6 +29,7 @@ _MODULES = {
     "store": ("image", "kernel", "store"),
     "guests": ("shell", "console", "hold", "copy"),
     "slot": ("slot",),
+    "mutate": ("mutate",),
     "bench": ("bench",),
     "calibrate": ("calibrate",),
     "doctor": ("doctor",),

@@ -13,11 +13,15 @@ import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command, require_room
+from harness.coverage.follow import changed_places
+from harness.coverage.map import find_map
 from harness.errors import ExitCode, SignalledError, UsageError
 from harness.guests.options import TargetOptions
 from harness.guests.targets import THREE_COMMANDS, decide
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
+from harness.kernels.patch import apply_patches
+from harness.kernels.source import open_source
 from harness.options import PYTEST_PREFIX
 from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
@@ -46,6 +50,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " other options go to pytest, such as -m EXPR, --maxfail N,\n--junitxml FILE, --pdb, --co: see pytest --help."
     )
     RunOptions.declare(parser.add_argument)
+    parser.add_argument(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="REV",
+        help="with --source: first the tests that run what was changed since REV (by default: by the patches, or since"
+        " the last commit), as --coverage has found",
+    )
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
     parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
@@ -100,6 +112,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         return _resume(options)
     _tell_variant_from_tests(options)
+    chosen = options.only, options.map
+    if options.changed is not None:  # what they say is about the places that are found below
+        options.only, options.map = False, ""
     given = RunOptions.read(options)
     console, store = make_console(), Store()
     require_room(store, machines=given.oracle is None)
@@ -108,6 +123,10 @@ def _run(options: argparse.Namespace) -> int:
             raise UsageError("--source says which kernel to test: leave out --kernel, --control and --oracle")
         kernel = _built(options, given, store).name
         given = replace(given, target=replace(given.target, kernel=kernel))
+        if options.changed is not None:
+            given = _touching_changes(options, given, store, *chosen)
+    elif options.changed is not None:
+        raise UsageError("--changed is about sources: give --source TREE, too")
     given = replace(given, live=True)
     if given.oracle is None:
         resolved = decide(given.target.choice, store)
@@ -128,6 +147,33 @@ def _run(options: argparse.Namespace) -> int:
     # That pytest's own plugins were asked what is a test and what an option's value is no news to users.
     quiet = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
     return _end(int(pytest.main([*arguments, *quiet, *words.options])))
+
+
+def _touching_changes(
+    options: argparse.Namespace, given: RunOptions, store: Store, only: bool, wanted: str
+) -> RunOptions:
+    """Return GIVEN with what was changed in the sources as the places whose tests go first, by the map WANTED."""
+    if given.touching:
+        raise UsageError("--changed says what is touched: leave out --touching")
+    source = open_source(store, options.source, options.rev)
+    new = apply_patches(source, options.patch)
+    old = (
+        source
+        if options.patch and not options.changed
+        else open_source(store, options.source, options.changed or "HEAD")
+    )
+    kernel = store.get(Kernel, str(given.target.kernel))
+    known = find_map(store, wanted, kernel.elf, kernel.osreldate or 0)
+    places, said = changed_places(old, new, known)
+    console = make_console()
+    for text in said:
+        console.print(f"{text}: tests of it are not known", markup=False, soft_wrap=True)
+    if not places:
+        if only:
+            raise UsageError("no test is known to run what was changed: leave out --only")
+        console.print("no test is known to run what was changed: all are run", markup=False)
+        return given
+    return replace(given, touching=tuple(places), map=str(known.file(store)), only=only)
 
 
 def _built(options: argparse.Namespace, given: RunOptions, store: Store) -> Kernel:

@@ -23,6 +23,7 @@ from harness.guests.ssh import SshAccess, SshConnection
 from harness.guests.whitebox import Whitebox
 from harness.machine.accel import choose_accelerator
 from harness.machine.description import Accelerator, Lane, MachineDescription
+from harness.machine.executed import Instrument
 from harness.machine.qemu import Machine, MachineState
 from harness.store import Store
 
@@ -180,13 +181,23 @@ class Guest:
         self.before_ssh: Callable[[], None] = _nothing
         self.identity = ""
 
-    def another(self, lane: Lane = Lane.WALL_CLOCK, events: Path | None = None, *, lasting: bool = False) -> Guest:
+    def another(
+        self,
+        lane: Lane = Lane.WALL_CLOCK,
+        events: Path | None = None,
+        *,
+        lasting: bool = False,
+        instrument: Instrument | None = None,
+    ) -> Guest:
         """Return a guest of the same target on the same kind of machine, its time passing as LANE says, not started.
 
-        One that is LASTING leaves, when it is saved, what others resume from quickly.
+        One that is LASTING leaves, when it is saved, what others resume from quickly; with an INSTRUMENT it is noted
+        what it executes.
         """
         twin = copy(self)  # finding out accelerator and description again would cost as much as resuming
-        twin._take_machine(replace(self.machine.description, lane=lane, events=events, lasting=lasting))
+        twin._take_machine(
+            replace(self.machine.description, lane=lane, events=events, lasting=lasting, instrument=instrument)
+        )
         return twin
 
     @property

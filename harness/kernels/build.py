@@ -297,6 +297,56 @@ class CommandBuilder:
                         process.wait()
 
 
+class IncrementalBuilder(CommandBuilder):
+    """Builds one tree again and again with another version of one file, in the same place: make(1) does the rest.
+
+    In the command {file} stands for the path of that file, for those who need no more of the sources than that.
+    """
+
+    def __init__(self, command: str, source: SourceTree, folder: Path, *, deadline: float = BUILD_DEADLINE) -> None:
+        """Prepare to run COMMAND on SOURCE, which is written into FOLDER if the command needs it."""
+        if "{output}" not in command or not ("{source}" in command or "{file}" in command):
+            raise UsageError("--command needs {output}, and {source} or {file}: 'mybuild {file} {output}'")
+        self._command = command
+        self._deadline = deadline
+        self._source = source
+        self._folder = folder
+        self._needs_all = "{source}" in command
+        self._written = False
+
+    def build_with(self, path: str, content: bytes, log: Path) -> Path:
+        """Return the kernel of the tree with CONTENT as its file PATH.
+
+        It is overwritten by the next call.  Raises FailedBuild when the sources are at fault, HarnessError when
+        anything else is.
+        """
+        with _plain_path(self._folder) as folder:
+            tree, output = folder / "src", folder / "out" / "kernel"
+            if self._needs_all and not self._written:
+                self._source.write_to(tree)
+            self._written = True
+            file = tree / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            output.parent.mkdir(exist_ok=True)
+            output.unlink(missing_ok=True)
+            file.write_bytes(content)
+            command = self._command
+            for name, value in (
+                ("{source}", tree),
+                ("{file}", file),
+                ("{output}", output),
+                ("{config}", DEFAULT_CONFIG),
+            ):
+                command = command.replace(name, str(value))
+            status = self._run(command, Job(self._source, DEFAULT_CONFIG, self._folder, log))
+            if status != 0:
+                require_means(log, status)
+                raise FailedBuild(status, f"the build command ended with status {status}")
+            if not output.is_file():
+                raise FailedBuild(0, "the build command ended with status 0 and made no {output}")
+        return self._folder / "out" / "kernel"
+
+
 def require_config_name(config: str) -> None:
     """Raise UsageError unless CONFIG can name a kernel configuration: it is put into shells, paths and make(1)."""
     if not _CONFIG_NAME.fullmatch(config):

@@ -204,6 +204,15 @@ class SourceTree:
         self.sources.git("archive", "--format=tar.gz", "-1", f"--output={file.absolute()}", self.tree, *paths,
                          objects=self.objects)  # fmt: skip
 
+    def with_file(self, path: str, content: bytes, what: str) -> SourceTree:
+        """Return the same sources with CONTENT as the file PATH, which is WHAT was done to them."""
+        with self.sources.scratch_index(self.tree, self.objects) as index:
+            blob = self.sources.git("hash-object", "-w", "--no-filters", "--stdin", given=content).decode().strip()
+            self.sources.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", index=index,
+                             objects=self.objects)  # fmt: skip
+            tree = self.sources.git("write-tree", index=index, objects=self.objects).decode().strip()
+        return self.with_tree(tree, what)
+
     def with_tree(self, tree: str, patch: str) -> SourceTree:
         """Return what PATCH made of it: TREE."""
         return replace(self, tree=tree, base=self.base_tree, patches=(*self.patches, patch))

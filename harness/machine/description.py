@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from harness.machine.executed import Instrument
+
 
 class DiskFormat(StrEnum):
     """Disk image formats that can be overlaid."""
@@ -25,6 +27,9 @@ class DiskModel(StrEnum):
     AHCI = "ahci"
     SCSI = "scsi"
 
+
+#: The file, in QEMU's working folder, in which it is noted what a machine executes.
+EXECUTION_MAP = "executed"
 
 # A controller the model needs, and the device.  With %d for the number of the disk.
 _DISK_DEVICES = {
@@ -109,7 +114,7 @@ class MachineDescription:
     serial lines: the first is the console, a second is free for other use.  `cdroms` are files of CDs, on the second
     IDE channel; where there are any, the machine boots from the first one.  `events` is the file of the lanes RECORDED
     and REPLAYED.  What a machine that is `lasting` saves is quick to resume: its memory is a file that all who go on
-    from there map, and copy what they change.
+    from there map, and copy what they change.  With an `instrument` it is noted what it executes, which takes TCG.
     """
 
     memory: int = 512
@@ -128,6 +133,7 @@ class MachineDescription:
     cdroms: tuple[Path, ...] = ()
     lasting: bool = False
     extra: tuple[str, ...] = ()
+    instrument: Instrument | None = None
 
     def with_disks(self, disks: Sequence[Disk]) -> MachineDescription:
         """Return the same machine with other disks in the same slots."""
@@ -153,6 +159,8 @@ class MachineDescription:
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-qmp", "chardev:monitor",
             "-chardev", f"socket,id=gdb,path={gdb_socket},server=on,wait=off", "-gdb", "chardev:gdb",
         ]  # fmt: skip
+        if self.instrument is not None:
+            argv += ["-plugin", f"file={str(self.instrument.plugin).replace(',', ',,')},map={EXECUTION_MAP}"]
         if memory is not None:
             name, share = str(memory.file).replace(",", ",,"), "on" if memory.shared else "off"
             backend = f"memory-backend-file,id={_MEMORY},size={self.memory}M,mem-path={name},share={share}"

@@ -152,6 +152,12 @@ def identify_kernel(path: Path) -> KernelIdentity:
         )
 
 
+def read_code(path: Path, address: int, size: int) -> bytes:
+    """Return SIZE bytes of the kernel PATH from virtual ADDRESS on; raises UsageError where its file has none."""
+    with _opened(path) as (elf, content):
+        return _read(path, elf, content, address, size)
+
+
 class _SymbolTable:
     """One ELF64 symbol table, searched as bytes: a kernel has tens of thousands of symbols and few are asked for."""
 

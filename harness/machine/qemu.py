@@ -26,7 +26,16 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
-from harness.machine.description import Disk, DiskFormat, DiskModel, MachineDescription, MemoryFile
+from harness.machine.description import (
+    EXECUTION_MAP,
+    Accelerator,
+    Disk,
+    DiskFormat,
+    DiskModel,
+    MachineDescription,
+    MemoryFile,
+)
+from harness.machine.executed import Execution, demand_plugins
 from harness.machine.monitor import Monitor
 from harness.store import Store
 from harness.toolchain import run_tool
@@ -195,6 +204,8 @@ class Machine:
         self._monitor: Monitor | None = None
         self.serial: tuple[socket.socket, ...] = ()
         self.folder = Path()
+        #: What it executes, where its description has an instrument for that; stays when the machine has gone.
+        self.execution: Execution | None = None
         self._ports: dict[int, int] = {}
         self._started = time.monotonic()
 
@@ -214,6 +225,7 @@ class Machine:
         _live.add(self)
         try:
             self.folder = self._resources.enter_context(self._store.scratch("machine"))
+            self._watch_execution(qemu)
             sources = self.description.disks if state is None else state.disks(self.description.disks)
             overlays = self._take_over(sources) if spend else self._make_overlays(sources)
             memory = self._find_memory(state, spend=spend)
@@ -221,6 +233,15 @@ class Machine:
         except BaseException:
             self.stop()
             raise
+
+    def _watch_execution(self, qemu: str) -> None:
+        instrument = self.description.instrument
+        if instrument is None:
+            return
+        if self.description.accelerator is not Accelerator.TCG:
+            raise UsageError(f"what is executed is known under tcg only, not {self.description.accelerator.value}")
+        demand_plugins(qemu)
+        self.execution = instrument.prepare(self.folder / EXECUTION_MAP)
 
     def _take_over(self, sources: Sequence[Disk]) -> list[Disk]:
         return [replace(disk, file=disk.file.rename(self.folder / disk.file.name)) for disk in sources]

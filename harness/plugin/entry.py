@@ -22,6 +22,7 @@ from harness.oracle import make_oracle
 from harness.plugin import live
 from harness.plugin.again import Attempts
 from harness.plugin.control import ControlLesson
+from harness.plugin.coverage import CoverageLedger
 from harness.plugin.evidence import Evidence, demand_debug_file, demand_person
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
@@ -35,6 +36,7 @@ from harness.plugin.selection import MARKERS, Selection
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
+from harness.plugin.touching import Touching
 from harness.processes import Hub
 from harness.processes.api import Process
 from harness.processes.session import Session
@@ -136,7 +138,8 @@ class HarnessRun:
         self.store = Store()
         self.tested = TestedTarget(options, self.store, getattr(config, "workerinput", {}).get(_HANDED, ""))
         self.supply = GuestSupply(config, self.tested, options, self.store)
-        self._selection = Selection(self.tested, self.supply, options)
+        self._touching = Touching(self.tested, options, self.store)
+        self._selection = Selection(self.tested, self.supply, options, self._touching)
         self._evidence = Evidence(config, options)
         self._judge = Judge(config, self.tested, self.supply, self._evidence, learning=options.learn_control)
         self.ledger = Ledger(self.tested, options, self.store, Invocation.of(config))
@@ -145,6 +148,7 @@ class HarnessRun:
         interactive = bool(config.getoption("usepdb", default=False))
         self.attempts = Attempts(self.supply, options, recorder, self._tell, interactive=interactive)
         self._lesson = ControlLesson(share()) if options.learn_control and not self._is_worker else None
+        self._collected = CoverageLedger(self.tested, options, self.store)
         self._unexplained: list[str] = []
         self._told: dict[str, Any] = {}
 
@@ -159,6 +163,8 @@ class HarnessRun:
             self.tested.resolved()
         if self._options.invariants and self.tested.variant is None:
             demand_debug_file(self.tested.resolved())
+        if self.supply.coverage is not None and not self._is_worker:
+            self.supply.coverage.check()
         if self._options.resume is not None and not self._is_worker:
             self._done = self.ledger.resume(self._options.resume)
 
@@ -186,12 +192,17 @@ class HarnessRun:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Know which tests are to run."""
         if not (self._is_worker or self._config.option.collectonly) and session.items:
-            self.ledger.plan([item.nodeid for item in session.items])
+            self._plan([item.nodeid for item in session.items])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Know it from a worker."""
-        self.ledger.plan(ids)
+        self._plan(ids)
+
+    def _plan(self, tests: Sequence[str]) -> None:
+        self.ledger.plan(tests)
+        for said in self._touching.expect(tests):
+            live.say(self._config, said)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note test files that do not load."""
@@ -222,6 +233,8 @@ class HarnessRun:
         rig = self.supply.rig
         if rig is not None and rig.guest is not None:
             rig.ready().clear_journal()
+        if self.supply.coverage is not None:
+            self.supply.coverage.begin(rig)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:
@@ -239,6 +252,8 @@ class HarnessRun:
         """Say what the test came to, after all other plugins have had their say."""
         report = yield
         self._judge.judge(item, call, report)
+        if self.supply.coverage is not None and call.when == "teardown":
+            self.supply.coverage.end(self.supply.rig, report)
         if self._state() != self._told:
             self._tell(report)
         guard(report)
@@ -279,6 +294,10 @@ class HarnessRun:
         """Collect results, also those of workers."""
         if self._is_worker:
             return
+        self._collected.add(report)
+        over = report.when == "teardown" and not is_rerun(report)
+        if over and (said := self._touching.note(self.ledger.result(report.nodeid), report.nodeid)) is not None:
+            live.say(self._config, said)
         if is_rerun(report):
             self.ledger.add_first(report)
             return
@@ -312,6 +331,7 @@ class HarnessRun:
             if self._lesson is not None:
                 self._unexplained = self._lesson.finish()
             if not self._config.option.collectonly:
+                self.ledger.coverage = self._collected.finish(self.ledger.tests)
                 session.exitstatus = self.ledger.finish(int(exitstatus))
             remove_shared_files(self._config)
 

@@ -24,8 +24,10 @@ from harness.plugin.outcome import plain_result, result_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestNotes
 from harness.plugin.tested import TestedTarget
+from harness.report.coverage import coverage_lines
 from harness.report.publish import publish
 from harness.report.summary import changes_lines
+from harness.results.coverage import Coverage
 from harness.results.neighbours import with_changes
 from harness.results.partial import UNDER_WAY, PartialRecord
 from harness.results.record import NO_TEST, PARTIAL, RunRecord, TestResult, Trouble, charge, keep, read_record
@@ -106,6 +108,8 @@ class Ledger:
         self.selection = ""
         #: The number of the signal that ended the run.
         self.signal: int | None = None
+        #: What the tests ran of the kernel's code, where that was asked for.
+        self.coverage = Coverage()
         self._changes: RunRecord | None = None  # the record that says what has changed
         #: Where the record was written, once it was.
         self.written: Path | None = None
@@ -284,6 +288,7 @@ class Ledger:
             folder=self._invocation.folder,
             shard=str(self._options.shard or ""),
             selection=self.selection,
+            coverage=self.coverage,
         )
 
     def _not_run(self) -> tuple[str, ...]:
@@ -309,7 +314,7 @@ class Ledger:
             with contextlib.suppress(OSError):  # among the store's, if that has room
                 self.written = record.write(self._store)
         try:
-            publish(record, self._options.html)
+            publish(record, self._options.html, self._options.annotate)
         except OSError as error:
             self._page_error = f"the run's report could not be written: {error}"
             status = exit_status(0, (), signal=self.signal, trouble=Verdict.HARNESS_ERROR)
@@ -349,6 +354,15 @@ class Ledger:
             folder=old.folder,
         )
 
+    def result(self, test: str) -> TestResult | None:
+        """Return what TEST came to, as far as that is known."""
+        return next((result for result in reversed(self._results) if result.test == test), None)
+
+    @property
+    def tests(self) -> list[str]:
+        """The tests that have come to something."""
+        return [result.test for result in self._results]
+
     def say(self, line: Callable[..., None], section: Callable[..., None]) -> None:
         """Say at the end of pytest's output which kernel the results are about, and where they are."""
         for death in self.late_deaths:
@@ -375,6 +389,8 @@ class Ledger:
             line(f"record: {self.written}")
         elif self._partial is not None and self._partial.has_content:
             line(f"what is known is in {self._partial.file}")
+        for text in coverage_lines(self.coverage):
+            line(text)
         for why, count in self._declared.items():
             line(f"known defect: {count} tests left the process table unsound: {why}")
         if self._page_error:

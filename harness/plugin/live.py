@@ -196,12 +196,30 @@ class LiveRun:
         else:
             self._log("\n".join([head, *lines]))
 
+    def say(self, text: str) -> None:
+        """Say TEXT while tests run."""
+        if self.on_terminal:
+            self._console.print(Text(visible(text)), soft_wrap=True)
+        else:
+            self._log(text)
+
     def _log(self, text: str) -> None:
         self._logged = time.monotonic()
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and text:
             reporter.write_line(visible(text))
             reporter.flush()
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Say TEXT while tests run, in the view if there is one."""
+    view = config.pluginmanager.get_plugin(_PLUGIN)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if isinstance(view, LiveRun):
+        view.say(text)
+    elif reporter is not None:
+        reporter.ensure_newline()
+        reporter.write_line(visible(text))
 
 
 def trouble(report: pytest.TestReport) -> list[str]:

@@ -62,6 +62,8 @@ def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
 
     All workers of a run on one host get the same.  Raises what choose_accelerator() raises.
     """
+    if options_of(config).coverage is not None:
+        return Choice(Accelerator.TCG, "the only one that notes what is executed")
     if (asked := options_of(config).target.accelerator) is not None:
         return Choice(asked)
     run = getattr(config, "workerinput", {}).get("testrunuid")

@@ -15,6 +15,8 @@ from harness.guests.copying import Put, put_all
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
+from harness.machine.executed import Execution, Instrument, Notes
+from harness.machine.qemu import Machine
 from harness.processes import Hub, RemoteProcess
 from harness.processes.session import Session, Warmth
 from harness.store import Store
@@ -39,6 +41,9 @@ class Rig:
         self.machine = ""
         self.facts: KernelFacts | None = None
         self._cold = cold
+        #: By what is to be noted, of the sessions to come, which code they execute.
+        self.instrument: Instrument | None = None
+        self._executions: list[tuple[Machine, Execution]] = []
         self._store = store
         self.size = size
         self.lane = Lane.WALL_CLOCK
@@ -62,9 +67,14 @@ class Rig:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
         if self._cold:
-            session = Session.boot(self.target, self._store, self._given, progress, ahead=False)
+            session = Session.boot(
+                self.target, self._store, self._given, progress, ahead=False, instrument=self.instrument
+            )
         else:
             session = Session.resume(self._warmth(), progress)
+        machine = session.guest.machine
+        if machine.execution is not None:
+            self._executions.append((machine, machine.execution))
         try:
             if self._puts:
                 put_all(session.guest.ssh, self._puts)
@@ -89,8 +99,20 @@ class Rig:
     def _warmth(self) -> Warmth:
         place = self.lane, self._given
         if place not in self._warmths:
-            self._warmths[place] = Warmth(self.target, self._store, self._given, self.lane)
+            self._warmths[place] = Warmth(self.target, self._store, self._given, self.lane, instrument=self.instrument)
         return self._warmths[place]
+
+    def equip(self, instrument: Instrument) -> None:
+        """Let it be noted by INSTRUMENT what sessions execute from now on; the present one ends."""
+        self.discard()
+        self._warmths.clear()
+        self.instrument = instrument
+
+    def executed(self) -> list[Notes]:
+        """Return what its machines, those that have gone included, have executed since the last time."""
+        taken = [execution.take() for _, execution in self._executions]
+        self._executions = [each for each in self._executions if each[0].pid is not None]
+        return taken
 
     def size_in(self, lane: Lane) -> MachineSize:
         """Return the size of its machines in LANE."""

@@ -12,6 +12,7 @@ from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import inapplicable, is_settled, may_show_defect, needs_target, shown_defect
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
+from harness.plugin.touching import Touching
 from harness.results.record import read_record
 from harness.results.shards import Shard, selection_digest, share_out
 from harness.runs.options import RunOptions
@@ -36,7 +37,8 @@ MARKERS = (
 class Selection:
     """Decides for each test whether it is about the target: when tests are collected, or once the kernel runs."""
 
-    def __init__(self, tested: TestedTarget, supply: GuestSupply, options: RunOptions) -> None:
+    def __init__(self, tested: TestedTarget, supply: GuestSupply, options: RunOptions, touching: Touching) -> None:
+        self._touching = touching
         self._tested = tested
         self._supply = supply
         self._options = options
@@ -61,7 +63,10 @@ class Selection:
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
             else:
                 self._settle_if_possible(item, facts)
-        items.sort(key=_waiting, reverse=True)
+        if not self._options.in_order:
+            items.sort(key=_waiting, reverse=True)
+        if self._touching.is_asked_for and (left_out := self._touching.order(items)):
+            _deselect(items, left_out)
 
     def _take_part(self, items: list[pytest.Item], shard: Shard) -> None:
         seconds: dict[str, float] = {}

@@ -18,6 +18,7 @@ from harness.machine.description import Lane
 from harness.plugin import live
 from harness.plugin.applies import in_era, needs_target
 from harness.plugin.blame import verdict_of
+from harness.plugin.coverage import CoverageTaker
 from harness.plugin.diagnosis import start_trouble
 from harness.plugin.parallel import accelerator_of_run
 from harness.plugin.rig import Rig
@@ -69,6 +70,8 @@ class GuestSupply:
         self._warp: LaneVerdict | None = None
         self._accelerator: Choice | None = None
         self.rig: Rig | None = None
+        #: What notes which code tests run, where that was asked for.
+        self.coverage = CoverageTaker(tested, store, options.coverage) if options.coverage is not None else None
         self.trouble: Trouble | None = None
         #: Where the console was when the present test began.
         self.console_mark = 0
@@ -166,6 +169,8 @@ class GuestSupply:
             puts = self._options.put
             self.rig = Rig(self._tested.open(progress), self._store, size, cold=self._options.cold, puts=puts)
             self.rig.enter(self._lane(self.rig, progress), self._cpus)
+            if self.coverage is not None:
+                self.coverage.equip(self.rig, progress)
             self.rig.ready(progress)
 
     def _size(self, progress: Progress) -> MachineSize:

@@ -25,6 +25,7 @@ from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, MachineSize, Progress, Target
 from harness.machine.clock import note_clock_for_counting
 from harness.machine.description import Accelerator, Lane
+from harness.machine.executed import Instrument
 from harness.machine.qemu import MachineState, qemu_version
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import build_executor
@@ -229,12 +230,14 @@ class Warmth:
         lane: Lane = Lane.WALL_CLOCK,
         *,
         events: Path | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
         self._target = target
         self._store = store
         self._size = size if lane is Lane.WALL_CLOCK else replace(size, cpus=1)
         self.lane = lane
         self._events = events
+        self._instrument = instrument
         #: How often a resume failed.
         self.failures = 0
         self._present: Snapshot | None = None
@@ -246,7 +249,7 @@ class Warmth:
 
     def guest(self) -> Guest:
         """Return a guest to resume; it is not started."""
-        return self._template.another(self.lane, self._events)
+        return self._template.another(self.lane, self._events, instrument=self._instrument)
 
     @cached_property
     def key(self) -> str:
@@ -409,12 +412,13 @@ class Session:
         progress: Progress = lambda _: None,
         *,
         ahead: bool = True,
+        instrument: Instrument | None = None,
     ) -> Self:
         """Boot TARGET from power-on, AHEAD of the clock where that works, and start the hub over SSH.
 
-        Raises what Guest.boot() raises.
+        With an INSTRUMENT it is noted what the machine executes.  Raises what Guest.boot() raises.
         """
-        guest = Guest(target, store, size)
+        guest = Guest(target, store, size).another(instrument=instrument)
         boot(guest, progress, ahead=ahead)
         try:
             hub = open_hub(guest, store)

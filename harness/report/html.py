@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.files import write_whole
+from harness.report.coverage import coverage_section
 from harness.report.page import facts, folded, page, preformatted, shown
 from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatter_plot
 from harness.report.words import sentence
@@ -19,17 +20,20 @@ _SEQUENCES = 2
 _DELAY = 10.0  # s, kern_proc.c: PIDDOM_DELAY
 
 
-def write_run(record: RunRecord, out: Path) -> None:
-    """Write the page of RECORD to OUT; raises OSError when OUT cannot be written."""
-    write_whole(out, run_page(record))  # half a page looks like a whole one
+def write_run(record: RunRecord, out: Path, sources: Path | None = None) -> None:
+    """Write the page of RECORD, with what was run of the kernel's SOURCES, to OUT.
+
+    Raises OSError when OUT cannot be written.
+    """
+    write_whole(out, run_page(record, sources))  # half a page looks like a whole one
 
 
-def run_page(record: RunRecord) -> str:
-    """Return the HTML page of a run's record."""
-    return page(f"dfly-harness: {record.target}", _body(record))
+def run_page(record: RunRecord, sources: Path | None = None) -> str:
+    """Return the HTML page of a run's record; with the kernel's SOURCES it shows what was run of them."""
+    return page(f"dfly-harness: {record.target}", _body(record, sources))
 
 
-def _body(record: RunRecord) -> Iterator[str]:
+def _body(record: RunRecord, sources: Path | None) -> Iterator[str]:
     results = record.results
     yield f"<h1>{shown(record.target)}</h1>"
     if not record.is_dragonfly:
@@ -66,6 +70,7 @@ def _body(record: RunRecord) -> Iterator[str]:
         yield "<h2>What went wrong</h2>"
         for result in sorted(loud, key=lambda result: -result.verdict.severity):
             yield _test(result, is_open=True)
+    yield from coverage_section(record.coverage, sources)
     yield from _functions(results)
     yield "<h2>Where the time went</h2>"
     yield _slowest(results)

@@ -19,6 +19,7 @@ from harness.errors import UsageError
 from harness.files import write_whole
 from harness.results.causes import first_words, panic_in
 from harness.results.changes import Change
+from harness.results.coverage import Coverage
 from harness.results.measurements import Measurements
 from harness.results.verdict import Verdict
 from harness.store import Store
@@ -217,6 +218,7 @@ class RunRecord:
     that are no suite of the harness: by these, records of the same tests on neighbouring kernels are found.  `since` is
     when the last such run began, and `changes` what came to something else than then.  `command` are pytest's
     arguments, given in `folder`.  `incomplete` is why the record ends before its run, empty where it does not.
+    `coverage` is what its tests executed of the kernel's code, empty unless that was asked for.
     `shard` is which part of a run it is, such as "2/4"; `selection` stands for all tests of that run and who has which.
     """
 
@@ -253,6 +255,7 @@ class RunRecord:
     incomplete: str = ""
     shard: str = ""
     selection: str = ""
+    coverage: Coverage = field(default_factory=Coverage)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -268,6 +271,7 @@ class RunRecord:
             "not_run": list(self.not_run),
             "changes": [change.to_json() for change in self.changes],
             "command": list(self.command),
+            **({"coverage": self.coverage.to_json()} if self.coverage else {}),
         }
 
     @classmethod
@@ -292,6 +296,7 @@ class RunRecord:
             not_run=tuple(map(str, data.get("not_run", ()))),
             changes=tuple(map(Change.from_json, data.get("changes", ()))),
             command=tuple(map(str, data.get("command", ()))),
+            coverage=Coverage.from_json(data.get("coverage", {})),
             **given,
         )
 

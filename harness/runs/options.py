@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from harness.coverage.choice import Place
 from harness.errors import UsageError
 from harness.files import output_file
 from harness.guests.copying import Put
 from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget
+from harness.machine.description import Accelerator
 from harness.options import PYTEST_PREFIX, Option, declare, read, words
 from harness.results.shards import Shard
 
@@ -51,6 +53,26 @@ OPTIONS = (
         flag=True,
         aliases=("pdb-guest",),
     ),
+    Option(
+        "coverage",
+        "note which lines and branches of FILES each test runs: source files and functions of the kernel, with commas"
+        " between (kern_proc.c)",
+        "FILES",
+        bare=True,
+    ),
+    Option("lcov", "with --coverage: write what was run to FILE as lcov's tracefile", "FILE", Path),
+    Option("cobertura", "with --coverage: write what was run to FILE as Cobertura's XML", "FILE", Path),
+    Option("annotate", "with --coverage: show the sources in TREE, the kernel's own, on the page", "TREE", Path),
+    Option(
+        "touching",
+        "first the tests that run this function (pgrel) or line (kern_proc.c:812-815) of the kernel, as --coverage has"
+        " found (repeatable)",
+        "PLACE",
+        Place.parse,
+        repeated=True,
+    ),
+    Option("map", "by what was found on KERNEL, whose lines are meant then", "KERNEL", default=""),
+    Option("only", "with --touching or --changed: no other tests", flag=True),
     Option("dump-memory", "keep the memory of a kernel that died, as ELF cores", "FOLDER", Path),
     Option("json", "write the run's record to FILE", "FILE", output_file),
     Option("html", "write the run's report to FILE: one page, no network needed", "FILE", output_file),
@@ -60,6 +82,7 @@ OPTIONS = (
 #: What only pytest has: `run` always shows the view, and hands on what it resolved.
 PYTEST_ONLY = (
     Option("live", "show workers, current tests and trouble instead of one dot for each test", flag=True),
+    Option("in-order", "run the tests in the order in which they are named", flag=True),
     Option("target", "the target by content, as the harness hands it to its children", "JSON", default=""),
     Option("resume", "go on with the run that left this record", "FILE", Path),
 )
@@ -81,6 +104,13 @@ class RunOptions:
     no_again: bool = False
     record: bool = False
     hold: bool = False
+    coverage: str | None = None
+    lcov: Path | None = None
+    cobertura: Path | None = None
+    annotate: Path | None = None
+    touching: tuple[Place, ...] = ()
+    map: str = ""
+    only: bool = False
     dump_memory: Path | None = None
     json: Path | None = None
     html: Path | None = None
@@ -92,6 +122,7 @@ class RunOptions:
     durations: Path | None = None
     resume: Path | None = None
     put: tuple[Put, ...] = ()
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None
@@ -106,12 +137,28 @@ class RunOptions:
                 "--record, --hold, --dump-memory, --invariants, --put and --pristine are about a machine;"
                 " --oracle has none"
             )
+        self._check_coverage()
+        if (self.map or self.only) and not self.touching:
+            raise UsageError("--map and --only say how tests are chosen: give --touching or --changed, too")
         if self.repeat < 1:
             raise UsageError("--repeat is at least 1")
         if self.durations is not None and self.shard is None:
             raise UsageError("--durations is for sharing tests out: give --shard I/N, too")
         if self.cold and self.lane == "warped":
             raise UsageError("--cold boots, and kernels do not boot in the time-warped lane: leave out one of them")
+
+    def _check_coverage(self) -> None:
+        if self.coverage is None:
+            if self.lcov is not None or self.cobertura is not None or self.annotate is not None:
+                raise UsageError("--lcov, --cobertura and --annotate are about what --coverage notes: give that, too")
+            return
+        if self.oracle is not None:
+            raise UsageError("--coverage is about a kernel's code; --oracle has none")
+        if self.target.accelerator not in {None, Accelerator.TCG}:
+            raise UsageError(
+                f"--coverage takes --accelerator tcg: under {self.target.accelerator} the host's CPU runs the guest's"
+                " code as it is, and nobody can note what is executed"
+            )
 
     @staticmethod
     def declare(add: Callable[..., object], prefix: str = "") -> None:
@@ -128,7 +175,7 @@ class RunOptions:
         given |= {option.field: tuple(given[option.field]) for option in OPTIONS if option.repeated}
         if prefix == PYTEST_PREFIX:
             more = read(PYTEST_ONLY, namespace, prefix)
-            given |= {"live": more["live"], "resume": more["resume"]}
+            given |= {"live": more["live"], "resume": more["resume"], "in_order": more["in_order"]}
             given["resolved"] = ResolvedTarget.from_text(more["target"]) if more["target"] else None
         return cls(TargetOptions.read(namespace, prefix), **given)
 
@@ -137,5 +184,6 @@ class RunOptions:
         given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix)]
         if prefix == PYTEST_PREFIX:
             resolved = self.resolved.to_text() if self.resolved is not None else ""
-            given += words(PYTEST_ONLY, {"live": self.live, "target": resolved, "resume": self.resume}, prefix)
+            only = {"live": self.live, "target": resolved, "resume": self.resume, "in_order": self.in_order}
+            given += words(PYTEST_ONLY, only, prefix)
         return given

@@ -21,9 +21,10 @@ guests
 install
 processes
 oracle results
+coverage
 report
 runs
-plugin compare bench
+plugin compare bench mutation
 bisect
 calibration
 cli

@@ -24,12 +24,12 @@ _FLAGS = (
 )  # fmt: skip
 
 
-def build_kernel(cache: Path, *flags: str) -> Path:
-    """Build the test kernel, with more FLAGS such as -Wl,-s, into CACHE."""
+def build_kernel(cache: Path, *flags: str, program: str = "kernel.c") -> Path:
+    """Build the test kernel, with more FLAGS such as -Wl,-s, or another PROGRAM, into CACHE."""
     script = _HERE / "kernel.ld"
     return compile_program(
         "testkernel",
-        [_HERE / "start.S", _HERE / "kernel.c", _LIB / "lib.c"],
+        [_HERE / "start.S", _HERE / program, _LIB / "lib.c"],
         [*_FLAGS, *flags, "-I", str(_LIB), "-T", str(script)],
         cache,
         depends=[_LIB / "lib.h", script],

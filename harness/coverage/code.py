@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The code of a kernel that is measured, as sites: lines that are run or not, and ways a conditional jump goes or not.
+
+A line is run when an instruction that was made of it is.  Instructions that came from inline functions of headers are
+nobody's: they are measured with no line.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+from numpy.typing import NDArray
+
+from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
+
+FORMAT = 1
+# Functions that do not return: a branch that leads straight to one is there to stop a kernel that is broken.
+_DEADLY = frozenset({"panic", "__stack_chk_fail"})
+
+Hits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, order=True)
+class Line:
+    """A line of a source file that became code; 0 stands for a whole function whose lines are not known."""
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, order=True)
+class Branch:
+    """A conditional jump at `address`: line it was made of, and which of its two ways leads straight to panic()."""
+
+    file: str
+    line: int
+    function: str
+    address: int
+    fatal_next: bool = False
+    fatal_target: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """What is measured, and how what a machine executes becomes hits: first of lines, then of both ways of branches.
+
+    `addresses` and `texts` are the code itself, in the order of the notes; `extents` are begin, end (in notes) and the
+    number of a line.
+    """
+
+    lines: tuple[Line, ...]
+    branches: tuple[Branch, ...]
+    addresses: tuple[int, ...]
+    texts: tuple[bytes, ...]
+    extents: tuple[tuple[int, int, int], ...]
+
+    @property
+    def ranges(self) -> tuple[CodeRange, ...]:
+        """What an instrument is made for."""
+        return tuple(CodeRange(*each) for each in zip(self.addresses, self.texts, strict=True))
+
+    @property
+    def size(self) -> int:
+        """How many sites there are."""
+        return len(self.lines) + 2 * len(self.branches)
+
+    @cached_property
+    def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        columns = np.array(self.extents, dtype=np.int64).reshape(-1, 3)
+        return columns[:, 0], columns[:, 1], columns[:, 2]
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        starts = np.concatenate([[0], np.cumsum([len(text) for text in self.texts])])
+        which = np.searchsorted(self.addresses, [each.address for each in self.branches], side="right") - 1
+        own = [each.address - self.addresses[at] for each, at in zip(self.branches, which, strict=True)]
+        return np.asarray(starts[which] + np.array(own, dtype=np.int64), dtype=np.int64)
+
+    def hits(self, notes: Notes) -> Hits:
+        """Return which sites NOTES show."""
+        begin, end, line = self._extents
+        before = np.concatenate([[0], np.cumsum(notes & EXECUTED)])
+        found = np.zeros(self.size, dtype=bool)
+        found[line[before[end] > before[begin]]] = True
+        if self.branches:
+            ways = notes[self._places]
+            found[len(self.lines) :: 2] = ways & FELL_THROUGH != 0
+            found[len(self.lines) + 1 :: 2] = ways & JUMPED != 0
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "format": FORMAT,
+            "lines": [list(asdict(each).values()) for each in self.lines],
+            "branches": [list(asdict(each).values()) for each in self.branches],
+            "addresses": list(self.addresses),
+            "texts": [base64.b64encode(text).decode() for text in self.texts],
+            "extents": [list(each) for each in self.extents],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild it; raises KeyError, TypeError or ValueError for what is none."""
+        if data["format"] != FORMAT:
+            raise ValueError("it has another format")
+        return cls(
+            tuple(Line(*each) for each in data["lines"]),
+            tuple(Branch(*each) for each in data["branches"]),
+            tuple(map(int, data["addresses"])),
+            tuple(base64.b64decode(text) for text in data["texts"]),
+            tuple((int(begin), int(end), int(line)) for begin, end, line in data["extents"]),
+        )
+
+
+def pack(hits: Hits) -> str:
+    """Return HITS as a short text."""
+    return base64.b64encode(zlib.compress(np.packbits(hits).tobytes(), 9)).decode()
+
+
+def unpack(text: str, size: int) -> Hits:
+    """Return the hits of SIZE sites that pack() made TEXT of; raises ValueError for anything else."""
+    try:
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(bits) != (size + 7) // 8:
+        raise ValueError(f"{len(bits)} bytes are no {size} sites")
+    return np.unpackbits(bits, count=size).astype(bool)
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A conditional jump that was found in code."""
+
+    address: int
+    fatal_next: bool
+    fatal_target: bool
+
+
+def jumps_in(address: int, code: bytes, deadly: frozenset[int]) -> Iterator[Jump]:
+    """Yield the conditional jumps of CODE at ADDRESS; DEADLY are addresses of functions that do not return."""
+    machine = Cs(CS_ARCH_X86, CS_MODE_64)
+    found: list[tuple[int, int, str, str]] = list(machine.disasm_lite(code, address))
+    index = {each[0]: number for number, each in enumerate(found)}
+
+    def is_fatal(at: int | None) -> bool:
+        """Tell whether whoever comes to AT goes straight to a deadly function."""
+        seen: set[int | None] = set()
+        while at in index and at not in seen:
+            seen.add(at)
+            for each in found[index[at] :]:
+                if each[2] == "call":
+                    return _number(each[3]) in deadly
+                if each[2] == "jmp":
+                    at = _number(each[3])
+                    break
+                if each[2].startswith(("j", "ret", "loop")):
+                    return False
+        return False
+
+    for at, size, name, operand in found:
+        target = _number(operand) if name.startswith("j") and name not in {"jmp", "jrcxz", "jecxz"} else None
+        if target is not None:
+            yield Jump(at, is_fatal(at + size), is_fatal(target))
+
+
+def _number(operand: str) -> int | None:
+    try:
+        return int(operand, 16)
+    except ValueError:
+        return None
+
+
+def code_of_functions(functions: Sequence[tuple[str, int, bytes]], deadly: frozenset[int]) -> Code:
+    """Return FUNCTIONS (name, address, code) as code to measure where no line is known: each is one line, 0."""
+    ordered = sorted(functions, key=lambda each: each[1])
+    lines = tuple(Line("", 0, name) for name, _, _ in ordered)
+    branches: list[Branch] = []
+    extents = []
+    place = 0
+    for number, (name, address, text) in enumerate(ordered):
+        extents.append((place, place + len(text), number))
+        place += len(text)
+        branches += [Branch("", 0, name, *asdict(jump).values()) for jump in jumps_in(address, text, deadly)]
+    return Code(
+        lines, tuple(branches), tuple(each[1] for each in ordered), tuple(each[2] for each in ordered), tuple(extents)
+    )
+
+
+def keep_code(file: Path, code: Code) -> None:
+    """Write CODE to FILE for load_code()."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_bytes(zlib.compress(json.dumps(code.to_json()).encode()))
+    part.replace(file)
+
+
+def load_code(file: Path) -> Code | None:
+    """Return what keep_code() wrote; None where that is not there, or was written by another version."""
+    with suppress(OSError, ValueError, KeyError, TypeError, zlib.error):
+        return Code.from_json(json.loads(zlib.decompress(file.read_bytes())))
+    return None
+
+
+def deadly_functions(addresses: Mapping[str, int]) -> frozenset[int]:
+    """Return where the functions are that do not return, of a kernel whose symbols are at ADDRESSES."""
+    return frozenset(addresses[name] for name in _DEADLY if name in addresses)

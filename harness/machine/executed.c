@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A plugin of QEMU's TCG that notes which instructions of chosen code are executed, and which way its conditional jumps
+ * go, in a file that the harness maps as well (harness/machine/executed.py has its layout).
+ *
+ * QEMU's header is not installed everywhere, and little of it is needed: what is used here has been the same since the
+ * interface exists.  Instructions are told apart by the code in the file, not by what later interfaces do otherwise.
+ */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef uint64_t plugin_id;
+struct qemu_plugin_tb;
+struct qemu_plugin_insn;
+struct qemu_info;
+typedef void (*translated)(plugin_id, struct qemu_plugin_tb *);
+typedef void (*executed)(unsigned cpu, void *data);
+enum { NO_REGISTERS };
+
+extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, translated);
+extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, executed, int flags, void *data);
+extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
+extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t index);
+extern uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
+extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
+
+#define VISIBLE __attribute__((visibility("default")))
+VISIBLE int qemu_plugin_version = PLUGIN_VERSION;
+
+enum { EXECUTED = 1, FELL_THROUGH = 2, JUMPED = 4 };
+enum { CPUS = 256 };
+static const char MAGIC[8] = "dflyexec";
+
+struct range {
+	uint64_t start, size, notes, code;	/* the last two: where in the file */
+};
+struct header {
+	char magic[8];
+	uint64_t count;
+	struct range ranges[];
+};
+
+static struct header *file;
+static uint8_t *base;
+
+/* By virtual CPU: the conditional jump that it executed last, as long as it is not known where that led. */
+static struct {
+	uint8_t *note;
+	uint64_t next, target;
+} jumps[CPUS];
+
+static inline void
+mark(uint8_t *note, uint8_t what)
+{
+	/* Reading first keeps CPUs from taking the line from each other. */
+	if ((__atomic_load_n(note, __ATOMIC_RELAXED) & what) != what)
+		__atomic_fetch_or(note, what, __ATOMIC_RELAXED);
+}
+
+static struct range *
+find(uint64_t address)
+{
+	uint64_t low = 0, high = file->count;
+
+	while (low < high) {	/* they are sorted */
+		uint64_t middle = (low + high) / 2;
+		struct range *range = &file->ranges[middle];
+
+		if (address < range->start)
+			high = middle;
+		else if (address - range->start >= range->size)
+			low = middle + 1;
+		else
+			return (range);
+	}
+	return (NULL);
+}
+
+static void
+plain(unsigned cpu, void *note)
+{
+	(void)cpu;
+	mark(note, EXECUTED);
+}
+
+static const struct range *
+range_of(const uint8_t *note, uint64_t *at)
+{
+	const struct range *range = file->ranges;
+
+	*at = note - base;
+	while (*at - range->notes >= range->size)
+		range++;
+	*at -= range->notes;
+	return (range);
+}
+
+/* The first instruction of a block: what comes after a jump. */
+static void
+first(unsigned cpu, void *note)
+{
+	mark(note, EXECUTED);
+	if (cpu < CPUS && jumps[cpu].note != NULL) {
+		uint64_t at;
+		const struct range *range = range_of(note, &at);
+
+		if (range->start + at == jumps[cpu].next)
+			mark(jumps[cpu].note, FELL_THROUGH);
+		else if (range->start + at == jumps[cpu].target)
+			mark(jumps[cpu].note, JUMPED);
+		jumps[cpu].note = NULL;
+	}
+}
+
+/* How far the conditional jump in CODE leads from its end; 0 for any other instruction. */
+static int64_t
+distance(const uint8_t *code, size_t size)
+{
+	if (size == 2 && code[0] >> 4 == 7)
+		return ((int8_t)code[1]);
+	if (size == 6 && code[0] == 0x0f && code[1] >> 4 == 8) {
+		int32_t far;
+
+		memcpy(&far, code + 2, sizeof(far));
+		return (far);
+	}
+	return (0);
+}
+
+static void
+jump(unsigned cpu, void *note)
+{
+	mark(note, EXECUTED);
+	if (cpu < CPUS) {
+		uint64_t at;
+		const struct range *range = range_of(note, &at);
+		const uint8_t *code = base + range->code + at;
+		size_t size = code[0] == 0x0f ? 6 : 2;
+
+		jumps[cpu].note = note;
+		jumps[cpu].next = range->start + at + size;
+		jumps[cpu].target = jumps[cpu].next + distance(code, size);
+	}
+}
+
+/* A jump that is a block's first instruction. */
+static void
+first_and_jump(unsigned cpu, void *note)
+{
+	first(cpu, note);
+	jump(cpu, note);
+}
+
+static void
+translate(plugin_id id, struct qemu_plugin_tb *block)
+{
+	size_t count = qemu_plugin_tb_n_insns(block);
+
+	(void)id;
+	for (size_t number = 0; number < count; number++) {
+		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(block, number);
+		uint64_t address = qemu_plugin_insn_vaddr(insn);
+		struct range *range = find(address);
+		size_t size = qemu_plugin_insn_size(insn);
+		bool jumps_off;
+
+		if (range == NULL)
+			continue;
+		address -= range->start;
+		jumps_off = address + size <= range->size &&
+		    distance(base + range->code + address, size) != 0;
+		qemu_plugin_register_vcpu_insn_exec_cb(insn,
+		    number == 0 ? (jumps_off ? first_and_jump : first) : (jumps_off ? jump : plain),
+		    NO_REGISTERS, base + range->notes + address);
+	}
+}
+
+VISIBLE int
+qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
+{
+	struct stat about;
+	int fd;
+
+	(void)info;
+	if (argc != 1 || strncmp(argv[0], "map=", 4) != 0)
+		return (-1);
+	fd = open(argv[0] + 4, O_RDWR);
+	if (fd < 0 || fstat(fd, &about) != 0)
+		return (-1);
+	base = mmap(NULL, about.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (base == MAP_FAILED)
+		return (-1);
+	file = (struct header *)base;
+	if (memcmp(file->magic, MAGIC, sizeof(MAGIC)) != 0)
+		return (-1);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
+	return (0);
+}

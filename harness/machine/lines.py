@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From a kernel's debug file: which code a source file became, line by line, and where its functions begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from elftools.dwarf.ranges import RangeEntry
+from elftools.elf.elffile import ELFFile
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Code from address `begin` to before `end` that comes from a line of the source file itself."""
+
+    begin: int
+    end: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One source file's code: its extents, functions by their first line, and the ranges of addresses it has.
+
+    Code that a header's inline functions put into it is in the ranges and in no extent.
+    """
+
+    path: str
+    ranges: tuple[tuple[int, int], ...]
+    extents: tuple[Extent, ...]
+    functions: tuple[tuple[int, str], ...]
+
+
+class LineTables:
+    """The line tables of the debug file FILE."""
+
+    def __init__(self, file: Path) -> None:
+        """Open FILE; raises UsageError when it has no debug information."""
+        elf = ELFFile(file.open("rb"))  # kept open: DWARF is parsed piece by piece
+        if not elf.has_dwarf_info():
+            raise UsageError(f"{file} has no debug information")
+        self._file = file
+        self._dwarf: Any = elf.get_dwarf_info()
+
+    @cached_property
+    def _units(self) -> list[tuple[str, Any]]:
+        return [(_text(cu.get_top_DIE(), "DW_AT_name"), cu) for cu in self._dwarf.iter_CUs()]
+
+    def unit(self, name: str) -> Unit:
+        """Return what became of the source file NAME: `kern_proc.c`, or more of its path.
+
+        Raises UsageError when the kernel has none of that name, or several.
+        """
+        found = [(path, cu) for path, cu in self._units if f"/{path}".endswith(f"/{name}")]
+        if len(found) != 1:
+            which = f"several: {', '.join(path for path, _ in found)}" if found else "none"
+            raise UsageError(f"{self._file}: of source files called {name} the kernel has {which}")
+        return self._read(*found[0])
+
+    def unit_at(self, address: int) -> str | None:
+        """Return the path of the source file that the code at ADDRESS was compiled from, None for assembler."""
+        for path, cu in self._units:
+            if any(begin <= address < end for begin, end in self._ranges(cu)):
+                return path
+        return None
+
+    def _ranges(self, cu: Any) -> tuple[tuple[int, int], ...]:
+        top = cu.get_top_DIE()
+        low = top.attributes["DW_AT_low_pc"].value if "DW_AT_low_pc" in top.attributes else 0
+        if "DW_AT_ranges" in top.attributes:
+            entries = self._dwarf.range_lists().get_range_list_at_offset(top.attributes["DW_AT_ranges"].value, cu=cu)
+            found = [
+                (each.begin_offset, each.end_offset) if getattr(each, "is_absolute", False)
+                else (low + each.begin_offset, low + each.end_offset)
+                for each in entries
+                if isinstance(each, RangeEntry)
+            ]  # fmt: skip
+            return tuple(sorted(found))
+        if "DW_AT_high_pc" not in top.attributes:
+            return ()
+        high = top.attributes["DW_AT_high_pc"]
+        return ((low, high.value if high.form == "DW_FORM_addr" else low + high.value),)
+
+    def _read(self, path: str, cu: Any) -> Unit:
+        program = self._dwarf.line_program_for_CU(cu)
+        own = Path(path).name.encode()
+        shift = 1 if program["version"] < 5 else 0  # files are counted from one up to DWARF 4, from zero later
+        files = [each.name.rpartition(b"/")[2] == own for each in program["file_entry"]]
+        extents = tuple(_extents([entry.state for entry in program.get_entries() if entry.state], files, shift))
+        lines = dict(_functions(cu, files, shift))
+        return Unit(path.removeprefix("/usr/src/"), self._ranges(cu), extents, tuple(sorted(lines.items())))
+
+
+def _extents(states: list[Any], own: list[bool], shift: int) -> Iterator[Extent]:
+    for state, following in pairwise(states):
+        # What has no instruction of its own can be neither run nor left out.
+        if not state.end_sequence and own[state.file - shift] and state.line and following.address > state.address:
+            yield Extent(state.address, following.address, state.line)
+
+
+def _functions(cu: Any, own: list[bool], shift: int) -> Iterator[tuple[int, str]]:
+    """Yield the first line and the name of the functions that the file itself defines, inlined ones included."""
+    for die in cu.iter_DIE_children(cu.get_top_DIE()):
+        given = die.attributes
+        if die.tag != "DW_TAG_subprogram" or "DW_AT_decl_line" not in given or "DW_AT_name" not in given:
+            continue
+        if ("DW_AT_low_pc" in given or "DW_AT_inline" in given) and own[given["DW_AT_decl_file"].value - shift]:
+            yield int(given["DW_AT_decl_line"].value), _text(die, "DW_AT_name")
+
+
+def _text(die: Any, attribute: str) -> str:
+    value = die.attributes.get(attribute)
+    return value.value.decode(errors="replace") if value is not None else ""
