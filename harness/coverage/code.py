@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ import numpy as np
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 from numpy.typing import NDArray
 
+from harness.files import write_whole
 from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
 
 FORMAT = 1
@@ -202,9 +202,7 @@ def code_of_functions(functions: Sequence[tuple[str, int, bytes]], deadly: froze
 
 def keep_code(file: Path, code: Code) -> None:
     """Write CODE to FILE for load_code()."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_bytes(zlib.compress(json.dumps(code.to_json()).encode()))
-    part.replace(file)
+    write_whole(file, zlib.compress(json.dumps(code.to_json()).encode()))
 
 
 def load_code(file: Path) -> Code | None:

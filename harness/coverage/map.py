@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ import numpy as np
 
 from harness.coverage.code import Code, Hits, pack, unpack
 from harness.errors import UsageError
+from harness.files import write_whole
 from harness.kernels.artefact import Kernel
 from harness.results.coverage import Coverage, FunctionCoverage
 from harness.store import Store
@@ -84,9 +84,7 @@ class CoverageMap:
             with suppress(UsageError):
                 known = read_map(file)
                 merged = known.joined(self) if known.code == self.code else self
-            part = file.with_name(f".{file.name}.{os.getpid()}")
-            part.write_bytes(zlib.compress(json.dumps(merged.to_json()).encode()))
-            part.replace(file)
+            write_whole(file, zlib.compress(json.dumps(merged.to_json()).encode()))
         return file
 
     def to_json(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
 from harness.coverage.map import CoverageMap, Reach, map_of
 from harness.errors import UsageError
+from harness.files import write_whole
 from harness.guests.guest import Progress
 from harness.kernels.build import Build
 from harness.machine.executed import Notes, instrument
@@ -127,9 +128,9 @@ class CoverageLedger:
         shown = made.only({**{test: kept.tests[test] for test in tests if test in kept.tests}, **made.tests})
         try:
             if self._options.lcov is not None:
-                self._options.lcov.write_text(lcov(shown))
+                write_whole(self._options.lcov, lcov(shown))
             if self._options.cobertura is not None:
-                self._options.cobertura.write_text(cobertura(shown))
+                write_whole(self._options.cobertura, cobertura(shown))
         except OSError as error:
             raise pytest.UsageError(f"{error.filename}: {error.strerror}") from None
         return shown.summary(file)

@@ -60,8 +60,8 @@ OPTIONS = (
         "FILES",
         bare=True,
     ),
-    Option("lcov", "with --coverage: write what was run to FILE as lcov's tracefile", "FILE", Path),
-    Option("cobertura", "with --coverage: write what was run to FILE as Cobertura's XML", "FILE", Path),
+    Option("lcov", "with --coverage: write what was run to FILE as lcov's tracefile", "FILE", output_file),
+    Option("cobertura", "with --coverage: write what was run to FILE as Cobertura's XML", "FILE", output_file),
     Option("annotate", "with --coverage: show the sources in TREE, the kernel's own, on the page", "TREE", Path),
     Option(
         "touching",

@@ -17,6 +17,7 @@ from harness.results.certainty import Interval
 from harness.results.changes import Change, ChangeKind
 from harness.results.comparison import ComparedKernel, Comparison, Difference, Judgement, Tally, TestComparison
 from harness.results.costs import Cost, Costs, Unit
+from harness.results.coverage import Coverage, FunctionCoverage
 from harness.results.measurements import Measurements
 from harness.results.record import BETWEEN_TESTS, FORMAT, RunRecord, TestResult, Trouble, charge, keep, read_record
 from harness.results.summary import conclusion
@@ -58,6 +59,12 @@ WHOLE = RunRecord(
     incomplete="killed",
     shard="2/4",
     selection="ab",
+    coverage=Coverage(
+        (FunctionCoverage("sys/kern/kern_proc.c", "pgrel", 3, 2, 4, 1, (12,), (11, 11, 13), 1),),
+        {"a.py::b": (2, 1)},
+        1,
+        "m",
+    ),
     results=(
         TestResult(
             "a.py::test_a[case]",
