@@ -29,11 +29,11 @@ from harness.images.base import BaseImage
 from harness.options import PYTEST_PREFIX
 from harness.report.bisection import bisection_page, print_bisection, print_explanation
 from harness.report.terminal import make_console, make_output, progress_display
+from harness.results.bisection import FOLDER, REPORT
 from harness.runs.hosts import HostPool
 from harness.store import Store
 
 CONFIDENCE = 0.95
-_PREFIX = "bisect-"
 # What `--resume` takes besides: it changes how the search goes on and what is shown, not what is sought.
 _HONOURED = (
     "resume",
@@ -92,7 +92,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _folder(store: Store, key: str) -> Path:
-    folders = [path.parent for path in store.folder("results").glob(f"{_PREFIX}{key}*/{FILE}")]
+    folders = [path.parent for path in store.folder("results").glob(f"{FOLDER}{key}*/{FILE}")]
     if not folders:
         raise UsageError("there is no bisection to go on with" if not key else f"there is no bisection {key}")
     return max(folders, key=lambda folder: (folder / FILE).stat().st_mtime)
@@ -165,7 +165,7 @@ class _Search:
         question, options = self._question, self._options
         scope = self._repository.range(question.good, question.bad)
         key = question.key(scope, self._builder.identity)
-        folder = self._store.folder("results", f"{_PREFIX}{key}")
+        folder = self._store.folder("results", f"{FOLDER}{key}")
         if (folder / FILE).exists() and not options.fresh:
             state = State.load(folder)
             state.confidence = confidence
@@ -227,7 +227,7 @@ class _Search:
     def _report(self, bisection: Bisection) -> int:
         options, folder = self._options, self._folder
         report = report_of(bisection, self._repository)
-        for file in (folder / "report.json", options.json):
+        for file in (folder / REPORT, options.json):
             if file is not None:
                 write_whole(file, json.dumps(report.to_json(), indent=1) + "\n")
         page = bisection_page(report, calibration())

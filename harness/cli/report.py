@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
 from harness.files import output_file
+from harness.report.bug import bug_report, sightings
 from harness.report.html import write_run
-from harness.report.summary import run_markdown
+from harness.report.plain import markdown, plain
+from harness.report.summary import run_markdown, run_text
+from harness.results.bisection import reports_on
+from harness.results.neighbours import Appearance, history
 from harness.results.record import find_record, read_record
 from harness.results.shards import merge
 from harness.store import Store
+
+_HISTORY = 200  # runs of a test that are looked through
+_NAMED = 5
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +43,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="the records are the shards of one run: show that run; the exit status is the run's",
     )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", action="store_true", help="plain text of 72 columns, for a mail")
+    form.add_argument(
+        "--bug",
+        metavar="TEST",
+        help="report on TEST, which failed: for bugs.dragonflybsd.org or a mailing list, with --markdown for GitHub;"
+        " without RECORD of the last run in which it failed",
+    )
+    parser.add_argument("--markdown", action="store_true", help="with --bug: Markdown instead of plain text")
     parser.add_argument("--json", metavar="FILE", type=output_file, help="with --merge, also write the record to FILE")
     parser.add_argument("--html", metavar="FILE", type=output_file, help="write one self-contained page instead")
     parser.set_defaults(action=_report)
@@ -42,6 +59,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _report(options: argparse.Namespace) -> int:
     store = Store()
+    if options.markdown and options.bug is None:
+        raise UsageError("--markdown is how --bug is written; a run's report is Markdown unless --text or --html")
+    if options.bug is not None:
+        return _bug(options, store)
     if not options.merge and (len(options.record) > 1 or options.json):
         raise UsageError("one record at a time; --merge makes one of all shards of a run")
     if options.merge and not options.record:
@@ -53,5 +74,38 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         write_run(record, options.html)
     else:
-        sys.stdout.write(run_markdown(record))
+        sys.stdout.write(run_text(record) if options.text else run_markdown(record))
     return record.exit_status if options.merge else ExitCode.PASSED
+
+
+def _bug(options: argparse.Namespace, store: Store) -> int:
+    if options.merge or options.json or options.html or len(options.record) > 1:
+        raise UsageError("--bug is about one test of one run: leave out --merge, --json and --html")
+    known = history(store, options.bug, _HISTORY)
+    if options.record:
+        file = find_record(options.record[0], store)
+        record = read_record(file)
+        known += [Appearance(file, record, each) for each in record.results if options.bug in each.test]
+        own = [each for each in known if each.record == record]
+    else:
+        own = known
+    failed = [each for each in own if each.result.verdict.against_kernel]
+    tests = list(dict.fromkeys(each.result.test for each in failed))
+    exact = [test for test in tests if test == options.bug or test.endswith(f"::{options.bug}")]
+    if len(exact or tests) > 1:
+        raise UsageError(f"which one? {', '.join(sorted(exact or tests)[:_NAMED])}")
+    if not tests:
+        said = "passed or was not judged" if own else "did not run"
+        raise UsageError(f"there is nothing to report: {options.bug} {said} in what is on record")
+    test = (exact or tests)[0]
+    last = next(each for each in reversed(failed) if each.result.test == test)
+    title, parts = bug_report(
+        last.result, last.record, sightings(test, _without_repeats(known)), [*reports_on(test, store)]
+    )
+    sys.stdout.write((markdown if options.markdown else plain)(title, parts))
+    return ExitCode.PASSED
+
+
+def _without_repeats(known: Sequence[Appearance]) -> list[Appearance]:
+    """Return KNOWN, each record once: one that was given may lie in the store, too."""
+    return list({(each.record.started, each.record.target, each.result.test): each for each in known}.values())

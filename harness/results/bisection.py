@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+
+from harness.store import Store
 
 FORMAT = 1
 KIND = "bisection report"
 #: What the proof says of a statement that stands.
 HOLDS = "holds"
+#: How the folders of bisections begin, among the results of a store, and the report in them.
+FOLDER = "bisect-"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,18 @@ class BisectionReport:
             Experiment(**{**each, "quirks": tuple(each["quirks"])}) for each in data["observations"]
         )
         return cls(**given)
+
+
+def reports_on(test: str, store: Store) -> Iterator[BisectionReport]:
+    """Yield what the bisections among the results of STORE came to that sought TEST's failure, the last one first."""
+    files = store.folder("results").glob(f"{FOLDER}*/{REPORT}")
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            report = BisectionReport.from_json(json.loads(file.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):  # of a later format, say
+            continue
+        if report.test == test:
+            yield report
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A failed test as a report for whoever can mend the kernel: it stands by itself, without a page or a log."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness import __version__
+from harness.report.plain import Part
+from harness.report.words import sentence
+from harness.results.bisection import HOLDS, BisectionReport
+from harness.results.neighbours import Appearance
+from harness.results.record import RunRecord, TestResult
+from harness.results.verdict import Verdict
+
+_OWN_WORDS = re.compile(r"\((DragonFly v.*)\) on image ")
+_CALLS = 15
+_CONSOLE = 25
+_KERNELS = 12
+_SECTION = re.compile(r"^==== (.*)$", re.MULTILINE)
+_PIECE = re.compile(r"^---- (.*)$", re.MULTILINE)
+_EXPECTATION = re.compile(r"^E\s+(.*)$", re.MULTILINE)
+_MOST_WORDS = 6  # lines of what was expected and not met
+
+
+@dataclass
+class Sighting:
+    """How one kernel did in all runs of the test that are on record."""
+
+    kernel: str
+    osreldate: int
+    failures: int = 0
+    runs: int = 0
+    verdicts: set[str] = field(default_factory=set)
+
+    @property
+    def words(self) -> str:
+        """One line: the kernel and how often the test failed on it."""
+        version = f", __DragonFly_version {self.osreldate}" if self.osreldate else ""
+        if not self.failures:
+            return f"not seen: {self.kernel}{version}: passed {self.runs} of {self.runs}"
+        return f"seen:     {self.kernel}{version}: {self.failures} of {self.runs}, {', '.join(sorted(self.verdicts))}"
+
+
+def kernel_words(record: RunRecord) -> str:
+    """Return the kernel as it calls itself, where that is known: what it is called in a store means nothing elsewhere.
+
+    A kernel that is none of DragonFly's is what the record says.
+    """
+    found = _OWN_WORDS.search(record.target) if record.is_dragonfly else None
+    return found[1] if found is not None else record.target
+
+
+def sightings(test: str, appearances: Sequence[Appearance]) -> list[Sighting]:
+    """Return on which kernels TEST was seen to fail, and on which not, those of the latest version first."""
+    found: dict[tuple[str, str], Sighting] = {}
+    for each in appearances:
+        record = each.record
+        if each.result.test != test or not each.result.verdict.is_judged:
+            continue
+        key = record.target, record.kernel_digest
+        one = found.setdefault(key, Sighting(kernel_words(record), record.osreldate))
+        failures, runs = each.result.attempts
+        one.failures += failures
+        one.runs += runs
+        one.verdicts |= {str(run.verdict) for run in (each.result, *each.result.again) if run.verdict.against_kernel}
+    return sorted(found.values(), key=lambda one: (-one.osreldate, one.kernel))[:_KERNELS]
+
+
+def bug_report(
+    result: TestResult, record: RunRecord, seen: Sequence[Sighting] = (), found: Sequence[BisectionReport] = ()
+) -> tuple[str, list[Part]]:
+    """Return title and parts of a report on RESULT, which failed in the run of RECORD.
+
+    SEEN is where it was seen, FOUND what bisections for it came to.
+    """
+    sections = _sections(result.evidence)
+    return _title(result), [
+        Part("What happens", tuple(_what_happens(result))),
+        Part("What should happen", (result.behaviour or sentence(result),)),
+        Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
+        Part("Since", tuple(_since(found))),
+        _death(sections),
+        Part("Last system calls of the test, and their results", lines=result.calls[-_CALLS:]),
+        Part("To reproduce", *_reproduction(result, record)),
+        Part("How it was run", lines=tuple(_circumstances(record, result))),
+    ]
+
+
+def _title(result: TestResult) -> str:
+    said = sentence(result).partition(":")[0].rstrip(".")
+    words = {Verdict.PANIC: "Kernel panic", Verdict.HANG: "Kernel hangs"}.get(result.verdict, "Not so")
+    where = f" in {result.functions[0]}()" if len(result.functions) == 1 else ""
+    return f"{words}{where}: {said}"
+
+
+def _what_happens(result: TestResult) -> Iterator[str]:
+    if result.known_defect:
+        yield f"{result.known_defect[:1].upper()}{result.known_defect[1:]}."
+    met = _EXPECTATION.findall(result.reason)
+    if result.verdict in {Verdict.PANIC, Verdict.HANG} or not met:
+        yield f"The test ends with: {result.verdict}. {result.cause}"
+    else:
+        yield f"The test fails: {' '.join(met[:_MOST_WORDS])}"
+    failures, runs = result.attempts
+    if runs > 1:
+        yield f"It came to that in {failures} of {runs} runs: {result.words}."
+
+
+def _since(found: Sequence[BisectionReport]) -> Iterator[str]:
+    for report in found:
+        if not report.decided or len(report.culprits) != 1:
+            continue
+        (culprit,) = report.culprits
+        told = [words for words, outcome in report.proof.items() if outcome == HOLDS]
+        yield (
+            f"Commit {culprit.commit[:12]} ({culprit.subject}; {culprit.author}, {culprit.date}): found by bisection"
+            f" among {report.commits} commits in {report.experiments} runs of {report.tested} kernels, with"
+            f" {report.probability:.1%} probability{' and proved' if report.proved else ''}."
+            f"{' Proof: ' + '; '.join(told) + '.' if told else ''}"
+        )
+
+
+def _sections(evidence: str) -> dict[str, str]:
+    parts = _SECTION.split(evidence)
+    return {title: text.strip("\n") for title, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _death(sections: dict[str, str]) -> Part:
+    """Return what the kernel said when it died: headline, trace with source lines, the console's own words."""
+    title = next((title for title in ("kernel panic", "guest hangs") if title in sections), None)
+    if title is None:
+        console = sections.get("console", "").splitlines()
+        return Part("Console", lines=tuple(console[-_CONSOLE:]))
+    pieces = _PIECE.split(sections[title])
+    told = [line for line in pieces[0].strip().splitlines() if not line.startswith("fingerprint: ")]
+    console = next(
+        (text.strip().splitlines() for name, text in zip(pieces[1::2], pieces[2::2], strict=True) if name == "console"),
+        [],
+    )
+    said = ["", "On the console:", *console[:_CONSOLE]] if console else []
+    return Part("Panic" if title == "kernel panic" else "Hang", lines=(*told, *said))
+
+
+def _reproduction(result: TestResult, record: RunRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    options = record.options
+    words = ["dfly-harness", "run"]
+    words += [f"--image={record.image}"] if record.image else []
+    words += [f"--kernel={record.kernel}"] if record.kernel else []
+    words += ["--control"] if options.get("control") else []
+    words += ["--defects"] if result.defect else []
+    return ("With dfly-harness and this kernel and image in its store:",), (shlex.join([*words, result.test]),)
+
+
+def _circumstances(record: RunRecord, result: TestResult) -> Iterator[str]:
+    yield f"target:      {record.target}"
+    for name, value in (
+        ("features", record.features),
+        ("accelerator", record.accelerator),
+        ("time", result.lane),
+        ("test", result.test),
+        ("functions", ", ".join(result.functions)),
+        ("begun", record.started),
+        ("harness", f"dfly-harness {__version__}"),
+    ):
+        if value:
+            yield f"{name + ':':<12} {value}"
