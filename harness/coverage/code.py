@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from harness.files import write_whole
 from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
 
-FORMAT = 1
+FORMAT = 2
 # Functions that do not return: a branch that leads straight to one is there to stop a kernel that is broken.
+_NEAR = 6  # bytes of a conditional jump that leads further than a byte can say
 _DEADLY = frozenset({"panic", "__stack_chk_fail"})
 
 Hits = NDArray[np.bool_]
@@ -41,20 +42,52 @@ class Line:
 
 
 @dataclass(frozen=True, order=True)
-class Branch:
-    """A conditional jump at `address`: line it was made of, and which of its two ways leads straight to panic()."""
+class Jump:
+    """A conditional jump at `address`; `condition` is what it asks the CPU, and whether it jumps if that is not so.
 
-    file: str
-    line: int
-    function: str
+    `fatal_next` and `fatal_target` tell which of its ways leads straight to panic().
+    """
+
     address: int
+    condition: int
+    inverted: bool
     fatal_next: bool = False
     fatal_target: bool = False
 
 
+@dataclass(frozen=True, order=True)
+class Branch:
+    """A condition in a line of C: it is so, or not.  Compilers make several jumps of one that they copy.
+
+    Jumps count as one condition when they come from the same column and ask the CPU the same; of a macro's conditions
+    all have its column.
+    """
+
+    file: str
+    line: int
+    function: str
+    column: int
+    jumps: tuple[Jump, ...]
+
+    @property
+    def fatal(self) -> tuple[bool, bool]:
+        """Whether it leads straight to panic() when the condition is not so, and when it is."""
+        ways = [
+            (jump.fatal_target, jump.fatal_next) if jump.inverted else (jump.fatal_next, jump.fatal_target)
+            for jump in self.jumps
+        ]
+        return all(no for no, _ in ways), all(yes for _, yes in ways)
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Self:
+        """Rebuild it from the values of its fields."""
+        file, line, function, column, jumps = data
+        return cls(file, line, function, column, tuple(Jump(*each.values()) for each in jumps))
+
+
 @dataclass(frozen=True)
 class Code:
-    """What is measured, and how what a machine executes becomes hits: first of lines, then of both ways of branches.
+    """What is measured, and how what a machine executes becomes hits: of lines, then of each branch whether not and so.
 
     `addresses` and `texts` are the code itself, in the order of the notes; `extents` are begin, end (in notes) and the
     number of a line.
@@ -82,11 +115,18 @@ class Code:
         return columns[:, 0], columns[:, 1], columns[:, 2]
 
     @cached_property
-    def _places(self) -> NDArray[np.int64]:
+    def _jumps(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each jump its place in the notes, the number of its branch, and whether it is inverted."""
         starts = np.concatenate([[0], np.cumsum([len(text) for text in self.texts])])
-        which = np.searchsorted(self.addresses, [each.address for each in self.branches], side="right") - 1
-        own = [each.address - self.addresses[at] for each, at in zip(self.branches, which, strict=True)]
-        return np.asarray(starts[which] + np.array(own, dtype=np.int64), dtype=np.int64)
+        all_jumps = [(number, jump) for number, branch in enumerate(self.branches) for jump in branch.jumps]
+        addresses = np.array([jump.address for _, jump in all_jumps], dtype=np.uint64)
+        which = np.searchsorted(np.array(self.addresses, dtype=np.uint64), addresses, side="right") - 1
+        own = [jump.address - self.addresses[at] for (_, jump), at in zip(all_jumps, which, strict=True)]
+        return (
+            np.asarray(starts[which] + np.array(own, dtype=np.int64), dtype=np.int64),
+            np.array([number for number, _ in all_jumps], dtype=np.int64),
+            np.array([jump.inverted for _, jump in all_jumps], dtype=bool),
+        )
 
     def hits(self, notes: Notes) -> Hits:
         """Return which sites NOTES show."""
@@ -95,9 +135,10 @@ class Code:
         found = np.zeros(self.size, dtype=bool)
         found[line[before[end] > before[begin]]] = True
         if self.branches:
-            ways = notes[self._places]
-            found[len(self.lines) :: 2] = ways & FELL_THROUGH != 0
-            found[len(self.lines) + 1 :: 2] = ways & JUMPED != 0
+            place, branch, inverted = self._jumps
+            fell, jumped = notes[place] & FELL_THROUGH != 0, notes[place] & JUMPED != 0
+            found[len(self.lines) + 2 * branch[np.where(inverted, jumped, fell)]] = True
+            found[len(self.lines) + 2 * branch[np.where(inverted, fell, jumped)] + 1] = True
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +159,7 @@ class Code:
             raise ValueError("it has another format")
         return cls(
             tuple(Line(*each) for each in data["lines"]),
-            tuple(Branch(*each) for each in data["branches"]),
+            tuple(map(Branch.from_json, data["branches"])),
             tuple(map(int, data["addresses"])),
             tuple(base64.b64decode(text) for text in data["texts"]),
             tuple((int(begin), int(end), int(line)) for begin, end, line in data["extents"]),
@@ -139,15 +180,6 @@ def unpack(text: str, size: int) -> Hits:
     if len(bits) != (size + 7) // 8:
         raise ValueError(f"{len(bits)} bytes are no {size} sites")
     return np.unpackbits(bits, count=size).astype(bool)
-
-
-@dataclass(frozen=True)
-class Jump:
-    """A conditional jump that was found in code."""
-
-    address: int
-    fatal_next: bool
-    fatal_target: bool
 
 
 def jumps_in(address: int, code: bytes, deadly: frozenset[int]) -> Iterator[Jump]:
@@ -174,7 +206,8 @@ def jumps_in(address: int, code: bytes, deadly: frozenset[int]) -> Iterator[Jump
     for at, size, name, operand in found:
         target = _number(operand) if name.startswith("j") and name not in {"jmp", "jrcxz", "jecxz"} else None
         if target is not None:
-            yield Jump(at, is_fatal(at + size), is_fatal(target))
+            kind = code[at - address + (size == _NEAR)] & 15
+            yield Jump(at, kind >> 1, bool(kind & 1), is_fatal(at + size), is_fatal(target))
 
 
 def _number(operand: str) -> int | None:
@@ -194,7 +227,7 @@ def code_of_functions(functions: Sequence[tuple[str, int, bytes]], deadly: froze
     for number, (name, address, text) in enumerate(ordered):
         extents.append((place, place + len(text), number))
         place += len(text)
-        branches += [Branch("", 0, name, *asdict(jump).values()) for jump in jumps_in(address, text, deadly)]
+        branches += [Branch("", 0, name, 0, (jump,)) for jump in jumps_in(address, text, deadly)]
     return Code(
         lines, tuple(branches), tuple(each[1] for each in ordered), tuple(each[2] for each in ordered), tuple(extents)
     )

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.coverage.code import FORMAT, Branch, Code, Line, deadly_functions, jumps_in, keep_code, load_code
+from harness.coverage.code import FORMAT, Branch, Code, Jump, Line, deadly_functions, jumps_in, keep_code, load_code
 from harness.coverage.code import code_of_functions as code_without_lines
 from harness.errors import UsageError
 from harness.kernels.artefact import Kernel
@@ -86,7 +86,7 @@ def _code_with_lines(elf: Path, debug: Path, names: Sequence[str]) -> Code:
 
 def _join(elf: Path, units: Sequence[Unit], deadly: frozenset[int]) -> Code:
     lines: dict[Line, int] = {}
-    branches: list[Branch] = []
+    jumps: dict[tuple[str, int, str, int, int], list[Jump]] = {}
     extents: list[tuple[int, int, int]] = []
     ranges = sorted((begin, end, unit) for unit in units for begin, end in unit.ranges if end > begin)
     texts = [read_code(elf, begin, end - begin) for begin, end, _ in ranges]
@@ -103,9 +103,11 @@ def _join(elf: Path, units: Sequence[Unit], deadly: frozenset[int]) -> Code:
             if at >= 0 and jump.address < inside[at].end:
                 number = inside[at].line
                 function = _function(unit, number)
-                branches.append(Branch(unit.path, number, function, jump.address, jump.fatal_next, jump.fatal_target))
+                key = (unit.path, number, function, inside[at].column, jump.condition)
+                jumps.setdefault(key, []).append(jump)
         place += len(text)
-    return Code(tuple(lines), tuple(branches), tuple(each[0] for each in ranges), tuple(texts), tuple(extents))
+    branches = tuple(Branch(*key[:4], tuple(own)) for key, own in sorted(jumps.items()))
+    return Code(tuple(lines), branches, tuple(each[0] for each in ranges), tuple(texts), tuple(extents))
 
 
 def _function(unit: Unit, line: int) -> str:

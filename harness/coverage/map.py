@@ -22,7 +22,7 @@ from harness.kernels.artefact import Kernel
 from harness.results.coverage import Coverage, FunctionCoverage
 from harness.store import Store
 
-_FORMAT = 1
+_FORMAT = 2
 _FOLDER = "coverage"
 
 
@@ -147,8 +147,8 @@ def _functions(code: Code, hits: Hits) -> Iterator[FunctionCoverage]:
     for number, branch in enumerate(code.branches):
         at = len(code.lines) + 2 * number
         entry = ways.setdefault((branch.file, branch.function), [])
-        entry.append((branch.line, bool(hits[at]), branch.fatal_next))
-        entry.append((branch.line, bool(hits[at + 1]), branch.fatal_target))
+        for way, fatal in enumerate(branch.fatal):
+            entry.append((branch.line, bool(hits[at + way]), fatal))
     for (file, function), known in sorted(lines.items(), key=lambda each: (each[0][0], min(each[1]), each[0][1])):
         own = ways.get((file, function), [])
         yield FunctionCoverage(

@@ -18,11 +18,15 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True)
 class Extent:
-    """Code from address `begin` to before `end` that comes from a line of the source file itself."""
+    """Code from address `begin` to before `end` that comes from a line of the source file itself.
+
+    `column` is where in the line, 0 where the compiler did not say.
+    """
 
     begin: int
     end: int
     line: int
+    column: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def _extents(states: list[Any], own: list[bool], shift: int) -> Iterator[Extent]
     for state, following in pairwise(states):
         # What has no instruction of its own can be neither run nor left out.
         if not state.end_sequence and own[state.file - shift] and state.line and following.address > state.address:
-            yield Extent(state.address, following.address, state.line)
+            yield Extent(state.address, following.address, state.line, state.column)
 
 
 def _functions(cu: Any, own: list[bool], shift: int) -> Iterator[tuple[int, str]]:

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class FunctionCoverage:
-    """One function: how many lines became code and were run, how many ways its conditional jumps have and went.
+    """One function: how many lines became code and were run, how many ways its conditions have and went (so, not so).
 
     Of functions whose lines are not known `file` is empty and `lines` is 1.  `missed` are line numbers; `missed_ways`
-    are lines with a jump that never went one of its ways, once for each; `fatal` of these lead straight to panic().
+    are lines with a condition that was never so, or always, once for each; `fatal` of these lead straight to panic().
     """
 
     file: str
@@ -60,7 +60,10 @@ class Coverage:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {
-            "functions": [asdict(each) for each in self.functions],
+            "functions": [
+                {**asdict(each), "missed": list(each.missed), "missed_ways": list(each.missed_ways)}
+                for each in self.functions
+            ],
             "tests": {test: list(counts) for test, counts in self.tests.items()},
             "between": self.between,
             "map": self.map,
@@ -108,7 +111,7 @@ def words_of(each: FunctionCoverage) -> str:
     if not each.file and not each.run:
         said = "not entered"
     if each.ways:
-        said += f", {each.gone} of {each.ways} ways of jumps ({_share(each.gone, each.ways)})"
+        said += f", {each.gone} of {each.ways} ways of conditions ({_share(each.gone, each.ways)})"
     if each.fatal:
         said += f", {each.fatal} of the others lead to panic()"
     return said

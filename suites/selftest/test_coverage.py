@@ -18,7 +18,7 @@ from pycobertura import Cobertura
 from testkernel import build_kernel
 
 from harness.cli import main
-from harness.coverage.code import Branch, Code, Line, jumps_in, pack, unpack
+from harness.coverage.code import Branch, Code, Jump, Line, jumps_in, pack, unpack
 from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
 from harness.coverage.map import CoverageMap, Reach, find_map, map_of, read_map
@@ -119,7 +119,7 @@ class TestWhatIsNoted:
         assert {each.function for each in summary.functions} == entered | {"never", "panic"}
 
     def test_a_way_that_leads_to_panic_is_known(self, measured: Measured) -> None:
-        fatal = {branch.function for branch in measured.code.branches if branch.fatal_next or branch.fatal_target}
+        fatal = {branch.function for branch in measured.code.branches if any(branch.fatal)}
         assert fatal == {"one_way"}
 
 
@@ -180,7 +180,13 @@ def some_map(kernel: str, hits: Sequence[Sequence[int]], **more: int) -> Coverag
     """Return a map of a small file: two functions with lines 10 to 12 and 20 to 21."""
     places = (("f", 10), ("f", 11), ("f", 12), ("g", 20), ("g", 21))
     lines = tuple(Line("sys/kern/a.c", line, name) for name, line in places)
-    code = Code(lines, (Branch("sys/kern/a.c", 11, "f", 0x100),), (0x100,), (b"\x74\x10\xc3",), ((0, 2, 1), (2, 3, 2)))
+    code = Code(
+        lines,
+        (Branch("sys/kern/a.c", 11, "f", 3, (Jump(0x100, 2, False),)),),
+        (0x100,),
+        (b"\x74\x10\xc3",),
+        ((0, 2, 1), (2, 3, 2)),
+    )
     tests = {}
     for number, own in enumerate(hits):
         found = np.zeros(code.size, dtype=bool)
