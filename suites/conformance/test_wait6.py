@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from errno import ECHILD, EINVAL
-from signal import SIGCHLD
+from signal import SIGCHLD, SIGKILL
 
 import pytest
 
-from harness.processes import WEXITED, WNOHANG, WNOWAIT, WUNTRACED, IdType, Process, fails
+from harness.processes import WEXITED, WNOHANG, WNOWAIT, WUNTRACED, IdType, Process, RemoteProcess, fails
 from support.children import exited_child
 from support.processes import SOMEBODY, exists
 
+CLD_EXITED, CLD_KILLED = 1, 2  # sys/signal.h
 WITH_WAIT6 = pytest.mark.feature("wait6")
 
 
@@ -52,6 +53,35 @@ def test_wait6_chooses_by_process_group_session_or_user(init: Process, idtype: I
 
 
 @pytest.mark.passes("proc_remove_zombie")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
+def test_wait6_chooses_by_the_effective_group_of_users(init: RemoteProcess) -> None:
+    """Not by the real or the saved one (kern_exit.c: kern_wait)."""
+    children = [init.fork() for _ in range(3)]
+    for child, groups in zip(children, ((SOMEBODY, 1, 1), (1, SOMEBODY, 1), (1, 1, SOMEBODY)), strict=True):
+        child.setresgid(*groups)
+        child.exit()
+    assert init.wait6(IdType.P_GID, SOMEBODY, WEXITED).pid == children[1].pid
+    with fails(ECHILD):
+        init.wait6(IdType.P_GID, SOMEBODY, WEXITED | WNOHANG)
+
+
+@pytest.mark.passes("proc_remove_zombie", "enterpgrp")
+@WITH_WAIT6
+@pytest.mark.parametrize("idtype", [IdType.P_PID, IdType.P_PGID], ids=lambda one: one.name)
+def test_wait6_takes_no_number_for_the_callers_own_group(init: Process, idtype: IdType) -> None:
+    """Also by P_PID, as waitpid(0) does (kern_exit.c: sys_wait6)."""
+    other, own = init.fork(), init.fork()
+    other.setpgid(0, 0)
+    for child in (other, own):
+        child.exit()
+    assert init.wait6(idtype, 0, WEXITED).pid == own.pid
+    with fails(ECHILD):
+        init.wait6(idtype, 0, WEXITED | WNOHANG)
+    assert init.wait4(other.pid).pid == other.pid
+
+
+@pytest.mark.passes("proc_remove_zombie")
 @WITH_WAIT6
 @pytest.mark.parametrize("idtype", [IdType.P_CPUID, IdType.P_TASKID, 99], ids=str)
 def test_wait6_knows_no_other_kinds_of_choice(init: Process, idtype: IdType | int) -> None:
@@ -71,3 +101,14 @@ def test_wait6_describes_the_end_of_the_child(init: Process) -> None:
     info = init.wait6(IdType.P_PID, child.pid, WEXITED).siginfo
     assert info is not None
     assert (info.signal, info.pid, info.uid, info.status) == (SIGCHLD, child.pid, SOMEBODY, 3)
+
+
+@pytest.mark.passes("proc_remove_zombie")
+@pytest.mark.needs_kernel
+@pytest.mark.eras(since=500_505, reason="si_code and si_status came with bfd192f7d7 and 819542d736, 2019-03-18")
+def test_wait6_tells_a_child_that_was_killed_from_one_that_ended(init: Process) -> None:
+    """By si_code, and the signal in si_status (kern_exit.c: kern_wait, siginfo_t)."""
+    killed, ended = init.fork(), exited_child(init, 9)
+    init.kill(killed.pid, SIGKILL)
+    described = [init.wait6(IdType.P_PID, child.pid, WEXITED).siginfo for child in (killed, ended)]
+    assert [(info.code, info.status) for info in described if info is not None] == [(CLD_KILLED, 9), (CLD_EXITED, 9)]
