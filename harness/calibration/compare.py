@@ -26,7 +26,7 @@ from harness.compare.cost_judgement import (
     judge_instructions,
     judge_times,
 )
-from harness.compare.evidence import Runs, Seen
+from harness.compare.evidence import Runs, Seen, boot_of_suite
 from harness.compare.retrial import decide
 from harness.results.certainty import rate_interval, running_interval
 from harness.results.comparison import Difference, Judgement, Tally
@@ -77,17 +77,37 @@ class World:
         drawn: NDArray[np.bool_] = self.chance.random(rates.shape) < rates
         return drawn
 
-    def suite(self, repeat: int) -> tuple[dict[str, Tally], dict[str, Tally]]:
-        """Return what REPEAT runs of the whole suite count on either kernel, all on one boot, as compare makes them."""
-        counts = np.sum([self.run(0) for _ in range(repeat)], axis=0)
-        both = []
-        for failures in counts:
-            of_kernel = {
+    def suite(self, repeat: int) -> dict[int, list[NDArray[np.bool_]]]:
+        """Return what REPEAT runs of the whole suite come to on either kernel, by boot, as compare makes them."""
+        boots: dict[int, list[NDArray[np.bool_]]] = {}
+        for number in range(repeat):
+            boot = boot_of_suite(number)
+            boots.setdefault(boot, []).append(self.run(boot))
+        return boots
+
+    def _tallies(self, counts: NDArray[np.int64], repeat: int) -> list[dict[str, Tally]]:
+        return [
+            {
                 name: Tally(repeat, int(count), Counter(), Counter({"no": int(count)} if count else {}))
                 for name, count in zip(self.names(), failures, strict=True)
             }
-            both.append(of_kernel)
-        return both[0], both[1]
+            for failures in counts
+        ]
+
+    def _seen(self, boots: dict[int, list[NDArray[np.bool_]]]) -> dict[int, dict[str, Seen]]:
+        """Return the runs on BOOTS by test; those that failed nowhere are left out."""
+        names = self.names()
+        failed = np.flatnonzero(np.any([run for runs in boots.values() for run in runs], axis=(0, 1)))
+        return {
+            boot: {
+                names[test]: (
+                    ["no" if each[0, test] else "" for each in runs],
+                    ["no" if each[1, test] else "" for each in runs],
+                )
+                for test in failed
+            }
+            for boot, runs in boots.items()
+        }
 
     def again(self, runs: Runs) -> Mapping[tuple[str, int], Seen]:
         """Return what the RUNS come to that the decisions ask for."""
@@ -103,7 +123,9 @@ class World:
 
     def compare(self, repeat: int) -> dict[str, Judgement]:
         """Return what is said of the two kernels."""
-        return decide(*self.suite(repeat), self.again, _CONFIDENCE)
+        boots = self.suite(repeat)
+        base, other = self._tallies(np.sum([run for runs in boots.values() for run in runs], axis=0), repeat)
+        return decide(base, other, self.again, _CONFIDENCE, self._seen(boots))
 
 
 @dataclass(frozen=True)
@@ -172,7 +194,7 @@ _REPEATS = (1, 5, 20, 50)
 
 def _identical(progress: Progress, *, quick: bool) -> Iterator[Table]:
     """Count how often something is said of kernels that are alike."""
-    count = 60 if quick else 500
+    count = 60 if quick else 300
     repeats = (1, 20) if quick else _REPEATS
     rows, misses, again = [], [], []
     for number, scenario in enumerate(ALIKE):
@@ -234,14 +256,14 @@ _AT_MOST = 1.5  # times the runs of the best sequential test, for a race of 10% 
 
 def _power(progress: Progress, *, quick: bool) -> Iterator[Table]:
     """Measure how soon what is there is said."""
-    count = 100 if quick else 1000
+    count = 100 if quick else 500
     rows, misses = [], []
     for number, (low, high) in enumerate(_RACES):
         progress(f"races: {high:.0%} against {low:.0%}")
         best = [_sequential_test(np.random.default_rng([9, number, seed]), low, high) for seed in range(count)]
         needed = statistics.fmean(pairs for pairs in best if pairs is not None)
         cells = [f"{needed:.0f}"]
-        for repeat in (1, 5, 20):
+        for repeat in _REPEATS:
             runs, suspected = [], 0
             for seed in range(count):
                 chance = np.random.default_rng([number, repeat, seed])
@@ -254,14 +276,13 @@ def _power(progress: Progress, *, quick: bool) -> Iterator[Table]:
             tried = len(runs) + suspected
             mean = statistics.fmean(runs) if runs else math.nan
             cells.append(f"{len(runs) / max(tried, 1):.0%}, {mean:.0f} runs, {mean / needed:.2f}")
-            # What a user asks for in vain, runs of a suite in which nothing was seen yet, is not the decision's.
-            if (low, high) == (0.0, 0.1) and repeat <= 5 and mean / needed > _AT_MOST * (1.1 if quick else 1):
+            if (low, high) == (0.0, 0.1) and mean / needed > _AT_MOST * (1.1 if quick else 1):
                 misses.append(f"10% against 0% after {repeat} repeats: {mean / needed:.2f} times the runs")
         rows.append((f"{high:.0%} against {low:.0%}", *cells))
     yield Table(
         "Races: the best sequential test's runs of each kernel; share named of those suspected, runs, times the best's",
         f"at most {_AT_MOST} times for 10% against 0%",
-        ("race", "best", "1 repeat", "5 repeats", "20 repeats"),
+        ("race", "best", *(f"{repeat} repeat{'s' * (repeat > 1)}" for repeat in _REPEATS)),
         tuple(rows),
         tuple(misses),
     )
@@ -312,7 +333,7 @@ _MENDED = (
 
 def _rarer(progress: Progress, *, quick: bool) -> Table:
     """Count what is said of races that became rarer, or went."""
-    count, rows, misses = (60 if quick else 500), [], []
+    count, rows, misses = (60 if quick else 300), [], []
     for number, (before, now) in enumerate(_MENDED):
         progress(f"races that became rarer: {before:.0%} to {now:.0%}")
         said: Counter[Difference] = Counter()
@@ -451,7 +472,7 @@ def _named(noise: Noise, chance: Chance, change: float) -> list[bool]:
 
 def _costs(progress: Progress, *, quick: bool) -> Table:
     """Count how often a cost is called another one where it is not, and where it is."""
-    count, rows, misses = (150 if quick else 2000), [], []
+    count, rows, misses = (150 if quick else 1000), [], []
     for number, noise in enumerate(_NOISES):
         progress(f"costs: {noise.name}")
         wrong = sum(any(_named(noise, np.random.default_rng([number, seed]), 0.0)) for seed in range(count))

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.compare.evidence import MOST_BOOTS, Inquiry
+from harness.compare.evidence import MOST_BOOTS, Inquiry, Seen, Suspicion, boot_of_suite
 from harness.compare.laboratory import Laboratory, Place
-from harness.compare.retrial import settle, suspects
-from harness.compare.verdicts import judge, tally
+from harness.compare.retrial import raised, settle, suspects
+from harness.compare.verdicts import judge, tally, worst_results
 from harness.errors import UsageError
 from harness.options import PYTEST_PREFIX
 from harness.results.comparison import ComparedKernel, Comparison, Tally, TestComparison
@@ -81,6 +81,19 @@ def tallies_of(runs: Sequence[Sequence[Run]]) -> list[dict[str, Tally]]:
         for one, sequence in zip(tallies, runs, strict=True):
             one.setdefault(BETWEEN_TESTS, Tally()).runs = sum(run.record is not None for run in sequence)
     return tallies
+
+
+def seen_by_boot(base: Sequence[Run], other: Sequence[Run]) -> dict[int, dict[str, Seen]]:
+    """Return why each test failed in the runs of the suite on BASE and OTHER, by boot, as far as a record says it."""
+    sides = [[worst_results(run.record) if run.record is not None else {} for run in runs] for runs in (base, other)]
+    tests = {test for side in sides for results in side for test in results} - {BETWEEN_TESTS}
+    boots: dict[int, dict[str, tuple[list[str | None], list[str | None]]]] = {}
+    for repeat, pair in enumerate(zip(*sides, strict=True)):
+        boot = boots.setdefault(boot_of_suite(repeat), {test: ([], []) for test in tests})
+        for test in tests:
+            for outcomes, results in zip(boot[test], pair, strict=True):
+                outcomes.append(results[test].failed_for if test in results else None)
+    return {boot: dict(seen) for boot, seen in boots.items()}
 
 
 def compare_runs(
@@ -208,11 +221,13 @@ class Campaign:
             if not again:
                 continue
             laboratory = Laboratory(self._make_again, number, pool, self.folder / f"looks-{number}.json", progress)
-            found = suspects(base, other)
             # Earlier looks come first: what was run because of them is evidence for them, and was not for what is new.
-            for look in [*laboratory.looks(), found]:
-                inquiry.look(look)
-                laboratory.keep_looks(inquiry)  # before its runs are made: whoever goes on must know that it was one
+            kept: list[tuple[int, list[Suspicion]]] = []
+            for repeat, look in [*laboratory.looks(), (len(runs[0]), suspects(base, other))]:
+                inquiry.look(look, raised(seen_by_boot(runs[0][:repeat], runs[number][:repeat])))
+                if len(inquiry.looks) > len(kept):
+                    kept.append((repeat, look))
+                    laboratory.keep_looks(kept)  # before its runs are made: who goes on must know that it was one
                 settle(inquiry, look, laboratory)
         return inquiries
 
@@ -220,7 +235,9 @@ class Campaign:
         repeat, number = place
         if self._ended or number in dead:
             return Run(None, trouble=_DIED, said=str(_DIED)) if number in dead else Run(None, "interrupted")
-        run = self._run(number, self._plan.tests, self._plan.seed + repeat, self._file(repeat, number))
+        boot = boot_of_suite(repeat)
+        more = [f"--{PYTEST_PREFIX}boot={boot}"] if boot else []
+        run = self._run(number, self._plan.tests, self._plan.seed + repeat, self._file(repeat, number), *more)
         if run.is_kernels_fault:
             dead.add(number)
         return run

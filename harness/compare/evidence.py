@@ -2,16 +2,18 @@
 """Is what was seen once the kernel's doing?  Suspicions are tried by runs made after them, on boots of their own.
 
 The runs that raise a suspicion say nothing about it: of a thousand tests that fail now and then some will seem to
-differ.  So what seems to differ is run again, on both kernels side by side, and only that is evidence.  Its unit is a
-boot of either kernel: what a boot brings, a layout of memory or a timer's phase, all runs on it share.
+differ.  So what seems to differ is run again, on both kernels side by side, and only what comes later is evidence.  Its
+unit is a boot of either kernel: what a boot brings, a layout of memory or a timer's phase, all runs on it share.  A
+suite that is repeated often runs on several boots, too: those after the one that raised a suspicion count already.
 
 Evidence is an e-value: what a gambler's purse of 1 has become who bets against "both kernels are alike" at odds fair
 to it, after however many bets he likes (Turner, Ly, Gruenwald: Generic E-variables for exact sequential k-sample
 tests).  The odds ask nothing of failure rates, which may differ by test, by boot and over time, as long as both
 kernels have the same.  Over all suspicions of one look the error is held by closed testing with means of e-values
-(Vovk, Wang: E-values: calibration, combination and applications), whatever the tests have to do with each other.
+(Vovk, Wang: E-values: calibration, combination and applications), whatever the tests have to do with each other; where
+later boots of the suite add suspicions to those of its first, as long as tests fail independently, or together.
 
-Three gamblers play, each with a part of the permitted error.  The first bets on a test that fails always on one side
+Three gamblers play, each with a part of one purse.  The first bets on a test that fails always on one side
 and never on the other, in one run of each boot: three boots in a row decide a single suspicion, and none can do with
 two, as a test that fails every other time does that in 1 of 16.  The second bets on whether any of some runs of a boot
 fails, which finds races; the third on which side fails more often on a boot.  How many runs a boot has is decided
@@ -25,22 +27,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+#: Runs of the whole suite on each boot of its own, and the number of the second of these boots; the first is boot 0.
+RUNS_OF_A_BOOT = 4
+_SUITE_BOOTS = 101
 #: Boots in the first round, and at most.
 FIRST_BOOTS = 3
 MOST_BOOTS = 16
 # Runs of each kernel on a boot: on the first ones and where more than a share of them fails, and else.
 _FEW_RUNS, _MANY_RUNS, _OFTEN = 4, 10, 0.2
-_FIRST_LOOK = 0.9  # of the permitted error; later looks share what is left
-# Which part of the error each gambler has.
-_ALWAYS, _ANY, _MORE = 0.355, 0.545, 0.1
+_FIRST_LOOK = 0.97  # of the permitted error; later looks share what is left
+# Which part of the purse each gambler has.
+_ALWAYS, _ANY, _MORE = 0.323, 0.62, 0.057
 # What the second one bets on: how often runs fail on the better and on the worse side, and parts of his purse.
-_RACES = ((0.0, 0.1, 0.7), (0.0, 0.4, 0.14), (0.01, 0.15, 0.08), (0.05, 0.4, 0.08))
+_RACES = ((0.0, 0.1, 0.8), (0.0, 0.4, 0.1), (0.01, 0.15, 0.05), (0.05, 0.4, 0.05))
 _STAKES = (1.0, 0.5)  # the third one's, of his purse
 # A race of this rate is to be found; it is given up where one of that other rate is ten times as likely.
 _WORTH_FINDING, _TOO_RARE, _GIVE_UP = 0.1, 0.03, 0.1
 #: A failure is gone when it is rarer than before by this factor, at least.
 GONE = 10
 _SLACK = 1e-9  # of products of floats
+
+
+def boot_of_suite(repeat: int) -> int:
+    """Return the number of the boot on which the whole suite runs for the time REPEAT, counted from 0."""
+    place = repeat // RUNS_OF_A_BOOT
+    return _SUITE_BOOTS + place - 1 if place else 0
 
 
 @dataclass(frozen=True, order=True)
@@ -124,6 +135,18 @@ class Trial:
             purses = [purse * (1 + stake * step) for purse, stake in zip(purses, _STAKES, strict=True)]
         return math.fsum(purses)
 
+    def purse(self) -> float:
+        """Return what all three have together."""
+        return _ALWAYS * self.always() + _ANY * self.any() + _MORE * self.excess()
+
+    def see(self, boot: int, seen: Seen) -> None:
+        """Take in pairs of runs on BOOT, as far as both are known."""
+        sides = self.boots.setdefault(boot, ([], []))
+        for pair in zip(*seen, strict=True):
+            if None not in pair:
+                for side, each in zip(sides, pair, strict=True):
+                    side.append(_counts(each, self.suspicion))
+
     def is_hopeless(self) -> bool:
         """Tell whether a race worth finding would have shown by now."""
         likelihood = 1.0
@@ -165,17 +188,27 @@ def surviving(purses: Sequence[float], bound: float) -> list[bool]:
 class Look:
     """All suspicions of one look, tried together with at most ERROR of a wrong word.
 
-    They have at most MOST boots, numbered from FIRST.
+    They have at most MOST boots, numbered from FIRST.  KNOWN is what runs after those that raised a suspicion came to,
+    by boot.  Where it has suspicions that are none any more, these are not tried, but count among the others.
     """
 
-    def __init__(self, suspicions: Iterable[Suspicion], error: float, first: int, most: int) -> None:
-        self.trials = [Trial(suspicion) for suspicion in sorted(set(suspicions))]
+    def __init__(
+        self, suspicions: Iterable[Suspicion], error: float, first: int, most: int, known: Known | None = None
+    ) -> None:
+        suspected, known = set(suspicions), known or {}
+        self.trials = [Trial(suspicion) for suspicion in sorted(suspected.union(known))]
         self._error = error
         self._first = first
         self._most = most
         self._asked: list[dict[int, int]] = [{} for _ in self.trials]  # runs on each boot, for each trial
         self._current: list[int] = []
         self._is_checked = False
+        for trial in self.trials:
+            for boot, seen in known.get(trial.suspicion, {}).items():
+                trial.see(boot, seen)
+            if trial.suspicion not in suspected:
+                trial.state = State.UNSETTLED
+        self._settle()
 
     @property
     def next_boot(self) -> int:
@@ -218,23 +251,18 @@ class Look:
         for number in self._current:
             trial = self.trials[number]
             for boot in runs.boots:
-                base, other = seen.get((trial.suspicion.test, boot), ((), ()))
+                both = seen.get((trial.suspicion.test, boot), ((), ()))
                 if runs.only_other:
-                    trial.more += [_counts(each, trial.suspicion) for each in other if each is not None]
-                    continue
-                sides = trial.boots.setdefault(boot, ([], []))
-                for pair in zip(base, other, strict=True):
-                    if None not in pair:
-                        for side, each in zip(sides, pair, strict=True):
-                            side.append(_counts(each, trial.suspicion))
+                    trial.more += [_counts(each, trial.suspicion) for each in both[1] if each is not None]
+                else:
+                    trial.see(boot, both)
         self._settle()
 
     def _settle(self) -> None:
-        for part, purse in ((_ALWAYS, Trial.always), (_ANY, Trial.any), (_MORE, Trial.excess)):
-            shown = surviving([purse(trial) for trial in self.trials], 1 / (self._error * part))
-            for trial, is_shown in zip(self.trials, shown, strict=True):
-                if is_shown and trial.state is State.OPEN:
-                    trial.state = State.NAMED
+        shown = surviving([trial.purse() for trial in self.trials], 1 / self._error)
+        for trial, is_shown in zip(self.trials, shown, strict=True):
+            if is_shown and trial.state is State.OPEN:
+                trial.state = State.NAMED
         for trial, asked in zip(self.trials, self._asked, strict=True):
             spent = len(asked) >= self._most and all(runs > 1 for runs in asked.values())
             if trial.state is State.OPEN and (spent or trial.is_hopeless()):
@@ -278,6 +306,8 @@ class Look:
 #: What runs on one boot came to, on the baseline and on the other: why each failed, "" where it passed, None where
 #: nothing is known of it.
 Seen = tuple[Sequence[str | None], Sequence[str | None]]
+#: What runs came to that were made after those that raised a suspicion, by boot.
+Known = Mapping[Suspicion, Mapping[int, Seen]]
 #: More passes than these are not made to tell a failure that is gone from one that became rarer.
 MOST_PASSES = 120
 
@@ -299,14 +329,16 @@ class Inquiry:
         """What was tried, and in which look."""
         return [(look, trial) for look in self.looks for trial in look.trials]
 
-    def look(self, suspicions: Iterable[Suspicion]) -> None:
-        """Try what is new among SUSPICIONS: evidence of it are the runs made from now on."""
-        new = set(suspicions) - {trial.suspicion for _, trial in self.trials}
+    def look(self, suspicions: Iterable[Suspicion], known: Known | None = None) -> None:
+        """Try what is new among SUSPICIONS: evidence of it is what is KNOWN, and the runs made from now on."""
+        tried = {trial.suspicion for _, trial in self.trials}
+        new = set(suspicions) - tried
         if not new:
             return
+        known = {suspicion: boots for suspicion, boots in (known or {}).items() if suspicion not in tried}
         part = _FIRST_LOOK if not self.looks else (1 - _FIRST_LOOK) / 2 ** len(self.looks)
         first = max((look.next_boot for look in self.looks), default=1)
-        self.looks.append(Look(new, self._error * part, first, self._most_boots))
+        self.looks.append(Look(new, self._error * part, first, self._most_boots, known))
 
     def wanted(self) -> Runs | None:
         """Return the runs that the latest look wants next, None where everything is settled."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from harness.compare.evidence import FIRST_BOOTS, Inquiry, Runs, Seen, Suspicion
+from harness.compare.evidence import FIRST_BOOTS, Runs, Seen, Suspicion
 from harness.compare.verdicts import worst_results
 from harness.files import write_whole
 from harness.results.record import BETWEEN_TESTS
@@ -47,17 +47,17 @@ class Laboratory:
         self._file = file
         self._progress = progress
 
-    def looks(self) -> list[list[Suspicion]]:
-        """Return the suspicions of earlier looks, in their order."""
+    def looks(self) -> list[tuple[int, list[Suspicion]]]:
+        """Return the suspicions of earlier looks, in their order, and how often the suite had run by then."""
         try:
-            return [[Suspicion(**each) for each in look] for look in json.loads(self._file.read_text())]
+            looks = json.loads(self._file.read_text())
+            return [(int(repeat), [Suspicion(**each) for each in look]) for repeat, look in looks]
         except (OSError, ValueError, TypeError):
             return []
 
-    def keep_looks(self, inquiry: Inquiry) -> None:
+    def keep_looks(self, looks: Sequence[tuple[int, Sequence[Suspicion]]]) -> None:
         """Note down what was suspected when, for the next command with the same plan."""
-        looks = [[asdict(trial.suspicion) for trial in look.trials] for look in inquiry.looks]
-        write_whole(self._file, json.dumps(looks))
+        write_whole(self._file, json.dumps([(repeat, [asdict(each) for each in look]) for repeat, look in looks]))
 
     def __call__(self, runs: Runs) -> Mapping[tuple[str, int], Seen]:
         """Make RUNS, one process for each boot and kernel, and return what they came to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from harness.compare.evidence import Inquiry, Runs, Seen, Suspicion
+from harness.compare.evidence import Inquiry, Known, Runs, Seen, Suspicion
 from harness.compare.verdicts import judge, suspicions
 from harness.results.comparison import Judgement, Tally
 
@@ -27,18 +27,43 @@ def suspects(base: Mapping[str, Tally], other: Mapping[str, Tally]) -> list[Susp
     return sorted(found, key=clearness, reverse=True)[:MOST_SUSPICIONS]
 
 
-def settle(inquiry: Inquiry, seen_first: Iterable[Suspicion], laboratory: Laboratory) -> None:
+def raised(boots: Mapping[int, Mapping[str, Seen]]) -> Known:
+    """Return what the runs of the suite on BOOTS raised, test by test, and how those went that came after.
+
+    A suspicion is raised by the first boot on which one kernel failed more often.  Which of more than MOST_SUSPICIONS
+    are tried is decided by all runs, so that none of these is evidence then, and nothing is returned.
+    """
+    found: dict[str, tuple[Suspicion, dict[int, Seen]]] = {}
+    for boot, tests in boots.items():
+        for test, seen in tests.items():
+            if test in found:
+                found[test][1][boot] = seen
+            elif more := sum(bool(two) - bool(one) for one, two in zip(*seen, strict=True) if None not in (one, two)):
+                found[test] = (Suspicion(test, is_worse=more > 0), {})
+    return dict(found.values()) if len(found) <= MOST_SUSPICIONS else {}
+
+
+def settle(
+    inquiry: Inquiry, seen_first: Iterable[Suspicion], laboratory: Laboratory, known: Known | None = None
+) -> None:
     """Let LABORATORY make runs until all that was SEEN_FIRST is settled one way or the other."""
-    inquiry.look(seen_first)
+    inquiry.look(seen_first, known)
     while (runs := inquiry.wanted()) is not None:
         inquiry.observe(runs, laboratory(runs))
 
 
 def decide(
-    base: Mapping[str, Tally], other: Mapping[str, Tally], laboratory: Laboratory, confidence: float
+    base: Mapping[str, Tally],
+    other: Mapping[str, Tally],
+    laboratory: Laboratory,
+    confidence: float,
+    boots: Mapping[int, Mapping[str, Seen]] | None = None,
 ) -> dict[str, Judgement]:
-    """Judge all tests of one kernel against the baseline: with CONFIDENCE no difference is named that is none."""
+    """Judge all tests of one kernel against the baseline: with CONFIDENCE no difference is named that is none.
+
+    BOOTS says how the runs of the suite went on each boot, in their order.
+    """
     inquiry = Inquiry(1 - confidence)
-    settle(inquiry, suspects(base, other), laboratory)
+    settle(inquiry, suspects(base, other), laboratory, raised(boots or {}))
     tests = dict.fromkeys([*base, *other])
     return {test: judge(test, base.get(test, Tally()), other.get(test, Tally()), inquiry, confidence) for test in tests}

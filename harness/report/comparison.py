@@ -87,7 +87,7 @@ def _evidence(judgement: Judgement, again: Again, confidence: float) -> Iterator
         yield "it could not be run again"
         return
     boots = f"{again.boots} boot{'s' * (again.boots != 1)}"
-    yield f"run again on {boots} of each: failed {failed} of {runs}, the baseline {base_failed} of {base_runs}"
+    yield f"since then, on {boots} of each: failed {failed} of {runs}, the baseline {base_failed} of {base_runs}"
     if judgement.verdict is Difference.RARER:
         yield f"rarer: {percent(base_failed / base_runs)} to {percent(failed / runs)}"
     if judgement.confidence:

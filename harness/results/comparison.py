@@ -94,7 +94,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Again:
-    """The runs made because of a suspicion, which are the evidence: failures and runs of both kernels on some boots.
+    """The runs made after a suspicion, which are the evidence: failures and runs of both kernels on some boots.
 
     With a `cause` only failures for that one are counted.
     """
@@ -118,7 +118,7 @@ class Judgement:
     `is_broken` says that the kernel does something worse than the baseline.  `confidence` is that of the whole
     comparison where a difference is named, and 0 where none is: it holds for all that is named together.
     `passes_needed` is how many runs without a failure would show that one is gone, None where that is no question or
-    known; `again` what was run because of a suspicion.
+    known; `again` what was run after a suspicion.
     """
 
     verdict: Difference

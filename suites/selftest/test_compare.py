@@ -33,8 +33,8 @@ from harness.compare.campaign import (
     tallies_of,
 )
 from harness.compare.cost_judgement import judge_times
-from harness.compare.evidence import Inquiry, Runs, Seen, State, Suspicion, surviving
-from harness.compare.retrial import MOST_SUSPICIONS, decide, settle, suspects
+from harness.compare.evidence import Inquiry, Runs, Seen, State, Suspicion, boot_of_suite, surviving
+from harness.compare.retrial import MOST_SUSPICIONS, decide, raised, settle, suspects
 from harness.compare.verdicts import tally, worst_results
 from harness.config import share
 from harness.errors import ExitCode, UsageError
@@ -208,6 +208,23 @@ class Guests:
         sides = [{name: counted_by(pair[side], count) for name, pair in self.outcomes.items()} for side in (0, 1)]
         return decide(sides[0], sides[1], self.again, confidence)
 
+    def decide_by_boot(self, boots: dict[int, int]) -> dict[str, Judgement]:
+        """Return what is said after so many runs of the suite on each of BOOTS."""
+        seen: dict[int, dict[str, Seen]] = {
+            boot: {
+                name: ([base(boot, run) for run in range(count)], [other(boot, run) for run in range(count)])
+                for name, (base, other) in self.outcomes.items()
+            }
+            for boot, count in boots.items()
+        }
+
+        def tally_of(test: str, side: int) -> Tally:
+            causes = [cause or "" for tests in seen.values() for cause in tests[test][side]]
+            return counted_by(lambda _, run: causes[run], len(causes))
+
+        base, other = ({name: tally_of(name, side) for name in self.outcomes} for side in (0, 1))
+        return decide(base, other, self.again, 0.95, seen)
+
     def again(self, runs: Runs) -> dict[tuple[str, int], Seen]:
         """Make the runs that are wanted."""
         self.made[0] += 0 if runs.only_other else len(runs.boots) * len(runs.runs)
@@ -282,7 +299,7 @@ class TestVerdicts:
     def test_a_fix_is_said_only_where_a_rarer_failure_would_have_shown(self) -> None:
         guests = Guests(t=(always(), never()))
         assert guests.decide()["t"].verdict is Difference.FIXED
-        assert guests.made == [3, 39]  # a failure in one of ten runs would have shown
+        assert guests.made == [3, 36]  # a failure in one of ten runs would have shown
         rarer = Guests(t=(always(), lambda _, run: "no" if run == 12 else "")).decide()["t"]
         assert rarer.verdict is Difference.RARER
         assert "rarer: 100% to 8%" in explain(rarer, counted(1, 1), counted(0, 1), 0.95)
@@ -301,6 +318,44 @@ class TestVerdicts:
         assert (first.state, second.state) == (State.NAMED, State.NAMED)
         assert set(first.boots) & set(second.boots) == set()
         assert len(second.boots) > len(first.boots)
+
+    def test_what_the_suite_did_on_boots_after_the_first_failure_is_evidence(self) -> None:
+        """Four boots have all the runs that a test that is broken always needs, after the one that raised suspicion."""
+        guests = Guests(t=(never(), always()), u=(never(), never()))
+        judgements = guests.decide_by_boot({boot_of_suite(repeat): 4 for repeat in range(16)})
+        assert judgements["t"].is_broken
+        assert judgements["t"].again is not None
+        assert (judgements["t"].again.other, judgements["t"].again.boots) == ((12, 12), 3)
+        assert guests.made == [0, 0]
+
+    def test_the_boot_that_raised_a_suspicion_is_no_evidence_of_it(self) -> None:
+        boots = [boot_of_suite(repeat) for repeat in range(0, 16, 4)]
+        assert boots == [0, 101, 102, 103]
+        peculiar = Guests(t=(never(), lambda boot, _: "no" if boot in boots[1:3] else ""))
+        judgement = peculiar.decide_by_boot(dict.fromkeys(boots, 4))["t"]
+        assert (judgement.verdict, judgement.is_broken) == (Difference.SUSPECT, False)
+        (found,) = raised({boot: {"t": (["", ""], ["", "no"])} for boot in boots}).values()
+        assert list(found) == boots[1:]
+        unknown: Seen = (["", None], [None, "no"])
+        assert raised({boot: {"t": unknown} for boot in boots}) == {}
+
+    def test_a_suspicion_that_is_none_any_more_counts_among_the_others(self) -> None:
+        boots = {0: {"u": ([""], ["no"]), "t": ([""], ["no"])}}
+        boots |= {100 + boot: {"u": (["no"] * 4, [""] * 4), "t": ([""] * 4, ["no"] * 4)} for boot in range(1, 4)}
+        known = raised(boots)
+        assert {len(seen) for seen in known.values()} == {3}
+        alone, beside = Inquiry(0.05), Inquiry(0.05)
+        alone.look([Suspicion("t", True)], {Suspicion("t", True): known[Suspicion("t", True)]})
+        beside.look([Suspicion("t", True)], known)
+        assert [trial.state for _, trial in alone.trials] == [State.NAMED]
+        assert [trial.state for _, trial in beside.trials] == [State.OPEN, State.UNSETTLED]
+        runs_wanted = beside.wanted()
+        assert runs_wanted is not None
+        assert runs_wanted.tests == ("t",)
+
+    def test_what_hundreds_of_tests_did_raises_no_suspicion_with_evidence_of_its_own(self) -> None:
+        seen: dict[str, Seen] = {f"t{number}": ([""], ["no"]) for number in range(MOST_SUSPICIONS + 1)}
+        assert raised({0: seen, 101: seen}) == {}
 
     def test_lost_runs_say_nothing_and_end_nothing(self) -> None:
         guests = Guests(t=(never(), always()))
@@ -674,6 +729,28 @@ class TestCampaigns:
         assert len((tmp_path / "broken").read_text().split()) == 4
         kept = Campaign(store, replace(plan, contenders=tuple(sides))).run(1, 0.95, again=False)
         assert kept.exit_code == ExitCode.PASSED
+
+    def test_a_suite_that_is_repeated_often_runs_on_several_boots_and_they_are_evidence(
+        self, store: Store, plan: Plan, tmp_path: Path
+    ) -> None:
+        """What is broken always is named by sixteen runs of the suite without one more, now and when it goes on."""
+        (tmp_path / "suite/test_it.py").write_text("import os\ndef test_it():\n    assert not os.environ['BROKEN']\n")
+        code = "def pytest_addoption(parser):\n    parser.addoption('--broken', default='')\n"
+        code += (
+            "def pytest_configure(config):\n    import os\n    os.environ['BROKEN'] = config.getoption('--broken')\n"
+        )
+        code += "    boot = str(config.getoption('--dfly-boot'))\n"
+        code += f"    open({str(tmp_path / 'boots')!r}, 'a').write(boot + chr(10))\n"
+        (tmp_path / "suite/conftest.py").write_text(code)
+        sides = Contender("a", "a", ("--dfly-oracle",)), Contender("b", "b", ("--dfly-oracle", "--broken=yes"))
+        for _ in range(2):
+            comparison = Campaign(store, replace(plan, contenders=sides), jobs=2).run(16, 0.95)
+            again = comparison.tests[0].judgements[0].again
+            assert again is not None
+            assert (again.base, again.other, again.boots) == ((0, 12), (12, 12), 3)
+            assert comparison.exit_code == ExitCode.TEST_FAILED
+        boots = Counter((tmp_path / "boots").read_text().split())
+        assert boots == Counter(dict.fromkeys(("0", "101", "102", "103"), 8))
 
     def test_a_chance_failure_is_run_again_many_times_in_one_process_and_not_named(
         self, store: Store, plan: Plan, tmp_path: Path
