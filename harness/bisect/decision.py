@@ -28,8 +28,8 @@ _OLDER = 0.02
 _LARGE = 2048
 _AT_ONCE = 1024
 _HALF = 0.5
-# How much flatter the belief about rates is made before anything is claimed: 0 not at all, 1 entirely.
-_FLATTER = 0.5
+# The runs leave an account of the rates open that is at least so likely as the likeliest one.
+_OPEN = 0.01
 
 
 class Outcome(StrEnum):
@@ -92,7 +92,7 @@ class Knowledge:
         self._troubled = False
         self._planner = Planner(history)
         self._known: _Known | None = None
-        self._kinds = rates.kinds()
+        self._accounts = rates.accounts()
 
     # Learning
 
@@ -239,22 +239,19 @@ class Knowledge:
         return float((now.rows[labels] / np.maximum(now.sizes[labels], 1)).sum())
 
     def cautious(self, commits: Iterable[str]) -> float:
-        """Return the least that may be claimed of COMMITS.
+        """Return what may be claimed of COMMITS.
 
-        What is believed of the failure's mean rate, and of how much it differs by commit, is made flatter before: a few
-        dozen runs tell little about the latter, and where it does differ much, parents look good by chance.
+        A few dozen runs tell little about how much rates differ by commit, and where they do differ much, parents look
+        good by chance.  So what is believed of the failure's mean rate and spread weighs nothing: all accounts of them
+        that the runs leave open count alike, others the less, the less likely they are.
         """
         now, number = self._now, self.history.number
         labels = self._labels[[number[commit] for commit in commits]]
         theirs = (now.belief[labels] / np.maximum(now.sizes[labels], 1)[:, None]).sum(axis=0)
-        return float(theirs @ self._flatter())
-
-    def _flatter(self) -> Vector:
-        """Return by how much the belief in each hypothesis is changed when it is made flatter."""
-        whole = np.bincount(self._kinds, self.over_rates)
-        able = whole > 0
-        flat = np.where(able, whole, 1.0) ** (1 - _FLATTER) * able
-        return np.asarray((flat / flat.sum() / np.where(able, whole, 1.0))[self._kinds])
+        by_account = np.bincount(self._accounts, self.over_rates)
+        weights = np.minimum(1.0, by_account / (_OPEN * by_account.max()))
+        shares = np.bincount(self._accounts, theirs) / np.where(by_account > 0, by_account, 1.0)
+        return float(shares @ weights / weights.sum())
 
     @property
     def untestable(self) -> tuple[str, ...]:
@@ -361,19 +358,17 @@ class Knowledge:
         count: int = 1,
         pending: Iterable[str] = (),
         setup: Sequence[float] | None = None,
-        *,
-        cautious: bool = False,
     ) -> list[Proposal]:
         """Return up to COUNT experiments that together, and with those PENDING, tell most for their price.
 
         SECONDS is what a run of each commit costs, SETUP what has to be paid once before its first one.  As long as
         every observation agrees with a failure that always happens, and that leaves more than one commit, only this
         case is looked at: it then takes no more experiments than git bisect.  An empty list means that no experiment
-        tells anything.  CAUTIOUS asks what serves cautious().
+        tells anything.
         """
-        return self._planner.choose(self._view(cautious=cautious), seconds, count, [*pending], setup)
+        return self._planner.choose(self._view(), seconds, count, [*pending], setup)
 
-    def _view(self, *, cautious: bool) -> View:
+    def _view(self) -> View:
         now = self._now
         tested = sorted((number, place) for number, place in self._place.items() if number is not None)
         numbers, places = [number for number, _ in tested], [place for _, place in tested]
@@ -386,7 +381,7 @@ class Knowledge:
         seen[numbers] = True
         return View(
             rates,
-            now.belief * self._flatter() if cautious else now.belief,
+            now.belief,
             self._labels,
             self._possible,
             np.array(numbers, dtype=np.int64),

@@ -66,8 +66,8 @@ class History:
                 for parent in self.before[number]:
                     bits[parent] |= own
         width = max(1, (len(numbers) + 7) // 8)
-        packed = np.frombuffer(b"".join([each.to_bytes(width, "little") for each in bits]), dtype=np.uint8)
-        return np.unpackbits(packed.reshape(len(self), width)[among], axis=1, count=len(numbers), bitorder="little")
+        packed = np.frombuffer(b"".join([bits[each].to_bytes(width, "little") for each in among.tolist()]), np.uint8)
+        return np.unpackbits(packed.reshape(len(among), width), axis=1, count=len(numbers), bitorder="little")
 
     def carried(self, numbers: Sequence[int]) -> list[int]:
         """Return for each commit which of the commits NUMBERS it inherits, bit N standing for the Nth of them."""

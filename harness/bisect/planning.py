@@ -135,15 +135,17 @@ class _Table:
     def shares(self, history: History, numbers: Numbers) -> NDArray[np.float64]:
         """Return for each of the commits NUMBERS which share of each of our rows it inherits."""
         live = np.flatnonzero(self.labels >= 0)
-        marks = np.zeros((len(live), len(self.rows)), dtype=np.float32)
-        marks[np.arange(len(live)), self.labels[live]] = 1
-        if len(history) <= _SHORT:
-            counts = history.inherits[np.ix_(numbers, live)].astype(np.float32) @ marks
-        else:
-            counts = (marks.T @ history.inherited(numbers.tolist(), live).astype(np.float32)).T
-        sums = marks.sum(axis=0)
-        shares: NDArray[np.float64] = counts.astype(np.float64) / np.maximum(sums, 1)
-        shares[:, sums == 0] = 1.0  # an older change
+        live = live[np.argsort(self.labels[live], kind="stable")]
+        labels = self.labels[live]
+        inherited = (
+            history.inherits[np.ix_(numbers, live)].T.view(np.uint8)
+            if len(history) <= _SHORT
+            else history.inherited(numbers.tolist(), live)
+        )
+        first = np.flatnonzero(np.diff(labels, prepend=-1))
+        counts = np.add.reduceat(inherited, first, axis=0, dtype=np.int32)
+        shares = np.ones((len(numbers), len(self.rows)))  # an older change is everybody's
+        shares[:, labels[first]] = (counts / np.diff(first, append=len(labels))[:, None]).T
         return shares
 
     def gains(self, shares: NDArray[np.float64], runs: int) -> tuple[Vector, Vector]:

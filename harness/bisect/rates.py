@@ -79,7 +79,7 @@ class Rates:
             is_fix=True,
         )
 
-    def kinds(self) -> NDArray[np.int64]:
+    def accounts(self) -> NDArray[np.int64]:
         """Return a number for each hypothesis: that of those which say the same about the failure sought."""
         mean, spread = (self.without, self.without_spread) if self.is_fix else (self.with_culprit, self.with_spread)
         return np.asarray(np.unique(np.stack([mean, spread]), axis=1, return_inverse=True)[1]).ravel()

@@ -7,6 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
+from harness.bisect.summary import CALIBRATION
+from harness.calibration.bisect import quoted
 from harness.calibration.tables import SUBJECTS, Table, tables
 from harness.cli.options import add_command
 from harness.errors import ExitCode
@@ -30,7 +32,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="REPO",
         help="git repository: pieces of its history, and all of it, are used, too",
     )
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the tables to FILE")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="of bisect's searches, make as many as M minutes allow (default: 45)"
+    )
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the tables to FILE, as they come")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help=f"write what bisect's pages quote to {CALIBRATION.parent.name}/{CALIBRATION.name} of the harness",
+    )
     parser.set_defaults(action=_calibrate, parser=parser)
 
 
@@ -39,17 +49,23 @@ def _calibrate(options: argparse.Namespace) -> int:
     for subject in options.subjects:
         if subject not in SUBJECTS:
             options.parser.error(f"nothing is known to simulate about {subject!r}: {', '.join(SUBJECTS)}")
+    if options.keep and (options.quick or (options.subjects and "bisect" not in options.subjects)):
+        options.parser.error("--keep needs the full tables of bisect: leave --quick out")
+    if options.minutes is not None and not options.minutes > 0:
+        options.parser.error("--minutes is a number above 0")
     if options.source is not None and not options.source.is_dir():
         options.parser.error(f"{options.source} is no git repository")
     console, made = make_output(), []
     for subject in options.subjects or SUBJECTS:
         with progress_display("calibrate") as progress:
-            found = tables(subject, progress, quick=options.quick, source=options.source)
+            found = tables(subject, progress, quick=options.quick, source=options.source, minutes=options.minutes)
             while (table := next(found, None)) is not None:
                 made.append({"subject": subject, **table.to_json()})
                 _show(table)
-    if options.json is not None:
-        write_whole(options.json, json.dumps(made, indent=1) + "\n")
+                if options.json is not None:
+                    write_whole(options.json, json.dumps(made, indent=1) + "\n")
+    if options.keep:
+        write_whole(CALIBRATION, json.dumps(quoted(made), indent=1) + "\n")
     misses = [miss for table in made for miss in table["misses"]]
     console.print(f"{len(misses)} figures miss what is claimed." if misses else "All figures keep what is claimed.")
     return ExitCode.TEST_FAILED if misses else ExitCode.PASSED

@@ -168,11 +168,12 @@ def _body(data: BisectionReport, calibration: Calibration | None) -> Iterator[st
         yield "<h2>How far such claims can be trusted</h2>"
         yield (
             "<p>Simulated searches, by kernels that know nothing of what the search assumes (dfly-harness calibrate"
-            " bisect):</p><table><tr><th>failure</th><th>confidence</th><th>claims</th><th>wrong</th>"
+            " bisect):</p><table><tr><th>history</th><th>failure</th><th>confidence</th><th>claims</th><th>wrong</th>"
             "<th>median runs</th></tr>"
         )
         for row in calibration.rows:
             cells = (
+                row.history,
                 row.failures,
                 f"{row.level:.0%}",
                 str(row.claims),

@@ -174,8 +174,9 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One row of it: searches among such `failures`, until something could be claimed with confidence `level`."""
+    """One row of it: searches in such a `history` among such `failures`, until a claim at `level` could be made."""
 
+    history: str
     failures: str
     level: float
     claims: int
