@@ -122,10 +122,12 @@ class CoverageLedger:
         made = self._map(split_names(self._options.coverage))
         if made is None:
             return Coverage()
+        # A test that was left out has run nothing of its own.
+        made = made.only({test: reach for test, reach in made.tests.items() if test in tests})
         file = made.keep(self._store)
         kept = map_of(self._store, made.kernel, made.names) or made
         # A run that was resumed has tests from before.
-        shown = made.only({**{test: kept.tests[test] for test in tests if test in kept.tests}, **made.tests})
+        shown = made.only({test: kept.tests[test] for test in tests if test in kept.tests})
         try:
             if self._options.lcov is not None:
                 write_whole(self._options.lcov, lcov(shown))

@@ -331,7 +331,7 @@ class HarnessRun:
             if self._lesson is not None:
                 self._unexplained = self._lesson.finish()
             if not self._config.option.collectonly:
-                self.ledger.coverage = self._collected.finish(self.ledger.tests)
+                self.ledger.coverage = self._collected.finish(self.ledger.judged)
                 session.exitstatus = self.ledger.finish(int(exitstatus))
             remove_shared_files(self._config)
 

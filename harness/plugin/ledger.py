@@ -359,9 +359,9 @@ class Ledger:
         return next((result for result in reversed(self._results) if result.test == test), None)
 
     @property
-    def tests(self) -> list[str]:
-        """The tests that have come to something."""
-        return [result.test for result in self._results]
+    def judged(self) -> frozenset[str]:
+        """The tests that have run to a verdict on the kernel."""
+        return frozenset(result.test for result in self._results if result.verdict.is_judged)
 
     def say(self, line: Callable[..., None], section: Callable[..., None]) -> None:
         """Say at the end of pytest's output which kernel the results are about, and where they are."""
