@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -41,8 +41,30 @@ class Range:
     bases: tuple[str, ...] = ()
 
 
-def _entry(name: str, kind: str, digest: str) -> str:
-    return f"{'040000' if kind == 'tree' else '100644'} {kind} {digest}\t{name}"
+@dataclass(frozen=True)
+class _Entry:
+    """What a folder has: a file, a link or another folder, as MODE says."""
+
+    mode: str
+    kind: str
+    digest: str
+
+    def line(self, name: str) -> str:
+        """Return it under NAME as `git mktree` reads it."""
+        return f"{self.mode} {self.kind} {self.digest}\t{name}"
+
+
+def _folder(digest: str) -> _Entry:
+    return _Entry("040000", "tree", digest)
+
+
+def _modes_of(tree: bytes, width: int) -> Iterator[tuple[str, str]]:
+    """Yield name and mode of each entry of TREE, an object of git's whose hashes have WIDTH bytes."""
+    while tree:
+        about, _, rest = tree.partition(b"\0")
+        mode, _, name = about.partition(b" ")
+        yield name.decode(errors="surrogateescape"), mode.decode()
+        tree = rest[width:]
 
 
 class Repository:
@@ -50,7 +72,8 @@ class Repository:
 
     PATHS limit the commits in question, as in git bisect; NEEDS are the paths that a kernel is built from: commits that
     leave these alone make the same kernel, and only these are given to the builder.  Without NEEDS that is everything.
-    What is below EXCLUDE is not among them.  With FIRST_PARENT no other parent of a merge is followed.
+    What is below EXCLUDE is not among them.  A commit that has none of it, such as one of another project's whose
+    branch was merged, makes no kernel.  With FIRST_PARENT no other parent of a merge is followed.
     """
 
     def __init__(
@@ -117,6 +140,7 @@ class Repository:
         if not listed:
             of = f" that touches {', '.join(self.paths)}" if self.paths else ""
             raise UsageError(f"there is no commit{of} between {goods[0][:12]} and {end[:12]}")
+        self._check_needed(end)
         self._check_excluded((*goods, end))
         parents = {words[0]: words[1:] for words in (line.split() for line in listed)}
         history = History(list(parents), parents)
@@ -188,6 +212,10 @@ class Repository:
         words = [answer.split() for answer in answers]
         return [(each[0], each[1]) if each[0] in {"tree", "blob"} else None for each in words]
 
+    def _check_needed(self, commit: str) -> None:
+        if self.needs and not any(self._objects_named([f"{commit}:{path}" for path in self.needs])):
+            raise UsageError(f"there is none of {', '.join(self.needs)} in {commit[:12]}")
+
     def _check_excluded(self, commits: Sequence[str]) -> None:
         for path in self.exclude:
             if not any(self._objects_named([f"{commit}:{path}" for commit in commits])):
@@ -222,40 +250,72 @@ class Repository:
         return made
 
     def _needed(self, trees: Sequence[str]) -> list[str]:
-        """Return the hashes of TREES, each reduced to what is needed."""
-        if not self.needs:
+        """Return the hashes of TREES, each reduced to what is needed: nothing, in one that has none of it."""
+        places = [PurePosixPath(path) for path in self.needs]
+        # What lies in a folder that is needed comes with it.
+        places = [path for path in dict.fromkeys(places) if not any(above in places for above in path.parents)]
+        if not places or PurePosixPath() in places:
             found = self._objects_named(trees)
             if None in found:
                 raise HarnessError(f"{self.folder} lacks the tree of a commit (a shallow clone?)")
             return [each[1] for each in found if each is not None]
-        places = [PurePosixPath(path) for path in self.needs]
         hashes = [name.removesuffix("^{tree}") for name in trees]
-        entries = iter(self._objects_named([f"{tree}:{path}" for tree in hashes for path in places]))
         # For each tree what is in each of its folders, the deepest being made first.
-        folders: list[dict[PurePosixPath, dict[str, tuple[str, str]]]] = []
-        for _ in trees:
-            content: dict[PurePosixPath, dict[str, tuple[str, str]]] = {PurePosixPath("."): {}}
-            for path in places:
-                if (entry := next(entries)) is not None:
-                    content.setdefault(path.parent, {})[path.name] = entry
-                    for above in path.parent.parents:
-                        content.setdefault(above, {})
+        folders: list[dict[PurePosixPath, dict[str, _Entry]]] = []
+        for entries in self._entries(hashes, places):
+            content: dict[PurePosixPath, dict[str, _Entry]] = {PurePosixPath(): {}}
+            for path, entry in entries.items():
+                content.setdefault(path.parent, {})[path.name] = entry
+                for above in path.parent.parents:
+                    content.setdefault(above, {})
             folders.append(content)
+        tops = [_EMPTY_TREE] * len(folders)
         for folder in sorted({each for content in folders for each in content}, key=lambda each: -len(each.parts)):
-            chosen = [content for content in folders if content.get(folder)]
-            given = "\0\0".join("\0".join(_entry(name, *entry) for name, entry in sorted(content[folder].items()))
-                                for content in chosen)  # fmt: skip
-            made = self._sources.git("mktree", "-z", "--missing", "--batch", objects=(self._objects,),
-                                     given=f"{given}\0".encode()).decode().split() if chosen else []  # fmt: skip
-            for content, digest in zip(chosen, made, strict=True):
+            chosen = [number for number, content in enumerate(folders) if content.get(folder)]
+            made = self._folders_made([folders[number][folder] for number in chosen])
+            for number, digest in zip(chosen, made, strict=True):
                 if folder.parts:
-                    content.setdefault(folder.parent, {})[folder.name] = ("tree", digest)
+                    folders[number].setdefault(folder.parent, {})[folder.name] = _folder(digest)
                 else:
-                    content[folder] = {"": ("tree", digest)}
-        tops = [content[PurePosixPath(".")].get("", ("", ""))[1] for content in folders]
-        if not all(tops):
-            raise UsageError(f"there is none of {', '.join(self.needs)} in {hashes[tops.index('')][:12]}")
+                    tops[number] = digest
         return tops
+
+    def _folders_made(self, contents: Sequence[Mapping[str, _Entry]]) -> list[str]:
+        """Return the hashes of folders with CONTENTS, which are made."""
+        if not contents:
+            return []
+        given = "\0\0".join("\0".join(entry.line(name) for name, entry in sorted(each.items())) for each in contents)
+        return self._sources.git("mktree", "-z", "--missing", "--batch", objects=(self._objects,),
+                                 given=f"{given}\0".encode(errors="surrogateescape")).decode().split()  # fmt: skip
+
+    def _entries(self, trees: Sequence[str], places: Sequence[PurePosixPath]) -> Iterator[dict[PurePosixPath, _Entry]]:
+        """Yield for each of TREES what it has at PLACES."""
+        found = iter(self._objects_named([f"{tree}:{path}" for tree in trees for path in places]))
+        objects = [{path: entry for path in places if (entry := next(found)) is not None} for _ in trees]
+        files = [f"{tree}:{path.parent}" if path.parent.parts else f"{tree}^{{tree}}"
+                 for tree, each in zip(trees, objects, strict=True)
+                 for path, (kind, _) in each.items() if kind == "blob"]  # fmt: skip
+        modes = iter(self._modes(files))
+        for each in objects:
+            yield {
+                path: _folder(digest) if kind == "tree" else _Entry(next(modes)[path.name], kind, digest)
+                for path, (kind, digest) in each.items()
+            }
+
+    def _modes(self, folders: Sequence[str]) -> list[dict[str, str]]:
+        """Return for each of FOLDERS the modes of what it has, by name: whether it may be executed, or is a link."""
+        if not folders:
+            return []
+        hashes = [each[1] for each in self._objects_named(folders) if each is not None]
+        wanted = list(dict.fromkeys(hashes))
+        raw = self._sources.git("cat-file", "--batch", objects=(self._objects,), given="\n".join(wanted).encode())
+        known: dict[str, dict[str, str]] = {}
+        for digest in wanted:
+            about, _, rest = raw.partition(b"\n")
+            size = int(about.split()[2])
+            known[digest] = dict(_modes_of(rest[:size], len(digest) // 2))
+            raw = rest[size + 1 :]
+        return [known[digest] for digest in hashes]
 
     def reverted(self, culprit: str, tip: str) -> SourceTree | None:
         """Return TIP without what CULPRIT changed, or None where that does not revert cleanly.

@@ -517,6 +517,40 @@ class TestRange:
         trees = repository.trees(commits)
         assert trees[commits[0]] == trees[commits[1]]
 
+    def test_what_a_kernel_needs_keeps_its_modes_and_links(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 2, 1)
+        for path in ("run.sh", "sys/tools/run.sh"):
+            made.write(path, "#!/bin/sh\n")
+            (made.folder / path).chmod(0o755)
+        for path, to in (("machine", "sys/kern"), ("sys/machine", "kern")):
+            (made.folder / path).symlink_to(to)
+        made.commit("modes")
+        needs = ["run.sh", "machine", "sys/tools/run.sh", "sys/machine", "sys/kern"]
+        for number, wanted in enumerate((needs, [*needs, "sys"])):
+            out = tmp_path / f"out{number}"
+            Repository(made.folder, store, needs=wanted).tree(made.hashes["modes"]).write_to(out)
+            assert [os.access(out / path, os.X_OK) for path in (needs[0], needs[2], KERN_PROC)] == [True, True, False]
+            assert [os.readlink(out / path) for path in ("machine", "sys/machine")] == ["sys/kern", "kern"]
+            assert (out / "sys/sys").exists() == ("sys" in wanted)  # a folder is not reduced to what is named in it
+
+    def test_a_branch_that_lacks_what_a_kernel_needs_is_searched_around(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 4, 3)
+        made.git("checkout", "-q", "--orphan", "vendor")
+        made.git("rm", "-rfq", ".")
+        for number in range(2):
+            made.write("contrib/tool.c", f"{number}\n")
+            made.commit(f"vendor {number}")
+        made.git("checkout", "-q", "main")
+        made.git("merge", "-q", "--allow-unrelated-histories", "-m", "the merge", "vendor")
+        running, _ = bisection(
+            made, store, needs=["sys"],
+            untestable=lambda commit: Trouble.BUILD if made.name(commit).startswith("vendor") else None,
+        )  # fmt: skip
+        assert [made.name(commit) for commit in running.run().commits] == ["change 3"]
+        assert running.inquiry.is_decided
+        with pytest.raises(UsageError, match=r"there is none of lib, usr in [0-9a-f]{12}"):
+            Repository(made.folder, store, needs=["lib", "usr"]).range([made.hashes["base"]], "HEAD")
+
     def test_what_is_excluded_is_not_handed_out_and_makes_no_other_kernel(self, store: Store, tmp_path: Path) -> None:
         files = {
             1: "sys/dev/drm/amd/x.h",
