@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 
+from harness.errors import HarnessError
 from harness.store import Store
 
 _RECORD = 1 << 20  # bytes, more than the record of most runs
@@ -29,8 +32,27 @@ def add_command(
 
 
 def require_room(store: Store, *, machines: bool = True) -> None:
-    """Raise HarnessError where STORE has no room for what runs leave: better told now than after their tests."""
+    """Raise HarnessError where STORE has no room for what runs leave, or is not ours: better told before their tests.
+
+    Runs without MACHINES take nothing from it, and leave next to nothing.
+    """
     if machines:
+        _require_writable(store)
         store.require_space(0, "a run")
     else:
         store.require_space(0, "the run's record", headroom=_RECORD)
+
+
+def _require_writable(store: Store) -> None:
+    """Raise HarnessError where STORE is read-only, or another user's."""
+    for name in ("cache", "locks", "results", "run"):
+        try:
+            folder = store.folder(name)
+            if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                why = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+                raise OSError(why, os.strerror(why))  # noqa: TRY301  (one place says what to do)
+        except OSError as error:
+            raise HarnessError(
+                f"the store {store.home} cannot be written ({error.strerror}): set DFLY_HARNESS_HOME to a writable"
+                " folder"
+            ) from error

@@ -181,6 +181,26 @@ def test_neither_the_host_nor_a_mistake_speaks_against_a_kernel(tmp_path: Path, 
     assert "5 tests are mistaken themselves" in said
 
 
+KILLED = """
+import os, signal
+def test_killed(init): os.kill(os.getpid(), signal.SIGKILL)
+def test_good(init): assert init.getpid() == init.pid
+"""
+
+
+def test_a_worker_that_is_killed_says_nothing_about_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "test_inner.py").write_text(KILLED)
+    file = tmp_path / "record.json"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(tmp_path), f"--rootdir={tmp_path}", "-n", "1"]
+    argv += ["-p", "harness.plugin.entry", "--dfly-oracle=", "--dfly-json", str(file)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120)
+    assert done.returncode == ExitCode.HARNESS_FAILED, done.stdout + done.stderr
+    record = read_record(file)
+    found = {result.test.rpartition("::")[2]: result.verdict for result in record.results}
+    assert found == {"test_killed": Verdict.HARNESS_ERROR, "test_good": Verdict.PASSED}
+    assert record.exit_status == ExitCode.HARNESS_FAILED
+
+
 @pytest.mark.parametrize(
     "error", [KeyError("tree"), MemoryError(), struct.error("unpack requires 8 bytes"), TypeError("x")]
 )

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from harness.config import HOME_VARIABLE, share
 from harness.errors import HarnessError
 from harness.guests.targets import ResolvedTarget
+from harness.kernels.source import KERN_PROC
 from harness.results.partial import CUT_OFF, UNDER_WAY, PartialRecord, partial_of, read_partial
 from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.summary import conclusion
@@ -257,6 +260,52 @@ def test_so_is_it_before_many_runs(tmp_path: Path, words: list[str]) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+# A read-only file system at $0.
+READ_ONLY = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o ro,size=200m none "$0" && exec "$@"')
+# The same file system seen by a user who owns nothing of it.
+ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def may_be(how: tuple[str, ...], folder: Path) -> bool:
+    """Tell whether HOW works here, and Python with it."""
+    home = [str(folder)] if how is READ_ONLY else []
+    try:
+        return subprocess.run([*how, *home, *CLI[:2], "pass"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [(READ_ONLY, "Read-only file system"), (ANOTHER_USER, "Permission denied")],
+    ids=["read-only", "another's"],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--control"],
+        ["compare", "control", "oracle", "-k", "setsid"],
+        ["bisect", "--source", ".", "--good", "HEAD", "--bad", "HEAD", "--", "conformance"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_store_that_is_not_ours_is_told_before_anything_is_run(
+    words: list[str], how: tuple[str, ...], why: str
+) -> None:
+    with tempfile.TemporaryDirectory() as home:  # pytest's own folders are shut to others
+        Path(home).chmod(0o755)
+        if not may_be(how, Path(home)):
+            pytest.skip(f"needs {how[0]}")
+        argv = [*how, *([home] if how is READ_ONLY else []), *CLI, *words]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, cwd=share(), check=False, timeout=120,
+            env={**os.environ, HOME_VARIABLE: home, "HOME": home},
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"dfly-harness: the store {home} cannot be written ({why}): set DFLY_HARNESS_HOME to")
+
+
 def test_a_full_disk_is_not_blamed_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*_: object) -> None:
         raise HarnessError("apt-get download failed (write failed: No space left on device): check the network")
@@ -312,6 +361,17 @@ def test_a_killed_run_of_many_hands_over_what_it_learnt(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_of_many_that_never_ends_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_inner.py").write_text("import time\ndef test_that_lasts(init): time.sleep(600)\n")
+    monkeypatch.setattr("harness.runs.runner._RUN_DEADLINE", 5.0)
+    words = [str(tmp_path), f"--rootdir={tmp_path}", "-p", "harness.plugin.entry", "--dfly-oracle"]
+    begun = time.monotonic()
+    done = SuiteRunner(Store(tmp_path / "store")).run(words, 0, tmp_path / "run.part")
+    assert time.monotonic() - begun < 60
+    assert not done.is_whole
+    assert "pytest was killed by signal 9" in done.said
+
+
 PARENT = """
 import sys
 from pathlib import Path
@@ -321,6 +381,18 @@ from harness.store import Store
 folder = Path(sys.argv[1])
 words = [str(folder), f"--rootdir={folder}", "-p", "harness.plugin.entry", *sys.argv[2:]]
 SuiteRunner(Store()).run(words, 0, folder / "run.part")
+"""
+BUILDS = """
+import sys
+from pathlib import Path
+from harness.kernels.build import CommandBuilder, build_kernel
+from harness.kernels.source import open_source
+from harness.store import Store
+
+folder = Path(sys.argv[1])
+store = Store(folder / "store")
+command = f"touch {folder}/begun; sleep 300 & wait; : {{source}} {{output}}"
+build_kernel(store, open_source(store, folder / "tree"), CommandBuilder(command))
 """
 WAITS = """
 import os, time
@@ -351,8 +423,6 @@ def group_of(folder: Path) -> list[int]:
 
 
 def await_(what: str, condition: object, seconds: float = 120.0) -> None:
-    import time
-
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
@@ -372,6 +442,19 @@ def test_who_makes_many_runs_and_is_killed_leaves_no_orphan(tmp_path: Path, targ
     parent.wait(10)
     machines = [pid for pid in orphans if pid != parent.pid]
     await_("the orphans to notice", lambda: not any(Path(f"/proc/{pid}").exists() for pid in machines), 120)
+
+
+def test_who_builds_and_is_killed_leaves_no_compiler(tmp_path: Path) -> None:
+    file = tmp_path / "tree" / KERN_PROC
+    file.parent.mkdir(parents=True)
+    file.write_text("struct proc *pfind(pid_t pid);\n")
+    parent = subprocess.Popen([sys.executable, "-c", BUILDS, str(tmp_path)], stdout=subprocess.DEVNULL)
+    await_("the build to begin", (tmp_path / "begun").exists)
+    orphans = [pid for pid in group_of(tmp_path) if pid != parent.pid]
+    assert len(orphans) >= 2  # the shell and what it started
+    parent.kill()
+    parent.wait(10)
+    await_("the orphans to notice", lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), 60)
 
 
 def test_a_run_that_takes_the_place_of_another_shares_no_file_with_it(tmp_path: Path) -> None:
