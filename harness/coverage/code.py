@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The code of a kernel that is measured, as sites: lines that are run or not, and ways a conditional jump goes or not.
 
-A line is run when an instruction that was made of it is.  Instructions that came from inline functions of headers are
-nobody's: they are measured with no line.
+A line is run when an instruction is that was made of it, or of an inline function that it calls.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from harness.files import write_whole
 from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
 
-FORMAT = 2
+FORMAT = 3
 # Functions that do not return: a branch that leads straight to one is there to stop a kernel that is broken.
 _NEAR = 6  # bytes of a conditional jump that leads further than a byte can say
 _DEADLY = frozenset({"panic", "__stack_chk_fail"})

@@ -93,20 +93,21 @@ def _join(elf: Path, units: Sequence[Unit], deadly: frozenset[int]) -> Code:
     place = 0
     for (begin, end, unit), text in zip(ranges, texts, strict=True):
         inside = sorted((each for each in unit.extents if begin <= each.begin < end), key=lambda each: each.begin)
-        starts = [each.begin for each in inside]
+        own = [each for each in inside if not each.inlined]
+        starts = [each.begin for each in own]
         for each in inside:
             line = Line(unit.path, each.line, _function(unit, each.line))
             number = lines.setdefault(line, len(lines))
             extents.append((place + each.begin - begin, place + min(each.end, end) - begin, number))
         for jump in jumps_in(begin, text, deadly):
             at = bisect.bisect_right(starts, jump.address) - 1
-            if at >= 0 and jump.address < inside[at].end:
-                number = inside[at].line
+            if at >= 0 and jump.address < own[at].end:
+                number = own[at].line
                 function = _function(unit, number)
-                key = (unit.path, number, function, inside[at].column, jump.condition)
+                key = (unit.path, number, function, own[at].column, jump.condition)
                 jumps.setdefault(key, []).append(jump)
         place += len(text)
-    branches = tuple(Branch(*key[:4], tuple(own)) for key, own in sorted(jumps.items()))
+    branches = tuple(Branch(*key[:4], tuple(all_jumps)) for key, all_jumps in sorted(jumps.items()))
     return Code(tuple(lines), branches, tuple(each[0] for each in ranges), tuple(texts), tuple(extents))
 
 

@@ -20,21 +20,20 @@ from harness.errors import UsageError
 class Extent:
     """Code from address `begin` to before `end` that comes from a line of the source file itself.
 
-    `column` is where in the line, 0 where the compiler did not say.
+    `column` is where in the line, 0 where the compiler did not say.  `inlined` is code of another file's inline function
+    that the line calls: it runs with the line, and its conditions are not the line's.
     """
 
     begin: int
     end: int
     line: int
     column: int = 0
+    inlined: bool = False
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One source file's code: its extents, functions by their first line, and the ranges of addresses it has.
-
-    Code that a header's inline functions put into it is in the ranges and in no extent.
-    """
+    """One source file's code: its extents, functions by their first line, and the ranges of addresses it has."""
 
     path: str
     ranges: tuple[tuple[int, int], ...]
@@ -76,10 +75,14 @@ class LineTables:
         return None
 
     def _ranges(self, cu: Any) -> tuple[tuple[int, int], ...]:
-        top = cu.get_top_DIE()
-        low = top.attributes["DW_AT_low_pc"].value if "DW_AT_low_pc" in top.attributes else 0
-        if "DW_AT_ranges" in top.attributes:
-            entries = self._dwarf.range_lists().get_range_list_at_offset(top.attributes["DW_AT_ranges"].value, cu=cu)
+        return self._ranges_of(cu.get_top_DIE(), cu)
+
+    def _ranges_of(self, die: Any, cu: Any) -> tuple[tuple[int, int], ...]:
+        given = die.attributes
+        if "DW_AT_ranges" in given:
+            top = cu.get_top_DIE().attributes
+            low = top["DW_AT_low_pc"].value if "DW_AT_low_pc" in top else 0
+            entries = self._dwarf.range_lists().get_range_list_at_offset(given["DW_AT_ranges"].value, cu=cu)
             found = [
                 (each.begin_offset, each.end_offset) if getattr(each, "is_absolute", False)
                 else (low + each.begin_offset, low + each.end_offset)
@@ -87,9 +90,9 @@ class LineTables:
                 if isinstance(each, RangeEntry)
             ]  # fmt: skip
             return tuple(sorted(found))
-        if "DW_AT_high_pc" not in top.attributes:
+        if "DW_AT_high_pc" not in given:
             return ()
-        high = top.attributes["DW_AT_high_pc"]
+        low, high = given["DW_AT_low_pc"].value, given["DW_AT_high_pc"]
         return ((low, high.value if high.form == "DW_FORM_addr" else low + high.value),)
 
     def _read(self, path: str, cu: Any) -> Unit:
@@ -97,9 +100,23 @@ class LineTables:
         own = Path(path).name.encode()
         shift = 1 if program["version"] < 5 else 0  # files are counted from one up to DWARF 4, from zero later
         files = [each.name.rpartition(b"/")[2] == own for each in program["file_entry"]]
-        extents = tuple(_extents([entry.state for entry in program.get_entries() if entry.state], files, shift))
+        own_code = _extents([entry.state for entry in program.get_entries() if entry.state], files, shift)
         lines = dict(_functions(cu, files, shift))
+        extents = (*own_code, *self._inlined(cu, files, shift))
         return Unit(path.removeprefix("/usr/src/"), self._ranges(cu), extents, tuple(sorted(lines.items())))
+
+    def _inlined(self, cu: Any, own: list[bool], shift: int) -> Iterator[Extent]:
+        """Yield the code of other files' functions that lines of the file itself call and got inlined."""
+        for die in cu.iter_DIEs():
+            given = die.attributes
+            if die.tag != "DW_TAG_inlined_subroutine" or "DW_AT_call_line" not in given:
+                continue
+            origin = die.get_DIE_from_attribute("DW_AT_abstract_origin").attributes
+            if own[given["DW_AT_call_file"].value - shift] and (
+                "DW_AT_decl_file" in origin and not own[origin["DW_AT_decl_file"].value - shift]
+            ):
+                for begin, end in self._ranges_of(die, cu):
+                    yield Extent(begin, end, int(given["DW_AT_call_line"].value), inlined=True)
 
 
 def _extents(states: list[Any], own: list[bool], shift: int) -> Iterator[Extent]:

@@ -16,8 +16,8 @@ from harness.results.coverage import Coverage, FunctionCoverage, ranges_of, word
 #: What a figure does not say.
 CAVEATS = (
     "A test's own is what its machines executed from its setup to its teardown, on all CPUs: the kernel's daemons and"
-    " interrupts meanwhile as well. Code that headers put into a file by inline functions has no line of it. A line"
-    " counts as run when any instruction of it was; an interrupt between a jump and its target may hide one pass of"
+    " interrupts meanwhile as well. Inline functions of headers run with the line that calls them, and their own"
+    " conditions are not counted. A line counts as run when any instruction of it was; an interrupt between a jump and its target may hide one pass of"
     " that jump."
 )
 
