@@ -20,8 +20,8 @@ from harness.errors import UsageError
 class Extent:
     """Code from address `begin` to before `end` that comes from a line of the source file itself.
 
-    `column` is where in the line, 0 where the compiler did not say.  `inlined` is code of another file's inline function
-    that the line calls: it runs with the line, and its conditions are not the line's.
+    `column` is where in the line, 0 where the compiler did not say.  `inlined` is code of another file's inline
+    function that the line calls: it runs with the line, and its conditions are not the line's.
     """
 
     begin: int

@@ -17,8 +17,8 @@ from harness.results.coverage import Coverage, FunctionCoverage, ranges_of, word
 CAVEATS = (
     "A test's own is what its machines executed from its setup to its teardown, on all CPUs: the kernel's daemons and"
     " interrupts meanwhile as well. Inline functions of headers run with the line that calls them, and their own"
-    " conditions are not counted. A line counts as run when any instruction of it was; an interrupt between a jump and its target may hide one pass of"
-    " that jump."
+    " conditions are not counted. A line counts as run when any instruction of it was; an interrupt between a jump"
+    " and its target may hide one pass of that jump."
 )
 
 
