@@ -401,7 +401,13 @@ class TestInquiry:
             inquiry.learn("c1", GOOD)
             inquiry.learn("c2", BAD)
         assert inquiry.knowledge.conclude().commits == ("c2",)
+        for commit, outcome in (("good", GOOD), ("c3", BAD)):
+            inquiry.learn(commit, outcome)
+        step = inquiry.following([1.0] * 4)
+        assert ("c2", ("c1",)) in inquiry.attempts  # the proof begins, and has nothing yet
         assert not inquiry.is_decided
+        assert step is not None
+        assert (step.commit, step.role) == ("c2", CULPRIT)
         self.go(inquiry, lambda commit, _: commit != "good" and int(commit[1:]) >= 2)
         assert inquiry.is_decided
 

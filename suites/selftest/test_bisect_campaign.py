@@ -19,6 +19,7 @@ from testkernel import build_kernel as build_test_kernel
 
 from harness.bisect.decision import Outcome, Trouble
 from harness.bisect.gitlog import Said, read_log, write_log
+from harness.bisect.inquiry import CULPRIT, PARENT
 from harness.bisect.laboratory import Specimen
 from harness.bisect.predicate import Bound, Predicate, Sighting
 from harness.bisect.preview import check_tests, facts_of
@@ -366,7 +367,7 @@ class TestTrouble:
         fresh = running.state.observations[start.after :]
         for commit, outcome in ((made.hashes["change 7"], GOOD), (made.hashes["change 8"], BAD)):
             assert sum((each.commit, each.outcome) == (commit, outcome) for each in fresh) >= 2
-        assert sum(each.commit in {start.upper, *start.lowers} for each in fresh) >= 5
+        assert sum(each.role in {CULPRIT, PARENT} for each in fresh) >= 5
 
     def test_the_budget_ends_it_with_the_best_answer_so_far(self, store: Store, tmp_path: Path) -> None:
         made = project(tmp_path / "repo", 40, 23)

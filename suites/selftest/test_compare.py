@@ -252,6 +252,7 @@ class TestVerdicts:
             (lambda boot, _: "no" if boot == 0 else "", never(), Difference.UNPROVEN, False),
             (always(), never(), Difference.FIXED, False),
             (always(), one_in(4), Difference.RARER, False),
+            (one_in(4), never(), Difference.RARER, False),  # so many passes as would show more are not made
             (one_in(2), one_in(20), Difference.RARER, False),
             (one_in(3), lambda boot, run: one_in(3)(boot + 1, run + 1), Difference.FLAKY, False),
             (never(), always("panic: a"), Difference.PANICKED, True),
