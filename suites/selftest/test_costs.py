@@ -5,8 +5,14 @@ from __future__ import annotations
 
 import random
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +25,7 @@ from harness.compare.cost_judgement import (
     judge_times,
 )
 from harness.compare.costs import WORKLOADS, Bench, CostMeasurement, Workload
-from harness.guests.guest import MachineSize
+from harness.guests.guest import MachineSize, Target
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.vocabulary import Resource
 from harness.report.comparison import to_markdown, write_plots
@@ -109,6 +115,46 @@ def test_what_is_said_of_all_workloads_holds_together() -> None:
         rest = [1.0 + rank for rank in ranks if rank not in chosen]
         named += judge_instructions("k", [1.0 + rank for rank in chosen], rest, SURE).is_changed
     assert 0 < named / len(ways) <= 1 - SURE
+
+
+@dataclass
+class StillBench:
+    """A bench on boot BOOT of kernel NAME: what a workload takes there depends on how that boot laid out its memory."""
+
+    name: str
+    boot: int
+
+    def pause(self) -> None:
+        """Stop nothing."""
+
+    def resume(self) -> None:
+        """Let nothing run."""
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_a_boot_brings_is_not_taken_for_the_kernels(monkeypatch: pytest.MonkeyPatch, counted: bool) -> None:
+    """One boot of either kernel differs from the other by 2%, always; over several boots that shows to be chance."""
+    layouts = {"stock": [3000, 3030, 3012, 3024, 3006, 3018] * 2, "patched": [3060, 2990, 3013, 3022, 3007, 3016] * 2}
+    made: Counter[tuple[str, int]] = Counter()
+
+    @contextmanager
+    def bench(target: Target, _store: Store, size: MachineSize, **how: object) -> Iterator[StillBench]:
+        assert how["counted"] is counted
+        made[target.label, size.boot] += 1
+        yield StillBench(target.label, size.boot)
+
+    def measured(bench: Any) -> float:
+        return float(layouts[bench.name][bench.boot] * 1e-9)
+
+    monkeypatch.setattr(costs_module, "_bench", bench)
+    monkeypatch.setattr(costs_module, "WORKLOADS", (Workload("w", measured),))
+    kernels: list[Any] = [SimpleNamespace(label=name) for name in layouts]
+    measurement = CostMeasurement(Store(), MachineSize(), kernels[0], kernels[1], lambda _: None)
+    (cost,) = (measurement.instructions() if counted else measurement.times()).costs
+    boots = COUNTED_BOOTS if counted else BLOCKS
+    assert made == Counter((name, boot) for name in layouts for boot in range(boots))
+    assert not cost.is_changed
+    assert cost.boots == boots
 
 
 @pytest.fixture
