@@ -50,3 +50,14 @@ def output_file(text: str) -> Path:
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written: permission denied")
     return file
+
+
+def input_file(text: str) -> Path:
+    """Return the file TEXT, given on a command line; raises argparse.ArgumentTypeError for what is there but no file.
+
+    A pipe would be waited for, and what is kept of a file has to be read more than once.
+    """
+    file = Path(text)
+    if file.exists() and not file.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is {'a folder' if file.is_dir() else 'no regular file'}")
+    return file

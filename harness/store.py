@@ -43,6 +43,8 @@ class Entry:
 
     KIND: ClassVar[str]
     PLURAL: ClassVar[str]
+    #: Names that mean something else where one of these is named.
+    TAKEN: ClassVar[frozenset[str]] = frozenset()
 
     name: str
 
@@ -318,6 +320,10 @@ class Store:
     def put(self, record: Entry, *, replace: bool = False) -> None:
         """Write RECORD; raises UsageError when the name is taken and REPLACE is not set."""
         path = self._path(type(record), record.name)
+        if record.name in type(record).TAKEN:
+            raise UsageError(
+                f"{record.name!r} means something else where a {record.KIND} is named: choose another name"
+            )
         with self.lock():
             if path.exists() and not replace:
                 raise UsageError(

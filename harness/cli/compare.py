@@ -101,6 +101,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _contender(word: str, given: TargetOptions, run: RunOptions, store: Store, progress: Progress) -> Contender:
     kind, colon, variant = word.partition(":")
     if kind == _ORACLE:
+        from harness.oracle import rules_of  # which other comparisons do without
+
+        rules_of(variant or None)  # better told now than after the others' runs
         return Contender(word, word, tuple(replace(run, oracle=variant if colon else "").words()))
     resolved = _resolved(word, given, store)
     if word == _CONTROL:

@@ -8,23 +8,29 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from harness.cli.options import add_command
 from harness.errors import DeadlineError, ExitCode, HarnessError
-from harness.guests.guest import MachineSize
+from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.machine.accel import choose_accelerator, probe_accelerators
-from harness.machine.qemu import qemu_version
+from harness.machine.qemu import QEMU, qemu_version
 from harness.processes.lanes import probe_time_warp
-from harness.report.terminal import make_console, make_output, progress_display
+from harness.report.terminal import make_console, make_output, print_json, progress_display
 from harness.store import Store
 from harness.toolchain import run_tool
 
 _APT_SECONDS = 1800.0
 _TIMED_OUT = {124, 137}  # by timeout(1)
+_KVM = Path("/dev/kvm")
+_TO_KVM = (
+    "`sudo usermod -aG kvm $USER`, and log in anew",
+    """or for everybody: KERNEL=="kvm", GROUP="kvm", MODE="0666" in /etc/udev/rules.d/65-kvm.rules""",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands, "doctor", "Check this host; --fix installs what is missing.", "dfly-harness doctor --fix"
     )
     parser.add_argument("--fix", action="store_true", help="install missing packages with apt-get (as root or by sudo)")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(action=_doctor)
 
 
@@ -101,20 +108,42 @@ def _package_lists_missing() -> bool:
 
 
 def _checks(store: Store) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "QEMU", qemu_version
+    yield "QEMU", _qemu
     yield "accelerator", lambda: _accelerators(store)
-    yield "store", lambda: f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
+    yield "store", lambda: _room(store)
     if has_dragonfly(store):
         yield "lane", lambda: _lane(store)
     yield "DragonFly images", lambda: ", ".join(image.name for image in store.all(BaseImage)) or "none"
     yield "DragonFly kernels", lambda: ", ".join(kernel.name for kernel in store.all(Kernel)) or "none"
 
 
+def _qemu() -> str:
+    """Say which one it is; guests are reached by its user networking, which some builds lack."""
+    backends = run_tool([QEMU, "-netdev", "help"], text=True)
+    if "user" not in (backends.stdout + backends.stderr).split():
+        raise HarnessError(f"{qemu_version()} was built without user networking (slirp): no guest could be reached")
+    return qemu_version()
+
+
+def _room(store: Store) -> str:
+    """Say where the store is and what is free there, after something was written."""
+    store.require_space(0, "a run")
+    try:
+        with store.scratch("doctor") as folder:
+            (folder / "written").write_bytes(b"x")
+    except OSError as error:
+        raise HarnessError(f"{store.home} cannot be written to: {error.strerror}") from None
+    return f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
+
+
 def _accelerators(store: Store) -> str:
     """Say which one runs use, and what was measured of each."""
     verdicts = probe_accelerators(store)
     best = choose_accelerator(store).accelerator
-    return "\n".join([f"{best.value} is the fastest that works", *(f"          {verdict}" for verdict in verdicts)])
+    lines = [f"{best.value} is the fastest that works", *(f"          {verdict}" for verdict in verdicts)]
+    if _KVM.exists() and not os.access(_KVM, os.R_OK | os.W_OK):
+        lines += [f"          {_KVM} is there, and not for you: {way}" for way in _TO_KVM]
+    return "\n".join(lines)
 
 
 def _lane(store: Store) -> str:
@@ -123,37 +152,64 @@ def _lane(store: Store) -> str:
     return f"{verdict}, with {target.label}" + ("" if verdict.usable else "; tests of time run in wall-clock time")
 
 
+@dataclass(frozen=True)
+class _Finding:
+    """What was found of the thing NAME: `state` is ok, note, MISSING or FAILED."""
+
+    state: str
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.state:8}{self.name}: {self.text}"
+
+
+def _of_programs(missing: list[_Tool]) -> Iterator[_Finding]:
+    for tool in _TOOLS:
+        hint = f" (package {tool.package}; doctor --fix installs it)" if tool in missing else ""
+        yield _Finding("MISSING" if tool in missing else "ok", tool.program, f"{tool.purpose}{hint}")
+    for names, package, purpose in _OPTIONAL:
+        if not any(map(shutil.which, names)):
+            yield _Finding("note", names[0], f"not installed: {purpose} (package {package})")
+
+
+def _of_host(store: Store, progress: Progress) -> Iterator[_Finding]:
+    for name, check in _checks(store):
+        progress(name)
+        try:
+            yield _Finding("ok", name, check())
+        except HarnessError as error:
+            yield _Finding("FAILED", name, str(error))
+    if swept := store.sweep():
+        yield _Finding("ok", "store", f"removed {swept} folders of commands that were killed")
+    if not has_dragonfly(store):
+        yield _Finding("note", "target", "\n          ".join(["no DragonFly target yet; to get one:", *THREE_COMMANDS]))
+
+
+def _findings(missing: list[_Tool], progress: Progress) -> Iterator[_Finding]:
+    yield from _of_programs(missing)
+    if not missing:
+        try:
+            store = Store()
+        except HarnessError as error:  # of another user, or read-only
+            yield _Finding("FAILED", "store", str(error))
+            return
+        yield from _of_host(store, progress)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     missing = _missing()
     if options.fix and (missing or _package_lists_missing()):
         _install([tool.package for tool in missing])
         missing = _missing()
     console = make_output()
-    for tool in _TOOLS:
-        state = "MISSING" if tool in missing else "ok"
-        hint = f" (package {tool.package}; doctor --fix installs it)" if tool in missing else ""
-        console.print(f"{state:8}{tool.program}: {tool.purpose}{hint}", markup=False, soft_wrap=True)
-    for names, package, purpose in _OPTIONAL:
-        if not any(map(shutil.which, names)):
-            words = f"note    {names[0]} is not installed: {purpose} (package {package})"
-            console.print(words, markup=False, soft_wrap=True)
-    if missing:
-        return ExitCode.HARNESS_FAILED
-    store = Store()
-    healthy = True
+    found: list[_Finding] = []
     with progress_display("doctor") as progress:
-        for name, check in _checks(store):
-            progress(name)
-            try:
-                console.print(f"ok      {name}: {check()}", markup=False, soft_wrap=True)
-            except HarnessError as error:
-                healthy = False
-                console.print(f"FAILED  {name}: {error}", markup=False, soft_wrap=True)
-    swept = store.sweep()
-    if swept:
-        console.print(f"ok      removed {swept} folders of commands that were killed")
-    if not has_dragonfly(store):
-        console.print("note    no DragonFly target yet; to get one:", markup=False)
-        for command in THREE_COMMANDS:
-            console.print(f"          {command}", markup=False)
-    return ExitCode.PASSED if healthy else ExitCode.HARNESS_FAILED
+        for finding in _findings(missing, progress):
+            found.append(finding)
+            if not options.json:
+                console.print(str(finding), markup=False, soft_wrap=True)
+    if options.json:
+        print_json([asdict(finding) for finding in found])
+    bad = any(finding.state in {"MISSING", "FAILED"} for finding in found)
+    return ExitCode.HARNESS_FAILED if bad else ExitCode.PASSED

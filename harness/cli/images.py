@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
+from harness.files import input_file
 from harness.guests.options import ACCELERATOR, TargetOptions, chosen_accelerator
 from harness.guests.ssh import load_private_key
 from harness.guests.targets import resolve_target
@@ -77,9 +78,9 @@ def add_image_commands(actions: argparse._SubParsersAction[argparse.ArgumentPars
         "dfly-harness image import base --disk disk.img --root ufs:vbd0 --ssh-key id_ed25519",
     )
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("--disk", type=Path, required=True, metavar="FILE", help="disk image or Vagrant box")
+    parser.add_argument("--disk", type=input_file, required=True, metavar="FILE", help="disk image or Vagrant box")
     parser.add_argument("--root", metavar="FS:DEV", help="root file system (default: ufs:vbd0, or what is found)")
-    parser.add_argument("--ssh-key", type=Path, metavar="FILE", help="private key that logs in")
+    parser.add_argument("--ssh-key", type=input_file, metavar="FILE", help="private key that logs in")
     parser.add_argument("--password", metavar="TEXT", help="password that logs in, until our key is in ('-': ask)")
     parser.add_argument("--user", default="root", help="user to log in as (default: root)")
     parser.add_argument("--check", action="store_true", help="boot it, put our own key in, and prove that it works")
@@ -108,7 +109,9 @@ def _add_release_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release", metavar="RELEASE", help="a known release (RELEASE-DATE: that edition), or FILE.toml: your own"
     )
-    parser.add_argument("--from", dest="given", type=Path, metavar="FILE", help="the CD's file, brought by other means")
+    parser.add_argument(
+        "--from", dest="given", type=input_file, metavar="FILE", help="the CD's file, fetched otherwise"
+    )
 
 
 def _now() -> str:

@@ -13,6 +13,7 @@ from harness.cli.images import add_image_commands
 from harness.cli.kernels import add_build_command
 from harness.cli.options import add_command
 from harness.errors import ExitCode
+from harness.files import input_file
 from harness.guests.features import FEATURES, KernelFacts
 from harness.images.base import BaseImage
 from harness.images.media import InstallationMedium
@@ -43,8 +44,8 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
         "dfly-harness kernel import stock /usr/obj/usr/src/sys/X86_64_GENERIC/kernel.stripped",
     )
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("file", type=Path, metavar="FILE", help="the kernel, an ELF file")
-    parser.add_argument("--debug", type=Path, metavar="FILE", help="the same kernel with debug information")
+    parser.add_argument("file", type=input_file, metavar="FILE", help="the kernel, an ELF file")
+    parser.add_argument("--debug", type=input_file, metavar="FILE", help="the same kernel with debug information")
     parser.add_argument("--modules", type=Path, metavar="FOLDER", help="its modules, *.ko, for an installed boot")
     parser.set_defaults(action=_kernel_import)
     add_build_command(actions)
@@ -56,7 +57,10 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = add_command(actions, "prune", "Remove what no target needs.", "dfly-harness store prune")
     parser.add_argument("--media", action="store_true", help="also remove the installation CDs that were fetched")
     parser.set_defaults(action=_prune)
-    add_command(actions, "verify", "Recompute every digest.", "dfly-harness store verify").set_defaults(action=_verify)
+    parser.add_argument("--json", action="store_true", help="print what was freed as JSON")
+    parser = add_command(actions, "verify", "Recompute every digest.", "dfly-harness store verify")
+    parser.add_argument("--json", action="store_true", help="print what is damaged as JSON")
+    parser.set_defaults(action=_verify)
 
 
 def _add_record_commands(actions: _Commands[argparse.ArgumentParser], kind: type[BaseImage] | type[Kernel]) -> None:
@@ -147,20 +151,27 @@ def _prune(options: argparse.Namespace) -> int:
         for medium in store.all(InstallationMedium):
             store.remove(InstallationMedium, medium.name)
     version = qemu_version() if shutil.which(QEMU) else None
-    make_output().print(f"{store.prune(thorough=True, qemu=version, state_format=FORMAT) >> 20} MiB freed")
+    freed = store.prune(thorough=True, qemu=version, state_format=FORMAT)
+    if options.json:
+        print_json({"freed": freed})
+    else:
+        make_output().print(f"{freed >> 20} MiB freed")
     return ExitCode.PASSED
 
 
 def _verify(options: argparse.Namespace) -> int:
-    del options
     store = Store()
     with progress_display("store") as progress:
         progress("recomputing every digest")
         blobs, states = store.damaged_blobs(), store.damaged_snapshots()
+    status = ExitCode.HARNESS_FAILED if blobs or states else ExitCode.PASSED
+    if options.json:
+        print_json({"damaged_blobs": blobs, "damaged_warm_states": states})
+        return status
     for digest in blobs:
         make_output().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
     for name in states:
         make_output().print(f"damaged: warm state {name}; dfly-harness store prune removes it", markup=False)
     if not (blobs or states):
         make_output().print("every blob is what its name says")
-    return ExitCode.HARNESS_FAILED if blobs or states else ExitCode.PASSED
+    return status

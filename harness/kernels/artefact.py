@@ -22,6 +22,7 @@ class Kernel(Entry):
 
     KIND: ClassVar[str] = "kernel"
     PLURAL: ClassVar[str] = "kernels"
+    TAKEN: ClassVar[frozenset[str]] = frozenset({"installed", "control", "oracle"})
 
     elf: str
     version: str

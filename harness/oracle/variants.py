@@ -6,6 +6,7 @@ A variant replaces one member of Rules, and says in a sentence what is wrong wit
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -33,6 +34,18 @@ class Variant:
     applies: Callable[[Traits], bool]  # whether it is wrong in an era at all
 
 
+_NEAR = 5  # names shown
+_WORD = 4  # letters of a word that tells
+
+
+def _near(name: str) -> str:
+    """Return the names of variants that may have been meant by NAME, of too many to list."""
+    words = {word for word in name.split("-") if len(word) >= _WORD}
+    near = difflib.get_close_matches(name, VARIANTS, _NEAR)
+    near += [other for other in VARIANTS if other not in near and words.intersection(other.split("-"))]
+    return f": did you mean {', '.join(near[:_NEAR])}?" if near else f"; {len(VARIANTS)} are in {__name__}"
+
+
 def rules_of(target: str | None) -> Rules:
     """Return the rules of "ERA", "VARIANT" or "ERA:VARIANT"; the specification's own of 2017 for None.
 
@@ -42,8 +55,7 @@ def rules_of(target: str | None) -> Rules:
     if name is None:
         return Rules(era)
     if name not in VARIANTS:
-        names = ", ".join(sorted(VARIANTS))
-        raise UsageError(f"no variant of the oracle is called {name}; there are: {names} (eras: {', '.join(ERAS)})")
+        raise UsageError(f"no variant of the oracle is called {name}{_near(name)}; eras are {', '.join(ERAS)}")
     variant = VARIANTS[name]
     if not variant.applies(era.traits):
         eras = ", ".join(one.name for one in ERAS.values() if variant.applies(one.traits))

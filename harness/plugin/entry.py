@@ -29,7 +29,13 @@ from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
 from harness.plugin.options import options_of
 from harness.plugin.outcome import failure_text, from_data, is_rerun, to_data
-from harness.plugin.parallel import as_quiet_as_needed, auto_workers, remove_shared_files, worker_name
+from harness.plugin.parallel import (
+    as_quiet_as_needed,
+    auto_workers,
+    demand_sensible_workers,
+    remove_shared_files,
+    worker_name,
+)
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
 from harness.plugin.selection import MARKERS, Selection
@@ -96,6 +102,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
     """
     _signals.clear()
     try:
+        demand_sensible_workers(config)
         status = yield
     except pytest.UsageError as error:
         run = config.pluginmanager.get_plugin(_NAME)

@@ -25,6 +25,7 @@ from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
 OVERHEAD = 250  # MiB
+_PER_CORE = 8  # workers at most
 _QUIET_DEADLINE = 7200.0
 _POLL = 0.02
 
@@ -32,6 +33,16 @@ _POLL = 0.02
 def affordable_workers(cores: int, available: int, memory: int, cpus: int) -> int:
     """Return how many machines of MEMORY MiB and CPUS a host with CORES and AVAILABLE MiB can take, at least one."""
     return max(1, min(cores // cpus, available // (memory + OVERHEAD)))
+
+
+def demand_sensible_workers(config: pytest.Config) -> None:
+    """Raise UsageError for a number of workers that no host bears: each is a process, whatever there is to do."""
+    wanted = getattr(config.option, "numprocesses", None)
+    cores = available_cores()
+    if isinstance(wanted, int) and not 0 <= wanted <= _PER_CORE * cores:
+        raise pytest.UsageError(
+            f"-n {wanted}: a host with {cores} cores takes 0 to {_PER_CORE * cores} workers; `-n auto` is what pays"
+        )
 
 
 def available_memory() -> int:

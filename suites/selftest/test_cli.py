@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -16,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli import build_parser, main
-from harness.cli.doctor import _install
 from harness.config import share
-from harness.errors import DeadlineError
+from harness.errors import UsageError
+from harness.kernels.artefact import Kernel
+from harness.store import Store
 
 README = share() / "README.md"
 
@@ -328,25 +330,50 @@ class TestWithTheControlGuest:
         assert self.machines(control_cli) == []
 
 
-def test_doctor_does_not_wait_for_apt_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apt = tmp_path / "apt-get"
-    apt.write_text("#!/bin/sh\nexec sleep 600\n")
-    apt.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("harness.cli.doctor._APT_SECONDS", 1.0)
-    with pytest.raises(DeadlineError, match=r"waited 1 s for .*apt-get update -q` to end"):
-        _install(["qemu-utils"])
+@pytest.mark.parametrize("count", ["-1", "999"])
+def test_nobody_starts_a_thousand_workers(cli: Cli, count: str) -> None:
+    status, output, errors = cli.run("run", "--oracle", "-n", count, "-k", "setsid")
+    assert status == 2, output + errors
+    assert f"-n {count}: a host with " in output + errors
+    assert "created" not in output
 
 
-def test_doctor_says_what_is_missing_and_what_goes_without_the_rest(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_unknown_variant_is_answered_by_those_of_similar_names(cli: Cli) -> None:
+    status, _, errors = cli.run("compare", "oracle", "oracle:setsid-for-leader", "-k", "setsid")
+    assert status == 2
+    assert "did you mean setsid-for-leaders" in errors
+    assert len(errors) < 400
+
+
+@pytest.mark.parametrize("name", ["installed", "control", "oracle"])
+def test_a_kernel_is_not_called_what_means_something_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="means something else where a kernel is named"):
+        Store(tmp_path).put(Kernel(name, "0" * 64, "DragonFly v6"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["kernel", "import", "k", "{}"],
+        ["kernel", "import", "k", "/bin/true", "--debug", "{}"],
+        ["image", "import", "i", "--disk", "{}"],
+        ["image", "import", "i", "--disk", "/bin/true", "--ssh-key", "{}"],
+        ["image", "fetch", "6.4.2", "--from", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_a_pipe_where_a_file_is_kept_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None if name in {"zstd", "chromium"} else f"/bin/{name}")
-    assert main(["doctor"]) == 3
-    said = capsys.readouterr().out
-    assert "MISSING zstd: kernel modules of the control guest (package zstd; doctor --fix installs it)" in said
-    assert "is not installed" not in said  # another Chromium will do
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert main(["doctor"]) == 3
-    assert "note    chromium is not installed: selftests look at the report pages in it" in capsys.readouterr().out
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit) as ended:
+        main([word.format(tmp_path / "pipe") for word in words])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.strip().endswith("is no regular file")
+
+
+def test_what_is_freed_and_what_is_damaged_is_told_as_json(cli: Cli) -> None:
+    status, output, _ = cli.run("store", "prune", "--json")
+    assert (status, list(json.loads(output))) == (0, ["freed"])
+    status, output, _ = cli.run("store", "verify", "--json")
+    assert (status, json.loads(output)) == (0, {"damaged_blobs": [], "damaged_warm_states": []})
