@@ -20,7 +20,7 @@ from harness.guests.targets import decide
 from harness.kernels.patch import apply_patches
 from harness.kernels.source import SourceTree, open_source
 from harness.mutation.campaign import Campaign, Subject, declare, read_equivalents, spread
-from harness.report.terminal import make_console, progress_display
+from harness.report.terminal import make_console, make_output, progress_display
 from harness.results.mutation import Fate, MutantResult, read_results, score
 from harness.store import Store
 
@@ -145,10 +145,10 @@ def _declare(text: str, faults: list[Mutant], file: Path) -> int:
 
 
 def _report(chosen: list[Mutant], known: dict[str, MutantResult], *, listed: bool) -> int:
-    console = make_console()
+    output = make_output()
 
     def line(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        output.print(text, markup=False, highlight=False, soft_wrap=True)
 
     results = [known[each.name] for each in chosen if each.name in known]
     if listed:

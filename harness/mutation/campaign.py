@@ -281,4 +281,4 @@ def spread(mutants: Sequence[Mutant], number: int) -> list[Mutant]:
     """Return NUMBER of MUTANTS, at even distances, so that all of the file has its share; all of them for 0."""
     if not number or number >= len(mutants):
         return list(mutants)
-    return [mutants[at * len(mutants) // number] for at in range(number)]
+    return [mutants[(2 * at + 1) * len(mutants) // (2 * number)] for at in range(number)]
