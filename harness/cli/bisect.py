@@ -21,6 +21,7 @@ from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.kernels import make_builder
 from harness.cli.options import add_command, require_room
+from harness.cli.touching import FOUND, place, tests_touching
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
@@ -86,6 +87,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", type=output_file, metavar="FILE", help="write the report as one page of HTML")
     parser.add_argument(
+        "--touching",
+        metavar="PLACE",
+        type=place,
+        action="append",
+        default=[],
+        help=f"the {FOUND} tests that tell most about this function (pgrel) or line (kern_proc.c:812-815), as `run"
+        " --coverage` has found (repeatable)",
+    )
+    parser.add_argument(
         "tests", nargs="*", metavar="-- TEST", help="after --: tests, and options for pytest such as -k"
     )
     parser.set_defaults(action=lambda options: _bisect(parser, options))
@@ -102,7 +112,8 @@ def _bisect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     store = Store()
     require_room(store)
     if options.resume is None:
-        return _Search(store, options, Question.read(options, options.tests)).go_on()
+        found = tests_touching(store, options.touching, FOUND) if options.touching else ()
+        return _Search(store, options, Question.read(options, [*found, *options.tests])).go_on()
     refused = [
         f"--{name.replace('_', '-')}"
         for name, value in vars(options).items()

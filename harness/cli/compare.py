@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.options import add_command, require_room
+from harness.cli.touching import map_for, place
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan
 from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
 from harness.compare.costs import CostMeasurement
@@ -57,6 +58,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="append",
         default=[],
         help="tests: a suite by name, a file, a folder (repeatable; default: conformance)",
+    )
+    parser.add_argument(
+        "--touching",
+        metavar="PLACE",
+        type=place,
+        action="append",
+        default=[],
+        help="only tests that run this function (pgrel) or line (kern_proc.c:812-815) of the first kernel, as `run"
+        " --coverage` has found (repeatable)",
     )
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of the suite on each (default: 1)")
@@ -143,6 +153,10 @@ def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progr
     _check(options, given)
     machine = replace(given, image=None)
     run = RunOptions(machine, defects=options.defects)
+    if options.touching:
+        baseline = next((word for word in options.targets if word.partition(":")[0] not in {_ORACLE, _CONTROL}), "")
+        known = map_for(store, baseline, options.touching)
+        run = replace(run, touching=tuple(options.touching), map=str(known.file(store)), only=True)
     contenders = tuple(_contender(word, given, run, store, progress) for word in options.targets)
     tests = [find_tests(word) for word in options.suite or default_tests(options.defects)]
     arguments = test_arguments(options.suite, defects=options.defects)[len(tests) :]

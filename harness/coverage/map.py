@@ -198,7 +198,8 @@ def find_map(store: Store, wanted: str, kernel: str, osreldate: int, places: Seq
     if not known:
         what = f" of kernel {wanted}" if wanted else ""
         raise UsageError(f"it is not known yet which tests run what{what}: `dfly-harness run --coverage` measures it")
-    return min(known, key=lambda each: (each.kernel != kernel, abs(each.osreldate - osreldate), -len(each.tests)))
+    # Of those as near, the last one made.
+    return min(known, key=lambda each: (each.kernel != kernel, abs(each.osreldate - osreldate) if osreldate else 0))
 
 
 def map_of(store: Store, kernel: str, names: Sequence[str]) -> CoverageMap | None:

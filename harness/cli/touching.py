@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tests by what they run, for commands that take tests by name otherwise."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from harness.coverage.choice import Place, choose
+from harness.coverage.map import CoverageMap, find_map
+from harness.errors import UsageError
+from harness.kernels.artefact import Kernel
+from harness.store import Store
+
+#: So many tests are taken where each is run many times.
+FOUND = 12
+
+
+def place(text: str) -> Place:
+    """Return the place that TEXT means; raises argparse.ArgumentTypeError for none."""
+    try:
+        return Place.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def map_for(store: Store, kernel: str, places: Sequence[Place]) -> CoverageMap:
+    """Return the map that knows most about PLACES on KERNEL of STORE, or on any if that has no name.
+
+    Raises UsageError where nothing was measured.
+    """
+    record = store.get(Kernel, kernel) if kernel else None
+    files = [each.file for each in places if each.file]
+    digest, version = (record.elf, record.osreldate or 0) if record is not None else ("", 0)
+    return find_map(store, "", digest, version, files)
+
+
+def tests_touching(store: Store, places: Sequence[Place], number: int) -> tuple[str, ...]:
+    """Return the NUMBER of tests that tell most about PLACES, by the map that was measured last.
+
+    Raises UsageError where none runs them.
+    """
+    choice = choose(map_for(store, "", places), places)
+    if choice.unreached or not choice.tests:
+        raise UsageError(f"no test is known to run {', '.join(map(str, choice.unreached or places))}")
+    return choice.tests[:number]
