@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.calibration.processes import processes
 from harness.calibration.tables import Progress, Table, exceeds, share
 from harness.compare.cost_judgement import (
     BLOCKS,
@@ -192,28 +193,40 @@ ALIKE = (
 _REPEATS = (1, 5, 20, 50)
 
 
+_AT_ONCE = 10  # comparisons by one process
+
+
+def _compare_alike(number: int, repeat: int, seeds: range) -> tuple[int, int, int]:
+    """Return of how many comparisons of kernels that are alike something was broken, or named, and the runs made."""
+    broken = named = made = 0
+    for seed in seeds:
+        world = ALIKE[number].make(np.random.default_rng([number, repeat, seed]))
+        said = world.compare(repeat).values()
+        broken += any(judgement.is_broken for judgement in said)
+        named += any(judgement.verdict in _CLAIMS or judgement.is_broken for judgement in said)
+        made += world.made
+    return broken, named, made
+
+
 def _identical(progress: Progress, *, quick: bool) -> Iterator[Table]:
     """Count how often something is said of kernels that are alike."""
     count = 60 if quick else 300
     repeats = (1, 20) if quick else _REPEATS
     rows, misses, again = [], [], []
-    for number, scenario in enumerate(ALIKE):
-        progress(f"kernels that are alike: {scenario.name}")
-        cells, costs = [], []
-        for repeat in repeats:
-            broken = named = made = 0
-            for seed in range(count):
-                world = scenario.make(np.random.default_rng([number, repeat, seed]))
-                said = world.compare(repeat).values()
-                broken += any(judgement.is_broken for judgement in said)
-                named += any(judgement.verdict in _CLAIMS or judgement.is_broken for judgement in said)
-                made += world.made
-            cells.append(f"{share(broken, count)} / {share(named, count)}")
-            costs.append(f"{made / count:.0f}")
-            if exceeds(named, count, 1 - _CONFIDENCE):
-                misses.append(f"{scenario.name}, {repeat} repeats: {share(named, count)}")
-        rows.append((scenario.name, *cells))
-        again.append((scenario.name, *costs))
+    seeds = [range(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE)]
+    with processes() as pool:
+        for number, scenario in enumerate(ALIKE):
+            progress(f"kernels that are alike: {scenario.name}")
+            cells, costs = [], []
+            for repeat in repeats:
+                counts = pool.map(_compare_alike, *zip(*((number, repeat, part) for part in seeds), strict=True))
+                broken, named, made = (sum(column) for column in zip(*counts, strict=True))
+                cells.append(f"{share(broken, count)} / {share(named, count)}")
+                costs.append(f"{made / count:.0f}")
+                if exceeds(named, count, 1 - _CONFIDENCE):
+                    misses.append(f"{scenario.name}, {repeat} repeats: {share(named, count)}")
+            rows.append((scenario.name, *cells))
+            again.append((scenario.name, *costs))
     headings = ("kernels that are alike", *(f"{repeat} repeat{'s' * (repeat > 1)}" for repeat in repeats))
     yield Table(
         f"Kernels that are alike: exit status 1 / any difference named ({count} comparisons each)",

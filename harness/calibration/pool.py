@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Self
 
+from harness.calibration.processes import COUNT, processes
 from harness.calibration.tables import Progress
 from harness.calibration.worlds import Found, Kind, Shape, World, graph, search
 
@@ -60,20 +58,7 @@ class Pool:
     """Processes that search in histories of these SHAPES."""
 
     def __init__(self, shapes: Mapping[str, Sequence[Shape]]) -> None:
-        # Small tables are slower on several threads.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self._count = os.cpu_count() or 1
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self._count, context, _begin, (dict(shapes),))
-        # Started here: the script that runs the command need not be one that can be imported by its processes.
-        script = vars(sys.modules["__main__"])
-        file = script.pop("__file__", None)
-        try:
-            for started in [self._pool.submit(os.getpid) for _ in range(self._count)]:
-                started.result()
-        finally:
-            if file is not None:
-                script["__file__"] = file
+        self._pool = processes(_begin, dict(shapes))
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +78,7 @@ class Pool:
         left, made = iter(tasks), 0
         pending: dict[Future[Found], Row] = {}
         while True:
-            while len(pending) < _WAITING * self._count and time.monotonic() < ends:
+            while len(pending) < _WAITING * COUNT and time.monotonic() < ends:
                 if (task := next(left, None)) is None:
                     break
                 pending[self._pool.submit(_one, task[3], task[2])] = task[3]

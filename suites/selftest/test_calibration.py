@@ -78,6 +78,7 @@ def test_a_share_misses_its_bound_only_beyond_chance() -> None:
 @pytest.mark.skipif(not (share() / "README.md").exists(), reason="an installed harness has no sources")
 def test_the_simulator_imports_nothing_of_what_it_judges_but_its_interface() -> None:
     allowed = {
+        "harness.calibration.processes",
         "harness.calibration.tables",
         "harness.compare.cost_judgement",
         "harness.compare.evidence",
