@@ -411,6 +411,23 @@ class TestInquiry:
         self.go(inquiry, lambda commit, _: commit != "good" and int(commit[1:]) >= 2)
         assert inquiry.is_decided
 
+    def test_where_two_commits_make_it_more_frequent_both_are_named(self) -> None:
+        """From none to one in four, and from there to always: each is proved, and neither alone is likely enough."""
+        inquiry = self.asked(line(4), 0.8)
+        for commit, outcome in (("good", GOOD), ("c3", BAD)):
+            inquiry.learn(commit, outcome)
+        for upper, lower in (("c1", "c0"), ("c2", "c1")):
+            inquiry.begin(Start(upper, (lower,), 2))
+        for number in range(40):
+            for commit, bad in (("c0", False), ("c1", number % 4 == 3), ("c2", True)):
+                inquiry.learn(commit, BAD if bad else GOOD)
+        assert all(attempt.holds for attempt in inquiry.attempts.values())
+        assert max(inquiry.knowledge.chance_of([commit]) for commit in ("c1", "c2")) < 0.8
+        found = inquiry.conclude()
+        assert found.commits == ("c1", "c2")
+        assert found.probability >= 0.8
+        assert inquiry.is_decided
+
     def test_a_good_end_that_shows_the_failure_is_older(self) -> None:
         inquiry = self.asked(line(16))
         steps = self.go(inquiry, lambda *_: True)
