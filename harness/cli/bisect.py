@@ -21,7 +21,7 @@ from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.kernels import make_builder
 from harness.cli.options import add_command, require_room
-from harness.cli.touching import FOUND, place, tests_touching
+from harness.cli.touching import FOUND, names_touching, place
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
@@ -112,7 +112,7 @@ def _bisect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     store = Store()
     require_room(store)
     if options.resume is None:
-        found = tests_touching(store, options.touching, FOUND) if options.touching else ()
+        found = names_touching(store, options.touching, FOUND) if options.touching else ()
         return _Search(store, options, Question.read(options, [*found, *options.tests])).go_on()
     refused = [
         f"--{name.replace('_', '-')}"

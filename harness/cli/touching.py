@@ -35,7 +35,7 @@ def map_for(store: Store, kernel: str, places: Sequence[Place]) -> CoverageMap:
     return find_map(store, "", digest, version, files)
 
 
-def tests_touching(store: Store, places: Sequence[Place], number: int) -> tuple[str, ...]:
+def names_touching(store: Store, places: Sequence[Place], number: int) -> tuple[str, ...]:
     """Return the NUMBER of tests that tell most about PLACES, by the map that was measured last.
 
     Raises UsageError where none runs them.

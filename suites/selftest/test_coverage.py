@@ -18,7 +18,7 @@ from pycobertura import Cobertura
 from testkernel import build_kernel
 
 from harness.cli import main
-from harness.cli.touching import tests_touching
+from harness.cli.touching import names_touching
 from harness.coverage.choice import Place
 from harness.coverage.code import Branch, Code, Jump, Line, jumps_in, pack, unpack
 from harness.coverage.export import cobertura, lcov
@@ -223,9 +223,9 @@ class TestMaps:
         some_map("new", [[0]], osreldate=600000).keep(store)
         assert find_map(store, "", "old", 600000).kernel == "old"
         assert find_map(store, "", "another", 590000).kernel == "new"
-        assert tests_touching(store, [Place.parse("f")], 1) == ("t.py::test_0",)
+        assert names_touching(store, [Place.parse("f")], 1) == ("t.py::test_0",)
         with pytest.raises(UsageError, match="no test is known to run g"):
-            tests_touching(store, [Place.parse("g")], 1)
+            names_touching(store, [Place.parse("g")], 1)
         with pytest.raises(UsageError, match="measures it"):
             find_map(store, "", "another", 590000, ["kern_exit.c"])
 
