@@ -47,6 +47,7 @@ _SAVE_DEADLINE = 120.0
 _POLL = 0.02
 _LOADING = 0.002  # devices without memory are loaded in a few milliseconds
 _MEMORY = "memory"
+_LEAVES_MEMORY_OUT = "x-ignore-shared"
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
 
 _WARNING = re.compile(r"(?:^|: )(?:warning|info): ")
@@ -322,7 +323,8 @@ class Machine:
             raise self._explain_failed_start(log) from None
         self.serial = tuple(ours[1:])
         if stream is not None:
-            self._leave_memory_out(memory is not None)
+            if memory is not None:
+                self._leave_memory_out(True)
             self._monitor.execute("migrate-incoming", uri=f"fd:{stream.fileno()}")
             self._await_incoming()
             stream.close()
@@ -331,8 +333,12 @@ class Machine:
 
     def _leave_memory_out(self, left_out: bool) -> None:
         """Say whether the stream is, or is to be, without memory, which is a file."""
-        capability = {"capability": "x-ignore-shared", "state": left_out}
+        capability = {"capability": _LEAVES_MEMORY_OUT, "state": left_out}
         self.monitor.execute("migrate-set-capabilities", capabilities=[capability])
+
+    def _can_leave_memory_out(self) -> bool:
+        known = self.monitor.execute("query-migrate-capabilities")
+        return any(each["capability"] == _LEAVES_MEMORY_OUT for each in known)
 
     def _explain_failed_start(self, log: Path) -> HarnessError:
         if self._process is not None:
@@ -505,7 +511,11 @@ class Machine:
         """
         self.pause()
         state = MachineState(folder)
-        self._leave_memory_out((self.folder / _MEMORY).exists())
+        memory = self.folder / _MEMORY
+        if self._can_leave_memory_out():
+            self._leave_memory_out(memory.exists())
+        else:  # QEMU calls it experimental; without it all is in the stream
+            memory.unlink(missing_ok=True)
         self.monitor.execute("migrate", uri=f"exec:cat > {shlex.quote(str(state.ram))}")
         end = time.monotonic() + _SAVE_DEADLINE
         while (answer := self.monitor.execute("query-migrate")).get("status") != "completed":

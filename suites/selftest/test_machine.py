@@ -160,6 +160,17 @@ class TestLasting:
             later = machine.save(store.folder("later"))
         assert later.memory.read_bytes()[PLACE : PLACE + 8] == b"changed "
 
+    def test_where_qemu_cannot_all_of_it_is_in_one_file(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(qemu, "_LEAVES_MEMORY_OUT", "x-no-such-capability")
+        with Machine(replace(SMALL, lasting=True), store) as machine:
+            machine.start(paused=True)
+            write(machine, b"template")
+            state = machine.save(store.folder("saved"))
+        assert [file.name for file in state.files] == ["ram"]
+        with Machine(SMALL, store) as machine:
+            machine.start(state, paused=True)
+            assert machine.read_physical(PLACE, 8) == b"template"
+
 
 def write(machine: Machine, data: bytes) -> None:
     """Write DATA where the firmware has no business; the first CPU translates no addresses yet."""
