@@ -45,7 +45,8 @@ _QUIT_DEADLINE = 5.0
 _KILL_DEADLINE = 10.0  # a process that an accelerator holds in the kernel may not end at all
 _SAVE_DEADLINE = 120.0
 _POLL = 0.02
-_LOADING = 0.002  # devices without memory are loaded in a few milliseconds
+_LOADING = 0.0005  # devices without memory are loaded in a few milliseconds
+_IDLE, _IDLE_SPAN = 0.15, 0.2  # of a CPU, over so many seconds: a kernel that idles under TCG takes half of that
 _MEMORY = "memory"
 _LEAVES_MEMORY_OUT = "x-ignore-shared"
 _GDB_SOCKET = "gdb.sock"  # in the machine's folder, which is QEMU's working folder
@@ -230,7 +231,9 @@ class Machine:
             sources = self.description.disks if state is None else state.disks(self.description.disks)
             overlays = self._take_over(sources) if spend else self._make_overlays(sources)
             memory = self._find_memory(state, spend=spend)
-            self._launch(qemu, self.description.with_disks(overlays), state, memory, paused=paused)
+            description = self.description.with_disks(overlays)
+            description = description if state is None else description.booted()
+            self._launch(qemu, description, state, memory, paused=paused)
         except BaseException:
             self.stop()
             raise
@@ -383,6 +386,17 @@ class Machine:
         except OSError:
             return time.monotonic() - self._started
         return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+    def await_idle(self, deadline: float) -> None:
+        """Return when the guest has next to nothing to do, or after DEADLINE seconds: some never idle."""
+        end = time.monotonic() + deadline
+        used, moment = self.cpu_seconds, time.monotonic()
+        while moment < end:
+            time.sleep(_IDLE_SPAN)  # nothing tells of it
+            before, used = used, self.cpu_seconds
+            began, moment = moment, time.monotonic()
+            if used - before < _IDLE * (moment - began):
+                return
 
     def check(self) -> None:
         """Raise GuestLostError if QEMU has ended, with its last words."""

@@ -17,8 +17,10 @@ from harness.guests.guest import Guest, GuestHangError, KernelPanicError, Machin
 from harness.machine.description import Lane
 from harness.machine.executed import Execution, Instrument, Notes
 from harness.machine.qemu import Machine
+from harness.plugin.parallel import OVERHEAD, available_memory
 from harness.processes import Hub, RemoteProcess
 from harness.processes.session import Session, Warmth
+from harness.processes.spare import Spare
 from harness.store import Store
 
 
@@ -50,6 +52,7 @@ class Rig:
         self._given = size
         self._warmths: dict[tuple[Lane, MachineSize], Warmth] = {}
         self._session: Session | None = None
+        self._spare = Spare(lambda: available_memory() > size.memory + OVERHEAD)
         self._finish: Callable[[Session], None] | None = None
         #: Deaths that the last look at a guest given up showed, with that guest; who runs the tests takes them.
         self.deaths: list[tuple[Guest, GuestLostError]] = []
@@ -63,6 +66,11 @@ class Rig:
             self._session = self.fresh(progress)
         return self._session.hub
 
+    def _keep_spare(self) -> None:
+        """Have another machine made ready, as nearly all tests want it; the others are few."""
+        if not self._cold and self._finish is None:
+            self._spare.prepare(self._warmth_of(Lane.WALL_CLOCK, self.size))
+
     def fresh(self, progress: Progress = lambda _: None) -> Session:
         """Start and return another pristine session, for the caller to close."""
         self.starts += 1
@@ -71,7 +79,8 @@ class Rig:
                 self.target, self._store, self._given, progress, ahead=False, instrument=self.instrument
             )
         else:
-            session = Session.resume(self._warmth(), progress)
+            warmth = self._warmth_of(self.lane, self._given)
+            session = self._spare.take(warmth) or Session.resume(warmth, progress)
         machine = session.guest.machine
         if machine.execution is not None:
             self._executions.append((machine, machine.execution))
@@ -84,6 +93,7 @@ class Rig:
         self.identity = session.guest.identity
         self.facts = session.facts if self.target.is_dragonfly else None
         self.machine = session.guest.machine.description.command_line()
+        self._keep_spare()
         return session
 
     def enter(self, lane: Lane, cpus: int = 1) -> None:
@@ -96,11 +106,10 @@ class Rig:
             self.discard()
             self.lane, self._given = lane, size
 
-    def _warmth(self) -> Warmth:
-        place = self.lane, self._given
-        if place not in self._warmths:
-            self._warmths[place] = Warmth(self.target, self._store, self._given, self.lane, instrument=self.instrument)
-        return self._warmths[place]
+    def _warmth_of(self, lane: Lane, size: MachineSize) -> Warmth:
+        if (lane, size) not in self._warmths:
+            self._warmths[lane, size] = Warmth(self.target, self._store, size, lane, instrument=self.instrument)
+        return self._warmths[lane, size]
 
     def equip(self, instrument: Instrument) -> None:
         """Let it be noted by INSTRUMENT what sessions execute from now on; the present one ends."""
@@ -213,10 +222,17 @@ class Rig:
         elif session is not None:
             session.close()
 
+    def close(self) -> None:
+        """Stop the present guest, as discard() does, and the spare one."""
+        try:
+            self.discard()
+        finally:
+            self._spare.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.discard()
+        self.close()

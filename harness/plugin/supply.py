@@ -235,6 +235,6 @@ class GuestSupply:
         )
 
     def close(self) -> None:
-        """Stop the machine."""
+        """Stop the machine, and the spare one."""
         if self.rig is not None:
-            self.rig.discard()
+            self.rig.close()

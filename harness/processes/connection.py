@@ -15,6 +15,7 @@ from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, Ha
 from harness.processes.vocabulary import GuestError, ProcessGone, ProcessStopped
 from harness.processes.wire import (
     CONTROL_ID,
+    FIRST_ID,
     HUB_ID,
     Answer,
     AnswerDecoder,
@@ -253,10 +254,13 @@ class Pending(Generic[T]):
 class Connection:
     """Dispatches what comes from the hub to whoever waits for it.  Safe to use from several threads.
 
-    With `paced`, the hub is told whenever the host awaits something: only then may the guest be idle.
+    With `paced`, the hub is told whenever the host awaits something: only then may the guest be idle.  A hub that has
+    `awaited` us has made a process meanwhile.
     """
 
-    def __init__(self, transport: Transport, watch: Callable[[], None] | None, *, paced: bool = False) -> None:
+    def __init__(
+        self, transport: Transport, watch: Callable[[], None] | None, *, paced: bool = False, awaited: bool = False
+    ) -> None:
         self._transport = transport
         self._watch = watch
         self._paced = paced
@@ -265,7 +269,7 @@ class Connection:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._endpoints: dict[int, Endpoint] = {}
-        self._next_id = 1
+        self._next_id = FIRST_ID
         self._lost: str | None = None
         self._ready = False
         self._closing = False
@@ -280,6 +284,8 @@ class Connection:
         self.journal: deque[Pending[Any]] = deque(maxlen=JOURNAL)  # the last calls of driven processes
         self.hub_endpoint = Endpoint(HUB_ID)
         self._endpoints[HUB_ID] = self.hub_endpoint
+        #: The process that the hub made while it waited for us, until somebody takes it.
+        self.first = self.new_endpoint() if awaited else None
         self._reader = threading.Thread(target=self._read, name="hub-reader", daemon=True)
         self._reader.start()
         self.wait(lambda: self._ready, "the hub to start", self.deadline)

@@ -14,11 +14,13 @@ from harness.processes.abi_base import Abi
 from harness.processes.connection import Connection, Endpoint, Pending, Transport, await_true, local_transport
 from harness.processes.observation import observe_from
 from harness.processes.remote import RemoteProcess
+from harness.processes.repetition import fails_with
 from harness.processes.vocabulary import WNOHANG, GuestError, Storm
 from harness.processes.wire import BranchFlag, Operation
 
 __all__ = ["Hub", "Transport", "local_transport"]
 
+_SWEEP, _SWEEP_PAUSE = 0.05, 0.0001  # s in which whoever is killed has ended, else it is waited for; between two looks
 _LEASH_PATIENCE = 0.5  # s for paused processes to end by themselves before they are killed
 
 
@@ -28,13 +30,20 @@ class Hub:
     `watch` is called about every 0.2 s while somebody waits, and may raise: the guest panicked.
     `deadline` is the time in seconds a call may take unless told otherwise.  `paced` is for a guest that skips idle
     time: the hub keeps it from being idle except while the host awaits something, so that no time passes unasked.
+    `awaited` is for a hub that has waited for this connection, and made a process ahead.
     """
 
     def __init__(
-        self, transport: Transport, abi: Abi, *, watch: Callable[[], None] | None = None, paced: bool = False
+        self,
+        transport: Transport,
+        abi: Abi,
+        *,
+        watch: Callable[[], None] | None = None,
+        paced: bool = False,
+        awaited: bool = False,
     ) -> None:
         self.abi = abi
-        self._connection = Connection(transport, watch, paced=paced)
+        self._connection = Connection(transport, watch, paced=paced, awaited=awaited)
         #: The hub itself as a process, for looking at others from outside.  It must not make a call that blocks.
         self.observer = RemoteProcess(self._connection, abi, self._connection.hub_endpoint)
         self._connection.observation = observe_from(self.observer)
@@ -63,12 +72,22 @@ class Hub:
 
     def spawn(self) -> RemoteProcess:
         """Make a fresh process: child of the hub, leader of a session of its own, default signals, no open files."""
+        if (first := self._taken_first()) is not None:
+            return first
         child = self._connection.new_endpoint()
         call = self.observer._branch("fork", 0, BranchFlag.PRISTINE, "spawn()", child)
         process = self._connection.run(self._connection.hub_endpoint, call)
         # Its session exists only once it says so.
         self._connection.wait(lambda: child.hello or child.gone, f"{process} to start", self.deadline)
         return process
+
+    def _taken_first(self) -> RemoteProcess | None:
+        """Return the process that the hub made while it waited for the host, once; to make one takes a while."""
+        first, self._connection.first = self._connection.first, None
+        if first is None:
+            return None
+        self._connection.wait(lambda: first.hello or first.gone, "the first process to connect", self.deadline)
+        return None if first.gone else RemoteProcess(self._connection, self.abi, first)
 
     def journal(self) -> list[str]:
         """Return the last calls of driven processes with their answers, oldest first, a line each."""
@@ -105,14 +124,35 @@ class Hub:
                 doomed.append(endpoint.pid)
             else:
                 self._connection.let_go(endpoint)
-        self._kill(doomed)
+        has_children = not self._sweep(doomed)
         for endpoint in endpoints:
             if endpoint.connects_late and not endpoint.hello:
                 self._connection.forget(endpoint)  # it never got so far that its end would be noticed
         self._await_gone(endpoints)
-        self._kill(sorted(self._connection.undriven))
-        self._connection.undriven.clear()
-        self._reap()
+        if undriven := sorted(self._connection.undriven):
+            self._kill(undriven)
+            self._connection.undriven.clear()
+            has_children = True
+        if has_children:
+            self._reap()
+
+    def _sweep(self, pids: list[int]) -> bool:
+        """Kill PIDS, reap the hub's children and look who is left, in one exchange; tell whether no child is left.
+
+        What takes its time is left for others to wait for.
+        """
+        start = self.observer.start
+        kills = self._start_kill(pids)
+        options = self.abi.wait_option_bits(WNOHANG)
+        reaping = start.repeat_until(
+            fails_with("ECHILD"), "wait4", -1, 0, options, 0, seconds=_SWEEP, pause=_SWEEP_PAUSE
+        )
+        looks = [(pid, start.kill(pid, 0)) for pid in self._connection.born]
+        _await_killed(kills)
+        for pid, look in looks:
+            if not _found(look):
+                self._connection.born.discard(pid)
+        return reaping.result().met
 
     def await_reaped(self) -> None:
         """Wait until process 1 has reaped the orphans among those that kill_all() ended: it does so in its own time.
@@ -121,6 +161,8 @@ class Hub:
         """
         left = sorted(self._connection.born)
         self._connection.born.clear()
+        if not left:
+            return
 
         def all_are_gone() -> bool:
             asked = [(pid, self.observer.start.kill(pid, 0)) for pid in left]
@@ -130,13 +172,10 @@ class Hub:
         await_true(all_are_gone, "process 1 to reap what it inherited", self.deadline, 0.002)
 
     def _kill(self, pids: list[int]) -> None:
-        started = [self.observer.start.kill(pid, sig) for pid in pids for sig in ("SIGKILL", "SIGCONT")]
-        for pending in started:
-            try:
-                pending.result()
-            except GuestError as error:
-                if error.name != "ESRCH":
-                    raise
+        _await_killed(self._start_kill(pids))
+
+    def _start_kill(self, pids: list[int]) -> list[Pending[None]]:
+        return [self.observer.start.kill(pid, sig) for pid in pids for sig in ("SIGKILL", "SIGCONT")]
 
     def _await_gone(self, endpoints: list[Endpoint]) -> None:
         patience = _LEASH_PATIENCE if any(endpoint.leashed for endpoint in endpoints) else self.deadline
@@ -182,6 +221,15 @@ class Hub:
                 if endpoint.pid:
                     self.observer.start.kill(endpoint.pid, "SIGKILL")
         self._connection.close()
+
+
+def _await_killed(kills: list[Pending[None]]) -> None:
+    for pending in kills:
+        try:
+            pending.result()
+        except GuestError as error:
+            if error.name != "ESRCH":
+                raise
 
 
 def _found(pending: Pending[None]) -> bool:

@@ -44,9 +44,10 @@ _ENTROPY = 64  # bytes
 _O_WRONLY = 1
 _RETRY = 0.02
 #: Of a warm state: what it is saved as, and when.
-FORMAT = "6"
+FORMAT = "7"
 _FACTS = "facts.json"
 _NAP, _NAP_DEADLINE = 0.05, 5.0  # s of sleep in a state that is tried, and what it may take on a busy host
+_IDLE_DEADLINE = 3.0  # s for what an ended login leaves to be done; a guest that never idles is saved all the same
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
 
@@ -96,7 +97,7 @@ def open_hub(guest: Guest, store: Store) -> Hub:
 def _leave_hub_listening(guest: Guest, store: Store, token: str) -> None:
     """Start a hub that waits for one connection which begins with TOKEN; return when its port is listened to."""
     _install_executor(guest, store)
-    # The program ends when it has begun to listen, in the background (executor/hub.c: await_host()).
+    # The program ends when it has begun to listen, in the background (executor/hub.c: listen_for_host()).
     done = guest.ssh.run(f"{_PROGRAM} hub {_SOCKET} --listen {HUB_PORT} {token} </dev/null >/dev/null 2>&1")
     if done.status != 0:
         raise HarnessError(f"the executor does not start in the guest: it ended with status {done.status}")
@@ -114,7 +115,7 @@ def _connect_hub(guest: Guest, token: str) -> Hub:
             line.settimeout(None)
             line.sendall(token.encode())
             paced = guest.lane is Lane.TIME_WARPED
-            return Hub(SocketTransport(line), ABIS[guest.target.abi], watch=guest.check, paced=paced)
+            return Hub(SocketTransport(line), ABIS[guest.target.abi], watch=guest.check, paced=paced, awaited=True)
         except (OSError, GuestLostError):
             if time.monotonic() > end:
                 raise DeadlineError("the executor to answer", _CONNECT_DEADLINE, guest.console.tail()) from None
@@ -126,17 +127,26 @@ def _freshen(hub: Hub) -> None:
 
     Raises HarnessError when the clock did not take it: such a guest is not what was saved.
     """
-    setter = hub.observer  # a process of its own would have to be made, ended and waited for
-    now = time.time_ns()
-    setter.syscall("clock_settime", 0, struct.pack("<qq", now // 10**9, now % 10**9))
-    ahead = setter.clock_gettime(Clock.CLOCK_REALTIME) - now / 1e9
-    if not -_CLOCK_SLACK < ahead < time.time() - now / 1e9 + _CLOCK_SLACK:
-        raise HarnessError(f"its clock says {ahead:.1f} s more after it was set")
+    # The hub does it itself: a process of its own would have to be made, ended and waited for.
+    opening = hub.observer.start.open("/dev/random", _O_WRONLY)
+    _set_clock(hub)
     # Every guest resumed from one state would otherwise draw the same numbers.
     with contextlib.suppress(OSError):
-        random = setter.open("/dev/random", _O_WRONLY)
-        setter.write(random, secrets.token_bytes(_ENTROPY))
-        setter.close(random)
+        random = opening.result()
+        write, close = hub.observer.start.write(random, secrets.token_bytes(_ENTROPY)), hub.observer.start.close(random)
+        write.result()
+        close.result()
+
+
+def _set_clock(hub: Hub) -> None:
+    """Give the guest the host's time; raises HarnessError when its clock did not take it."""
+    now = time.time_ns()
+    setting = hub.observer.start.syscall("clock_settime", 0, struct.pack("<qq", now // 10**9, now % 10**9))
+    reading = hub.observer.start.clock_gettime(Clock.CLOCK_REALTIME)
+    setting.result()
+    ahead = reading.result() - now / 1e9
+    if not -_CLOCK_SLACK < ahead < time.time() - now / 1e9 + _CLOCK_SLACK:
+        raise HarnessError(f"its clock says {ahead:.1f} s more after it was set")
 
 
 @dataclass(frozen=True)
@@ -260,6 +270,11 @@ class Warmth:
         parts += [f"boot {self._size.boot}"] if self._size.boot else []
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
+    @property
+    def is_made(self) -> bool:
+        """Whether the target need not be booted for it."""
+        return self._present is not None or self._load(self.key) is not None
+
     def _load(self, key: str) -> Snapshot | None:
         folder = self._store.folder("snapshots") / key
         try:
@@ -337,6 +352,7 @@ class Warmth:
             self._boot(guest, key, progress)
             _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()
+            guest.machine.await_idle(_IDLE_DEADLINE)  # what it has still to do, each resume would do
             progress("saving the warm state")
             seconds = round(time.monotonic() - started, 2)
             guest.keep_console(folder / "console.log")
@@ -472,6 +488,19 @@ class Session:
             guest.stop()
             raise
         return cls(guest, hub, facts)
+
+    def pause(self) -> None:
+        """Let the guest stand still; go_on() is called before anything else is asked of it."""
+        self.guest.machine.pause()
+
+    def go_on(self) -> None:
+        """Let a guest that stood still run again, with the host's time; raises HarnessError when it does not."""
+        self.guest.machine.resume()
+        try:
+            _set_clock(self.hub)
+        except struct.error as error:
+            raise HarnessError(f"the guest does not go on: {error}") from error
+        self.hub.clear_journal()
 
     def close(self) -> None:
         """Stop the machine."""

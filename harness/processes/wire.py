@@ -15,6 +15,7 @@ from enum import IntEnum, IntFlag
 
 CONTROL_ID = 0xFFFFFFFF
 HUB_ID = 0
+FIRST_ID = 1  # of the process that a hub which waited for its host has made already
 CHUNK = 32768  # most bytes in one frame
 ARENA_LIMIT = 8 << 20  # bytes of memory one call may use
 SAVED_LIMIT = 8192  # bytes that a call which is repeated gives (executor.h: SAVED)

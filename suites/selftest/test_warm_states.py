@@ -97,3 +97,20 @@ def test_the_hub_listens_when_the_state_is_saved(warmth: Warmth, monkeypatch: py
         with Session.resume_once(warmth):
             pass
     assert len(tries) == 3
+
+
+def test_the_first_process_is_there_already(warmth: Warmth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made before the state was saved; one that is gone is replaced by another."""
+    monkeypatch.setattr(session, "_CONNECT_DEADLINE", 20.0)
+    pids = []
+    for _ in range(2):
+        with Session.resume_once(warmth) as resumed:
+            first, second = resumed.hub.spawn(), resumed.hub.spawn()
+            assert (first.getpid(), first.getsid(0)) == (first.pid, first.pid)
+            assert second.getpid() != first.pid
+            pids.append(first.pid)
+    assert len(set(pids)) == 1
+    with Session.resume_once(warmth) as resumed:
+        resumed.hub.kill_all()
+        resumed.hub.await_reaped()
+        assert resumed.hub.spawn().getpid() not in pids

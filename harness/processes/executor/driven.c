@@ -461,6 +461,25 @@ static void split(struct driven *driven, const struct request *request, const st
 	send_answer(driven, request->sequence, &answer, NULL, 0);
 }
 
+/*
+ * Make a fresh process before the host asks for it.  What goes wrong shows in its connection, which ends then, and the
+ * host asks for another.
+ */
+void fork_ahead(struct driven *driven, u32 id)
+{
+	struct branch_request wanted = { .number = NR_FORK, .id = id, .flags = BRANCH_PRISTINE };
+	i32 own = driven->channel, channel = -1;
+	int error = 0;
+
+	if (open_channel(id, &channel) != 0)
+		return;
+	driven->branch = wanted;
+	driven->channel = channel;
+	branch(NR_FORK, 0, 0, (u8 *)driven + REGION, begin, driven, &error);
+	driven->channel = own;
+	OS1(NR_CLOSE, channel);
+}
+
 static void thread_begin(void *context)
 {
 	begin(context);

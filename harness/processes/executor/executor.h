@@ -40,7 +40,7 @@ struct sockaddr_in {
 
 /* ---- Wire format (harness/processes/wire.py says the same in Python) ---- */
 
-enum { CONTROL_ID = 0xffffffffu, HUB_ID = 0, CHUNK = 32768 };
+enum { CONTROL_ID = 0xffffffffu, HUB_ID = 0, FIRST_ID = 1, CHUNK = 32768 };
 
 /* Between hub and host: frames of length and process id, then LENGTH bytes of that process's stream. */
 struct frame {
@@ -267,6 +267,7 @@ extern i32 channel_limit;
 
 /* ---- start.c ---- */
 
+void copy_text(char *to, const char *from, u64 room);
 struct driven *new_region(void);
 void free_region(struct driven *);
 void *map_memory(u64 length, int inherited);
@@ -284,6 +285,7 @@ void execute(struct driven *, const struct request *, u8 *payload);
 NORETURN void serve(void *driven);
 int open_channel(u32 id, i32 *channel);
 void close_channels(i32 except);
+void fork_ahead(struct driven *, u32 id);
 void watch_nosys(void);
 void ignore_signal(u32 signal);
 int write_all(i32 fd, const void *, u64);
@@ -305,7 +307,7 @@ extern i32 hub_input, hub_output;
 
 NORETURN void hub(void *driven);
 void hub_send(u32 id, const void *, u64, const void *, u64);
-i32 await_host(u32 port, const char *token);
+void listen_for_host(u32 port, const char *token);
 
 /* ---- System calls of the executor's own: the result, or minus the errno. ---- */
 

@@ -13,6 +13,7 @@ enum {
 	KEPT = 262144, /* bytes kept for one process; the host never has more outstanding */
 	POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16,
 	BACKLOG = 128,
+	TOKEN = 64,
 };
 
 struct pollfd {
@@ -58,6 +59,9 @@ enum { PAUSES = 32 };
 static u32 frames_sent, frames_host_has;
 static int paced;
 static struct driven *self;
+
+static i32 door = -1; /* at which the host is waited for, if it is */
+static char host_token[TOKEN + 1];
 
 /* The hub's own request, as far as it has come. */
 static struct request own;
@@ -381,7 +385,7 @@ static int listen_for_processes(void)
 /* Read exactly LENGTH bytes and compare them with WANTED. */
 static int reads(i32 fd, const char *wanted, u64 length)
 {
-	u8 got[64];
+	u8 got[TOKEN];
 	u8 differs = 0;
 
 	if (length > sizeof(got) || read_all(fd, got, length) < 0)
@@ -392,27 +396,37 @@ static int reads(i32 fd, const char *wanted, u64 length)
 }
 
 /*
- * Wait, in the background, for the host to connect to PORT and to begin with TOKEN; return the connection.  The program
- * that was started ends when the port is listened to, so whoever started it knows.
+ * Let the hub wait, in the background, for the host to connect to PORT and to begin with TOKEN.  The program that was
+ * started ends when the port is listened to, so whoever started it knows.
  */
-i32 await_host(u32 port, const char *token)
+void listen_for_host(u32 port, const char *token)
 {
 	struct sockaddr_in address = SOCKADDR_IN(port);
-	i64 fd, door = OS3(NR_SOCKET, 2, 1, 0);
 	u32 on = 1;
+	i64 pid;
 
+	copy_text(host_token, token, sizeof(host_token)); /* the stack it is on will be gone */
+	door = (i32)OS3(NR_SOCKET, 2, 1, 0);
 	if (door < 0 || OS6(NR_SETSOCKOPT, door, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on), 0) < 0 ||
 	    OS3(NR_BIND, door, &address, sizeof(address)) < 0 || OS2(NR_LISTEN, door, 1) < 0)
 		die(5);
-	fd = OS1(NR_FORK, 0);
-	if (fd != 0)
-		die(fd < 0 ? 5 : 0);
+	pid = OS1(NR_FORK, 0);
+	if (pid != 0)
+		die(pid < 0 ? 5 : 0);
 	OS1(NR_SETSID, 0);
+}
+
+/* Wait for the host; return its connection. */
+static i32 let_host_in(void)
+{
+	u32 on = 1;
+	i64 fd;
+
 	for (;;) {
 		fd = OS3(NR_ACCEPT, door, NULL, NULL);
 		if (fd < 0)
 			continue;
-		if (reads((i32)fd, token, length_of(token)))
+		if (reads((i32)fd, host_token, length_of(host_token)))
 			break;
 		OS1(NR_CLOSE, fd);
 	}
@@ -436,6 +450,10 @@ NORETURN void hub(void *driven)
 	raise_limits();
 	if (!listen_for_processes())
 		die(4);
+	if (door >= 0) {
+		fork_ahead(self, FIRST_ID); /* which it would be asked for first, and takes long */
+		hub_input = hub_output = let_host_in();
+	}
 	send_event(EVENT_READY, CONTROL_ID, (i32)OS1(NR_GETPID, 0), 0);
 	for (;;) {
 		u32 known = count;

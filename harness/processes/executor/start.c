@@ -175,7 +175,7 @@ void free_region(struct driven *driven)
 	OS2(NR_MUNMAP, driven, REGION);
 }
 
-static void copy_text(char *to, const char *from, u64 room)
+void copy_text(char *to, const char *from, u64 room)
 {
 	u64 length = length_of(from);
 
@@ -233,7 +233,7 @@ NORETURN void start(u64 *stack)
 	if (same(argv[1], "attach") && argc == 6)
 		attach(driven, argv);
 	if (same(argv[1], "hub") && argc == 6 && same(argv[3], "--listen")) {
-		hub_input = hub_output = await_host(number_in(argv[4]), argv[5]);
+		listen_for_host(number_in(argv[4]), argv[5]);
 		become(driven, hub);
 	}
 	if (same(argv[1], "hub") && argc == 3)
