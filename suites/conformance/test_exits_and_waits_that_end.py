@@ -47,7 +47,7 @@ def test_events_go_with_whoever_asked_for_them(init: RemoteProcess, between: str
     """The process is not stopped at its end for somebody who is gone (procfs_vnops.c: procfs_close, p_stops)."""
     with procfs(init) as mounted:
         target, holder = init.fork(), init.fork()
-        hold(holder, target, mounted, S_EXIT | S_SIG)
+        hold(holder, target, mounted, S_EXIT | S_SIG, keep_open=True)
         if between == "execve":
             target.reexec()
         init.kill(holder.pid, "SIGKILL")

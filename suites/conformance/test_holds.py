@@ -105,7 +105,7 @@ def test_a_process_stopped_at_its_exit_goes_on_when_told_to(init: RemoteProcess)
     """With S_EXIT the end itself is an event; until PIOCCONT the process is not even a zombie (kern_exit.c: exit1)."""
     with procfs(init) as mounted:
         target, holder = init.fork(), init.fork()
-        wait = hold(holder, target, mounted, S_EXIT)
+        wait = hold(holder, target, mounted, S_EXIT, keep_open=True)
         end(target, 4)
         state, _, events, why, value = PROCFS_STATUS.unpack(wait.result(20.0))
         assert (state, events, why, value) == (1, S_EXIT, S_EXIT, 4 << 8)
@@ -113,6 +113,7 @@ def test_a_process_stopped_at_its_exit_goes_on_when_told_to(init: RemoteProcess)
         fd = holder.open(f"{mounted}/{target.pid}/mem", os.O_RDONLY)
         holder.ioctl(fd, PIOCCONT, 0)
         assert init.start.wait4(target.pid).result(20.0).exit_status == 4
+        bury(init, holder)
 
 
 @pytest.mark.passes("pstall", "phold", "prele")

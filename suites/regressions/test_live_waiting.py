@@ -183,7 +183,7 @@ def test_a_child_that_writes_its_core_is_not_stopped(init: RemoteProcess) -> Non
     with procfs(init) as mounted:
         child, holder = init.fork(), init.fork()
         child.setrlimit(Resource.RLIMIT_CORE, 0)
-        begun = hold(holder, child, mounted, S_CORE)
+        begun = hold(holder, child, mounted, S_CORE, keep_open=True)
         init.kill(child.pid, SIGQUIT)
         begun.result(20.0)
         early = init.wait4(child.pid, WNOHANG | WUNTRACED)

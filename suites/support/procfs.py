@@ -26,11 +26,20 @@ def stalled(observer: RemoteProcess) -> list[tuple[int, str]]:
     return [(row.pid, row.lwp.wmesg) for row in rows if row.lwp.wmesg in STALLS]
 
 
-def hold(holder: RemoteProcess, target: RemoteProcess, mounted: str, events: int) -> Pending[bytes]:
-    """Let HOLDER hold TARGET until it stops for one of EVENTS; return when the hold is there."""
+def hold(
+    holder: RemoteProcess, target: RemoteProcess, mounted: str, events: int, *, keep_open: bool = False
+) -> Pending[bytes]:
+    """Let HOLDER hold TARGET until it stops for one of EVENTS; return when the hold is there.
+
+    It closes the file at once after that: unmounting waits a second for files that are open, before it kills whoever
+    has them (vfs_syscalls.c: dounmount).  With KEEP_OPEN it does not: who stopped would go on (procfs_vnops.c:
+    procfs_close).
+    """
     fd = holder.open(f"{mounted}/{target.pid}/mem", os.O_RDONLY)
     holder.ioctl(fd, PIOCBIS, events)
     pending = holder.start.ioctl(fd, PIOCWAIT, bytes(PROCFS_STATUS.size))
+    if not keep_open:
+        holder.start.close(fd)
     eventually(lambda: waits_in(target, holder.pid, "piocwait"), f"{holder.pid} to wait in PIOCWAIT")
     return pending
 
