@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import statistics
 import sys
@@ -14,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness import __version__
+from harness.bench.memory import MemoryUnknownError, further_machine, not_sharing
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import YARDSTICK, BenchResult, Measurement, Ratio
 from harness.errors import HarnessError
@@ -24,6 +26,7 @@ from harness.options import PYTEST_PREFIX
 from harness.processes import RemoteProcess
 from harness.processes.lanes import probe_time_warp
 from harness.processes.session import Session, Warmth
+from harness.processes.spare import Spare
 from harness.processes.vocabulary import Clock
 from harness.results.record import read_record
 from harness.results.summary import conclusion
@@ -39,6 +42,7 @@ SLEEP = 10.0  # s
 STORM = 3000
 _FIRST_DEADLINE, _SUITE_DEADLINE = 3600.0, 6 * 3600.0
 _YARDSTICK = 200_000  # digests, a tenth of a second or so
+_SHARING, _ALONE = "memory of a further machine", "memory of a further machine that shares nothing"
 _PEERS = f"{PEER} (Linux): a fresh machine and one command"
 
 
@@ -95,6 +99,26 @@ def _small_test(session: Session) -> None:
     child.exit(7)
     init.wait4(child.pid)
     session.close()
+
+
+def _measure_swaps(readings: _Readings, warmth: Warmth) -> None:
+    """Swap a spare machine in, as a test that needs a fresh one gets it."""
+    spare = Spare(lambda: True)
+    for _ in range(3):
+        spare.prepare(warmth)
+        spare.await_ready()
+        with readings.seconds("a spare machine swapped in"):
+            session = spare.take(warmth)
+        if session is None:
+            raise HarnessError("a spare machine did not go on")
+        with session:
+            session.hub.spawn().getpid()
+
+
+def _measure_memory(readings: _Readings, warmth: Warmth, store: Store) -> None:
+    with contextlib.suppress(MemoryUnknownError):
+        readings.add(_SHARING, "MiB", further_machine(warmth))
+        readings.add(_ALONE, "MiB", not_sharing(warmth, store))
 
 
 def _measure_time_warp(readings: _Readings, warmth: Warmth) -> None:
@@ -155,6 +179,7 @@ def run_bench(
                 with readings.seconds("SSH handshake with a resumed guest"):
                     _ = session.guest.ssh.host_key
                 readings.add("fork + exit + wait", "1/s", process.storm(STORM).rate)
+        _measure_swaps(readings, warmth)
         for _ in range(3):
             with readings.seconds("fresh_guest with a small test"):
                 _small_test(Session.resume(warmth))
@@ -166,6 +191,8 @@ def run_bench(
         if warp.usable:
             progress(f"round {number + 1} of {rounds}: {warp.lane.value} lane")
             _measure_time_warp(readings, Warmth(target, store, size, warp.lane))
+    progress("memory of further machines")
+    _measure_memory(readings, warmth, store)
     if again:
         progress("the same run again, to its first test")
         seconds_to_first_test(again)  # whatever is kept from run to run is there afterwards
@@ -191,6 +218,8 @@ def _ratios(readings: _Readings, *, suite_workers: int, is_peered: bool) -> tupl
         Ratio("call over SSH / call over TCP", readings.median("call round trip, SSH channel")
               / readings.median("call round trip, TCP")),
     ]  # fmt: skip
+    with contextlib.suppress(StopIteration):  # not every host tells
+        ratios.append(Ratio(f"{_SHARING} / that shares nothing", readings.median(_SHARING) / readings.median(_ALONE)))
     if is_peered:
         fresh = readings.median("fresh_guest with a small test")
         ratios.append(Ratio(f"{PEER}'s fresh machine / fresh_guest", readings.median(_PEERS) / fresh))

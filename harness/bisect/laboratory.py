@@ -81,6 +81,7 @@ class KernelLaboratory:
         patches: Sequence[Path] = (),
         folder: Path,
         any_era: bool = False,
+        pristine: bool = False,
         retry: bool = False,
         hosts: HostPool | None = None,
         progress: Progress = lambda _: None,
@@ -97,6 +98,7 @@ class KernelLaboratory:
         self._patches = tuple(patches)
         self._folder = folder
         self._any_era = any_era
+        self._pristine = pristine
         self._retry = retry
         self._progress = progress
         self._runner = SuiteRunner(store, hosts)
@@ -151,7 +153,8 @@ class KernelLaboratory:
         if isinstance(self._predicate, Bound):
             return self._measure(self._predicate, target)
         record = self._folder / f"run-{seed:05}.json"
-        run = RunOptions(target, any_era=self._any_era, resolved=decide(target.choice, self._store))
+        resolved = decide(target.choice, self._store)
+        run = RunOptions(target, any_era=self._any_era, pristine=self._pristine, resolved=resolved)
         arguments = [*suite_arguments(run, self._paths), *self._options]
         return self._predicate.judge(self._runner.run(arguments, seed, record))
 

@@ -18,6 +18,7 @@ from harness.errors import UsageError
 from harness.guests.options import TargetOptions
 from harness.kernels.build import DEFAULT_CONFIG
 from harness.options import Option, declare, read, words
+from harness.runs.options import PRISTINE
 from harness.runs.suite import PytestWords
 
 COMMITS = (
@@ -70,6 +71,7 @@ SOUGHT = (
         "run the tests on kernels, too, that they are not about: finds what changed a behaviour on purpose",
         flag=True,
     ),
+    PRISTINE,
 )
 _ALL = (*COMMITS, *BUILDING, *SOUGHT)
 
@@ -100,6 +102,7 @@ class Question:
     good_means: str
     flaky: bool
     any_era: bool
+    pristine: bool
     target: TargetOptions
     tests: tuple[str, ...]
 
@@ -130,6 +133,8 @@ class Question:
             raise UsageError("say which tests: bisect ... -- conformance -k EXPR")
         if question.bench is not None and question.any_era:
             raise UsageError("--any-era is about tests: a benchmark runs on every kernel")
+        if question.bench is not None and question.pristine:
+            raise UsageError("--pristine is about tests: each reading of a benchmark has a machine of its own anyway")
         return question
 
     def words(self) -> tuple[str, ...]:
@@ -168,6 +173,7 @@ class Question:
         # Said only where it matters: bisections begun before these options were there are found again.
         more = [*(["any era"] if self.any_era else []), *([self.exclude] if self.exclude else [])]
         more += ["first parent"] if self.first_parent else []
+        more += ["pristine"] if self.pristine else []
         return key_of(
             str(self.source), scope.good, scope.bad, [*self.path], [*self.needs], builder, self.config,
             self.predicate(), [*self.tests], self.flaky, [str(file) for file in self.patch],

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.bench.bench import run_bench
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import BenchResult, compare_benches, read_bench
+from harness.bench.scaling import outlooks
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, UsageError
@@ -17,6 +18,7 @@ from harness.files import output_file
 from harness.guests.options import TargetOptions
 from harness.guests.targets import decide
 from harness.report.terminal import make_output, print_table, progress_display
+from harness.results.record import read_record
 from harness.runs.options import RunOptions
 from harness.runs.suite import suite_arguments
 from harness.store import Store
@@ -44,6 +46,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="RECORD",
         help="say what became slower since that bench, beyond noise and the host's own speed; exit status 1 if any did",
     )
+    parser.add_argument(
+        "--scale",
+        type=Path,
+        metavar="RECORD",
+        help="measure nothing: say what more cores would make of the run that left RECORD",
+    )
     add_source_options(parser)
     parser.set_defaults(action=_bench)
 
@@ -51,6 +59,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _bench(options: argparse.Namespace) -> int:
     if options.rounds < 1 or options.workers < 1:
         raise UsageError("--rounds and --workers count from 1")
+    if options.scale is not None:
+        return _show_scaling(options.scale)
     before = read_bench(options.against) if options.against is not None else None
     store, given = Store(), TargetOptions.read(options)
     require_room(store)
@@ -77,6 +87,16 @@ def _bench(options: argparse.Namespace) -> int:
     _show(result)
     make_output().print(f"record: {result.write(store, options.json)}", markup=False, soft_wrap=True)
     return _show_changes(before, result) if before is not None else ExitCode.PASSED
+
+
+def _show_scaling(file: Path) -> ExitCode:
+    """Print how long a run would take on more cores."""
+    record = read_record(file)
+    console = make_output()
+    console.print(f"{record.target}: {record.seconds:.1f} s, workers: {record.workers}", markup=False, soft_wrap=True)
+    rows = [(str(each.workers), f"{each.seconds:.1f}", each.limit) for each in outlooks(record)]
+    print_table(console, ("WORKERS", "SECONDS", "LIMITED BY"), rows, right=("WORKERS", "SECONDS"))
+    return ExitCode.PASSED
 
 
 def _show_changes(before: BenchResult, now: BenchResult) -> ExitCode:

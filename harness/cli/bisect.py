@@ -270,6 +270,7 @@ class _Search:
             patches=question.patch,
             folder=self._folder,
             any_era=question.any_era,
+            pristine=question.pristine,
             retry=self._options.retry,
             hosts=hosts,
             progress=progress,

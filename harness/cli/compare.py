@@ -28,7 +28,7 @@ from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, make_output, progress_display
 from harness.results.costs import Costs
 from harness.runs.digests import digest_of_harness, digest_of_tests
-from harness.runs.options import RunOptions
+from harness.runs.options import PRISTINE, RunOptions
 from harness.runs.suite import default_tests, find_tests, root_of, test_arguments
 from harness.store import Store
 
@@ -89,6 +89,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--confidence", metavar="P", type=float, default=CONFIDENCE, help=f"of every statement (default: {CONFIDENCE})"
     )
     parser.add_argument("--defects", action="store_true", help="also run the tests of known defects")
+    PRISTINE.declare(parser.add_argument)
     parser.add_argument("--costs", action="store_true", help="also measure what fork, wait, setsid, kill ... cost")
     parser.add_argument("--only-costs", action="store_true", help="measure costs and run no tests")
     parser.add_argument(
@@ -114,7 +115,7 @@ def _contender(word: str, given: TargetOptions, run: RunOptions, store: Store, p
         from harness.oracle import rules_of  # which other comparisons do without
 
         rules_of(variant or None)  # better told now than after the others' runs
-        return Contender(word, word, tuple(replace(run, oracle=variant if colon else "").words()))
+        return Contender(word, word, tuple(replace(run, oracle=variant if colon else "", pristine=False).words()))
     resolved = _resolved(word, given, store)
     if word == _CONTROL:
         run = replace(run, target=replace(run.target, control=True, image=None))
@@ -152,7 +153,7 @@ def _check(options: argparse.Namespace, given: TargetOptions) -> None:
 def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progress: Progress) -> Plan:
     _check(options, given)
     machine = replace(given, image=None)
-    run = RunOptions(machine, defects=options.defects)
+    run = RunOptions(machine, defects=options.defects, pristine=options.pristine)
     if options.touching:
         baseline = next((word for word in options.targets if word.partition(":")[0] not in {_ORACLE, _CONTROL}), "")
         known = map_for(store, baseline, options.touching)

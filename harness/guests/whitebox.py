@@ -155,6 +155,7 @@ class Whitebox:
         symbol = self.symbols["procglob"]
         layout = structures["procglob"]
         chains = (symbol.size or 256 * layout.size) // layout.size
+        memory.fetch(symbol.address, chains * layout.size)
         heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
 
         def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:

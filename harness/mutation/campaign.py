@@ -28,6 +28,7 @@ from harness.kernels.source import SourceTree
 from harness.machine.elf import identify_kernel
 from harness.results.mutation import Fate, MutantResult, append
 from harness.runs.options import RunOptions
+from harness.runs.order import Order
 from harness.runs.runner import Run, SuiteRunner
 from harness.runs.suite import test_arguments
 from harness.store import Store
@@ -187,7 +188,7 @@ class Campaign:
         options = RunOptions(
             replace(self.subject.machine, kernel=None, image=None),
             resolved=ResolvedTarget(self.subject.image, kernel),
-            in_order=True,
+            order=Order("written"),
         )
         arguments = [*test_arguments(list(tests), defects=False), *options.words(), "-x"]
         return self._runner.run(arguments, 0, record)

@@ -32,13 +32,15 @@ from harness.plugin.outcome import failure_text, from_data, is_rerun, to_data
 from harness.plugin.parallel import (
     as_quiet_as_needed,
     auto_workers,
+    deal_in_small_parts,
+    dealt_to,
     demand_sensible_workers,
     remove_shared_files,
     worker_name,
 )
 from harness.plugin.recorder import Recorder
 from harness.plugin.rig import Rig
-from harness.plugin.selection import MARKERS, Selection
+from harness.plugin.selection import MARKERS, Selection, durations_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
@@ -46,6 +48,7 @@ from harness.plugin.touching import Touching
 from harness.processes import Hub
 from harness.processes.api import Process
 from harness.processes.session import Session
+from harness.results.durations import read_durations
 from harness.runs.options import RunOptions
 from harness.store import Store
 from harness.tether import hold_on
@@ -54,6 +57,7 @@ from harness.visible import visible
 _NAME = "dfly-harness"
 _HANDED = "dfly_target"
 _DONE = "dfly_done"
+_SECONDS = "dfly_seconds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hold_on()
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    deal_in_small_parts(config)
     options = options_of(config)
     if options.hold:
         demand_person(config)
@@ -146,7 +151,7 @@ class HarnessRun:
         self.tested = TestedTarget(options, self.store, getattr(config, "workerinput", {}).get(_HANDED, ""))
         self.supply = GuestSupply(config, self.tested, options, self.store)
         self._touching = Touching(self.tested, options, self.store)
-        self._selection = Selection(self.tested, self.supply, options, self._touching)
+        self._selection = Selection(self.tested, self.supply, options, self._touching, dealt_to(config, _SECONDS))
         self._evidence = Evidence(config, options)
         self._judge = Judge(config, self.tested, self.supply, self._evidence, learning=options.learn_control)
         self.ledger = Ledger(self.tested, options, self.store, Invocation.of(config))
@@ -181,6 +186,8 @@ class HarnessRun:
         if self.tested.variant is None:
             node.workerinput[_HANDED] = self.tested.resolved().to_text()
         node.workerinput[_DONE] = sorted(self._done)
+        # All workers get the same, whatever other runs note meanwhile: they have to agree on the order.
+        node.workerinput[_SECONDS] = durations_of(self._options) or read_durations(self.store)
 
     def pytest_report_header(self) -> list[str]:
         """Say which kernel this is about, where that is decided already."""

@@ -28,6 +28,7 @@ from harness.report.coverage import coverage_lines
 from harness.report.publish import publish
 from harness.report.summary import changes_lines
 from harness.results.coverage import Coverage
+from harness.results.durations import keep_durations
 from harness.results.neighbours import with_changes
 from harness.results.partial import UNDER_WAY, PartialRecord
 from harness.results.record import NO_TEST, PARTIAL, RunRecord, TestResult, Trouble, charge, keep, read_record
@@ -301,6 +302,8 @@ class Ledger:
             with contextlib.suppress(OSError):
                 record = with_changes(record, self._store)
         self._changes = record
+        if not self._invocation.root and self._tested.variant is None:
+            keep_durations(self._store, record.results)
         try:
             self.written = record.write(self._store, self._options.json)
             if self._options.live and self._options.json is not None:

@@ -21,6 +21,7 @@ from harness.files import write_whole
 from harness.machine.accel import Choice, choose_accelerator
 from harness.machine.description import Accelerator
 from harness.plugin.options import options_of
+from harness.runs.order import HANDED_OUT, Dealt
 from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
@@ -66,6 +67,24 @@ def worker_name(config: pytest.Config) -> str:
     Not what the environment says: a pytest started by a worker's test inherits that, and is no worker.
     """
     return str(getattr(config, "workerinput", {}).get("workerid", ""))
+
+
+def dealt_to(config: pytest.Config, seconds: str) -> Dealt | None:
+    """Return how tests are shared out, if this is a worker: it was handed what they took under the name SECONDS."""
+    if not worker_name(config):
+        return None
+    handed = getattr(config, "workerinput", {})
+    return Dealt(int(handed["workercount"]), dict(handed.get(seconds, {})))
+
+
+def deal_in_small_parts(config: pytest.Config) -> None:
+    """Let pytest-xdist hand out few tests at a time, unless the user wants it otherwise.
+
+    It begins with hundreds, of which the first worker then has the longest.  With a single one, each test would wait
+    for the controller to send the one that follows it.
+    """
+    if getattr(config.option, "maxschedchunk", 0) is None:
+        config.option.maxschedchunk = HANDED_OUT
 
 
 def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:

@@ -16,6 +16,7 @@ from harness.plugin.touching import Touching
 from harness.results.record import read_record
 from harness.results.shards import Shard, selection_digest, share_out
 from harness.runs.options import RunOptions
+from harness.runs.order import Dealt, Order
 
 #: The property of a test that shows a known defect of the target's era: its reason.
 DEFECT = "defect"
@@ -35,19 +36,30 @@ MARKERS = (
 
 
 class Selection:
-    """Decides for each test whether it is about the target: when tests are collected, or once the kernel runs."""
+    """Decides for each test whether it is about the target: when tests are collected, or once the kernel runs.
 
-    def __init__(self, tested: TestedTarget, supply: GuestSupply, options: RunOptions, touching: Touching) -> None:
+    DEALT tells how tests are shared out among workers, None where there are none.
+    """
+
+    def __init__(
+        self,
+        tested: TestedTarget,
+        supply: GuestSupply,
+        options: RunOptions,
+        touching: Touching,
+        dealt: Dealt | None = None,
+    ) -> None:
         self._touching = touching
         self._tested = tested
         self._supply = supply
         self._options = options
+        self._dealt = dealt
         #: Stands for all tests of a run that this is a shard of, and who has which.
         self.digest = ""
         self._unsettled: set[str] = set()  # tests of which only the running kernel can tell whether they are about it
 
     def select(self, items: list[pytest.Item]) -> None:
-        """Leave out what was not promised by the target's era, or not asked for; long waits go first."""
+        """Leave out what was not promised by the target's era, or not asked for, and put the others in order."""
         is_about_target = any(map(needs_target, items))
         if is_about_target and self._options.function:
             self._choose(items, self._options.function)
@@ -63,19 +75,13 @@ class Selection:
                 item.add_marker(pytest.mark.skip(reason="known defect of the kernel; --defects runs it"))
             else:
                 self._settle_if_possible(item, facts)
-        if not self._options.in_order:
-            items.sort(key=_waiting, reverse=True)
+        order = self._options.order or Order()
+        items[:] = order.arrange(items, lambda item: item.nodeid, _rank, self._dealt)
         if self._touching.is_asked_for and (left_out := self._touching.order(items)):
             _deselect(items, left_out)
 
     def _take_part(self, items: list[pytest.Item], shard: Shard) -> None:
-        seconds: dict[str, float] = {}
-        if self._options.durations is not None:
-            try:
-                record = read_record(self._options.durations)
-            except UsageError as error:
-                raise pytest.UsageError(str(error)) from None
-            seconds = {result.test: result.seconds for result in record.results}
+        seconds = durations_of(self._options)
         parts = share_out([item.nodeid for item in items], seconds, shard.count)
         self.digest = selection_digest(parts)
         mine = parts[shard.number - 1]
@@ -122,8 +128,21 @@ def _deselect(items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item not in gone]
 
 
-def _waiting(item: pytest.Item) -> float:
+def _rank(item: pytest.Item) -> int:
+    """Say what goes first: tests that want the same kind of machine, which is another than most want, together."""
     if item.get_closest_marker("exclusive"):
-        return -1.0  # last: all workers wait for it
-    marker = item.get_closest_marker("slow_clock")
-    return float(marker.args[0]) if marker is not None else 0.0
+        return 3  # last: all workers wait for it
+    if item.get_closest_marker("slow_clock") is not None:
+        return 0
+    return 1 if item.get_closest_marker("cpus") is not None else 2
+
+
+def durations_of(options: RunOptions) -> dict[str, float]:
+    """Return how long tests took in the run that OPTIONS name, nothing where they name none."""
+    if options.durations is None:
+        return {}
+    try:
+        record = read_record(options.durations)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    return {result.test: result.seconds for result in record.results}

@@ -17,7 +17,12 @@ from harness.guests.targets import ResolvedTarget
 from harness.machine.description import Accelerator
 from harness.options import PYTEST_PREFIX, Option, declare, read, words
 from harness.results.shards import Shard
+from harness.runs.order import Order
 
+#: What `run`, `compare` and `bisect` have.
+PRISTINE = Option(
+    "pristine", "a machine of its own for each test, in the target's warm state", flag=True, aliases=("isolate",)
+)
 #: What `run` and pytest both have.
 OPTIONS = (
     Option(
@@ -27,9 +32,7 @@ OPTIONS = (
         bare=True,
     ),
     Option("cold", "boot from power-on instead of resuming the warm state", flag=True),
-    Option(
-        "pristine", "a machine of its own for each test, in the target's warm state", flag=True, aliases=("isolate",)
-    ),
+    PRISTINE,
     Option(
         "lane",
         "tests of time where waiting is free (auto, if that works), all tests (warped), none (wall: nightly)",
@@ -38,9 +41,8 @@ OPTIONS = (
     ),
     Option("function", "only tests about this function of the kernel: pgrel, kern_wait", "NAME", default=""),
     Option("shard", "only part I of N of the tests; `report --merge` puts the records together", "I/N", Shard.parse),
-    Option(
-        "durations", "share them out by how long they took in the run of RECORD, the same for all parts", "RECORD", Path
-    ),
+    Option("durations", "share tests out by how long they took in the run of RECORD (default: here)", "RECORD", Path),
+    Option("order", "longest (default), written, or random:SEED: the order of the tests", "ORDER", Order.parse),
     Option("defects", "also run the tests of known defects; they may panic the kernel", flag=True),
     Option("any-era", "also run what the target's era did not promise yet", flag=True),
     Option("invariants", "look after each test whether the process table is sound", flag=True),
@@ -82,7 +84,6 @@ OPTIONS = (
 #: What only pytest has: `run` always shows the view, and hands on what it resolved.
 PYTEST_ONLY = (
     Option("live", "show workers, current tests and trouble instead of one dot for each test", flag=True),
-    Option("in-order", "run the tests in the order in which they are named", flag=True),
     Option("target", "the target by content, as the harness hands it to its children", "JSON", default=""),
     Option("resume", "go on with the run that left this record", "FILE", Path),
 )
@@ -120,9 +121,9 @@ class RunOptions:
     function: str = ""
     shard: Shard | None = None
     durations: Path | None = None
+    order: Order | None = None
     resume: Path | None = None
     put: tuple[Put, ...] = ()
-    in_order: bool = False
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None
@@ -142,8 +143,6 @@ class RunOptions:
             raise UsageError("--map and --only say how tests are chosen: give --touching or --changed, too")
         if self.repeat < 1:
             raise UsageError("--repeat is at least 1")
-        if self.durations is not None and self.shard is None:
-            raise UsageError("--durations is for sharing tests out: give --shard I/N, too")
         if self.cold and self.lane == "warped":
             raise UsageError("--cold boots, and kernels do not boot in the time-warped lane: leave out one of them")
 
@@ -175,7 +174,7 @@ class RunOptions:
         given |= {option.field: tuple(given[option.field]) for option in OPTIONS if option.repeated}
         if prefix == PYTEST_PREFIX:
             more = read(PYTEST_ONLY, namespace, prefix)
-            given |= {"live": more["live"], "resume": more["resume"], "in_order": more["in_order"]}
+            given |= {"live": more["live"], "resume": more["resume"]}
             given["resolved"] = ResolvedTarget.from_text(more["target"]) if more["target"] else None
         return cls(TargetOptions.read(namespace, prefix), **given)
 
@@ -184,6 +183,6 @@ class RunOptions:
         given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix)]
         if prefix == PYTEST_PREFIX:
             resolved = self.resolved.to_text() if self.resolved is not None else ""
-            only = {"live": self.live, "target": resolved, "resume": self.resume, "in_order": self.in_order}
+            only = {"live": self.live, "target": resolved, "resume": self.resume}
             given += words(PYTEST_ONLY, only, prefix)
         return given
