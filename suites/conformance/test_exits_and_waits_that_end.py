@@ -56,7 +56,7 @@ def test_events_go_with_whoever_asked_for_them(init: RemoteProcess, between: str
         assert init.start.wait4(target.pid).result(20.0).exit_status == 5
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.cpus(2)
 @defect(
     since=200000,

@@ -34,7 +34,7 @@ def test_who_is_below_a_reaper_signals_nobody_outside(init: Process, whose: str)
     member.kill(outsider.pid, SIGCONT)
 
 
-@pytest.mark.passes("allproc_scan")
+@pytest.mark.passes("proc_makepid")
 @NOT_CONFINED
 def test_who_is_below_a_reaper_signals_others_as_well(init: Process) -> None:
     """A reaper changes who inherits orphans, nothing else (kern_sig.c: kern_kill)."""
@@ -44,7 +44,7 @@ def test_who_is_below_a_reaper_signals_others_as_well(init: Process) -> None:
     expect_signals(outsider, SIGUSR1)
 
 
-@pytest.mark.passes("allproc_scan")
+@pytest.mark.passes("proc_makepid")
 def test_who_is_below_a_reaper_signals_the_others_there(init: Process) -> None:
     """Those of lower reapers, too (kern_fork.c: reaper_sigtest)."""
     _, member, sibling = _family(init)
@@ -54,7 +54,7 @@ def test_who_is_below_a_reaper_signals_the_others_there(init: Process) -> None:
     expect_signals(nephew, SIGUSR1)
 
 
-@pytest.mark.passes("allproc_scan", "pgfind")
+@pytest.mark.passes("pgfind")
 @CONFINED
 def test_a_reaper_is_signalled_from_below_by_its_pid_alone(init: Process) -> None:
     """A signal to a group, or to everybody, passes it over (kern_fork.c: reaper_sigtest, reaper_ok)."""
@@ -74,7 +74,7 @@ def test_a_reaper_is_signalled_from_below_by_its_pid_alone(init: Process) -> Non
     expect_signals(reaper, SIGUSR1)
 
 
-@pytest.mark.passes("allproc_scan", "pgfind")
+@pytest.mark.passes("pgfind")
 @CONFINED
 def test_a_group_with_the_reaper_alone_has_nobody_to_signal(init: Process) -> None:
     """ESRCH (kern_sig.c: dokillpg)."""

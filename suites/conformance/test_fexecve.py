@@ -28,7 +28,7 @@ def test_a_program_run_by_descriptor_is_shown_as_if_run_by_name(init: RemoteProc
     assert init.wait4(child.pid).signal == SIGKILL
 
 
-@pytest.mark.passes("sysctl_kern_proc_pathname")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("fexecve")
 def test_a_program_that_was_renamed_is_still_run(init: RemoteProcess) -> None:
     """The descriptor counts, not the name it was opened by (kern_exec.c: sys_fexecve)."""
@@ -44,7 +44,7 @@ def test_a_program_that_was_renamed_is_still_run(init: RemoteProcess) -> None:
     init.unlink(f"{path}-renamed")
 
 
-@pytest.mark.passes("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("fexecve")
 @pytest.mark.parametrize("mode", [os.O_WRONLY, os.O_RDWR])
 def test_a_descriptor_open_for_writing_runs_nothing(init: RemoteProcess, mode: int) -> None:
@@ -55,7 +55,7 @@ def test_a_descriptor_open_for_writing_runs_nothing(init: RemoteProcess, mode: i
     assert child.getpid() == child.pid
 
 
-@pytest.mark.passes("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("fexecve")
 def test_only_files_can_be_run_by_descriptor(init: RemoteProcess) -> None:
     """No descriptor is EBADF, one without a file EINVAL (kern_descrip.c: holdvnode)."""
@@ -67,7 +67,7 @@ def test_only_files_can_be_run_by_descriptor(init: RemoteProcess) -> None:
         child.fexecve(reading)
 
 
-@pytest.mark.passes("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("fexecve")
 def test_a_program_run_by_descriptor_needs_arguments(init: RemoteProcess) -> None:
     """Argv must not be null (kern_exec.c: exec_copyin_args)."""
@@ -77,7 +77,7 @@ def test_a_program_run_by_descriptor_needs_arguments(init: RemoteProcess) -> Non
     assert child.getpid() == child.pid
 
 
-@pytest.mark.passes("sysctl_kern_proc_args")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("!fexecve")
 def test_programs_are_not_run_by_descriptor_yet(init: RemoteProcess) -> None:
     """The number is of no system call: SIGSYS, and EINVAL for who ignores that (kern_sig.c: sys_nosys)."""

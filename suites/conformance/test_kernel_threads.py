@@ -58,7 +58,7 @@ def test_the_request_for_kernel_threads_adds_nothing_else(init: RemoteProcess, l
     assert with_them == without
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("lwkt")
 @pytest.mark.parametrize(("name", "number"), TABLES.items())
 def test_each_table_with_kernel_threads_has_its_number(init: RemoteProcess, name: str, number: int) -> None:
@@ -67,7 +67,7 @@ def test_each_table_with_kernel_threads_has_its_number(init: RemoteProcess, name
     assert oid(init, f"kern.proc.{name}_lwp_lwkt") == proc_mib(number | LWP | LWKT)
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("!lwkt")
 @pytest.mark.parametrize(("name", "number"), TABLES.items())
 def test_no_table_has_a_number_with_kernel_threads(init: RemoteProcess, name: str, number: int) -> None:

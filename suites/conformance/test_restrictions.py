@@ -158,7 +158,7 @@ def test_another_user_is_as_restricted(init: RemoteProcess) -> None:
     assert shown(init, child) == {ANY: BOTH, NOREBOOT: BOTH}
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 def test_anybody_may_restrict_himself(init: RemoteProcess) -> None:
     """No privilege is asked for (kern_caps.c: sys_syscap_set)."""
@@ -170,7 +170,7 @@ def test_anybody_may_restrict_himself(init: RemoteProcess) -> None:
 # ---- What it denies -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", ALL_CAPS)
 def test_what_is_denied_fails_even_for_root(init: RemoteProcess, cap: int) -> None:
@@ -182,7 +182,7 @@ def test_what_is_denied_fails_even_for_root(init: RemoteProcess, cap: int) -> No
     CALLS[cap](free)
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 def test_what_is_denied_to_programs_is_not_denied_yet(init: RemoteProcess) -> None:
     """EXEC alone binds from the next program on (kern_caps.c: caps_priv_check, caps_exec)."""
@@ -194,7 +194,7 @@ def test_what_is_denied_to_programs_is_not_denied_yet(init: RemoteProcess) -> No
         child.kill(1, 0)
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", [each for each in ALL_CAPS if each.values[0] in CREDENTIALS])
 def test_a_group_of_capabilities_is_denied_at_once(init: RemoteProcess, cap: int) -> None:
@@ -206,7 +206,7 @@ def test_a_group_of_capabilities_is_denied_at_once(init: RemoteProcess, cap: int
         CALLS[cap](child)
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 def test_who_may_run_no_program_is_told_so(init: RemoteProcess) -> None:
     """EACCES, root or not (kern_exec.c: sys_execve)."""
@@ -219,7 +219,7 @@ def test_who_may_run_no_program_is_told_so(init: RemoteProcess) -> None:
         assert child.getpid() == child.pid
 
 
-@pytest.mark.passes("pcredcache", "pfind")
+@pytest.mark.passes("pfind")
 @pytest.mark.feature("syscap")
 def test_a_restricted_root_reaches_only_the_restricted(init: RemoteProcess) -> None:
     """Whoever is not is nobody to it; itself and others alike it may signal (kern_prot.c: p_trespass)."""
@@ -263,7 +263,7 @@ def test_a_child_can_restrict_its_parent(init: RemoteProcess) -> None:
     assert [shown(init, process) for process in (child, init)] == [{}, {}]
 
 
-@pytest.mark.passes("pfind", "pcredcache")
+@pytest.mark.passes("pfind")
 @pytest.mark.feature("syscap")
 def test_another_users_parent_can_be_asked_but_not_restricted(init: RemoteProcess) -> None:
     """EINVAL; the effective user counts (kern_caps.c: sys_syscap_set)."""
@@ -295,7 +295,7 @@ def test_a_parent_that_was_restricted_is_held_by_nobody(init: RemoteProcess) -> 
 # ---- Errors -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("cap", [COUNT, COUNT + 1, 0xFFFF])
 def test_there_are_256_capabilities(init: RemoteProcess, cap: int) -> None:
@@ -306,7 +306,7 @@ def test_there_are_256_capabilities(init: RemoteProcess, cap: int) -> None:
         init.syscap_set(cap, SELF)
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 def test_a_negative_capability_is_refused(init: RemoteProcess) -> None:
     """EINVAL, asked or set (kern_caps.c)."""
@@ -316,7 +316,7 @@ def test_a_negative_capability_is_refused(init: RemoteProcess) -> None:
         init.syscap_set(-1, SELF)
 
 
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 @pytest.mark.parametrize("flags", [4, 0x100, -1])
 def test_only_oneself_and_programs_can_be_restricted(init: RemoteProcess, flags: int) -> None:
@@ -328,7 +328,7 @@ def test_only_oneself_and_programs_can_be_restricted(init: RemoteProcess, flags:
 
 
 @needs_kernel
-@pytest.mark.passes("pcredcache")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("syscap")
 def test_nothing_more_can_be_said_about_a_restriction(init: RemoteProcess) -> None:
     """Data or a length with it are EINVAL; asked for, they are an empty list (kern_caps.c)."""

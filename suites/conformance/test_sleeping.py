@@ -24,7 +24,7 @@ def timespec(seconds: int, nanoseconds: int = 0) -> bytes:
     return struct.pack("<qq", seconds, nanoseconds)
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 @pytest.mark.parametrize("clock", CLOCKS, ids=lambda clock: clock.name)
 @pytest.mark.parametrize("absolute", [False, True], ids=["for a time", "until a time"])
@@ -35,7 +35,7 @@ def test_a_sleep_is_as_long_as_its_clock_says(init: RemoteProcess, clock: Clock,
     assert init.clock_gettime(clock) - before >= 0.2
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 def test_a_moment_that_is_over_is_not_waited_for(init: RemoteProcess) -> None:
     """Nor one a second later, if it is for now (kern_time.c: TIMER_ABSTIME)."""
@@ -45,7 +45,7 @@ def test_a_moment_that_is_over_is_not_waited_for(init: RemoteProcess) -> None:
     assert init.clock_gettime(Clock.CLOCK_MONOTONIC) < now + 30
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 @pytest.mark.parametrize("absolute", [False, True], ids=["for a time", "until a time"])
 def test_a_signal_ends_a_sleep_by_a_clock(init: RemoteProcess, absolute: bool) -> None:
@@ -60,7 +60,7 @@ def test_a_signal_ends_a_sleep_by_a_clock(init: RemoteProcess, absolute: bool) -
     expect_signals(child, SIGUSR1)
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 def test_what_is_left_of_an_interrupted_sleep_is_told(init: RemoteProcess) -> None:
     """Of one for a time; less than was asked for (kern_time.c: sys_clock_nanosleep)."""
@@ -73,7 +73,7 @@ def test_what_is_left_of_an_interrupted_sleep_is_told(init: RemoteProcess) -> No
     assert LONG - 60 < seconds + nanoseconds / 1e9 < LONG
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 @pytest.mark.parametrize("when", [timespec(-1), timespec(1, -1), timespec(1, 10**9)], ids=["-1 s", "-1 ns", "10^9 ns"])
 def test_a_time_that_is_none_is_not_slept(init: RemoteProcess, when: bytes) -> None:
@@ -83,7 +83,7 @@ def test_a_time_that_is_none_is_not_slept(init: RemoteProcess, when: bytes) -> N
         init.syscall("nanosleep", when, 0)
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("clock_nanosleep")
 def test_a_sleep_needs_a_clock_and_a_time(init: RemoteProcess) -> None:
     """No such clock, or the caller's own time: EINVAL; no time: EFAULT; returned, not set (kern_time.c)."""
@@ -93,7 +93,7 @@ def test_a_sleep_needs_a_clock_and_a_time(init: RemoteProcess) -> None:
     assert init.syscall("clock_nanosleep", 0, 0, 0x1000, 0).value == EFAULT
 
 
-@pytest.mark.passes("lwpuserret")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.feature("!clock_nanosleep")
 def test_nobody_sleeps_by_a_clock_of_his_choice_yet(init: RemoteProcess) -> None:
     """The number is of no system call: SIGSYS, and EINVAL for who ignores that (kern_sig.c: sys_nosys)."""

@@ -57,7 +57,7 @@ def record_size(process: RemoteProcess) -> int:
 # ---- The nodes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_args", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.parametrize(
     ("name", "number"),
     [*TABLES.items(), *((f"{name}_lwp", number | LWP) for name, number in TABLES.items()), *OTHERS.items()],
@@ -67,7 +67,7 @@ def test_each_node_has_its_number(init: RemoteProcess, name: str, number: int) -
     assert oid(init, f"kern.proc.{name}") == proc_mib(number)
 
 
-@pytest.mark.passes("sysctl_kern_proc")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.parametrize("number", [3, 3 | LWP, ARGS | LWP, CWD | LWP, PATHNAME | LWP, 99])
 def test_other_numbers_are_no_nodes(init: RemoteProcess, number: int) -> None:
     """KERN_PROC_SESSION has never had a node; only tables have a thread variant (kern_sysctl.c: sysctl_find_oid)."""
@@ -128,7 +128,7 @@ def test_the_whole_table_takes_no_argument(init: RemoteProcess, node: tuple[int,
         init.sysctl.raw(proc_mib(*node), 1 << 20)
 
 
-@pytest.mark.passes("sysctl_kern_proc", "sysctl_kern_proc_cwd", "sysctl_kern_proc_pathname")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.parametrize("name", [*TABLES, *(f"{name}_lwp" for name in TABLES), "cwd", "pathname"])
 def test_nobody_writes_to_what_can_only_be_read(init: RemoteProcess, name: str) -> None:
     """EPERM even for root; of all nodes only args can be written (kern_sysctl.c: sysctl_root)."""

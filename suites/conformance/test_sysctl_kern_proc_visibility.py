@@ -17,7 +17,7 @@ needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
 
-@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.parametrize("name", ["security.ps_showallprocs", "security.ps_showallthreads"])
 def test_by_default_everything_is_shown_and_only_root_can_change_that(init: RemoteProcess, name: str) -> None:
     """Both switches are on and need privilege to be set (kern_proc.c: SYSCTL_INT)."""

@@ -137,7 +137,6 @@ def test_a_threads_title_ends_with_the_program(init: RemoteProcess) -> None:
 
 
 @kern_proc("lwp_usermap")
-@pytest.mark.passes("lwpuserret")
 @pytest.mark.feature("lpmap")
 def test_signals_are_held_back_while_the_threads_page_says_so(init: RemoteProcess) -> None:
     """The top bit of blockallsigs tells of them; the next call after 0 brings them (sys/upmap.h)."""
@@ -153,7 +152,6 @@ def test_signals_are_held_back_while_the_threads_page_says_so(init: RemoteProces
 
 
 @kern_proc("lwp_usermap")
-@pytest.mark.passes("lwpuserret")
 @pytest.mark.feature("lpmap")
 def test_nothing_holds_sigkill_back(init: RemoteProcess) -> None:
     """It is not to be blocked (sys/signal2.h)."""

@@ -160,7 +160,7 @@ def test_threads_that_exit_at_the_same_time_leave_nothing_behind(init: RemotePro
         assert child.pid not in init.sysctl.kern_proc_all()
 
 
-@pytest.mark.passes("sysctl_out_proc", "alllwp_scan")
+@pytest.mark.passes("sysctl_out_proc")
 def test_a_zombie_with_many_threads_has_one_row_and_no_threads(init: RemoteProcess) -> None:
     """Only the thread that ended it is still there until the reaping (kern_exit.c: lwp_exit)."""
     zombie = init.fork()

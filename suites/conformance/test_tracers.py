@@ -77,7 +77,7 @@ def test_a_traced_process_stops_for_each_signal_and_goes_on_as_it_is_told(init: 
     expect_signals(child, SIGUSR1)
 
 
-@pytest.mark.passes("pfind", "inferior")
+@pytest.mark.passes("pfind")
 def test_whom_a_process_may_not_trace(init: RemoteProcess) -> None:
     """Nobody, itself, who is traced, others' processes, and its parent while that traces it (sys_process.c)."""
     child, tracer, user, other = init.fork(), init.fork(), init.fork(), init.fork()

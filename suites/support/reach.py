@@ -65,21 +65,22 @@ def read_reasons(file: Path, osreldate: int) -> Unreached:
     return Unreached(**said)
 
 
-def wrong_marks(known: CoverageMap, items: Sequence[pytest.Item]) -> Iterator[str]:
-    """Yield which of ITEMS are marked with a function of kern_proc.c that they do not enter."""
-    lines = known.code.lines
-    functions = {line.function for line in lines if line.file.endswith(f"/{FILE}")}
+def wrong_marks(measured: Sequence[CoverageMap], items: Sequence[pytest.Item]) -> Iterator[str]:
+    """Yield which of ITEMS are marked with a function of kern_proc.c that they enter on no kernel MEASURED."""
     marks: dict[tuple[str, str, str], bool] = {}
-    for item in items:
-        reach = known.tests.get(item.nodeid)
-        if reach is None:
-            continue
-        entered = {line.function for line, hit in zip(lines, reach.hits, strict=False) if hit}
-        for mark in ("kern_proc", "passes"):
-            for name in {str(name) for marker in item.iter_markers(mark) for name in marker.args} & functions:
-                # One promise with several parameters: it is enough that it enters the function with one of them.
-                key = item.nodeid.partition("[")[0], mark, name
-                marks[key] = marks.get(key, False) or name in entered
+    for known in measured:
+        lines = known.code.lines
+        functions = {line.function for line in lines if line.file.endswith(f"/{FILE}")}
+        for item in items:
+            reach = known.tests.get(item.nodeid)
+            if reach is None:
+                continue
+            entered = {line.function for line, hit in zip(lines, reach.hits, strict=False) if hit}
+            for mark in ("kern_proc", "passes"):
+                for name in {str(name) for marker in item.iter_markers(mark) for name in marker.args} & functions:
+                    # One promise with several parameters: it is enough that it enters the function with one of them.
+                    key = item.nodeid.partition("[")[0], mark, name
+                    marks[key] = marks.get(key, False) or name in entered
     for (test, mark, name), enters in sorted(marks.items()):
         if not enters and name not in AT_BOOT:
             yield f"{test}: marked {mark}({name}), and never enters it"
@@ -115,10 +116,12 @@ def complaints(store: Store, kernels: Sequence[str], items: Sequence[pytest.Item
     measured = [each for each in maps(store) if each.has_file(FILE) and (each.kernel in wanted or not wanted)]
     if not measured:
         raise ValueError(f"no kernel was measured: dfly-harness run --coverage={FILE}")
-    return {
-        known.label: [*wrong_marks(known, items), *missing_reasons(known, read_reasons(REASONS, known.osreldate))]
+    found = {
+        known.label: list(missing_reasons(known, read_reasons(REASONS, known.osreldate)))
         for known in measured
+        if str(known.osreldate) in tomllib.loads(REASONS.read_text())
     }
+    return {"marks": list(wrong_marks(measured, items)), **found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
