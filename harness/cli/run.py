@@ -70,8 +70,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_run, takes_rest=True)
 
 
-def _tell_variant_from_tests(options: argparse.Namespace) -> None:
-    """Let `--oracle PATH` mean the specification and PATH: argparse takes whatever follows for the variant."""
+def _tell_values_from_tests(options: argparse.Namespace) -> None:
+    """Let `--oracle PATH`, `--coverage PATH` mean tests: argparse takes whatever follows for the option's value."""
+    if options.coverage:
+        with contextlib.suppress(UsageError):
+            find_tests(options.coverage)
+            options.rest.insert(0, options.coverage)
+            options.coverage = ""
     word = options.oracle
     if not word:
         return
@@ -111,7 +116,7 @@ def _resume(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         return _resume(options)
-    _tell_variant_from_tests(options)
+    _tell_values_from_tests(options)
     chosen = options.only, options.map
     if options.changed is not None:  # what they say is about the places that are found below
         options.only, options.map = False, ""

@@ -141,6 +141,7 @@ def test_nothing_is_noted_under_an_accelerator_that_runs_the_code_itself(tmp_pat
         (["--only"], "give --touching or --changed"),
         (["--touching", "1x"], "neither a function nor lines"),
         (["--changed"], "give --source"),
+        (["--coverage", "conformance/test_wait.py", "--oracle"], "about a kernel's code"),  # no file of that name
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_the_reason(
