@@ -41,8 +41,8 @@ _MISTAKES = (NameError, AttributeError, TypeError, ImportError, SyntaxError)
 _CARRIERS = sys.stdlib_module_names | {"_pytest", "hypothesis", "pexpect", "paramiko", "pluggy"}
 # Here pytest itself complains of how a test is written, by the same exception that tests fail with.
 _PYTESTS_COMPLAINTS = {"_pytest.fixtures", "_pytest.python"}
-# fails() is an expectation that tests share.
-_SHARED_EXPECTATIONS = {"harness.processes.vocabulary"}
+# fails() is an expectation that tests share, and so is that the allocator gives the pid that is free.
+_SHARED_EXPECTATIONS = {"harness.processes.vocabulary", "harness.processes.allocator"}
 # They fail a test by pytest's own exception, for what nobody saw the guest do.
 _TIMERS = {"pytest_timeout", "xdist"}
 

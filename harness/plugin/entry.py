@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The pytest plugin: what pytest calls, in the order in which things have to happen, and the fixtures for tests.
+"""The pytest plugin: what pytest calls, in the order in which things have to happen.
 
 Every hook of the harness is in this file (but for the view's own), so that what comes first and what
 comes last is said in one place.
@@ -8,22 +8,32 @@ comes last is said in one place.
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
 from harness.config import share
-from harness.errors import HarnessError, SignalledError
-from harness.guests.features import KernelFacts
-from harness.guests.guest import Guest
+from harness.errors import SignalledError
 from harness.options import PYTEST_PREFIX
-from harness.oracle import make_oracle
 from harness.plugin import live
 from harness.plugin.again import Attempts
 from harness.plugin.control import ControlLesson
 from harness.plugin.coverage import CoverageLedger
 from harness.plugin.evidence import Evidence, demand_debug_file, demand_person
+from harness.plugin.fixtures import (
+    RUN,
+    allocator,
+    facts,
+    fresh_guest,
+    guest,
+    hub,
+    init,
+    kernel,
+    osreldate,
+    rig,
+    run_of,
+)
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
@@ -39,22 +49,20 @@ from harness.plugin.parallel import (
     worker_name,
 )
 from harness.plugin.recorder import Recorder
-from harness.plugin.rig import Rig
 from harness.plugin.selection import MARKERS, Selection, durations_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
 from harness.plugin.touching import Touching
-from harness.processes import Hub
-from harness.processes.api import Process
-from harness.processes.session import Session
 from harness.results.durations import read_durations
 from harness.runs.options import RunOptions
 from harness.store import Store
 from harness.tether import hold_on
 from harness.visible import visible
 
-_NAME = "dfly-harness"
+# pytest finds fixtures in the plugin that it loads.
+__all__ = ["allocator", "facts", "fresh_guest", "guest", "hub", "init", "kernel", "osreldate", "rig"]
+
 _HANDED = "dfly_target"
 _DONE = "dfly_done"
 _SECONDS = "dfly_seconds"
@@ -62,7 +70,7 @@ _SECONDS = "dfly_seconds"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that choose the target, and those of a run."""
-    group = parser.getgroup(_NAME, "dfly-harness: which kernel the tests are about, and how they are run")
+    group = parser.getgroup(RUN, "dfly-harness: which kernel the tests are about, and how they are run")
     RunOptions.declare(group.addoption, PYTEST_PREFIX)
 
 
@@ -79,7 +87,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     Elsewhere the session stops; pytest-xdist would take a worker that stops for one that was interrupted.  Tests that
     may have to run again are run by Attempts, all others by pytest.
     """
-    run = _run(item.config)
+    run = run_of(item.config)
     if worker_name(item.config) and run.supply.trouble is not None:
         return True
     return run.attempts.run(item, nextitem)
@@ -95,7 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if options.hold:
         demand_person(config)
     run = HarnessRun(config, options)
-    config.pluginmanager.register(run, _NAME)
+    config.pluginmanager.register(run, RUN)
     live.register(config, lambda: run.tested.label)
 
 
@@ -110,7 +118,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
         demand_sensible_workers(config)
         status = yield
     except pytest.UsageError as error:
-        run = config.pluginmanager.get_plugin(_NAME)
+        run = config.pluginmanager.get_plugin(RUN)
         if isinstance(run, HarnessRun) and not worker_name(config):
             run.ledger.refuse(error)
         raise
@@ -132,12 +140,6 @@ def _signal_of(error: BaseException) -> int | None:
     if isinstance(error, SignalledError):
         return error.number
     return int(signal.SIGINT) if type(error) is KeyboardInterrupt else None
-
-
-def _run(config: pytest.Config) -> HarnessRun:
-    run = config.pluginmanager.get_plugin(_NAME)
-    assert isinstance(run, HarnessRun)
-    return run
 
 
 class HarnessRun:
@@ -329,7 +331,7 @@ class HarnessRun:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what a worker of pytest-xdist knows of its machines at its end."""
-        if (state := getattr(node, "workeroutput", {}).get(_NAME)) is not None:
+        if (state := getattr(node, "workeroutput", {}).get(RUN)) is not None:
             self.ledger.learn(node.gateway.id, state)
 
     @pytest.hookimpl(tryfirst=True)
@@ -338,7 +340,7 @@ class HarnessRun:
         self.supply.close()  # first: its kernel may turn out to have died
         state = self._state()
         if self._is_worker:
-            self._config.workeroutput[_NAME] = state  # type: ignore[attr-defined]  # pytest-xdist's
+            self._config.workeroutput[RUN] = state  # type: ignore[attr-defined]  # pytest-xdist's
         else:
             if self.supply.rig is not None or self.supply.trouble is not None:
                 self.ledger.learn("", state)
@@ -362,61 +364,3 @@ class HarnessRun:
             terminalreporter.line(visible(text), **how)
 
         self.ledger.say(line, terminalreporter.section)
-
-
-@pytest.fixture
-def rig(request: pytest.FixtureRequest) -> Rig:
-    """Return the target kept ready for tests, with a guest that is well."""
-    return _run(request.config).supply.ready()
-
-
-@pytest.fixture
-def guest(rig: Rig) -> Guest:
-    """Return the running guest."""
-    assert rig.guest is not None
-    return rig.guest
-
-
-@pytest.fixture
-def hub(rig: Rig) -> Hub:
-    """Return the hub of the running guest."""
-    return rig.ready()
-
-
-@pytest.fixture
-def fresh_guest(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """Give a pristine machine of its own, in its warm state: `fresh_guest.hub.spawn()`, `fresh_guest.guest`."""
-    with _run(request.config).supply.ready().fresh() as session:
-        yield session
-
-
-@pytest.fixture(scope="session")
-def osreldate(request: pytest.FixtureRequest) -> int:
-    """__DragonFly_version of the target, 0 on the control guest."""
-    return _run(request.config).supply.osreldate
-
-
-@pytest.fixture
-def facts(request: pytest.FixtureRequest) -> KernelFacts | None:
-    """Return what is known of the kernel under test (`facts.has("lwkt")`), None on the control guest."""
-    return _run(request.config).supply.kernel_facts
-
-
-@pytest.fixture
-def init(request: pytest.FixtureRequest) -> Iterator[Process]:
-    """Give a fresh process, leader of its own session; it and all its descendants are killed afterwards."""
-    run = _run(request.config)
-    if run.tested.variant is not None:
-        yield make_oracle(run.tested.variant or None).spawn()
-        return
-    rig = run.supply.ready()
-    try:
-        process = rig.spawn()
-    except HarnessError as error:
-        if not error.retry_helps:
-            raise
-        # One that died unnoticed between two tests is held against the one before, not the next.
-        rig.give_up()
-        process = run.supply.ready().spawn()
-    yield process
-    rig.clean()

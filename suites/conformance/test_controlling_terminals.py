@@ -13,7 +13,8 @@ from signal import SIGHUP, SIGKILL, SIGTTOU
 import pytest
 
 from harness.processes import WNOHANG, Handler, ProcFlag, RemoteProcess, fails
-from support.processes import await_asleep, bury, logged, random_pids, row
+from harness.processes.allocator import random_pids
+from support.processes import await_asleep, bury, logged, row
 from support.terminals import Terminal
 
 # ---- Gaining a controlling terminal -------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import pytest
 
 from harness.guests.whitebox import Whitebox
 from harness.processes import Process, RemoteProcess, fails
-from support.allocator import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator
+from harness.processes.allocator import CHAINS, DELAY, LOWEST_RECYCLED, PID_MAX, PidAllocator, random_pids
 from support.children import born
-from support.processes import SOMEBODY, numbers_taken, random_pids
+from support.processes import SOMEBODY, numbers_taken
 from support.sysctl import oid
 
 needs_kernel = pytest.mark.needs_kernel

@@ -10,8 +10,8 @@ from signal import SIGCHLD, SIGHUP, SIGKILL, SIGTTOU
 import pytest
 
 from harness.processes import Clock, Handler, RemoteProcess
-from support.allocator import DELAY, DOMAINS, PidAllocator
-from support.processes import F_SETOWN, HASH_SIZE, SOMEBODY, bury, eventually, exists, random_pids, stop
+from harness.processes.allocator import DELAY, DOMAINS, PidAllocator, random_pids
+from support.processes import F_SETOWN, HASH_SIZE, SOMEBODY, bury, eventually, exists, stop
 
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc

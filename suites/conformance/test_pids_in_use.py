@@ -9,9 +9,9 @@ from signal import SIGKILL
 import pytest
 
 from harness.processes import Process, RemoteProcess, fails
-from support.allocator import CHAINS, PID_MAX, PidAllocator
+from harness.processes.allocator import CHAINS, PID_MAX, PidAllocator, random_pids
 from support.children import all_lead_sessions, allow_many, born, parked, zombies
-from support.processes import HASH_SIZE, SOMEBODY, bury, eventually, numbers_taken, random_pids, stop
+from support.processes import HASH_SIZE, SOMEBODY, bury, eventually, numbers_taken, stop
 
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc

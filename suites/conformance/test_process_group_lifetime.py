@@ -10,7 +10,8 @@ from signal import SIGKILL, SIGUSR1
 import pytest
 
 from harness.processes import WNOHANG, Handler, Process, ProcStat, fails
-from support.processes import NO_SUCH_ID, SOMEBODY, bury, chain_mates, exists, group_exists, logged, random_pids
+from harness.processes.allocator import random_pids
+from support.processes import NO_SUCH_ID, SOMEBODY, bury, chain_mates, exists, group_exists, logged
 
 # ---- How long a group lives ---------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from signal import SIGKILL
 import pytest
 
 from harness.processes import RemoteProcess, fails
+from harness.processes.allocator import CHAINS, PidAllocator
 from harness.processes.memory import OwnMemory
-from support.allocator import CHAINS, PidAllocator
 from support.children import allow_many, parked, zombies
 from support.mounts import procfs
 from support.processes import NO_SUCH_ID, SOMEBODY, bury, eventually, holds, keep_busy

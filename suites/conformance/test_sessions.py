@@ -14,8 +14,9 @@ from signal import SIGKILL, SIGUSR1
 import pytest
 
 from harness.processes import Handler, Process, RemoteProcess, fails
+from harness.processes.allocator import random_pids
 from support.children import born
-from support.processes import NO_SUCH_ID, SOMEBODY, bury, chain_mates, group_exists, logged, random_pids, row
+from support.processes import NO_SUCH_ID, SOMEBODY, bury, chain_mates, group_exists, logged, row
 
 # ---- Making one ---------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from harness.processes import RemoteProcess, fails_with
+from harness.processes.allocator import PidAllocator
 from harness.processes.memory import OwnMemory
 from harness.processes.shared_pages import UPMAP, SharedPage, shared_page, size_of
-from support.allocator import PidAllocator
 from support.processes import SOMEBODY, bury, eventually
 
 needs_kernel = pytest.mark.needs_kernel

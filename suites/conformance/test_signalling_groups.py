@@ -9,7 +9,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGUSR1, SIGUSR2
 import pytest
 
 from harness.processes import Handler, Process, RemoteProcess, fails
-from support.allocator import CHAINS, PidAllocator
+from harness.processes.allocator import CHAINS, PidAllocator, random_pids
 from support.processes import (
     NO_SUCH_ID,
     SOMEBODY,
@@ -23,7 +23,6 @@ from support.processes import (
     has_stopped,
     hearing,
     logged,
-    random_pids,
     row,
     stop,
 )

@@ -16,7 +16,7 @@ import pytest
 
 from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, Handler, Pending, ProcessGone, RemoteProcess, fails_with
-from support.allocator import CHAINS
+from harness.processes.allocator import CHAINS
 from support.children import parked
 from support.processes import bury, eventually, exists
 from support.procfs import stalled

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from harness.processes import Process, RemoteProcess
-from support.allocator import PidAllocator
+from harness.processes.allocator import PidAllocator
 from support.children import allow_many
 from support.filters import FILTERS, all_processes, one_of_each
 from support.processes import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, stop

@@ -24,19 +24,9 @@ from harness.processes import (
     RemoteProcess,
     fails,
 )
+from harness.processes.allocator import random_pids
 from support.children import exited_child
-from support.processes import (
-    SOMEBODY,
-    SOMEBODY_ELSE,
-    bury,
-    chain_mates,
-    eventually,
-    exists,
-    logged,
-    random_pids,
-    row,
-    stop,
-)
+from support.processes import SOMEBODY, SOMEBODY_ELSE, bury, chain_mates, eventually, exists, logged, row, stop
 
 # ---- Who still sees it --------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from harness.oracle.lockstep import PIDS, DisagreementError, GuestWorld, Lockste
 from harness.oracle.rehearsal import Rehearsal
 from harness.oracle.traces import Step, load_trace, save_trace, steps
 from harness.processes import Hub
+from harness.processes.allocator import PidAllocator
 from harness.store import Store
-from support.allocator import PidAllocator
 
 pytestmark = pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind")
 

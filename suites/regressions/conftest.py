@@ -9,9 +9,9 @@ import pytest
 
 from harness.plugin.rig import Rig
 from harness.processes import RemoteProcess
-from support.fixtures import allocator, kernel, several_reapers
+from support.fixtures import several_reapers
 
-__all__ = ["allocator", "kernel", "several_reapers"]
+__all__ = ["several_reapers"]
 
 
 @pytest.fixture

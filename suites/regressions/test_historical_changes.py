@@ -28,12 +28,12 @@ from harness.processes import (
     Resource,
     fails,
 )
+from harness.processes.allocator import PidAllocator, random_pids
 from harness.processes.wire import Buffer
-from support.allocator import PidAllocator
 from support.history import since
 from support.kernel_threads import whole_table
 from support.mounts import null_mount
-from support.processes import SOMEBODY, await_stopped, bury, eventually, exists, random_pids
+from support.processes import SOMEBODY, await_stopped, bury, eventually, exists
 from support.programs import run
 from support.sysctl import ARGS, oid, proc_mib
 

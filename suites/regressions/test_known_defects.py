@@ -25,8 +25,8 @@ from harness.processes import (
     fails,
     fails_with,
 )
+from harness.processes.allocator import CHAINS, DELAY, PidAllocator, random_pids
 from harness.processes.shared_pages import shared_page
-from support.allocator import CHAINS, DELAY, PidAllocator
 from support.children import parked
 from support.processes import (
     NO_SUCH_ID,
@@ -37,7 +37,6 @@ from support.processes import (
     eventually,
     hearing,
     logged,
-    random_pids,
     stop,
 )
 from support.sysctl import ALL, ARGS, CWD, PATHNAME, poll, proc_mib, setting

@@ -13,7 +13,7 @@ from signal import SIGCHLD, SIGKILL, SIGTERM, SIGURG, SIGUSR1
 import pytest
 
 from harness.processes import WNOHANG, WUNTRACED, GuestError, Handler, IdType, RemoteProcess, fails
-from support.allocator import PidAllocator
+from harness.processes.allocator import PidAllocator
 from support.processes import bury, eventually, hearing, logged, row, stop
 from support.procfs import end
 from support.tracing import attach, go_on, let_go

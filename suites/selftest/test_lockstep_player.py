@@ -16,9 +16,9 @@ from harness.oracle.lockstep import DisagreementError, Lockstep, OracleWorld
 from harness.oracle.rehearsal import Rehearsal
 from harness.oracle.traces import Deed, Ref, Step, load_trace
 from harness.processes import Hub
+from harness.processes.allocator import PidAllocator
 from lockstep import test_lockstep
 from lockstep.test_lockstep import AGAIN, Player
-from support.allocator import PidAllocator
 
 ZOMBIE_ASKED = [Step("fork"), Step("exit", 1, 4), Step("getpgid", 0, 2)]
 

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from signal import SIGCONT, SIGSTOP, SIGUSR1, Signals
 from typing import TypeVar
 
@@ -26,6 +25,7 @@ from harness.processes import (
     Repeat,
     fails_with,
 )
+from harness.processes.allocator import random_pids
 from harness.processes.vocabulary import SignalName
 
 P = TypeVar("P", bound=Process)
@@ -195,18 +195,6 @@ def jobc(observer: Process, pgid: int) -> int:
     counts = {member.jobc for member in observer.sysctl.kern_proc_pgrp(pgid)}
     assert len(counts) == 1, f"rows of group {pgid} disagree about kp_jobc: {counts}"
     return counts.pop()
-
-
-@contextmanager
-def random_pids(process: Process, modulus: int) -> Iterator[None]:
-    """Let new pids leap ahead by up to MODULUS (kern.randompid) inside the block."""
-    before = process.sysctl.get_int("kern.randompid")
-    process.sysctl.set_int("kern.randompid", modulus)
-    try:
-        yield
-    finally:
-        with suppress(GuestError):
-            process.sysctl.set_int("kern.randompid", before)
 
 
 def chain_mates(parent: Process, prepare: Callable[[Process], object] = id) -> tuple[Process, Process]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from harness.errors import DeadlineError
 from harness.guests.whitebox import Whitebox
-from harness.processes import Clock, RemoteProcess
-from support.children import born, parked
-from support.processes import eventually
+from harness.processes.api import Process
+from harness.processes.connection import await_true
+from harness.processes.remote import RemoteProcess
+from harness.processes.vocabulary import Clock, GuestError
 
 PID_MAX = 999_999  # sys/proc.h
 LOWEST_RECYCLED = 100  # kern_proc.c: proc_makepid()
@@ -26,6 +27,20 @@ DELAY = 10  # s, PIDDOM_DELAY
 CHAINS = 256  # ALLPROC_HSIZE
 
 _TURNS_DEADLINE = 60.0  # s
+_CHILDREN_DEADLINE = 60.0  # s
+_CLOCK_DEADLINE = 20.0  # s
+
+
+@contextmanager
+def random_pids(process: Process, modulus: int) -> Iterator[None]:
+    """Let new pids leap ahead by up to MODULUS (kern.randompid) inside the block."""
+    before = process.sysctl.get_int("kern.randompid")
+    process.sysctl.set_int("kern.randompid", modulus)
+    try:
+        yield
+    finally:
+        with suppress(GuestError):
+            process.sysctl.set_int("kern.randompid", before)
 
 
 class PidAllocator:
@@ -91,7 +106,9 @@ class PidAllocator:
     def ask_for(self, pid: int, parent: RemoteProcess | None = None) -> int:
         """Return the pid a short-lived child is given when PID is the first candidate."""
         self.next_pid = pid
-        return born(parent or self._process, 1)[0]
+        storm = (parent or self._process).storm(1, seconds=_CHILDREN_DEADLINE / 2)
+        assert (storm.error, storm.count) == (None, 1), f"no child: {storm.error}"
+        return storm.pids[0]
 
     def child_with(self, pid: int, parent: RemoteProcess | None = None) -> RemoteProcess:
         """Return a child whose pid is PID, which must be free; those that follow begin 500 above."""
@@ -110,7 +127,8 @@ class PidAllocator:
         count = CHAINS + 16  # whoever else forks in the guest may take a few
         self.rest_range(self.spare, 2 * count)
         self.next_pid = self.spare
-        pids = parked(parent, count, sessions=sessions)
+        made = parent.start.spawn_many(count, paused=True, sessions=sessions)
+        pids: list[int] = made.result(_CHILDREN_DEADLINE)
         assert len({pid % CHAINS for pid in pids}) == CHAINS
         return pids
 
@@ -154,7 +172,8 @@ class PidAllocator:
             earliest = int(self._process.clock_gettime(Clock.CLOCK_REALTIME))
             return earliest <= self.time() <= int(self._process.clock_gettime(Clock.CLOCK_REALTIME))
 
-        eventually(follows, "time_second to follow the clock, one tick later")
+        # Each question is a system call in the guest, which sets the pace.
+        await_true(follows, "time_second to follow the clock, one tick later", _CLOCK_DEADLINE, interval=0)
 
     @contextmanager
     def all_given_back_just_now(self) -> Iterator[None]:
