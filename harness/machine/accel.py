@@ -19,8 +19,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.files import write_whole
 from harness.machine.description import Accelerator, MachineDescription
@@ -47,6 +45,8 @@ _MEMORY = 128  # MiB
 # host.  TCG does not hang, so it may take its time.
 SILENCE = 10.0
 _TCG_SILENCE = 60.0
+# How long another command may take to measure, in seconds.
+_LOCK_SECONDS = 1800.0
 # One that has worked so many times longer than the fastest so far, and this many seconds, is not waited for.
 _TOO_SLOW, _FAIR_TRIAL = 3.0, 2.0
 # The accelerators go from what is usually fast to slow; a later one must be so many times faster to be preferred, so
@@ -129,13 +129,14 @@ def probe_accelerators(
 
     A guest that says nothing for SILENCE seconds is ended (TCG is given 60 s).  Verdicts are used again as long as the
     boot of the host, QEMU, the probe and /dev/kvm stay the same, but not for longer than Outcome.believed_for.
-    Raises HarnessError when QEMU is not there or the probe cannot be built.
+    Raises HarnessError when QEMU is not there or the probe cannot be built, DeadlineError when another command does not
+    come to an end with it.
     """
     probe = build_probe(store.cache)
     host = _host_identity(probe)
     file = store.cache / "accelerators.json"
     # The lock is held meanwhile: workers that start together measure once, and do not disturb each other's figures.
-    with FileLock(file.with_suffix(".lock")):
+    with store.lock("accelerators", deadline=_LOCK_SECONDS):
         known = _load(file, host)
         missing = [candidate for candidate in candidates if candidate not in known]
         if len(missing) < len(candidates) and _may_work(missing):

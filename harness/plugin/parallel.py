@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from filelock import FileLock
 
 from harness.errors import DeadlineError
 from harness.files import write_whole
@@ -28,6 +27,7 @@ from harness.store import Store
 OVERHEAD = 250  # MiB
 _PER_CORE = 8  # workers at most
 _QUIET_DEADLINE = 7200.0
+_MEASURING_DEADLINE = 3600.0
 _POLL = 0.02
 
 
@@ -100,7 +100,7 @@ def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
     if run is None:
         return choose_accelerator(store)
     file = _choice_file(run)
-    with FileLock(file.with_suffix(".lock")):
+    with store.lock(file.stem, deadline=_MEASURING_DEADLINE):
         if file.exists():
             known = json.loads(file.read_text())
             return Choice(Accelerator(known["accelerator"]), known["reason"])

@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.guests.guest import MachineSize, Progress, Target
@@ -23,6 +21,7 @@ _LATE = 5.0  # s it may sleep longer: while it waits for its disk its time goes 
 _DOUBTED_FOR = 600.0  # s
 _WORTH_IT = 2.0  # times faster than the clock on the wall, at least
 _THOUGHT = 0.1  # s of the host's
+_LOCK_SECONDS = 1800.0  # s that another command may take to find out
 _HASTE = 20.0  # times faster than the host's its clock may go then
 
 
@@ -53,7 +52,7 @@ def probe_time_warp(
     warmth = Warmth(target, store, replace(size, boot=0), Lane.TIME_WARPED)  # all boots of a target do alike
     warmth.snapshot(progress)
     file = store.cache / f"lane-{warmth.key}.json"
-    with FileLock(file.with_suffix(".lock")):  # workers that start together probe once
+    with store.lock(file.stem, deadline=_LOCK_SECONDS):  # workers that start together probe once
         if (known := _known(file)) is not None:
             return known
         progress("probing the time-warped lane")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import share
-from harness.errors import HarnessError
+from harness.errors import DeadlineError, HarnessError
 from harness.machine import accel
 from harness.machine.accel import Outcome, choose_accelerator, probe_accelerators
 from harness.machine.description import Accelerator
@@ -305,6 +305,16 @@ def test_a_damaged_cache_is_replaced(fake: Fake, store: Store, damage: str) -> N
     verdict(store, KVM, 0.3)
     assert len(fake.runs) == 2
     assert json.loads(file.read_text())["host"] == content["host"]
+
+
+def test_a_command_that_measures_without_end_is_not_waited_for_so_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accel, "_LOCK_SECONDS", 0.1)
+    begun = time.monotonic()
+    with store.lock("accelerators"), pytest.raises(DeadlineError, match="to release the lock 'accelerators'"):
+        probe_accelerators(store)
+    assert time.monotonic() - begun < 60
 
 
 def test_a_qemu_that_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

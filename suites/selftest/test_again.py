@@ -306,14 +306,24 @@ def test_a_tests_history_is_shown_the_last_run_at_the_end(
 
 def test_a_run_says_what_is_new_and_is_kept_in_the_store_beside_its_file(tmp_path: Path) -> None:
     home = {**os.environ, "DFLY_HARNESS_HOME": str(tmp_path / "store")}
-    outputs = []
+    outputs: list[str] = []
+    changes: list[list[str]] = []
+    summaries: list[str] = []
     for code, status in (("assert init.pid", 0), ("assert not init.pid", 1), ("assert not init.pid", 1)):
         (tmp_path / "test_inner.py").write_text(f"def test_it(init): {code}\n")
+        summary = tmp_path / f"summary{len(outputs)}.md"
         argv = [*CLI, "run", "--oracle", str(tmp_path), "--json", str(tmp_path / "r.json")]
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=share(), check=False, timeout=60, env=home)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, cwd=share(), check=False, timeout=60,
+            env={**home, "GITHUB_STEP_SUMMARY": str(summary)},
+        )  # fmt: skip
         assert done.returncode == status, done.stdout
         outputs.append(done.stdout)
+        changes.append([str(change.kind) for change in read_record(tmp_path / "r.json").changes])
+        summaries.append(summary.read_text())
     assert "since the last run" not in outputs[0]
     assert "new failure: test_inner.py::test_it (failed; passed on ORACLE" in outputs[1]
     assert "nothing changed" in outputs[2]
+    assert changes == [[], ["new failure"], []]
+    assert ["new failure" in text for text in summaries] == [False, True, False]
     assert len(list((tmp_path / "store" / "results").glob("*.json"))) == 3
