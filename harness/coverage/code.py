@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from harness.files import write_whole
 from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
 
-FORMAT = 3
+FORMAT = 4
 # Functions that do not return: a branch that leads straight to one is there to stop a kernel that is broken.
 _NEAR = 6  # bytes of a conditional jump that leads further than a byte can say
 _DEADLY = frozenset({"panic", "__stack_chk_fail"})

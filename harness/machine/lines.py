@@ -116,7 +116,8 @@ class LineTables:
                 "DW_AT_decl_file" in origin and not own[origin["DW_AT_decl_file"].value - shift]
             ):
                 for begin, end in self._ranges_of(die, cu):
-                    yield Extent(begin, end, int(given["DW_AT_call_line"].value), inlined=True)
+                    if begin < end:  # what only orders memory has no code
+                        yield Extent(begin, end, int(given["DW_AT_call_line"].value), inlined=True)
 
 
 def _extents(states: list[Any], own: list[bool], shift: int) -> Iterator[Extent]:

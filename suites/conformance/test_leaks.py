@@ -101,7 +101,7 @@ def test_failed_and_superfluous_moves_keep_no_group(init: RemoteProcess, kernel:
 
 
 @kern_proc("sess_rele")
-@pytest.mark.passes("sess_hold", "pgrel", "enterpgrp", "leavepgrp")
+@pytest.mark.passes("pgrel", "enterpgrp", "leavepgrp")
 def test_sessions_are_freed(init: RemoteProcess, kernel: Whitebox) -> None:
     """Each with a group and a process of its own (kern_proc.c: sess_rele)."""
     parent = init.fork()

@@ -155,7 +155,7 @@ def test_a_reapers_status_names_its_youngest_child(init: Process) -> None:
     assert init.procctl_reaper_status().first_child == elder.pid
 
 
-@pytest.mark.passes("sess_hold")
+@pytest.mark.passes("proc_makepid")
 def test_a_reaper_inherits_across_sessions_and_groups(init: Process) -> None:
     """Daemons do not escape it (kern_exit.c: exit1)."""
     init.procctl_reaper_acquire()

@@ -211,7 +211,7 @@ def test_children_are_born_into_their_parents_session(init: Process) -> None:
     assert {table[process.pid].sid for process in (leader, child, grandchild, great)} == {leader.pid}
 
 
-@pytest.mark.passes("sess_hold")
+@pytest.mark.passes("proc_makepid")
 def test_those_born_before_setsid_stay_in_the_old_session(init: Process) -> None:
     """setsid() takes nobody along (kern_prot.c: sys_setsid)."""
     parent = init.fork()
@@ -221,7 +221,7 @@ def test_those_born_before_setsid_stay_in_the_old_session(init: Process) -> None
     assert (early.getsid(), late.getsid()) == (init.pid, parent.pid)
 
 
-@pytest.mark.passes("sess_hold")
+@pytest.mark.passes("proc_makepid")
 def test_a_vforked_child_is_in_its_parents_session(init: Process) -> None:
     """As any other child, and may leave it (kern_fork.c: fork1)."""
     parent = init.fork()

@@ -293,7 +293,9 @@ def measure(words: Sequence[str], folder: Path) -> Coverage:
 
 
 @pytest.mark.on_vm
-def test_each_test_has_its_own_on_the_control_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_test_has_its_own_on_the_control_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     tests = tmp_path / "test_own.py"
     tests.write_text(
         "def test_leaves(init):\n    init.fork().setpgid(0, 0)\n\ndef test_stays(init):\n    init.getpgid(0)\n"
@@ -319,7 +321,18 @@ def test_each_test_has_its_own_on_the_control_guest(tmp_path: Path, monkeypatch:
     }
     assert "__x64_sys_setpgid" not in entered["test_stays"]
     assert all("__x64_sys_setpgid" in entered[test] for test in ("test_leaves", "test_elsewhere"))
-    assert all("do_exit" in functions for functions in entered.values())
+    assert all("do_exit" in entered[test] for test in ("test_leaves", "test_stays"))  # they are killed afterwards
+    # What was found chooses tests, and their order.
+    chosen = ["--control", "--touching", "__x64_sys_setpgid", str(tests), f"--json={record}", "-p", "no:cacheprovider"]
+    capfd.readouterr()
+    assert main(["run", *chosen]) == 0
+    names = [result.test.rpartition("::")[2] for result in read_record(record).results]
+    assert sorted(names[:2]) == ["test_elsewhere", "test_leaves"]
+    assert names[2:] == ["test_stays"]
+    assert "tests that run __x64_sys_setpgid: all passed of 2" in capfd.readouterr().out
+    assert main(["run", *chosen, "--only"]) == 0
+    assert len(read_record(record).results) == 2
+    assert main(["run", *chosen, "--only", "-k", "stays"]) == 2
 
 
 @pytest.mark.on_vm
