@@ -342,6 +342,11 @@ class Guest:
             self._look_for_panic()
             raise
 
+    def take_last_look(self) -> None:
+        """Do what check() does before the guest is given up; one that was stopped already has nothing to tell."""
+        if not self.machine.was_stopped:
+            self.check()
+
     def _look_for_panic(self) -> None:
         if self._panic is not None:
             raise self._panic

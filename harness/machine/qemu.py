@@ -378,6 +378,11 @@ class Machine:
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether it was never started, or has been stopped since: unlike one that ended by itself."""
+        return self._process is None
+
+    @property
     def cpu_seconds(self) -> float:
         """How long QEMU has computed, in seconds of its CPU time; as long as it has lived where that is not known."""
         self.check()

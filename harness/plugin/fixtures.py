@@ -68,7 +68,7 @@ def hub(rig: Rig) -> Hub:
 @pytest.fixture
 def fresh_guest(request: pytest.FixtureRequest) -> Iterator[Session]:
     """Give a pristine machine of its own, in its warm state: `fresh_guest.hub.spawn()`, `fresh_guest.guest`."""
-    with _supply(request).ready().fresh() as session:
+    with _supply(request).ready().lent() as session:
         yield session
 
 

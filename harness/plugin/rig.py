@@ -96,6 +96,13 @@ class Rig:
         self._keep_spare()
         return session
 
+    @contextmanager
+    def lent(self) -> Iterator[Session]:
+        """Give another pristine session to a test; raises what fresh() does, and how its guest died, if it has."""
+        with self.fresh() as session:
+            yield session
+            session.guest.take_last_look()
+
     def enter(self, lane: Lane, cpus: int = 1) -> None:
         """Let sessions be in LANE from now on, and in wall-clock time with at least CPUS; one that is not so ends.
 
@@ -158,8 +165,8 @@ class Rig:
         """Kill everything a test left behind.  A guest that does not survive that is given up; the next test boots.
 
         Raises KernelPanicError when the kernel died of it, GuestHangError when it answers no more, GuestLostError when
-        the machine or the connection has gone, DeadlineError when what was killed does not end, held by somebody for
-        ever: all of that came with the test that ends.
+        the machine or the connection has gone, GuestDeadlineError when what was killed does not end, held by somebody
+        for ever, DeadlineError when the machine does not answer: all of that came with the test that ends.
         """
         if self._session is None:
             return
@@ -191,16 +198,17 @@ class Rig:
             return None
         return None
 
-    def _examine(self) -> GuestLostError | None:
-        """Return what is wrong with the present guest, which failed: also whether it hangs; None if it is well."""
+    def _examine(self) -> HarnessError | None:
+        """Return what is wrong with the present guest, which failed: also whether it hangs; None if it is well.
+
+        What is no GuestLostError is the machine's, of which nobody can tell how its guest is.
+        """
         if (death := self._last_look()) is not None or self._session is None:
             return death
         try:
             self._session.guest.probe()
-        except GuestLostError as found:
+        except HarnessError as found:
             return found
-        except HarnessError:  # all else is the machine's
-            return None
         return None
 
     def give_up(self) -> None:

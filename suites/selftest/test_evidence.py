@@ -428,6 +428,24 @@ def test_a_kernel_that_does_not_build_is_a_build_failure_in_all_reports(
     assert "the kernel does not build" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trouble", ["exec no-such-compiler", "kill -KILL $$"])
+def test_a_compiler_that_is_missing_or_killed_says_nothing_about_the_sources(
+    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, record, mended = tmp_path / "sys" / "kern", tmp_path / "record.json", tmp_path / "mended"
+    source.mkdir(parents=True)
+    (source / "kern_proc.c").write_text("int broken\n")
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path / "store"))
+    command = f"test -e {mended} || {trouble}; gcc -c {{source}}/sys/kern/kern_proc.c -o {{output}}"
+    argv = ["run", "--source", str(tmp_path), "--json", str(record), "--command", command]
+    assert main(argv) == ExitCode.HARNESS_FAILED
+    assert not record.exists()
+    assert "the kernel does not build" not in capsys.readouterr().err
+    mended.touch()  # nothing of it is remembered
+    assert main(argv) == ExitCode.TEST_FAILED
+    assert json.loads(record.read_text())["trouble"]["verdict"] == "build failure"
+
+
 DEAD = """
 def dies(guest):
     guest.machine._process.kill()
