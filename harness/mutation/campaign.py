@@ -12,6 +12,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from harness.coverage.choice import choose
@@ -35,6 +36,9 @@ from harness.store import Store
 
 # So many tests run on a fault first: most that can catch it are among them, and collecting all takes seconds.
 _FIRST = 24
+# So many on a fault in what no test runs.
+_BROAD = 8
+_LEAST = 0.02  # s that any test takes
 
 
 @dataclass(frozen=True)
@@ -143,29 +147,38 @@ class Campaign:
         if mutant.name in self.equivalents:
             return replace(given, fate=Fate.EQUIVALENT, reason=self.equivalents[mutant.name])
         try:
-            tests = self._tests_of(mutant)
-            if not tests:
-                return replace(given, fate=Fate.UNREACHED)
-            given = replace(given, reaching=len(tests))
+            tests, are_about_it = self._tests_of(mutant)
+            given = replace(given, reaching=len(tests) if are_about_it else 0)
             kernel = maker.make(mutant.apply(self.subject.text))
             if identify_kernel(kernel).text_digest == self._original:
                 found = replace(given, fate=Fate.SAME_CODE)
             else:
                 found = self._try(given, kernel, tests, folder)
+                if found.fate is Fate.SURVIVED and not are_about_it:
+                    found = replace(found, fate=Fate.UNREACHED)
         except (FailedBuild, BuildFailedError) as error:
             found = replace(given, fate=Fate.NO_BUILD, reason=maker.complaint or str(error))
         except HarnessError as error:
             found = replace(given, reason=str(error).partition("\n")[0])
         return replace(found, seconds=round(time.monotonic() - began, 1))
 
-    def _tests_of(self, mutant: Mutant) -> tuple[str, ...]:
+    def _tests_of(self, mutant: Mutant) -> tuple[tuple[str, ...], bool]:
+        """Return the tests to run on MUTANT, and whether they are known to run its line.
+
+        Of what no test runs, at boot for instance, a few show whether the kernel comes up and works at all.
+        """
         place = self._follower.place(mutant.line)
-        if place is None:
-            return ()
-        choice = choose(self.subject.known, [place])
-        if choice.unreached:
-            return ()
-        return choice.tests[: self.subject.most_tests or None]
+        choice = choose(self.subject.known, [place]) if place is not None else None
+        if choice is not None and choice.tests and not choice.unreached:
+            return choice.tests[: self.subject.most_tests or None], True
+        nearby = choice.tests if choice is not None else ()
+        return (nearby or self._broad)[:_BROAD], False
+
+    @cached_property
+    def _broad(self) -> tuple[str, ...]:
+        """The tests that run most in the least time."""
+        tests = self.subject.known.tests
+        return tuple(sorted(tests, key=lambda test: -tests[test].hits.sum() / max(tests[test].seconds, _LEAST)))
 
     def _try(self, given: MutantResult, kernel: Path, tests: Sequence[str], folder: Path) -> MutantResult:
         with _registered(self.store, f"mutant-{given.name}", kernel) as record:
