@@ -18,6 +18,7 @@ from harness import __version__
 from harness.bench.memory import MemoryUnknownError, further_machine, not_sharing
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import YARDSTICK, BenchResult, Measurement, Ratio
+from harness.bench.scaling import WORKERS, Workload, play
 from harness.errors import HarnessError
 from harness.guests.guest import MachineSize, Progress, Target
 from harness.machine.description import Lane
@@ -264,8 +265,11 @@ def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> N
     readings.add(f"{name}: collection and resume, to the first test", "s", first - began)
     readings.add(f"{name}: inside tests", "s", inside)
     readings.add(f"{name}: of these, tests of time", "s", waits)
-    if workers == 1:
-        readings.add(f"{name}: between tests, tidying up, report", "s", began + record.seconds - first - inside)
+    readings.add(f"{name}: the longest test", "s", max(result.seconds for result in record.results))
+    work = Workload.of(record)
+    readings.add(f"{name}: a worker's time between two tests", "ms", work.between * 1000)
+    for count in WORKERS:
+        readings.add(f"{name}, as it would be with {count}", "s", play(work, count).seconds)
 
 
 def _why(record: Path, said: str) -> str:

@@ -693,6 +693,15 @@ class TestCampaigns:
         assert key("7.2.0", Accelerator.KVM, "x") != known
         assert key("7.2.0", Accelerator.TCG, "y") != known
 
+    def test_machines_of_its_own_for_each_test_are_asked_for_where_there_are_machines(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(compare_command, "qemu_version", lambda: "7.2.0")
+        options = build_parser("compare").parse_args(["compare", "control", "oracle", "--pristine"])
+        control, oracle = compare_command._plan(options, TargetOptions(), store, lambda _: None).contenders
+        assert "--dfly-pristine" in control.options
+        assert "--dfly-pristine" not in oracle.options
+
     def test_the_harness_is_known_by_its_code(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(digest_of_harness()) == 64
         package = tmp_path / "harness"

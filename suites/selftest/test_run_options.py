@@ -32,6 +32,7 @@ from harness.processes.connection import await_true
 from harness.results.record import read_record
 from harness.results.verdict import Verdict
 from harness.runs.options import RunOptions
+from harness.runs.order import Order
 from harness.runs.suite import PytestWords, find_tests, suite_names
 from harness.store import Store
 
@@ -168,6 +169,7 @@ def test_options_say_on_a_childs_command_line_what_they_were_told(prefix: str) -
     )
     given = RunOptions(
         target, lane="warped", defects=True, any_era=True, invariants=True, repeat=3, no_again=True, record=True,
+        pristine=True, order=Order("random", 7),
         dump_memory=Path("/core"), json=Path("/j"), html=Path("/h"), learn_control=True, live=bool(prefix),
         resolved=resolved if prefix else None, resume=Path("/r") if prefix else None,
     )  # fmt: skip
@@ -183,13 +185,22 @@ def test_a_bisections_question_is_asked_again_as_it_was(tmp_path: Path) -> None:
     Question.declare(parser.add_argument, parser.add_argument, parser.add_argument)
     parser.add_argument("tests", nargs="*")
     words = ["--source", str(tmp_path), "--good", "a", "--good", "b", "--bad", "c", "--panic", "--patch", "/p",
-             "--kenv", "x=y", "--flaky", "--", "conformance", "-k", "x"]  # fmt: skip
+             "--kenv", "x=y", "--flaky", "--pristine", "--", "conformance", "-k", "x"]  # fmt: skip
     given = parser.parse_args(words)
     question = Question.read(given, given.tests)
     again = parser.parse_args(list(question.words()))
     assert Question.read(again, again.tests) == question
     assert question.paths == (str(share() / "suites" / "conformance"),)
     assert question.pytest_options == ("-k", "x")
+    assert question.pristine
+
+
+def test_a_benchmark_is_bisected_on_machines_of_its_own_anyway(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    Question.declare(parser.add_argument, parser.add_argument, parser.add_argument)
+    words = ["--source", str(tmp_path), "--good", "a", "--bad", "b", "--bench", "fork", "--bound", "1", "--pristine"]
+    with pytest.raises(UsageError, match="--pristine is about tests"):
+        Question.read(parser.parse_args(words), [])
 
 
 # ---- Suites by name ----------------------------------------------------------------------------------------------
