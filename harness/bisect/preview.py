@@ -19,6 +19,7 @@ from harness.bisect.repository import Repository
 from harness.errors import UsageError
 from harness.guests.features import FEATURES, Change, KernelFacts
 from harness.guests.options import TargetOptions
+from harness.options import PYTEST_PREFIX
 from harness.plugin.applies import inapplicable, needs_target
 from harness.results.record import NO_TEST
 from harness.runs.options import RunOptions
@@ -66,7 +67,7 @@ def check_tests(
     # The specification stands for a kernel, so that none is looked for.
     arguments = [
         *suite_arguments(RunOptions(TargetOptions(), oracle=""), paths),
-        *options,
+        *collectable(options),
         "--collect-only",
         "-p",
         "no:cacheprovider",
@@ -80,6 +81,23 @@ def check_tests(
                 f"none of the tests is about the {name} end {commit[:12]}, the first being {reason}:"
                 " --any-era runs them there all the same, or begin the range elsewhere"
             )
+
+
+def collectable(options: Sequence[str]) -> list[str]:
+    """Return pytest's OPTIONS for a run that only collects: without `-k` where there are programs.
+
+    Which cases these have they tell in a guest, and there is none yet; without one each is a single test of no name.
+    """
+    if not any(option.startswith(f"--{PYTEST_PREFIX}program=") for option in options):
+        return list(options)
+    kept: list[str] = []
+    words = iter(options)
+    for word in words:
+        if word == "-k":
+            next(words, None)
+        elif not word.startswith("-k"):
+            kept.append(word)
+    return kept
 
 
 def _collect(store: Store, arguments: Sequence[str], ends: Sequence[KernelFacts]) -> list[list[str | None]]:

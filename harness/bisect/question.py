@@ -17,7 +17,8 @@ from harness.bisect.state import key_of
 from harness.errors import UsageError
 from harness.guests.options import TargetOptions
 from harness.kernels.build import DEFAULT_CONFIG
-from harness.options import Option, declare, read, words
+from harness.options import PYTEST_PREFIX, Option, declare, read, words
+from harness.programs.options import ProgramOptions
 from harness.runs.options import PRISTINE
 from harness.runs.suite import PytestWords
 
@@ -145,13 +146,15 @@ class Question:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The tests, without pytest's options."""
-        return PytestWords.split(self.tests).tests
+        """The tests, programs among them, without pytest's options."""
+        programs, words = ProgramOptions.taken_from(self.tests)
+        return (*PytestWords.split(words).tests, *map(str, programs.files))
 
     @property
     def pytest_options(self) -> tuple[str, ...]:
         """The options for pytest."""
-        return PytestWords.split(self.tests).options
+        programs, words = ProgramOptions.taken_from(self.tests)
+        return (*PytestWords.split(words).options, *programs.words(PYTEST_PREFIX))
 
     def predicate(self) -> Predicate | Bound:
         """Return what is sought; raises UsageError where that contradicts itself."""

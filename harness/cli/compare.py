@@ -20,9 +20,10 @@ from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
 from harness.errors import HarnessError, UsageError
 from harness.files import output_file, write_whole
 from harness.guests.guest import Progress
-from harness.guests.options import TargetOptions
+from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget, decide
 from harness.machine.qemu import qemu_version
+from harness.programs.options import ProgramOptions
 from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
 from harness.report.terminal import make_console, make_output, progress_display
@@ -68,6 +69,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="only tests that run this function (pgrel) or line (kern_proc.c:812-815) of the first kernel, as `run"
         " --coverage` has found (repeatable)",
     )
+    ProgramOptions.declare(parser.add_argument)
+    PUT.declare(parser.add_argument)
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
     parser.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of the suite on each (default: 1)")
     parser.add_argument(
@@ -153,16 +156,21 @@ def _check(options: argparse.Namespace, given: TargetOptions) -> None:
 def _plan(options: argparse.Namespace, given: TargetOptions, store: Store, progress: Progress) -> Plan:
     _check(options, given)
     machine = replace(given, image=None)
-    run = RunOptions(machine, defects=options.defects, pristine=options.pristine)
+    programs = ProgramOptions.read(options)
+    run = RunOptions(
+        machine, defects=options.defects, pristine=options.pristine, programs=programs, put=tuple(options.put)
+    )
     if options.touching:
         baseline = next((word for word in options.targets if word.partition(":")[0] not in {_ORACLE, _CONTROL}), "")
         known = map_for(store, baseline, options.touching)
         run = replace(run, touching=tuple(options.touching), map=str(known.file(store)), only=True)
     contenders = tuple(_contender(word, given, run, store, progress) for word in options.targets)
-    tests = [find_tests(word) for word in options.suite or default_tests(options.defects)]
-    arguments = test_arguments(options.suite, defects=options.defects)[len(tests) :]
+    named = [*options.suite, *map(str, programs.files)]
+    tests = [find_tests(word) for word in named or default_tests(options.defects)]
+    arguments = test_arguments(named, defects=options.defects)[len(tests) :]
     arguments += ["-k", options.expression] if options.expression is not None else []
-    digest = digest_of_tests([Path(test.partition("::")[0]) for test in tests])
+    suites = [Path(test.partition("::")[0]) for test in tests[: len(options.suite)] or tests[len(programs.files) :]]
+    digest = digest_of_tests(suites, [*programs.inputs, *(put.file for put in options.put)])
     # The oracle needs no QEMU.
     machine_words = (qemu_version(), str(given.accelerator)) if _needs_machines(options) else ()
     return Plan(
@@ -213,7 +221,8 @@ def _compare(options: argparse.Namespace) -> int:
         comparison = campaign.run(repeat, options.confidence, progress, again=not options.no_again)
         if options.costs or options.only_costs:
             comparison.costs = list(_costs(options, given, store, progress))
-    comparison.suite = " ".join(options.suite or default_tests(options.defects))
+    programs = [path.name for path in options.program]
+    comparison.suite = " ".join([*options.suite, *programs] or default_tests(options.defects))
     record = options.json or campaign.folder / "comparison.json"
     write_whole(record, json.dumps(comparison.to_json(), indent=1) + "\n")
     if options.plots is not None:

@@ -15,7 +15,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from harness.plugin.applies import needs_target
-from harness.plugin.outcome import RERUN, attach, result_of
+from harness.plugin.outcome import RERUN, attach, attach_further, further_of, result_of
 from harness.plugin.recorder import Recorder
 from harness.plugin.supply import GuestSupply
 from harness.results.record import TestResult
@@ -107,6 +107,7 @@ class Attempts:
         chosen, worst = max(known, key=lambda each: (each[1].verdict.severity, -each[0]))
         others = tuple(result for number, result in known if number != chosen)
         shown = attempts[chosen]
+        _join_further(attempts, shown)
         kept = replace(worst, again=others, pristine=False)
         if others:
             self._count(kept)
@@ -161,6 +162,20 @@ def worst_of(reports: _Reports) -> TestResult | None:
     """Return the worst result that REPORTS on the phases of one run of a test carry."""
     results = [result for report in reports if (result := result_of(report)) is not None]
     return max(results, key=lambda result: result.verdict.severity, default=None)
+
+
+def _join_further(attempts: Sequence[_Reports], shown: _Reports) -> None:
+    """Let the SHOWN one of ATTEMPTS carry the worst of each further result, the others beside it."""
+    found: dict[str, list[TestResult]] = {}
+    for reports in attempts:
+        for result in (each for report in reports for each in further_of(report)):
+            found.setdefault(result.test, []).append(result)
+    if found:
+        joined = []
+        for results in found.values():
+            worst = max(results, key=lambda result: result.verdict.severity)
+            joined.append(replace(worst, again=tuple(each for each in results if each is not worst)))
+        attach_further(shown[-1], joined)
 
 
 def _say_failure(item: pytest.Item, result: TestResult) -> None:

@@ -19,6 +19,7 @@ from harness.guests.guest import GuestHangError, KernelPanicError
 from harness.kernels.build import BuildFailedError
 from harness.processes.kinfo import MissingRowError
 from harness.processes.vocabulary import GuestError, ProcessGone, ProcessStopped
+from harness.programs.cases import CaseBrokenError, CaseFailedError
 from harness.results.verdict import Verdict
 
 _Kinds = type[BaseException] | tuple[type[BaseException], ...]
@@ -33,6 +34,8 @@ _BY_KIND: tuple[tuple[_Kinds, Verdict], ...] = (
     (GuestLostError, Verdict.GUEST_LOST),
     (BuildFailedError, Verdict.BUILD_FAILURE),
     (HarnessError, Verdict.HARNESS_ERROR),
+    (CaseFailedError, Verdict.FAILED),
+    (CaseBrokenError, Verdict.TEST_ERROR),
     (pytest.FixtureLookupError, Verdict.TEST_ERROR),
 )
 _EXPECTATIONS = (AssertionError, pytest.fail.Exception)

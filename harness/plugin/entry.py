@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
 from harness.plugin.options import options_of
-from harness.plugin.outcome import failure_text, from_data, is_rerun, to_data
+from harness.plugin.outcome import attach_further, failure_text, from_data, is_rerun, result_of, to_data
 from harness.plugin.parallel import (
     as_quiet_as_needed,
     auto_workers,
@@ -48,6 +49,7 @@ from harness.plugin.parallel import (
     remove_shared_files,
     worker_name,
 )
+from harness.plugin.programs import ProgramItem, Programs
 from harness.plugin.recorder import Recorder
 from harness.plugin.selection import MARKERS, Selection, durations_of
 from harness.plugin.status import exit_status
@@ -154,6 +156,7 @@ class HarnessRun:
         self.supply = GuestSupply(config, self.tested, options, self.store)
         self._touching = Touching(self.tested, options, self.store)
         self._selection = Selection(self.tested, self.supply, options, self._touching, dealt_to(config, _SECONDS))
+        self.programs = Programs(config, self.tested, self.supply, options.programs, self.store)
         self._evidence = Evidence(config, options)
         self._judge = Judge(config, self.tested, self.supply, self._evidence, learning=options.learn_control)
         self.ledger = Ledger(self.tested, options, self.store, Invocation.of(config))
@@ -220,6 +223,15 @@ class HarnessRun:
         for said in self._touching.expect(tests):
             live.say(self._config, said)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """Take a program for one, whatever other plugins would make of a file of its name."""
+        others = yield
+        program = self.programs.collect_file(file_path, parent)
+        return [program] if program is not None else others
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note test files that do not load."""
         self.ledger.add_collection(report)
@@ -234,6 +246,7 @@ class HarnessRun:
         with as_quiet_as_needed(item):
             done = yield
             self.supply.release(nextitem)
+            self.programs.release(item, nextitem)
             self.attempts.look_at_deaths(item, nextitem)
         if self.supply.trouble is not None and not self._is_worker:
             # pytest.exit() would keep reports from being written.
@@ -268,6 +281,8 @@ class HarnessRun:
         """Say what the test came to, after all other plugins have had their say."""
         report = yield
         self._judge.judge(item, call, report)
+        if isinstance(item, ProgramItem) and report.when == "call" and (own := result_of(report)) is not None:
+            attach_further(report, item.further_results(own))
         if self.supply.coverage is not None and call.when == "teardown":
             self.supply.coverage.end(self.supply.rig, report)
         if self._state() != self._told:

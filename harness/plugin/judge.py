@@ -21,7 +21,7 @@ from harness.plugin.control import find_lack, load_lacks, name_of_test
 from harness.plugin.diagnosis import Diagnosis, diagnose, skip_verdict
 from harness.plugin.evidence import CALLS, Evidence
 from harness.plugin.measuring import measure
-from harness.plugin.outcome import attach, failure_text, plain_result, reason_of
+from harness.plugin.outcome import EXPECTED, attach, failure_text, plain_result, reason_of
 from harness.plugin.parallel import worker_name
 from harness.plugin.selection import DEFECT
 from harness.plugin.supply import GuestSupply
@@ -91,7 +91,8 @@ class Judge:
     def _verdict(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Diagnosis | None:
         rig = self._supply.rig
         if report.skipped:
-            return Diagnosis(skip_verdict(reason_of(report), is_defect=item.get_closest_marker("defect") is not None))
+            is_defect = item.get_closest_marker("defect") is not None or EXPECTED in dict(item.user_properties)
+            return Diagnosis(skip_verdict(reason_of(report), is_defect=is_defect))
         if report.passed:
             if report.when != "call":
                 return None

@@ -20,7 +20,7 @@ from harness.errors import ExitCode, UsageError
 from harness.guests.targets import THREE_COMMANDS
 from harness.options import PYTEST_PREFIX
 from harness.plugin.evidence import DECLARED
-from harness.plugin.outcome import plain_result, result_of
+from harness.plugin.outcome import further_of, plain_result, result_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestNotes
 from harness.plugin.tested import TestedTarget
@@ -150,6 +150,8 @@ class Ledger:
             self._first_call = min(self._first_call or report.start, report.start)
         if report.when == "call" or not report.passed:
             self._keep(result_of(report) or plain_result(report))
+        for result in further_of(report):
+            self._keep(result)
 
     def add_first(self, report: pytest.TestReport) -> None:
         """Take in what a test came to that is about to be run again; the last word on it follows, or never does."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from harness.results.record import TestResult
 from harness.results.verdict import Verdict
 
 _RESULT = "dfly_result"
+_FURTHER = "dfly_further"
+#: The property of a case that failed as its program's list of known failures says: the reason.
+EXPECTED = "expected"
 #: What pytest's plugins call a test that is run again; the report that says so carries what it came to the first time.
 RERUN = "rerun"
 
@@ -29,6 +33,17 @@ def is_rerun(report: pytest.CollectReport | pytest.TestReport) -> bool:
 def attach(report: pytest.TestReport, result: TestResult) -> None:
     """Let REPORT carry RESULT."""
     vars(report)[_RESULT] = result
+
+
+def further_of(report: pytest.TestReport) -> list[TestResult]:
+    """Return the results that REPORT carries beside its own test's: of the cases of a program that ran as a whole."""
+    return [TestResult.from_json(each) for each in vars(report).get(_FURTHER, ())]
+
+
+def attach_further(report: pytest.TestReport, results: Sequence[TestResult]) -> None:
+    """Let REPORT carry RESULTS, as plain data, which travels by itself."""
+    if results:
+        vars(report)[_FURTHER] = [each.to_json() for each in results]
 
 
 def to_data(report: pytest.TestReport, data: dict[str, Any]) -> dict[str, Any]:

@@ -81,15 +81,15 @@ class Rig:
         else:
             warmth = self._warmth_of(self.lane, self._given)
             session = self._spare.take(warmth) or Session.resume(warmth, progress)
-        machine = session.guest.machine
-        if machine.execution is not None:
-            self._executions.append((machine, machine.execution))
         try:
             if self._puts:
                 put_all(session.guest.ssh, self._puts)
         except BaseException:
             session.close()
             raise
+        machine = session.guest.machine
+        if machine.execution is not None:
+            self._executions.append((machine, machine.execution))
         self.identity = session.guest.identity
         self.facts = session.facts if self.target.is_dragonfly else None
         self.machine = session.guest.machine.description.command_line()

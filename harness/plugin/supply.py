@@ -66,6 +66,7 @@ class GuestSupply:
         self._about_time = False  # the present test is
         self._cpus = 1  # it wants
         self._last: tuple[str, Guest | None] = "", None  # test that began its work, and where
+        self._used: Guest | None = None
         self._deaths: list[TestResult] = []
         self._warp: LaneVerdict | None = None
         self._accelerator: Choice | None = None
@@ -92,6 +93,7 @@ class GuestSupply:
         """Note that ITEM begins its work on the present machine: whatever becomes of that later is its doing."""
         if self.rig is not None and needs_target(item):
             self._last = item.nodeid, self.rig.guest
+            self._used = self.rig.guest
 
     def deaths(self) -> list[TestResult]:
         """Return the deaths that only a last look showed, each charged to the test that ran last on that machine."""
@@ -196,6 +198,18 @@ class GuestSupply:
         """Give the present machine up: the next test, or the same once more, gets a pristine one."""
         if self.rig is not None:
             self.rig.discard()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nobody has worked in the present guest yet."""
+        guest = self.rig.guest if self.rig is not None else None
+        return guest is not None and guest is not self._used
+
+    def use(self) -> None:
+        """Note that somebody works in the present guest, and where its console is."""
+        guest = self.rig.guest if self.rig is not None else None
+        self._used = guest
+        self.console_mark = guest.console.position if guest is not None else 0
 
     def release(self, following: pytest.Item | None) -> None:
         """End a guest that the FOLLOWING test has no use for: it is to have a pristine one, or its time is not warped.

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.processes.abi import Abi
 from harness.toolchain import compile_program
 
-_FOLDER = Path(__file__).parent / "executor"
+FOLDER = Path(__file__).parent / "executor"
 
 # No libc, no start files, nothing the guest would have to provide; no SSE, because a handler has no business with it.
 # The red zone goes because the child of vfork() and the signal frames have their own ideas about what is below %rsp.
@@ -19,12 +19,16 @@ FLAGS = (
 ).split()
 
 
+def flags_for(abi: Abi) -> list[str]:
+    """Return the compiler's flags for a program of ours in a guest with ABI."""
+    return [*FLAGS, f"-DABI_{abi.name.upper()}"]
+
+
 def build_executor(abi: Abi, cache: Path) -> Path:
     """Build the executor for ABI with the host's compiler, or find it in CACHE; return its path.
 
     Takes well under a second.  Raises HarnessError when there is no compiler.
     """
-    sources = sorted(_FOLDER.glob("*.c"))
-    headers = sorted(_FOLDER.glob("*.h"))
-    flags = [*FLAGS, f"-DABI_{abi.name.upper()}"]
-    return compile_program(f"executor-{abi.name}", sources, flags, cache, depends=headers)
+    sources = sorted(FOLDER.glob("*.c"))
+    headers = sorted(FOLDER.glob("*.h"))
+    return compile_program(f"executor-{abi.name}", sources, flags_for(abi), cache, depends=headers)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget
 from harness.machine.description import Accelerator
 from harness.options import PYTEST_PREFIX, Option, declare, read, words
+from harness.programs.options import ProgramOptions
 from harness.results.shards import Shard
 from harness.runs.order import Order
 
@@ -124,6 +125,7 @@ class RunOptions:
     order: Order | None = None
     resume: Path | None = None
     put: tuple[Put, ...] = ()
+    programs: ProgramOptions = field(default_factory=ProgramOptions)
 
     def __post_init__(self) -> None:
         named = self.target.image is not None or self.target.kernel is not None
@@ -164,6 +166,7 @@ class RunOptions:
         """Declare all options, the target's too; those of PYTEST_ONLY where PREFIX is pytest's."""
         TargetOptions.declare(add, prefix)
         declare(OPTIONS, add, prefix)
+        ProgramOptions.declare(add, prefix)
         if prefix == PYTEST_PREFIX:
             declare(PYTEST_ONLY, add, prefix)
 
@@ -176,11 +179,12 @@ class RunOptions:
             more = read(PYTEST_ONLY, namespace, prefix)
             given |= {"live": more["live"], "resume": more["resume"]}
             given["resolved"] = ResolvedTarget.from_text(more["target"]) if more["target"] else None
-        return cls(TargetOptions.read(namespace, prefix), **given)
+        programs = ProgramOptions.read(namespace, prefix)
+        return cls(TargetOptions.read(namespace, prefix), programs=programs, **given)
 
     def words(self, prefix: str = PYTEST_PREFIX) -> list[str]:
         """Return the command line, pytest's unless PREFIX is another, that says the same."""
-        given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix)]
+        given = [*self.target.words(prefix), *words(OPTIONS, vars(self), prefix), *self.programs.words(prefix)]
         if prefix == PYTEST_PREFIX:
             resolved = self.resolved.to_text() if self.resolved is not None else ""
             only = {"live": self.live, "target": resolved, "resume": self.resume}

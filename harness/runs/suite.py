@@ -92,9 +92,10 @@ def default_tests(defects: bool) -> list[str]:
 def suite_arguments(options: RunOptions, tests: Sequence[str] = ()) -> list[str]:
     """Return pytest's arguments to run TESTS (default: the conformance suite) as OPTIONS say.
 
-    Raises UsageError when a test's file does not exist.
+    Programs are tests, too.  Raises UsageError when a test's file does not exist.
     """
-    return [*test_arguments(tests, defects=options.defects), *options.words()]
+    everything = [*tests, *map(str, options.programs.files)]
+    return [*test_arguments(everything, defects=options.defects), *options.words()]
 
 
 def test_arguments(tests: Sequence[str], *, defects: bool) -> list[str]:

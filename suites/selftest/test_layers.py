@@ -21,7 +21,7 @@ guests
 install
 processes
 oracle results
-coverage
+coverage programs
 report
 runs
 plugin compare bench mutation
