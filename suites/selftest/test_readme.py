@@ -14,6 +14,7 @@ from harness.cli import build_parser
 from harness.config import share
 
 README = share() / "README.md"
+RECIPES = share() / "docs" / "ci.md"
 
 
 def commands(script: str) -> list[list[str]]:
@@ -23,17 +24,19 @@ def commands(script: str) -> list[list[str]]:
     return [line[1:] for line in words if line[:1] == ["dfly-harness"]]
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks of the README in LANGUAGE."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: Path = README) -> list[str]:
+    """Return the code blocks of PAGE in LANGUAGE."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def workflow() -> dict[str, Any]:
     """Return the workflow for GitHub Actions."""
-    yaml = pytest.importorskip("yaml")
-    (text,) = blocks("yaml")
-    loaded = yaml.safe_load(text)
+    return loaded_yaml(blocks("yaml", RECIPES)[0])
+
+
+def loaded_yaml(text: str) -> dict[str, Any]:
+    loaded = pytest.importorskip("yaml").safe_load(text)
     assert isinstance(loaded, dict)
     return loaded
 
@@ -44,7 +47,6 @@ def assert_understood(line: list[str]) -> None:
     assert all(word.startswith("--junitxml=") for word in rest), rest
 
 
-@pytest.mark.skipif(not README.exists(), reason="an installed harness has no README")
 def test_the_workflow_is_one_and_its_commands_exist(workflow: dict[str, Any]) -> None:
     assert workflow.keys() == {"name", True, "jobs"}  # to YAML, `on` is a truth value
     (job,) = workflow["jobs"].values()
@@ -69,3 +71,23 @@ def test_the_commands_it_shows_exist() -> None:
     assert len(lines) > 4
     for line in lines:
         assert_understood(line)
+
+
+def test_the_recipe_for_gitlab_is_one_and_its_commands_exist() -> None:
+    pipeline = loaded_yaml(blocks("yaml", RECIPES)[1])
+    (job,) = pipeline.values()
+    assert job.keys() >= {"image", "script", "cache", "artifacts"}
+    lines = [line for step in job["script"] for line in commands(step)]
+    assert [line[0] for line in lines] == ["doctor", "image", "image", "run"]
+    for line in lines:
+        assert_understood(line)
+    written = {word for word in lines[-1] if word.startswith("run.")}
+    assert written | {"run.xml"} == {*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"], "run.html"}
+
+
+def test_the_commands_of_the_recipe_for_jenkins_exist() -> None:
+    (text,) = blocks("groovy", RECIPES)
+    lines = [line for script in re.findall(r"""sh ["'](.*)["']""", text) for line in commands(script)]
+    assert [line[0] for line in lines] == ["run", "report"]
+    for line in lines:
+        assert_understood([word.replace("${part}", "1") for word in line])

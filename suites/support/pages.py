@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Pages of the documentation that are made, not written: what tests and rules say of themselves.
+"""Pages of the documentation that are made, not written: what tests, rules and commands say of themselves.
 
 `python suites/support/pages.py` writes all of them, `... pages.py eras` one; with --check it says which are stale.
 """
@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python suites/support/pages.py"
 #: Modules of this package by the page they make; each has make(), which raises ValueError where it cannot.
-PAGES = {"eras": "eras", "known-defects": "known_defects", "oracle-rules": "oracle_rules"}
+PAGES = {"commands": "commands", "eras": "eras", "known-defects": "known_defects", "oracle-rules": "oracle_rules"}
 _SUITES = ("suites/conformance", "suites/regressions")
 
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The page of commands, made from the parsers: what argparse prints differs by the version of Python, this does not."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from harness.cli import build_parser
+
+_HEAD = """\
+# Commands and their options
+
+Made by `python suites/support/pages.py commands` from the parsers; do not edit.  `dfly-harness COMMAND --help` says the
+same.  Options that `run` does not have go to pytest, whose names for ours begin with `--dfly-`.
+
+| exit status | means |
+|---|---|
+| 0 | everything passed |
+| 1 | something speaks against the kernel: a failed test, a panic, a hang; it does not build or does not boot |
+| 2 | usage: an unknown name, no test matches, a mistake in a test |
+| 3 | the harness or the host failed, or nothing boots: no verdict |
+| 128 + signal | 130 after Ctrl-C, 143 after SIGTERM |
+
+| environment | means |
+|---|---|
+| `DFLY_HARNESS_HOME` | where the store is; else the platform's folder for user data |
+| `DFLY_HARNESS_SSH` | how other hosts are reached (`--hosts`), such as `ssh -F FILE` |
+| `GITHUB_STEP_SUMMARY` | set by GitHub Actions: the run's summary is added to that file |
+"""
+
+
+def make() -> str:
+    """Return the page."""
+    return "\n".join([_HEAD, *_commands(build_parser(), "dfly-harness")])
+
+
+def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, command in action.choices.items():
+                yield from _command(command, f"{name} {word}")
+                yield from _commands(command, f"{name} {word}")
+
+
+def _command(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    yield f"## {name}\n"
+    yield f"{' '.join((parser.description or '').split())}\n"
+    if parser.epilog:
+        yield f"```console\n$ {parser.epilog.partition(chr(10))[2].strip()}\n```\n"
+    rows = [row for action in parser._actions if (row := _row(parser, action))]
+    if rows:
+        yield "| option | means |\n|---|---|"
+        yield "\n".join(rows) + "\n"
+
+
+def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    if isinstance(action, (argparse._SubParsersAction, argparse._HelpAction)) or action.help == argparse.SUPPRESS:
+        return ""
+    value = "" if action.nargs == 0 else _value(action)
+    names = ", ".join(f"`{option}{value}`" for option in action.option_strings) or f"`{value.strip()}`"
+    return f"| {_cell(names)} | {_cell((action.help or '') % _known(parser, action))} |"
+
+
+def _value(action: argparse.Action) -> str:
+    named = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    if action.choices is not None and action.metavar is None:
+        named = "|".join(map(str, action.choices))
+    ends = {"?": f"[{named}]", "*": f"[{named}...]", "+": f"{named}..."}
+    return f" {ends.get(str(action.nargs), named)}"
+
+
+def _known(parser: argparse.ArgumentParser, action: argparse.Action) -> dict[str, object]:
+    return {"prog": parser.prog, "default": action.default}
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
