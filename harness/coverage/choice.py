@@ -6,13 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from harness.coverage.code import Hits
 from harness.coverage.map import CoverageMap
 from harness.errors import UsageError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.coverage.code import Hits
+else:
+    np = Later("numpy")
 
 _LINES = re.compile(r"(?P<file>[\w./+-]+\.[chsS]):(?P<first>\d+)(?:-(?P<last>\d+))?")
 _NAME = re.compile(r"[A-Za-z_]\w*")

@@ -14,21 +14,28 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
-from numpy.typing import NDArray
 
 from harness.files import write_whole
-from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange, Notes
+from harness.later import Later
+from harness.machine.executed import EXECUTED, FELL_THROUGH, JUMPED, CodeRange
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.machine.executed import Notes
+
+    Hits = NDArray[np.bool_]
+else:
+    np = Later("numpy")
 
 FORMAT = 4
 # Functions that do not return: a branch that leads straight to one is there to stop a kernel that is broken.
 _NEAR = 6  # bytes of a conditional jump that leads further than a byte can say
 _DEADLY = frozenset({"panic", "__stack_chk_fail"})
-
-Hits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, order=True)

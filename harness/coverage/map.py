@@ -11,16 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from harness.coverage.code import Code, Hits, pack, unpack
+from harness.coverage.code import Code, pack, unpack
 from harness.errors import UsageError
 from harness.files import write_whole
 from harness.kernels.artefact import Kernel
+from harness.later import Later
 from harness.results.coverage import Coverage, FunctionCoverage
 from harness.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.coverage.code import Hits
+else:
+    np = Later("numpy")
 
 _FORMAT = 2
 _FOLDER = "coverage"

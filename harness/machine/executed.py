@@ -14,17 +14,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.later import Later
 from harness.toolchain import compile_program, run_tool
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Notes = NDArray[np.uint8]
+else:
+    np = Later("numpy")
 
 #: What is noted of an instruction; the last two of conditional jumps only.
 EXECUTED, FELL_THROUGH, JUMPED = 1, 2, 4
 
-Notes = NDArray[np.uint8]
 
 _MAGIC = b"dflyexec"
 _HEADER = struct.Struct("<8sQ")

@@ -8,11 +8,11 @@ but also by the kernel's daemons and interrupts meanwhile.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from harness.coverage.code import Code, Hits, pack, unpack
+from harness.coverage.code import Code, pack, unpack
 from harness.coverage.control import control_code, known_control_code
 from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
@@ -21,13 +21,22 @@ from harness.errors import UsageError
 from harness.files import write_whole
 from harness.guests.guest import Progress
 from harness.kernels.build import Build
-from harness.machine.executed import Notes, instrument
+from harness.later import Later
+from harness.machine.executed import instrument
 from harness.machine.qemu import qemu_version
 from harness.plugin.rig import Rig
 from harness.plugin.tested import TestedTarget
 from harness.results.coverage import Coverage
 from harness.runs.options import RunOptions
 from harness.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.coverage.code import Hits
+    from harness.machine.executed import Notes
+else:
+    np = Later("numpy")
 
 _KEY = "dfly_coverage"
 

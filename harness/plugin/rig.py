@@ -8,20 +8,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
 from harness.guests.copying import Put, put_all
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.machine.description import Lane
-from harness.machine.executed import Execution, Instrument, Notes
+from harness.machine.executed import Execution, Instrument
 from harness.machine.qemu import Machine
 from harness.plugin.parallel import OVERHEAD, available_memory
 from harness.processes import Hub, RemoteProcess
 from harness.processes.session import Session, Warmth
 from harness.processes.spare import Spare
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.machine.executed import Notes
 
 
 class Rig:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from harness.coverage.map import CoverageMap, read_map
 from harness.errors import UsageError
+from harness.later import Later
 from harness.report.page import folded, shown
 from harness.results.coverage import Coverage, FunctionCoverage, ranges_of, words_of
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Later("numpy")
 
 #: What a figure does not say.
 CAVEATS = (
