@@ -18,9 +18,9 @@ from harness.processes.wire import Buffer
 from support.children import all_lead_sessions, allow_many, parked
 from support.leaks import CYCLES, expect_no_growth
 from support.mounts import null_mount, procfs
-from support.processes import NO_SUCH_ID, bury, eventually
+from support.processes import NO_SUCH_ID, SOMEBODY, bury, eventually
 from support.programs import run
-from support.sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib
+from support.sysctl import ALL, ARGS, CWD, PATHNAME, PGRP, PID, proc_mib, setting
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
@@ -247,3 +247,23 @@ def test_asking_for_a_program_keeps_no_reference_to_it(init: RemoteProcess) -> N
         init.kill(child.pid, SIGKILL)
         assert init.wait4(child.pid).signal == SIGKILL
         init.syscall("unmount", path, 0)
+
+
+@kern_proc("sysctl_kern_proc")
+@pytest.mark.passes("allproc_scan")
+def test_whoever_lists_processes_keeps_nobodys_credentials(init: RemoteProcess, kernel: Whitebox) -> None:
+    """Where users see their own only, each process's are looked at (kern_proc.c: sysctl_kern_proc)."""
+    viewer = init.fork()
+    viewer.setuid(SOMEBODY)
+
+    def pattern() -> int:
+        others = [init.fork() for _ in range(CYCLES)]
+        for number, child in enumerate(others, SOMEBODY + 1):
+            child.setuid(number)
+        shown = viewer.sysctl.kern_proc_all()
+        assert not [child for child in others if child.pid in shown]
+        bury(init, *others)
+        return CYCLES
+
+    with setting(init, "security.ps_showallprocs", 0):
+        expect_no_growth(kernel, pattern, ("M_CRED",))
