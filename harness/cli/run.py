@@ -13,6 +13,8 @@ import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
 from harness.cli.options import add_command, require_room
+from harness.config import share
+from harness.coverage.choice import choose
 from harness.coverage.follow import changed_places
 from harness.coverage.map import find_map
 from harness.errors import ExitCode, SignalledError, UsageError
@@ -145,7 +147,7 @@ def _run(options: argparse.Namespace) -> int:
             for command in THREE_COMMANDS:
                 console.print(f"    {command}", markup=False, soft_wrap=True)
     words = PytestWords.split(options.rest)
-    arguments = suite_arguments(given, words.tests)
+    arguments = suite_arguments(given, words.tests or _files_touching(given, store))
     arguments += ["-k", options.expression] if options.expression is not None else []
     arguments += ["-n", options.workers] if options.workers else []
     arguments += ["-x"] if options.first else []
@@ -179,6 +181,17 @@ def _touching_changes(
         console.print("no test is known to run what was changed: all are run", markup=False)
         return given
     return replace(given, touching=tuple(places), map=str(known.file(store)), only=only)
+
+
+def _files_touching(given: RunOptions, store: Store) -> list[str]:
+    """Return the files of the tests that run the places asked for, where no others are wanted: the rest is not read."""
+    kernel = given.resolved.kernel if given.resolved is not None else None
+    if not given.only or kernel is None:
+        return []
+    files = [place.file for place in given.touching if place.file]
+    known = find_map(store, given.map, kernel.elf, kernel.osreldate or 0, files)
+    named = dict.fromkeys(test.partition("::")[0] for test in choose(known, given.touching).tests)
+    return [file for file in named if (share() / file).is_file()]
 
 
 def _built(options: argparse.Namespace, given: RunOptions, store: Store) -> Kernel:
