@@ -121,7 +121,8 @@ class TestRates:
         assert mirrored.low == pytest.approx(1 - interval.high, abs=1e-9)
         assert rate_interval(failures, count, 0.9999).high >= interval.high - 1e-12
 
-    @pytest.mark.parametrize("rate", [0.02, 0.2, 0.259, 0.3, 0.5, 0.97])
+    # Some lie just above what no failure leaves open: there an interval that spends its error on one end misses most.
+    @pytest.mark.parametrize("rate", [0.02, 0.11, 0.2, 0.21, 0.259, 0.3, 0.37, 0.5, 0.97])
     @pytest.mark.parametrize("count", [5, 10, 20])
     def test_the_true_rate_is_missed_no_more_often_than_promised(self, rate: float, count: int) -> None:
         missed = math.fsum(

@@ -35,7 +35,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-def test_one(init): assert init.getpid() == init.pid
+def test_one(init):
+    with (HERE / "turns").open("a") as turns:
+        turns.write("x")
 def test_two(init): assert init.pid == 0
 def test_that_does_not_survive(init, request):
     marker, known = HERE / "killed", HERE / "run.json.partial"
@@ -73,7 +75,8 @@ def test_a_run_that_is_killed_leaves_a_record_that_is_read_and_gone_on_with(
     (tmp_path / "test_inner.py").write_text(DIES)
     file = tmp_path / "run.json"
     file.write_text("what an earlier run left")
-    killed = run("run", "--oracle", tmp_path, *workers, "--json", "run.json", folder=tmp_path)
+    words: list[str | Path] = ["run", "--oracle", tmp_path, "--order", "written", *workers, "--json", "run.json"]
+    killed = run(*words, folder=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stdout
     assert not file.exists()  # nobody takes the earlier run's record for this one's
 
@@ -93,16 +96,19 @@ def test_a_run_that_is_killed_leaves_a_record_that_is_read_and_gone_on_with(
     assert dict(verdicts(record)) == WHOLE
     assert len(record.results) == len(WHOLE)  # none twice
     assert (record.incomplete, record.not_run, record.started) == ("", (), first.started)
+    assert (tmp_path / "turns").read_text() == "x"  # what is known is not run again
     assert not partial_of(file).exists()
 
 
 def test_a_run_that_is_killed_while_it_is_resumed_is_resumed_again(tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(DIES)
-    assert run("run", "--oracle", tmp_path, "--json", "run.json", folder=tmp_path).returncode == -signal.SIGKILL
+    words = ("run", "--oracle", tmp_path, "--order", "written", "--json", "run.json")
+    assert run(*words, folder=tmp_path).returncode == -signal.SIGKILL
     (tmp_path / "killed").unlink()
     assert run("run", "--resume", "run.json", folder=tmp_path).returncode == -signal.SIGKILL
     assert run("run", "--resume", "run.json", folder=tmp_path).returncode == 1
     assert dict(verdicts(read_record(tmp_path / "run.json"))) == WHOLE
+    assert (tmp_path / "turns").read_text() == "x"
     again = run("run", "--resume", "run.json", folder=tmp_path)  # nothing is left to do
     assert again.returncode == 1, again.stdout + again.stderr
     assert dict(verdicts(read_record(tmp_path / "run.json"))) == WHOLE
