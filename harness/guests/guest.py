@@ -7,7 +7,7 @@ import contextlib
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -340,6 +340,15 @@ class Guest:
         except GuestLostError:
             self.console.join()  # its last words may have been on their way
             self._look_for_panic()
+            raise
+
+    @contextlib.contextmanager
+    def minded(self) -> Iterator[None]:
+        """Let what fails meanwhile be told by how the guest died, if it has: then raises what check() does."""
+        try:
+            yield
+        except HarnessError:
+            self.check()
             raise
 
     def take_last_look(self) -> None:

@@ -350,7 +350,8 @@ class Warmth:
         started = time.monotonic()
         with self._store.scratch("snapshot") as folder, self._template.another(lasting=True) as guest:
             self._boot(guest, key, progress)
-            _leave_hub_listening(guest, self._store, token)
+            with guest.minded():  # nobody looks at the console while SSH is waited for
+                _leave_hub_listening(guest, self._store, token)
             guest.ssh.close()
             guest.machine.await_idle(_IDLE_DEADLINE)  # what it has still to do, each resume would do
             progress("saving the warm state")
@@ -437,10 +438,11 @@ class Session:
         guest = Guest(target, store, size).another(instrument=instrument)
         boot(guest, progress, ahead=ahead)
         try:
-            hub = open_hub(guest, store)
-            if ahead:
-                _freshen(hub)
-            facts = learn_facts(hub)
+            with guest.minded():
+                hub = open_hub(guest, store)
+                if ahead:
+                    _freshen(hub)
+                facts = learn_facts(hub)
             hub.clear_journal()
             return cls(guest, hub, facts)
         except BaseException:

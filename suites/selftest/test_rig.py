@@ -12,10 +12,12 @@ import pytest
 
 from harness.errors import DeadlineError, GuestDeadlineError, HarnessError
 from harness.guests.crash import CrashReport
-from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize
+from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize
 from harness.machine.description import Lane
 from harness.plugin.blame import verdict_of
+from harness.plugin.diagnosis import start_trouble
 from harness.plugin.rig import Rig
+from harness.processes.session import Session, Warmth
 from harness.results.verdict import Verdict
 from harness.store import Store
 
@@ -135,3 +137,49 @@ def test_a_machine_that_a_test_had_for_itself_is_looked_at_too(rig: Rig, session
     session.check = PANIC
     with pytest.raises(ZeroDivisionError), rig.lent():
         _ = 1 // 0  # what a test fails of is its own
+
+
+class Dying:
+    """A guest whose kernel panics after it has booted, before it can be driven."""
+
+    minded = Guest.minded
+
+    def another(self, **_: object) -> Dying:
+        """Return another."""
+        return self
+
+    def check(self) -> None:
+        """Tell how it died."""
+        raise PANIC
+
+    def stop(self) -> None:
+        """End it."""
+
+    def __enter__(self) -> Dying:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_kernel_that_dies_before_it_can_be_driven_is_no_trouble_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bool
+) -> None:
+    def waits_in_vain(*_: object) -> None:
+        raise GuestDeadlineError("`mkdir` to end in the guest", 60)
+
+    def boots(*_: object, **__: object) -> None:
+        pass
+
+    session = "harness.processes.session"
+    monkeypatch.setattr(f"{session}.Guest", lambda *_, **__: Dying())
+    monkeypatch.setattr(f"{session}.boot", boots)
+    monkeypatch.setattr(f"{session}._install_executor", waits_in_vain)
+    target: Any = SimpleNamespace(is_dragonfly=True, abi="dragonfly")
+    store = Store(tmp_path)
+    warmth = Warmth(target, store, MachineSize())
+    with pytest.raises(KernelPanicError) as caught:
+        _ = Session.boot(target, store, MachineSize()) if cold else warmth._make("key", lambda _: None)
+    trouble = start_trouble(caught.value)
+    assert (trouble.verdict, trouble.cause, trouble.verdict.exit_code) == (Verdict.BOOT_FAILURE, Verdict.PANIC, 1)
