@@ -6,16 +6,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import accumulate
 
 import pytest
 
-from harness.coverage.choice import Choice, choose
+from harness.coverage.choice import Choice, choose, sites_of
 from harness.coverage.map import CoverageMap, find_map
 from harness.errors import UsageError
+from harness.plugin.about import functions_of
 from harness.plugin.tested import TestedTarget
 from harness.results.record import TestResult
 from harness.runs.options import RunOptions
 from harness.store import Store
+
+# Of the tests that run a place, those are heard of first that take so long (s, by what they took before), and so many.
+_SOON = 10.0
+_LEAST = 10
 
 
 class Touching:
@@ -26,9 +32,11 @@ class Touching:
         self._options = options
         self._store = store
         self._began = time.monotonic()
+        self._chosen: tuple[str, ...] = ()
+        #: How many of the chosen tests, from the first on, are to be over before something is said of them.
+        self._soon = 0
         self._waiting: set[str] = set()
         self._known: dict[str, TestResult] = {}
-        self._count = 0
 
     @property
     def is_asked_for(self) -> bool:
@@ -61,8 +69,20 @@ class Touching:
         left_out = [item for item in items if self._options.only and item.nodeid not in rank]
         if len(left_out) == len(items) and items:
             raise pytest.UsageError(f"none of these tests runs {self._places}")
-        items.sort(key=lambda item: rank.get(item.nodeid, len(rank)))
+        about = self._functions
+        last = len(rank)
+        items.sort(
+            key=lambda item: (item.nodeid not in rank, not functions_of(item) & about, rank.get(item.nodeid, last))
+        )
         return left_out
+
+    @property
+    def _functions(self) -> frozenset[str]:
+        """The functions that the places are, or are in: tests that say that they are about these go first of all."""
+        known = self._found[0]
+        lines = known.code.lines
+        sites = [sites_of(known, place) for place in self._options.touching]
+        return frozenset(line.function for own in sites for line, is_meant in zip(lines, own, strict=True) if is_meant)
 
     @property
     def _places(self) -> str:
@@ -70,17 +90,19 @@ class Touching:
 
     def expect(self, tests: Iterable[str]) -> list[str]:
         """Know which TESTS are to run; return what is to be said of the choice."""
-        if not self.is_asked_for or self._count:
+        if not self.is_asked_for or self._chosen:
             return []
-        self._waiting = {test for test in tests if test in self.rank}
-        self._count = len(self._waiting)
         known, choice = self._found
+        self._chosen = tuple(test for test in tests if test in self.rank)
+        seconds = accumulate(known.tests[test].seconds for test in self._chosen)
+        self._soon = max(sum(spent < _SOON for spent in seconds), min(_LEAST, len(self._chosen)))
+        self._waiting = set(self._chosen[: self._soon])
         lost = [f"no test runs {place}: those that run the rest of its function go first" for place in choice.unreached]
         of = known.label.partition(" (")[0]
-        return [*lost, f"{self._count} tests run {self._places} (as measured on {known.measured}, {of})"]
+        return [*lost, f"{len(self._chosen)} tests run {self._places} (as measured on {known.measured}, {of})"]
 
     def note(self, result: TestResult | None, test: str) -> str | None:
-        """Take in what TEST came to, which is over; with the last that runs the places, say what these came to."""
+        """Take in what TEST came to, which is over; say what those came to that tell most, and at last all chosen."""
         if result is not None:
             self._known[test] = result
         if test not in self._waiting:
@@ -88,9 +110,13 @@ class Touching:
         self._waiting.remove(test)
         if self._waiting:
             return None
-        judged = [self._known[each] for each in self.rank if each in self._known]
-        failed = [each for each in judged if each.verdict.against_kernel]
-        left_out = self._count - sum(each.verdict.is_judged for each in judged)
-        said = f"{len(failed)} failed" if failed else "all passed"
+        over, everything = self._chosen[: self._soon], self._soon == len(self._chosen)
+        self._soon = len(self._chosen)
+        self._waiting = {each for each in self._chosen if each not in self._known and each not in over}
+        judged = [self._known[each] for each in over if each in self._known]
+        failed = sum(each.verdict.against_kernel for each in judged)
+        left_out = len(over) - sum(each.verdict.is_judged for each in judged)
         more = f", {left_out} were left out" if left_out else ""
-        return f"tests that run {self._places}: {said} of {self._count}{more}, {time.monotonic() - self._began:.1f} s"
+        which = "tests that run" if everything else f"the {len(over)} tests that tell most about"
+        said = f"{failed} failed" if failed else "all passed"
+        return f"{which} {self._places}: {said} of {len(over)}{more}, {time.monotonic() - self._began:.1f} s"

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,12 @@ from harness.coverage.follow import Follower, changed_lines
 from harness.coverage.map import CoverageMap, Reach
 from harness.coverage.mutants import functions_in, mutants_of
 from harness.errors import UsageError
+from harness.guests.options import TargetOptions
+from harness.plugin.touching import Touching
+from harness.results.record import TestResult
+from harness.results.verdict import Verdict
+from harness.runs.options import RunOptions
+from harness.store import Store
 
 SOURCE = b"""\
 #include <sys/param.h>
@@ -136,3 +145,39 @@ class TestFaults:
     def test_every_fault_is_still_c(self) -> None:
         for each in mutants_of(PATH, SOURCE):
             assert functions_in(each.apply(SOURCE)) == functions_in(SOURCE), each
+
+
+class TestRun:
+    """What a run does with it."""
+
+    def touching(self, known: CoverageMap, *places: str, only: bool = False) -> Touching:
+        options = RunOptions(TargetOptions(), touching=tuple(map(Place.parse, places)), only=only)
+        tested: Any = None  # which kernel it is has been found out
+        touching = Touching(tested, options, Store())
+        touching.__dict__["_found"] = known, choose(known, options.touching)
+        return touching
+
+    def test_those_that_say_they_are_about_it_go_first_then_those_that_run_it_then_the_rest(self) -> None:
+        known = a_map(([5], 1.0), ([5, 6], 1.0), ([15], 1.0))
+        items: Any = [SimpleNamespace(nodeid=f"test_{number}", iter_markers=lambda _: ()) for number in range(4)]
+        assert self.touching(known, "first").order(items) == []
+        assert [item.nodeid for item in items] == ["test_1", "test_0", "test_2", "test_3"]
+        items[1].iter_markers = lambda mark: [SimpleNamespace(args=("first",))] if mark == "kern_proc" else ()
+        left_out = self.touching(known, "first", only=True).order(items)
+        assert [item.nodeid for item in items][:2] == ["test_0", "test_1"]
+        assert [item.nodeid for item in left_out] == ["test_2", "test_3"]
+
+    def test_what_tells_most_is_heard_of_first(self) -> None:
+        known = a_map(*(([5], 2.0) for _ in range(30)))
+        touching = self.touching(known, "first")
+        tests = [f"test_{number}" for number in range(31)]
+        (said,) = touching.expect(tests)
+        assert said.startswith("30 tests run first")
+        told = []
+        for test in tests:
+            verdict = Verdict.FAILED if test == "test_2" else Verdict.PASSED
+            told.append(touching.note(TestResult(test, verdict), test))
+        heard = {number: said for number, said in enumerate(told) if said is not None}
+        assert list(heard) == [9, 29]
+        assert heard[9].startswith("the 10 tests that tell most about first: 1 failed of 10")
+        assert heard[29].startswith("tests that run first: 1 failed of 30")
