@@ -118,6 +118,9 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
     proc.xstat = status & 0xFFFF
     proc.pending.clear()
     proc.notified.clear()
+    if rules.exit_lets_others_run():
+        # It closes its files and gives its memory back, and may sleep over that before it is taken from any count.
+        k.scheduler.run_others()
     if proc.is_session_leader and rules.leader_exit_unleads():
         proc.session.leader = None
     if rules.exit_counts():

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Whether the outcome of a call depends on who runs first: it is made in models before it is made anywhere else.
 
-The models differ in their order only (calls.Order).  Where they come to different results, in what a call returns or in
+The models differ in who runs when only: in their order (calls.Order), and in who sleeps while it dies.  Where they come to different results, in what a call returns or in
 a row of the process table, nobody has promised either: such a call proves nothing against a kernel, and is left out.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from harness.oracle.calls import Order, drawn, first, last
 from harness.oracle.eras import Era
@@ -25,20 +27,40 @@ class _OtherYielding(Rules):
         return not self.traits.vfork_exit_yields
 
 
+class _SlowExits(Rules):
+    """Who dies sleeps on its way: others whom the same signal kills may be dead before it is."""
+
+    def exit_lets_others_run(self) -> bool:
+        return True
+
+
+class _SomeSlowExits(Rules):
+    """Some do, some do not."""
+
+    def __init__(self, era: Era, seed: int) -> None:
+        super().__init__(era)
+        self._lots = random.Random(seed)  # noqa: S311  (no secret)
+
+    def exit_lets_others_run(self) -> bool:
+        return self._lots.random() < 0.5
+
+
 @dataclass(frozen=True)
 class Setting:
-    """A way in which a kernel may go on: the order, made anew for each model, and the rules."""
+    """A way in which a kernel may go on: the order and the rules, both made anew for each model."""
 
     order: Callable[[], Order]
-    rules: type[Rules] = Rules
+    rules: Callable[[Era], Rules] = Rules
 
 
 SETTINGS = (
     Setting(lambda: last),
     Setting(lambda: drawn(1)),
-    Setting(lambda: drawn(2)),
-    Setting(lambda: drawn(3)),
+    Setting(lambda: drawn(2), partial(_SomeSlowExits, seed=1)),
+    Setting(lambda: drawn(3), partial(_SomeSlowExits, seed=2)),
     Setting(lambda: first, _OtherYielding),
+    Setting(lambda: first, _SlowExits),
+    Setting(lambda: last, _SlowExits),
 )
 
 

@@ -651,6 +651,10 @@ class Rules:
         """exit1(): a parent that ignores SIGCHLD, or set SA_NOCLDWAIT, is spared the zombie."""
         return parent.sigacts.no_child_wait or parent.sigacts.child_ignored
 
+    def exit_lets_others_run(self) -> bool:
+        """exit1(): whether others act on their signals while files are closed and memory is given back."""
+        return False
+
     def vfork_exit_lets_others_run(self) -> bool:
         """exit1(): whether others act on their signals while a vforked child waits for its parent to let go of it."""
         return self.traits.vfork_exit_yields

@@ -280,6 +280,7 @@ _LIVES = {
     "reaper_is_inherited": _manual("procctl(2)"),
     "exit_status": _both("_exit()", "wait(2)"),
     "forgoes_zombies": _both("_exit()", "sigaction(2)"),
+    "exit_lets_others_run": _code(),
     "vfork_exit_lets_others_run": _code(),
     "exit_signals_parent": _both("_exit()", "_exit(2)"),
     "zombie_keeps_status": _both("wait()", "wait(2)"),

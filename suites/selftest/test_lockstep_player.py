@@ -102,6 +102,18 @@ def test_which_of_two_children_a_waiting_parent_finds_dead_first_is_nobodys_prom
     assert rehearsal.is_certain(3, Deed("kill", (Ref(2), 0)))
 
 
+def test_whether_who_signals_its_own_group_dies_before_its_leader_is_nobodys_promise() -> None:
+    """The orphan's end is counted by its reaper, the child's is not; closing its files may take the sender longer."""
+    found = Rehearsal(ERAS["2017"])
+    assert found.is_certain(0, Deed("setsid", (), "pid"))
+    assert found.is_certain(0, Deed("procctl_reaper_acquire"))
+    assert found.is_certain(0, Deed("vfork"))
+    assert found.is_certain(1, Deed("setpgid", (0, 0)))
+    assert found.is_certain(1, Deed("fork", (), "process"))
+    assert not found.is_certain(2, Deed("kill", (Ref(1, negative=True), "SIGHUP")))
+    assert found.is_certain(2, Deed("kill", (Ref(1), "SIGHUP")))
+
+
 def test_a_lockstep_does_not_do_what_is_not_certain() -> None:
     rehearsal = Rehearsal(ERAS["2026"])
     lockstep = Lockstep(make_oracle("2026"), OracleWorld(make_oracle("2026", seed=1), "its twin"), rehearsal)

@@ -13,6 +13,7 @@ from support.oracle_rules import catches, descriptions, page, rule_names, shown_
 WITHOUT_VARIANT = {
     "pid_domains": "follows from PID_MAX",
     "first_pid_with_delay": "seen at boot only",
+    "exit_lets_others_run": "not always the same: the lockstep's rehearsal tries both",
     "vfork_exit_lets_others_run": "measured, and not always the same: the lockstep's rehearsal tries both",
     "stops_later": "seen by stored traces of the lockstep",
     "reap_kill_reaches": "a defect, kept: its test fails on kernels",
