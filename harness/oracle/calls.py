@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.oracle import delivery, signals, wait
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.clock import SYSTEM_CALL
-from harness.oracle.model import Errno, Proc
+from harness.oracle.model import Errno, Lwp, Proc
 from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import SigFlag
 
@@ -43,10 +43,10 @@ class State(Enum):
 
 
 class Call:
-    """One thing a test asked a process to do."""
+    """One thing a test asked a thread to do."""
 
-    def __init__(self, proc: Proc, function: Callable[[], object]) -> None:
-        self.proc = proc
+    def __init__(self, lwp: Lwp, function: Callable[[], object]) -> None:
+        self.lwp = lwp
         self.state = State.QUEUED
         self.value: object = None
         self.error: str | None = None
@@ -106,61 +106,65 @@ class Scheduler:
     def __init__(self, k: Kernel, order: Order) -> None:
         self._k = k
         self._order = order
-        self._busy: dict[Proc, None] = {}  # those with calls, in the order in which they were asked
-        self._notified: dict[Proc, None] = {}  # those with signals to look at, in the order of arrival
-        self._woken: set[Proc] = set()
+        self._busy: dict[Lwp, None] = {}  # those with calls, in the order in which they were asked
+        self._notified: dict[Lwp, None] = {}  # those with signals to look at, in the order of arrival
+        self._woken: set[Lwp] = set()
         self._calls_without_effect = 0
 
-    def submit(self, proc: Proc, function: Callable[[], object]) -> Call:
-        """Let PROC execute FUNCTION as soon as it can; return when nothing more can happen by itself."""
-        call = Call(proc, function)
+    def submit(self, lwp: Lwp, function: Callable[[], object]) -> Call:
+        """Let a thread execute FUNCTION as soon as it can; return when nothing more can happen by itself."""
+        call = Call(lwp, function)
         self._calls_without_effect += 1
         if self._calls_without_effect > PATIENCE:
             self._calls_without_effect = 0
             raise Livelock
-        if proc.is_zombie or proc.pid not in self._k.procs:
+        if lwp.proc.is_zombie or lwp.proc.pid not in self._k.procs or lwp not in lwp.proc.lwps:
             call.state = State.GONE
             return call
-        proc.calls.append(call)
-        self._busy[proc] = None
+        lwp.calls.append(call)
+        self._busy[lwp] = None
         self.settle()
         return call
 
-    def is_blocked(self, proc: Proc) -> bool:
-        """Whether a call of PROC sleeps in the kernel."""
-        return bool(proc.calls) and proc.calls[0].state is State.BLOCKED
+    def is_blocked(self, lwp: Lwp) -> bool:
+        """Whether a call of a thread sleeps in the kernel."""
+        return bool(lwp.calls) and lwp.calls[0].state is State.BLOCKED
 
-    def notify(self, proc: Proc) -> None:
-        """signotify(): PROC has a signal to look at."""
+    def is_notified(self, lwp: Lwp) -> bool:
+        """Whether a thread is about to run, because it has a signal to look at."""
+        return lwp in self._notified
+
+    def notify(self, lwp: Lwp) -> None:
+        """signotify(): a thread has a signal to look at."""
         self._calls_without_effect = 0
-        self._notified[proc] = None
+        self._notified[lwp] = None
 
     def wakeup(self, proc: Proc) -> None:
         """wakeup(): whoever sleeps on PROC has to look again."""
         self._calls_without_effect = 0
-        self._woken.add(proc)
+        self._woken.update(proc.lwps)
 
-    def run_ahead(self, proc: Proc) -> None:
-        """Let PROC return to user mode in the middle of a system call."""
-        current = self._k.current
-        self._notified.pop(proc, None)
-        self._in(proc, lambda: self._return(proc))
-        self._k.current = current
+    def run_ahead(self, lwp: Lwp) -> None:
+        """Let a thread return to user mode in the middle of a system call."""
+        running = self._k.running
+        self._notified.pop(lwp, None)
+        self._in(lwp, lambda: self._return(lwp))
+        self._k.running = running
 
     def run_others(self) -> None:
         """The present process sleeps in the middle of a system call: all who have signals to look at do so."""
-        current = self._k.current
+        running = self._k.running
         while (move := self._order(self._deliveries())) is not None:
             move()
-        self._k.current = current
+        self._k.running = running
 
-    def exited(self, proc: Proc) -> None:
-        """A process has become a zombie: nobody answers its calls."""
-        for call in proc.calls:
+    def exited(self, lwp: Lwp) -> None:
+        """A thread has ended, or its process is a zombie: nobody answers its calls."""
+        for call in lwp.calls:
             call.state = State.GONE
-        proc.calls.clear()
-        self._busy.pop(proc, None)
-        self._notified.pop(proc, None)
+        lwp.calls.clear()
+        self._busy.pop(lwp, None)
+        self._notified.pop(lwp, None)
 
     def settle(self) -> None:
         """Run until nothing moves."""
@@ -173,19 +177,19 @@ class Scheduler:
         yield from self._callings()
 
     def _deliveries(self) -> Iterator[Move]:
-        for proc in list(self._notified):
-            if proc.flags & ProcFlag.P_WEXIT or proc.waits_for_vfork is not None:
-                del self._notified[proc]
+        for lwp in list(self._notified):
+            if lwp.proc.flags & ProcFlag.P_WEXIT or lwp.waits_for_vfork is not None:
+                del self._notified[lwp]
             else:
-                yield partial(self._deliver, proc)
+                yield partial(self._deliver, lwp)
 
-    def _deliver(self, proc: Proc) -> None:
-        del self._notified[proc]
-        self._in(proc, lambda: self._wake(proc))
+    def _deliver(self, lwp: Lwp) -> None:
+        del self._notified[lwp]
+        self._in(lwp, lambda: self._wake(lwp))
 
-    def _wake(self, proc: Proc) -> None:
-        if delivery.wakes(self._k, proc):
-            self._return(proc)
+    def _wake(self, lwp: Lwp) -> None:
+        if delivery.wakes(self._k, lwp):
+            self._return(lwp)
 
     def _reapings(self) -> Iterator[Move]:
         for proc in self._k.procs.values():
@@ -193,50 +197,51 @@ class Scheduler:
                 yield from (partial(wait.reap, self._k, child) for child in proc.children if child.is_zombie)
 
     def _callings(self) -> Iterator[Move]:
-        for proc in list(self._busy):
-            if not proc.calls:
-                del self._busy[proc]
+        for lwp in list(self._busy):
+            if not lwp.calls:
+                del self._busy[lwp]
                 continue
-            call = proc.calls[0]
-            if proc.stat is not ProcStat.SACTIVE or proc.waits_for_vfork is not None:
+            call = lwp.calls[0]
+            if lwp.proc.stat is not ProcStat.SACTIVE or lwp.waits_for_vfork is not None:
                 continue
             if call.state is State.RETURNED:
                 yield partial(self._done, call)
-            elif call.state is State.QUEUED or proc in self._woken:
-                yield partial(self._go_on, proc, call)
+            elif call.state is State.QUEUED or lwp in self._woken:
+                yield partial(self._go_on, lwp, call)
 
-    def _go_on(self, proc: Proc, call: Call) -> None:
-        self._woken.discard(proc)
-        self._in(proc, lambda: self._execute(proc, call))
+    def _go_on(self, lwp: Lwp, call: Call) -> None:
+        self._woken.discard(lwp)
+        self._in(lwp, lambda: self._execute(lwp, call))
 
-    def _in(self, proc: Proc, action: Callable[[], None]) -> None:
-        self._k.current = proc
+    def _in(self, lwp: Lwp, action: Callable[[], None]) -> None:
+        self._k.running = lwp
         try:
             action()
         finally:
-            self._k.current = None
+            self._k.running = None
 
-    def _execute(self, proc: Proc, call: Call) -> None:
+    def _execute(self, lwp: Lwp, call: Call) -> None:
         self._k.clock.advance(SYSTEM_CALL)
         call.attempt()
-        if not proc.is_zombie and proc.waits_for_vfork is None:
-            self._return(proc)
+        if not lwp.proc.is_zombie and lwp.waits_for_vfork is None:
+            self._return(lwp)
             # It has a processor, so its answer is out before those it has woken run.
-            if call.state is State.RETURNED and proc.stat is ProcStat.SACTIVE:
+            if call.state is State.RETURNED and lwp.proc.stat is ProcStat.SACTIVE:
                 self._done(call)
 
     @staticmethod
     def _done(call: Call) -> None:
         call.state = State.DONE
-        call.proc.calls.remove(call)
+        call.lwp.calls.remove(call)
 
-    def _return(self, proc: Proc) -> None:
+    def _return(self, lwp: Lwp) -> None:
         """Go back to user mode, out of a call that sleeps if a handler has to run."""
-        call = proc.calls[0] if proc.calls else None
+        call = lwp.calls[0] if lwp.calls else None
         if call is not None and call.state is State.BLOCKED:
-            signal = signals.issignal(self._k, proc)
-            if signal and not call.restarts and SigFlag.SA_RESTART not in proc.sigacts.of(signal).flags:
+            signal = signals.issignal(self._k, lwp)
+            if signal and not call.restarts and SigFlag.SA_RESTART not in lwp.proc.sigacts.of(signal).flags:
                 call.interrupt()
             elif signal:
-                self.wakeup(proc)
-        delivery.return_to_user(self._k, proc)
+                self._calls_without_effect = 0
+                self._woken.add(lwp)
+        delivery.return_to_user(self._k, lwp)

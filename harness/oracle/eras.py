@@ -30,6 +30,7 @@ class Traits:
     titles_in_page: bool = False  # a title set by sysctl is kept beside the arguments and can be a thread's
     # ---- kern_fork.c, kern_prot.c ----
     first_tid: int = 0
+    tids_are_inherited: bool = False  # a child's thread has the id of the one that forked; ids are used again
     limits_root: bool = False  # RLIMIT_NPROC binds root, too, and shrinks with each generation
     ids_of_zero: bool = False  # procctl() takes id 0 for the caller
     deathsig: bool = False  # PROC_PDEATHSIG_CTL, PROC_PDEATHSIG_STATUS
@@ -121,6 +122,14 @@ CHANGES = (
         "sys/param.h: MAXLOGNAME",
         "login names of up to 32 characters; struct kinfo_proc grows to 992 bytes",
         {"login_size": 33, "record_size": 992},
+    ),
+    Change(
+        "2019-11-11",
+        "8e99ae46df",
+        500_708,
+        "kern_fork.c: lwp_fork1(), lwp_fork2(); kern_exec.c: exec_new_vmspace()",
+        "a child's thread has the id of the one that forked it, a new program's has 1; ids of threads are used again",
+        {"tids_are_inherited": True},
     ),
     Change(
         "2019-11-12",

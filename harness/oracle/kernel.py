@@ -7,7 +7,7 @@ import random
 
 from harness.oracle.calls import Order, Scheduler, first
 from harness.oracle.clock import Clock
-from harness.oracle.model import Credentials, Pgrp, Proc, Reaper, Session, SigActs
+from harness.oracle.model import Credentials, Lwp, Pgrp, Proc, Reaper, Session, SigActs
 from harness.oracle.pids import PidAllocator
 from harness.oracle.rules import HASH_SIZE, Rules
 from harness.oracle.signals_table import IGNORED_AT_BIRTH
@@ -40,7 +40,7 @@ class Kernel:
         randomness = random.Random(seed)  # noqa: S311  (a model of a generator, not a secret)
         self.pids = PidAllocator(self, randomness)
         self.scheduler = Scheduler(self, order)
-        self.current: Proc | None = None  # curproc: whose system call is being executed
+        self.running: Lwp | None = None  # curthread: whose system call is being executed
         self._swapper()
         self.init = self._system_process("init", b"/sbin/init")
         self.init.reaper = Reaper(self.init, None, real_init=True, references=2)
@@ -53,6 +53,7 @@ class Kernel:
         sigacts = SigActs(ignored=IGNORED_AT_BIRTH)
         swapper = Proc(0, None, Credentials(), sigacts, None, 0, self.clock.realtime, comm="swapper")
         swapper.flags |= ProcFlag.P_SYSTEM
+        swapper.lwps = [Lwp(swapper, self.rules.first_tid())]
         self._lead_new_session(swapper)
         self.procs[0] = swapper
 
@@ -61,6 +62,7 @@ class Kernel:
         swapper = self.procs[0]
         proc = Proc(self.pids.new_pid(), swapper, swapper.cred, swapper.sigacts, None, self.next_birth())
         proc.start = self.clock.realtime
+        proc.lwps, proc.last_tid = [Lwp(proc, self.rules.first_tid())], self.rules.first_tid()
         proc.comm, proc.path, proc.args = comm, program.decode(), program + b"\0"
         proc.flags |= ProcFlag.P_EXEC
         proc.reaps_itself = True
@@ -74,6 +76,15 @@ class Kernel:
         proc.pgrp = Pgrp(proc.pid, session, [proc])
         self.sessions[session.sid] = session
         self.groups[proc.pid] = proc.pgrp
+
+    @property
+    def current(self) -> Proc | None:
+        """curproc: the process whose system call is being executed."""
+        return self.running.proc if self.running is not None else None
+
+    def thread_of(self, proc: Proc) -> Lwp:
+        """Return the thread of PROC that is executing a system call; its first, if somebody else does."""
+        return self.running if self.running is not None and self.running.proc is proc else proc.lwp
 
     def next_birth(self) -> int:
         """Return the serial number of the next fork."""

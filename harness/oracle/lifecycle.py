@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.oracle import jobs, reapers, signals
 from harness.oracle.blocking import WouldBlock
-from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Proc
+from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Lwp, Proc
 from harness.oracle.signals_table import NUMBERS, SIGKILL, SIGTRAP
 from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import RforkFlag
@@ -24,7 +24,8 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
 
     NOWAIT (RFNOWAIT) gives it to the reaper at once; LINUX_THREAD (RFLINUXTHPN) lets it end with SIGUSR1.
     """
-    if (parent.pending | parent.notified) - parent.mask:
+    caller = k.thread_of(parent)
+    if caller.waiting - caller.mask:
         # fork() is begun again to let signals be handled first.  A vforked child does not stop, so if the signal is a
         # stop it begins again and again, for ever: a defect of the seed, kept here.
         raise WouldBlock(restarts=True)
@@ -50,13 +51,14 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
         child.title = parent.title
     if k.rules.deathsig_is_inherited():
         child.deathsig = parent.deathsig
-    child.mask = parent.mask
+    tid = k.rules.first_tid_of_child(caller, vfork=vfork)
+    child.lwps, child.last_tid = [Lwp(child, tid, caller.mask)], tid
     child.flags = P_MAYBETHREADED | (parent.flags & (ProcFlag.P_SUGID | ProcFlag.P_JAILED))
     child.acflag = AFORK
     if vfork:
         child.flags |= ProcFlag.P_PPWAIT
         if k.rules.vfork_blocks():
-            parent.waits_for_vfork = child
+            caller.waits_for_vfork = child
     reapers.inherit(k, parent, child)
     k.procs[child.pid] = child
     jobs.join_at_fork(k, parent, child)
@@ -82,21 +84,51 @@ def release_vfork_parent(k: Kernel, child: Proc) -> bool:
     """exit1(), kern_execve(): the parent of a vforked child may go on; tell whether it had been waiting."""
     child.flags &= ~ProcFlag.P_PPWAIT
     parent = child.parent
-    if parent is None or parent.waits_for_vfork is not child:
-        return False
-    parent.waits_for_vfork = None
-    parent.in_userret = True  # it had not slept where signals are looked at
-    k.scheduler.notify(parent)
-    return True
+    waiting = [lwp for lwp in parent.lwps if lwp.waits_for_vfork is child] if parent is not None else []
+    for lwp in waiting:
+        lwp.waits_for_vfork = None
+        lwp.in_userret = True  # it had not slept where signals are looked at
+        k.scheduler.notify(lwp)
+    return bool(waiting)
+
+
+def lwp_create(k: Kernel, proc: Proc) -> Lwp:
+    """sys_lwp_create(), lwp_fork(): make another thread, which blocks what its creator does; nothing waits for it."""
+    creator = k.thread_of(proc)
+    lwp = Lwp(proc, k.rules.new_tid(proc, creator), k.rules.mask_of_thread(creator))
+    proc.last_tid = lwp.tid
+    proc.lwps = sorted((*proc.lwps, lwp), key=lambda one: one.tid)
+    return lwp
+
+
+def lwp_exit(k: Kernel, lwp: Lwp) -> None:
+    """sys_extexit(), lwp_exit(): a thread ends; the last one ends its process with status 0."""
+    if k.rules.thread_ends_alone(lwp):
+        lwp.proc.lwps.remove(lwp)
+        k.scheduler.exited(lwp)
+    else:
+        exit1(k, lwp.proc, 0)
+
+
+def _kill_all_lwps(k: Kernel, proc: Proc) -> None:
+    """killalllwps(): all threads end but the one that exits, or runs another program."""
+    kept = k.thread_of(proc)
+    for lwp in [lwp for lwp in proc.lwps if lwp is not kept]:
+        proc.lwps.remove(lwp)
+        k.scheduler.exited(lwp)
 
 
 def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:
     """kern_execve(): run another program in the same process."""
     if not k.rules.may_exec(proc.cred):
         raise Errno("EACCES")
+    if k.rules.exec_ends_threads():
+        _kill_all_lwps(k, proc)
+    lwp = k.thread_of(proc)
+    lwp.tid = proc.last_tid = k.rules.tid_after_exec(lwp)
     signals.execsigs(k, proc)
     if k.rules.exec_ends_title():
-        proc.title = proc.thread_title = b""
+        proc.title = lwp.title = b""
     proc.comm = path.rpartition("/")[2][:16]
     proc.path = path
     vector = b"".join(arg + b"\0" for arg in args)
@@ -115,9 +147,10 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
     """exit1(): become a zombie with STATUS, give the children away, tell the parent."""
     rules = k.rules
     proc.flags |= ProcFlag.P_WEXIT | P_POSTEXIT
+    _kill_all_lwps(k, proc)
     proc.xstat = status & 0xFFFF
     proc.pending.clear()
-    proc.notified.clear()
+    proc.lwp.notified.clear()
     if rules.exit_lets_others_run():
         # It closes its files and gives its memory back, and may sleep over that before it is taken from any count.
         k.scheduler.run_others()
@@ -153,7 +186,7 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
         signals.ksignal(k, proc.parent, NUMBERS[name])
     k.scheduler.wakeup(proc.parent)
     proc.flags &= ~ProcFlag.P_TRACED
-    k.scheduler.exited(proc)
+    k.scheduler.exited(proc.lwp)
 
 
 def _proc_move_allproc_zombie(k: Kernel, proc: Proc) -> None:

@@ -8,7 +8,8 @@ Drawn are births and ends of all kinds, waiting, groups and sessions, user and g
 reapers, titles, directories, jails, tracing, all tables of processes, pids that are taken or were given back, and from
 the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
 
-* threads other than the first, and pages shared with the kernel;
+* births by threads other than the first, their programs and tracers, and the end of the first before the others;
+* pages shared with the kernel;
 * terminals, and with them what kern.proc.tty lists; priorities, files, memory, resource usage, and what ptrace() does
   to registers;
 * time: other suites look at the delay of pids;
@@ -32,10 +33,10 @@ from typing import Any, Protocol
 from harness.errors import HarnessError
 from harness.oracle import views
 from harness.oracle.eras import Traits
-from harness.oracle.model import Proc
+from harness.oracle.model import Lwp, Proc
 from harness.oracle.oracle import Oracle
-from harness.oracle.process import OracleProcess
-from harness.oracle.traces import DIRECTORIES, DRAWN_GROUPS, TITLES, Deed, Ref, Step, choose
+from harness.oracle.process import OracleProcess, OracleThread
+from harness.oracle.traces import DIRECTORIES, DRAWN_GROUPS, TITLES, Deed, JailRef, Ref, Step, choose
 from harness.processes.hub import Hub
 from harness.processes.kinfo import KinfoProc, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import (
@@ -52,6 +53,7 @@ from harness.processes.vocabulary import (
 CALL_DEADLINE = 30.0  # s the kernel may take for a call the oracle says returns
 SETTLE_DEADLINE = 20.0  # s until everybody has done what a step makes them do
 PIDS = 16_384  # how many pids are a lockstep's own
+THREADS = 100  # the number of the first thread among those who make calls; below it are processes
 FRESH = 5_000  # and where those begin that are used after a look back at old ones: beyond all detours
 PAUSE = 0.004  # s between two looks at a table that is not as expected yet
 # What a table row is compared by: everything the model claims to know.
@@ -187,6 +189,7 @@ class Started:
     """A call that has not returned in the oracle."""
 
     who: int
+    name: str
     deed: Deed
     oracle: Any
     other: Any
@@ -201,6 +204,7 @@ class Lockstep:
         self._looks_back = 0
         self._place(self._first_pid)
         self._processes: tuple[list[OracleProcess], list[Any]] = ([oracle.spawn()], [other.spawn()])
+        self._threads: tuple[list[OracleThread], list[Any]] = ([], [])
         self._started: list[Started] = []
         self._jails: tuple[list[int], list[int]] = ([], [])  # ids in the order of their making
         self._traits = oracle.kernel.rules.traits
@@ -215,17 +219,51 @@ class Lockstep:
         """How many processes there have ever been."""
         return len(self._processes[0])
 
+    @property
+    def threads(self) -> int:
+        """How many threads there have ever been besides the first ones of processes."""
+        return len(self._threads[0])
+
+    @property
+    def jails(self) -> int:
+        """How many jails there have ever been."""
+        return len(self._jails[0])
+
+    def is_thread(self, who: int) -> bool:
+        """Whether WHO is a thread other than the first of a process."""
+        return who >= THREADS
+
+    def process_of(self, who: int) -> int:
+        """Return the process that WHO, a process or a thread, is."""
+        if who < THREADS:
+            return who
+        model = self._actor(0, who).model
+        return next(index for index, process in enumerate(self._processes[0]) if process.model is model)
+
+    def has_threads(self, index: int) -> bool:
+        """Whether a process has several threads."""
+        return len(self._processes[0][index].model.lwps) > 1
+
+    def is_traced(self, index: int) -> bool:
+        """Whether a process is traced."""
+        return bool(self._processes[0][index].model.flags & ProcFlag.P_TRACED)
+
+    def sibling_waits(self, who: int) -> bool:
+        """Whether a call of another thread of the same process has not returned."""
+        own: Lwp = self._actor(0, who).lwp
+        return any(lwp.calls for lwp in own.proc.lwps if lwp is not own)
+
     def is_nobody(self, index: int) -> bool:
         """Whether a process has lost all privileges."""
-        cred = self._processes[0][index].model.cred
-        return cred.uid != 0 and cred.ruid != 0
+        cred = self._actor(0, index).model.cred
+        return bool(cred.uid and cred.ruid)
 
     def members(self, who: int, whom: int | Ref) -> int:
         """How many living processes a signal to a group, the caller's own for 0, everybody for -1, would reach."""
         processes = self._processes[0]
         if whom == -1:
             return self.population
-        pgid = processes[whom.index].pid if isinstance(whom, Ref) else processes[who].model.group.pgid
+        pgid = processes[whom.index].pid if isinstance(whom, Ref) else self._actor(0, who).model.group.pgid
         models = [process.model for process in processes]
         return sum(1 for proc in models if not proc.is_zombie and proc.pgrp is not None and proc.pgrp.pgid == pgid)
 
@@ -236,8 +274,8 @@ class Lockstep:
 
     def has_undelivered(self, index: int) -> bool:
         """Whether a signal waits for a process that does not block it."""
-        proc = self._processes[0][index].model
-        return bool((proc.pending | proc.notified) - proc.mask)
+        lwp = self._actor(0, index).lwp
+        return bool(lwp.waiting - lwp.mask)
 
     @property
     def traits(self) -> Traits:
@@ -246,7 +284,7 @@ class Lockstep:
 
     def descends(self, who: int, whom: int) -> bool:
         """Whether WHO is WHOM or descends from it."""
-        at: Proc | None = self._processes[0][who].model
+        at: Proc | None = self._actor(0, who).model
         while at is not None and at is not self._processes[0][whom].model:
             at = at.parent
         return at is not None
@@ -257,7 +295,7 @@ class Lockstep:
 
     def is_child_of_ours(self, who: int) -> bool:
         """Whether the parent of WHO is one of the processes of the trace."""
-        parent = self._processes[0][who].model.parent
+        parent = self._actor(0, who).model.parent
         return any(process.model is parent for process in self._processes[0])
 
     def run(self, steps: Iterable[Step]) -> None:
@@ -268,6 +306,7 @@ class Lockstep:
     def step(self, step: Step) -> None:
         """Take one step, if somebody is there to take it."""
         actors = [index for index, process in enumerate(self._processes[0]) if _can_act(process)]
+        actors += [THREADS + index for index, thread in enumerate(self._threads[0]) if _can_act(thread)]
         if not actors:
             return
         who = actors[step.who % len(actors)]
@@ -277,17 +316,24 @@ class Lockstep:
 
     # ---- one call in both worlds ----
 
+    def _actor(self, world: int, who: int) -> Any:
+        """Return the process, or from THREADS on the thread, WHO."""
+        return self._threads[world][who - THREADS] if self.is_thread(who) else self._processes[world][who]
+
     def perform(self, who: int, deed: Deed) -> None:
-        """Let process WHO make the call DEED in both; raises DisagreementError at the first difference."""
-        self.log.append(f"P{who}.{deed}")
+        """Let process, or thread, WHO make the call DEED in both; raises DisagreementError at the first difference."""
+        name = f"P{self.process_of(who)}" + (f".T{who - THREADS}" if self.is_thread(who) else "")
+        self.log.append(f"{name}.{deed}")
         self.calls += 1
-        if deed.method == "vfork":
+        if deed.method == "thread":
+            self._new_thread(who)
+        elif deed.method == "vfork":
             self._born(*(world[who].vfork() for world in self._processes))
         elif deed.method == "fork_at":
             self._fork_at(who, deed)
         else:
             ours, theirs = (self._start(world, who, deed) for world in (0, 1))
-            if ours.done and deed.method in ("exit", "reexec"):
+            if ours.done and deed.method in ("exit", "leave_thread", "reexec"):
                 # The table tells.  A guest may notice an exit late, while others hold the same channel open; and the
                 # parent that exec lets go may have killed the process before it answers, or after.
                 pass
@@ -295,7 +341,7 @@ class Lockstep:
                 self._compare(who, deed, ours, theirs)
             else:
                 self.log[-1] += "  ... does not return yet"
-                self._started.append(Started(who, deed, ours, theirs))
+                self._started.append(Started(who, name, deed, ours, theirs))
         self._settle()
 
     def _place(self, pid: int, *, recent: bool = False) -> None:
@@ -310,19 +356,33 @@ class Lockstep:
             world.append(process)
         self.log[-1] += f" -> P{self.population - 1}"
 
+    def _new_thread(self, who: int) -> None:
+        threads = [self._actor(world, who).thread() for world in (0, 1)]
+        ours, theirs = (thread.tid for thread in threads)
+        if ours != theirs:
+            self._disagree(f"the new thread is {ours} in {self._names[0]}, {theirs} in {self._names[1]}")
+        for world, thread in zip(self._threads, threads, strict=True):
+            world.append(thread)
+        self.log[-1] += f" -> T{self.threads - 1}"
+
     def _fork_at(self, who: int, deed: Deed) -> None:
         """Fork when the first candidate may be taken, or was given back lately; what follows begins elsewhere."""
         whom, recent = deed.arguments
         self._place(self._pid(0, whom), recent=recent)
-        self._compare(who, deed, *(world[who].start.fork() for world in self._processes))
+        self._compare(who, deed, *(self._actor(world, who).start.fork() for world in (0, 1)))
         self._looks_back += 1
         self._place(self._first_pid + FRESH + 100 * self._looks_back)
 
     def _start(self, world: int, who: int, deed: Deed) -> Any:
-        arguments = [self._pid(world, one) if isinstance(one, Ref) else one for one in deed.arguments]
-        start = self._processes[world][who].start
+        arguments = [self._argument(world, one) for one in deed.arguments]
+        start = self._actor(world, who).start
         target = start.sysctl if deed.method.removeprefix("set_").startswith("kern_proc") else start
         return getattr(target, deed.method)(*arguments, **dict(deed.options))
+
+    def _argument(self, world: int, argument: Any) -> Any:
+        if isinstance(argument, JailRef):
+            return self._jails[world][argument.index]
+        return self._pid(world, argument) if isinstance(argument, Ref) else argument
 
     def _pid(self, world: int, reference: Ref) -> int:
         pid: int = self._processes[world][reference.index].pid
@@ -335,7 +395,7 @@ class Lockstep:
             return
         self.log[-1] += f" -> {_outcome_text(expected)}"
         # Whom its own call kills in the end (by orphaning its group, say) may die before the answer is out, or after.
-        if expected == found or (found[0] == "gone" and self._processes[0][who].gone):
+        if expected == found or (found[0] == "gone" and self._actor(0, who).gone):
             return
         if isinstance(expected[1], dict) and isinstance(found[1], dict):
             self._disagree(self._difference(expected[1], found[1]))
@@ -398,7 +458,12 @@ class Lockstep:
             return _signals(value, names)
         if kind == "table" or isinstance(value, ProcTable):
             jails = {jid: f"jail {index + 1}" for index, jid in enumerate(self._jails[world])}
-            return {names[row.pid]: _row(row, names, jails) for row in value if row.pid in tracked}
+            rows: dict[str, dict[str, Any]] = {}
+            for row in value:
+                if row.pid in tracked:
+                    name = names[row.pid]
+                    rows[f"{name}, thread {row.lwp.tid}" if name in rows else name] = _row(row, names, jails)
+            return rows
         return names.get(value, value) if kind == "pid" else value
 
     # ---- afterwards ----
@@ -413,7 +478,7 @@ class Lockstep:
             time.sleep(PAUSE)
         for call in [call for call in self._started if call.oracle.done]:
             self._started.remove(call)
-            self.log.append(f"    P{call.who}.{call.deed} returns at last")
+            self.log.append(f"    {call.name}.{call.deed} returns at last")
             self._compare(call.who, call.deed, call.oracle, call.other)
         for call in self._started:
             if call.other.done:
@@ -441,8 +506,8 @@ class Lockstep:
 
 
 def _can_act(process: OracleProcess) -> bool:
-    proc = process.model
-    return not process.gone and proc.stat is ProcStat.SACTIVE and not proc.calls and proc.waits_for_vfork is None
+    lwp = process.lwp
+    return not process.gone and lwp.proc.stat is ProcStat.SACTIVE and not lwp.calls and lwp.waits_for_vfork is None
 
 
 def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> dict[str, Any]:
@@ -461,6 +526,7 @@ def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> 
         "login": row.login,
         "exitstat": row.exitstat,
         "threads": row.nthreads,
+        "tid": row.lwp.tid,
         "pending": row.siglist | row.lwp.siglist,
         "mask": row.lwp.sigmask,
         "ignored": row.sigignore,

@@ -130,8 +130,37 @@ class Reaper:
 
 
 @dataclass(eq=False)
+class Lwp:
+    """struct lwp: a thread."""
+
+    proc: Proc
+    tid: int
+    mask: frozenset[int] = frozenset()  # lwp_sigmask
+    notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
+    title: bytes = b""  # lwp_lpmap->thread_title
+    trace_stop: int = 0  # the signal its tracer decides about
+    in_userret: bool = False  # it has stopped on its way back to user mode, not in its sleep
+    stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
+    stopped_by: int = 0  # the pending signal the process is stopped by, if this thread stopped it on its way back
+    frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run
+    handled: int = 0  # signals delivered to handlers (ru_nsignals)
+    waits_for_vfork: Proc | None = None  # blocked until this child has exited or run a program
+    log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
+    logged: int = 0  # deliveries to the logging handler so far
+    calls: list[Call] = field(default_factory=list)  # what the test asked this thread to do, in order
+
+    @property
+    def waiting(self) -> set[int]:
+        """lwp_sigpend(): signals that wait for this thread, blocked or not: its own and those of the process."""
+        return self.proc.pending | self.notified
+
+    def __repr__(self) -> str:
+        return f"<Lwp {self.proc.pid}.{self.tid}>"
+
+
+@dataclass(eq=False)
 class Proc:
-    """struct proc with its only lwp."""
+    """struct proc."""
 
     pid: int
     parent: Proc | None
@@ -148,7 +177,6 @@ class Proc:
     comm: str = ""
     args: bytes = b""  # p_args: each argument ends with a zero byte
     title: bytes = b""  # p_upmap->proc_title, where a title set by sysctl is kept in later eras
-    thread_title: bytes = b""  # lwp_lpmap->thread_title
     path: str = ""  # of the program
     cwd: str = "/"
     acflag: int = 0
@@ -158,28 +186,28 @@ class Proc:
     signalled_by_reaper: bool = False  # p_reaptid: PROC_REAP_KILL has come by
     limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # soft and hard; the rest are infinite
     signals_parent_with: str = "SIGCHLD"  # p_sigparent; SIGUSR1 makes it a thread in the eyes of wait4()
-    mask: frozenset[int] = frozenset()  # lwp_sigmask
+    lwps: list[Lwp] = field(default_factory=list)  # p_lwp_tree: its threads by id; of a zombie the one that ended it
+    last_tid: int = 0  # p_lasttid
     pending: set[int] = field(default_factory=set)  # p_siglist
-    notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
     senders: dict[int, tuple[int, int]] = field(default_factory=dict)  # ps_frominfo: pid and uid, by signal
     traced_child_of: int = 0  # p_oppid: whose child it was when it began to be traced
-    trace_stop: int = 0  # the signal its tracer decides about
     thread_gone: bool = False  # of a zombie: somebody has looked at it with WNOWAIT, and put its thread away
-    in_userret: bool = False  # it has stopped on its way back to user mode, not in its sleep
-    stop_unreported: bool = False  # stopped by its own system call, which has not returned yet
-    stopped_by: int = 0  # the pending signal it is stopped by, if it stopped on its way back to user mode
-    frames: list[tuple[int, Disposition, frozenset[int]]] = field(default_factory=list)  # handlers about to run
-    handled: int = 0  # signals delivered to handlers (ru_nsignals)
-    waits_for_vfork: Proc | None = None  # blocked until this child has exited or run a program
-    log: list[SignalRecord] = field(default_factory=list)  # what the logging handler has seen
-    logged: int = 0  # deliveries to the logging handler so far
-    calls: list[Call] = field(default_factory=list)  # what the test asked this process to do, in order
     driven: bool = True  # it runs the program that makes the calls a test asks for
     reaps_itself: bool = False  # init and the hub: they wait for any child as soon as there is one to wait for
 
     def limit(self, resource: int) -> tuple[int, int]:
         """Soft and hard limit of a resource."""
         return self.limits.get(resource, (RLIM_INFINITY, RLIM_INFINITY))
+
+    @property
+    def lwp(self) -> Lwp:
+        """Its thread, the first one of several."""
+        return self.lwps[0]
+
+    @property
+    def threads(self) -> int:
+        """p_nthreads."""
+        return 0 if self.is_zombie else len(self.lwps)
 
     @property
     def group(self) -> Pgrp:

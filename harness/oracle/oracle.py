@@ -38,7 +38,7 @@ class Oracle:
         proc.sigacts = SigActs(untouched, proc.sigacts.ignored)
         watch_unknown_calls(self.kernel, proc)
         jobs.setsid(self.kernel, proc)
-        return OracleProcess(self.kernel, proc)
+        return OracleProcess(self.kernel, proc.lwp)
 
     def sleep(self, seconds: float) -> None:
         """Let SECONDS of virtual time pass."""

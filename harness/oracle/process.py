@@ -14,7 +14,7 @@ from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
 from harness.oracle.maps import UserMap
-from harness.oracle.model import Disposition, Errno, Proc
+from harness.oracle.model import Disposition, Errno, Lwp, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
 from harness.processes.abi import DRAGONFLY
@@ -123,10 +123,11 @@ class OracleResult:
 class OracleProcess:
     """A process of the model.  Satisfies harness.processes.api.Process."""
 
-    def __init__(self, kernel: Kernel, proc: Proc) -> None:
+    def __init__(self, kernel: Kernel, lwp: Lwp) -> None:
         self.kernel = kernel
-        self._proc = proc
-        self._pid = proc.pid
+        self._lwp = lwp
+        self._proc = lwp.proc
+        self._pid = lwp.proc.pid
 
     def __repr__(self) -> str:
         return f"<oracle process {self._pid}>"
@@ -151,12 +152,18 @@ class OracleProcess:
     @property
     def gone(self) -> bool:
         """Whether it can no longer be driven: it has ended, or runs another program."""
-        return self._proc.is_zombie or self._proc.pid not in self.kernel.procs or not self._proc.driven
+        proc = self._proc
+        return proc.is_zombie or proc.pid not in self.kernel.procs or not proc.driven or self._lwp not in proc.lwps
+
+    @property
+    def lwp(self) -> Lwp:
+        """The thread as the model keeps it, for looking at it from outside."""
+        return self._lwp
 
     @property
     def start(self) -> OracleStart:
         """The same system calls, but each returns an OraclePending at once."""
-        return OracleStart(self.kernel, self._proc)
+        return OracleStart(self.kernel, self._lwp)
 
     def execute(self, text: str, function: Callable[[Kernel, Proc], T], *, ends: bool = False) -> T:
         """Make a system call, of which FUNCTION is the implementation.
@@ -176,12 +183,24 @@ class OracleProcess:
         if self.gone:
             raise ProcessGone(str(self), text)
         try:
-            return self.kernel.scheduler.submit(self._proc, lambda: function(self.kernel, self._proc))
+            return self.kernel.scheduler.submit(self._lwp, lambda: function(self.kernel, self._proc))
         except Livelock:
             raise OracleWouldBlock(str(self), f"{text}, after {PATIENCE} calls that changed nothing,") from None
 
     def _process(self, proc: Proc) -> Self:
-        return type(self)(self.kernel, proc)
+        return type(self)(self.kernel, proc.lwp)
+
+    def thread(self) -> OracleThread:
+        """Make another thread in this process; it makes system calls of its own."""
+
+        def create(k: Kernel, proc: Proc) -> OracleThread:
+            return OracleThread(k, lifecycle.lwp_create(k, proc))
+
+        return self.execute("thread creation", create)
+
+    def leave_thread(self) -> None:
+        """End this thread; the process ends with its last one."""
+        self.execute("thread exit", lambda k, _: lifecycle.lwp_exit(k, self._lwp), ends=True)
 
     # ---- birth and death ----
 
@@ -235,12 +254,14 @@ class OracleProcess:
             if not begun:
                 lifecycle.exec_program(k, proc, proc.path, [proc.path.encode(), b"attach"])
                 begun = True
-                k.scheduler.run_ahead(proc)  # a signal that could not act before acts before the program's first step
+                k.scheduler.run_ahead(
+                    self._lwp
+                )  # a signal that could not act before acts before the program's first step
             if proc.stat is ProcStat.SSTOP:
                 raise WouldBlock(restarts=True)
             if not proc.is_zombie:
                 watch_unknown_calls(k, proc)
-                proc.log, proc.logged = [], 0
+                self._lwp.log, self._lwp.logged = [], 0
 
         self.execute("execve(executor)", reexec)
 
@@ -417,21 +438,27 @@ class OracleProcess:
         """Change the signal mask; return the previous one."""
         numbers = frozenset(map(DRAGONFLY.signal_number, mask))
         return self.execute(
-            call_text("sigprocmask", how), lambda _, proc: _names(signals.sigprocmask(proc, how, numbers))
+            call_text("sigprocmask", how), lambda *_: _names(signals.sigprocmask(self._lwp, how, numbers))
         )
 
     def sigpending(self) -> frozenset[SignalName]:
         """Return the signals that are blocked and pending."""
-        return self.execute("sigpending()", lambda _, proc: _names(signals.sigpending(proc)))
+        return self.execute("sigpending()", lambda *_: _names(signals.sigpending(self._lwp)))
 
     def signals(self) -> list[SignalRecord]:
         """Return, and forget, the signals logged so far by Handler.LOG."""
 
-        def take(_: Kernel, proc: Proc) -> list[SignalRecord]:
-            log, proc.log = proc.log, []
+        def take(*_: object) -> list[SignalRecord]:
+            log, self._lwp.log = self._lwp.log, []
             return log
 
         return self.execute("signals()", take)
+
+    def lwp_kill(self, pid: int, tid: int, sig: SignalLike) -> None:
+        """Send a signal to one thread."""
+        number = DRAGONFLY.signal_number(sig)
+        text = call_text("lwp_kill", pid, tid, sig)
+        self.execute(text, lambda k, proc: signals.lwp_kill(k, proc, pid, tid, number))
 
     # ---- reapers ----
 
@@ -525,8 +552,8 @@ class OracleProcess:
     # ---- time, limits, bulk ----
 
     def gettid(self) -> int:
-        """Return the id of the only thread."""
-        return self.execute("gettid()", lambda k, _: k.rules.traits.first_tid)
+        """Return the id of the thread that asks."""
+        return self.execute("gettid()", lambda *_: self._lwp.tid)
 
     def clock_gettime(self, clock: Clock | int = Clock.CLOCK_MONOTONIC) -> float:
         """Return a clock's virtual time in seconds."""
@@ -673,8 +700,14 @@ def _rfork(k: Kernel, _: Proc, flags: int) -> int:
     return 0
 
 
+def _exit(k: Kernel, proc: Proc, status: int) -> int:
+    lifecycle.exit1(k, proc, k.rules.exit_status(status))
+    return 0
+
+
 #: What OracleProcess.syscall() can make.
 SYSTEM_CALLS: Mapping[str, Callable[..., int]] = {
+    "exit": _exit,
     "rfork": _rfork,
     "getpriority": scans.getpriority,
     "setpriority": scans.setpriority,
@@ -695,6 +728,27 @@ def _shown(disposition: Disposition) -> SigAction:
     return SigAction(handler, disposition.flags, _names(disposition.mask))
 
 
+class OracleThread(OracleProcess):
+    """A thread of a process of the model; its calls run beside the process's own."""
+
+    def __repr__(self) -> str:
+        return f"<oracle thread {self.tid} of process {self._pid}>"
+
+    __str__ = __repr__
+
+    @property
+    def tid(self) -> int:
+        """Thread id."""
+        return self._lwp.tid
+
+    def _process(self, proc: Proc) -> Self:
+        return OracleProcess(self.kernel, proc.lwp)  # type: ignore[return-value]  # a child is no thread
+
+    def exit(self, status: int = 0) -> None:
+        """End this thread, not its process."""
+        self.leave_thread()
+
+
 class _Recorder(OracleProcess):
     """Makes a call and keeps the OraclePending, because a method cannot return one in place of what it returns."""
 
@@ -706,7 +760,7 @@ class _Recorder(OracleProcess):
         return None  # type: ignore[return-value]  # nobody sees it
 
     def _process(self, proc: Proc) -> Self:
-        return OracleProcess(self.kernel, proc)  # type: ignore[return-value]  # it comes out of an OraclePending
+        return OracleProcess(self.kernel, proc.lwp)  # type: ignore[return-value]  # it comes out of an OraclePending
 
     def taken(self) -> OraclePending[Any]:
         """Return the call that was made."""
@@ -717,13 +771,13 @@ class _Recorder(OracleProcess):
 class _Starting:
     """Whose calls are only started."""
 
-    def __init__(self, kernel: Kernel, proc: Proc) -> None:
+    def __init__(self, kernel: Kernel, lwp: Lwp) -> None:
         self._kernel = kernel
-        self._proc = proc
+        self._lwp = lwp
 
     def recorder(self) -> _Recorder:
         """Return what makes one call."""
-        return _Recorder(self._kernel, self._proc)
+        return _Recorder(self._kernel, self._lwp)
 
 
 class _Starts(Generic[P, T]):
@@ -785,7 +839,7 @@ class OracleStart(_Starting):
     @property
     def sysctl(self) -> OracleSysctlStart:
         """System variables, each access only started."""
-        return OracleSysctlStart(self._kernel, self._proc)
+        return OracleSysctlStart(self._kernel, self._lwp)
 
     fork = _Starts(OracleProcess.fork)
     vfork = _Starts(OracleProcess.vfork)
@@ -794,6 +848,7 @@ class OracleStart(_Starting):
     reexec = _Starts(OracleProcess.reexec)
     execve = _Starts(OracleProcess.execve)
     exit = _Starts(OracleProcess.exit)
+    leave_thread = _Starts(OracleProcess.leave_thread)
     wait4 = _Starts(OracleProcess.wait4)
     wait6 = _Starts(OracleProcess.wait6)
     getpid = _Starts(OracleProcess.getpid)
@@ -821,6 +876,7 @@ class OracleStart(_Starting):
     setlogin = _Starts(OracleProcess.setlogin)
     kill = _Starts(OracleProcess.kill)
     killpg = _Starts(OracleProcess.killpg)
+    lwp_kill = _Starts(OracleProcess.lwp_kill)
     sigaction = _Starts(OracleProcess.sigaction)
     sigprocmask = _Starts(OracleProcess.sigprocmask)
     sigpending = _Starts(OracleProcess.sigpending)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Whether the outcome of a call depends on who runs first: it is made in models before it is made anywhere else.
 
-The models differ in who runs when only: in their order (calls.Order), and in who sleeps while it dies.  Where they come to different results, in what a call returns or in
-a row of the process table, nobody has promised either: such a call proves nothing against a kernel, and is left out.
+The models differ in who runs when only: in their order (calls.Order), and in who sleeps while it dies.  Where they
+come to different results, in what a call returns or in a row of the process table, nobody has promised either: such a
+call proves nothing against a kernel, and is left out.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.oracle import syscaps
 from harness.oracle.eras import DEFAULT_ERA, Era
-from harness.oracle.model import Credentials, Ids, Pgrp, Proc, Session, SigActs
+from harness.oracle.model import Credentials, Ids, Lwp, Pgrp, Proc, Session, SigActs
 from harness.oracle.signals_table import SIGCHLD, Prop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
@@ -286,9 +286,66 @@ class Rules:
         """sysctl_kern_proc_args(), sysctl_kern_proc_cwd(): whether a size query is answered."""
         return self.traits.sizes_strings
 
-    def row_tid(self) -> int:
-        """sysctl_out_proc(): the thread id in the row of a process: its only thread's, later that of a sum."""
-        return -1 if self.traits.sums_up_threads else self.traits.first_tid
+    def listed_threads(self, proc: Proc) -> list[Lwp]:
+        """sysctl_out_proc(): with KERN_PROC_FLAG_LWP a row for each thread, by id; of a zombie for its last one."""
+        return list(proc.lwps)
+
+    def thread_shown(self, proc: Proc) -> Lwp:
+        """sysctl_out_proc(): whose mask and signals a process's row has: its first thread's, in a sum its last's."""
+        return proc.lwps[-1] if self.traits.sums_up_threads else proc.lwps[0]
+
+    def row_tid(self, shown: Lwp) -> int:
+        """sysctl_out_proc(): the thread id in the row of a process: that of its first, later that of a sum."""
+        return -1 if self.traits.sums_up_threads else self.tid_shown(shown)
+
+    def tid_shown(self, thread: Lwp) -> int:
+        """fill_kinfo_lwp(): the id of a thread; of none where the last one of a zombie has been put away."""
+        return 0 if thread.proc.thread_gone else thread.tid
+
+    def nthreads_shown(self, proc: Proc) -> int:
+        """fill_kinfo_proc(): kp_nthreads counts the threads that have not ended; a zombie has none."""
+        return proc.threads
+
+    # ---- kern_fork.c, kern_exit.c, kern_exec.c: threads ----
+
+    def first_tid(self) -> int:
+        """fork1(): the id of the first thread of a process."""
+        return self.traits.first_tid
+
+    def first_tid_of_child(self, caller: Lwp, *, vfork: bool) -> int:
+        """lwp_fork(): a vforked child's thread, since 2019 any child's, has the id of the one that called."""
+        return caller.tid if vfork or self.traits.tids_are_inherited else self.first_tid()
+
+    def new_tid(self, proc: Proc, creator: Lwp) -> int:
+        """lwp_fork(): ids go up, and are not used again; since 2019 the first free one above the creator's is taken."""
+        if not self.traits.tids_are_inherited:
+            return proc.last_tid + 1
+        taken = {lwp.tid for lwp in proc.lwps}
+        return next(tid for tid in range(creator.tid, 1 << 20) if tid not in taken)
+
+    def tid_after_exec(self, lwp: Lwp) -> int:
+        """kern_execve(): the thread that is left keeps its id; since 2019 it is the first one."""
+        return self.first_tid() if self.traits.tids_are_inherited else lwp.tid
+
+    def mask_of_thread(self, creator: Lwp) -> frozenset[int]:
+        """lwp_fork(): a new thread blocks what its creator does."""
+        return creator.mask
+
+    def thread_ends_alone(self, lwp: Lwp) -> bool:
+        """sys_extexit(): the end of a thread is that of its process only if it is the last one."""
+        return len(lwp.proc.lwps) > 1
+
+    def exec_ends_threads(self) -> bool:
+        """kern_execve(): all threads but the one that calls it end."""
+        return True
+
+    def lwp_kill_refused(self, pid: int, tid: int) -> str | None:
+        """sys_lwp_kill(): the error for groups, for all, and for -1, which is no thread; pid -1 is the caller."""
+        return "EINVAL" if tid == -1 or (pid <= 0 and pid != -1) else None
+
+    def lwpfind(self, proc: Proc, tid: int | None) -> Lwp | None:
+        """lwpfind(): the thread of a process by its id."""
+        return next((lwp for lwp in proc.lwps if lwp.tid == tid), None)
 
     def size_slop(self) -> int:
         """sysctl_kern_proc(): a size query of a table adds room for processes born meanwhile."""
@@ -776,6 +833,16 @@ class Rules:
     def tells_sender(self) -> bool:
         """sigsetfrompid(): a handler with SA_SIGINFO is told who sent the signal."""
         return self.traits.tells_sender
+
+    def thread_for_signal(self, k: Kernel, proc: Proc, signal: int) -> Lwp | None:
+        """find_lwp_for_signal(): who hears a signal for the process: the caller, one about to run, the first.
+
+        Nobody who blocks it, or waits for a vforked child.
+        """
+        hearing = [lwp for lwp in proc.lwps if signal not in lwp.mask and lwp.waits_for_vfork is None]
+        if k.running in hearing:
+            return k.running
+        return next((lwp for lwp in hearing if k.scheduler.is_notified(lwp)), hearing[0] if hearing else None)
 
     def stops_later(self) -> bool:
         """issignal(): whether who is to stop on its way back to user mode looks at its other signals first."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.oracle.model import Disposition, Errno, Proc
+from harness.oracle.model import Disposition, Errno, Lwp, Proc
 from harness.oracle.signals_table import (
     CANNOT_MASK,
     IGNORED_AT_BIRTH,
@@ -46,8 +46,8 @@ def sigaction(k: Kernel, proc: Proc, signal: int, new: Disposition | None) -> Di
     ignored = sigacts.ignored - {signal}
     drops = new.action == "ignore" or (new.action == "default" and Prop.IGNORE in sigprop(signal))
     if drops:
-        proc.pending.discard(signal)
-        proc.notified.discard(signal)
+        for lwp in proc.lwps:
+            take(lwp, signal)
         if signal != SIGCONT:
             ignored |= {signal}
     changed = replace(sigacts, dispositions=dispositions, ignored=ignored)
@@ -73,8 +73,7 @@ def execsigs(k: Kernel, proc: Proc) -> None:
     for signal in sigacts.caught:
         dispositions[signal] = replace(dispositions[signal], action="default")
         if Prop.IGNORE in sigprop(signal):
-            proc.pending.discard(signal)
-            proc.notified.discard(signal)
+            take(proc.lwp, signal)
             ignored |= {signal} & IGNORED_AT_BIRTH
     if sigacts.of(SIGCHLD).action == "ignore" and not k.rules.exec_keeps_ignored(SIGCHLD):
         dispositions[SIGCHLD] = replace(dispositions[SIGCHLD], action="default")
@@ -83,25 +82,25 @@ def execsigs(k: Kernel, proc: Proc) -> None:
     )
 
 
-def sigprocmask(proc: Proc, how: SigHow, signals: frozenset[int]) -> frozenset[int]:
-    """kern_sigprocmask(): change the mask, which SIGKILL and SIGSTOP never enter; return the old one."""
-    old = proc.mask
+def sigprocmask(lwp: Lwp, how: SigHow, signals: frozenset[int]) -> frozenset[int]:
+    """kern_sigprocmask(): change a thread's mask, which SIGKILL and SIGSTOP never enter; return the old one."""
+    old = lwp.mask
     if how is SigHow.SIG_UNBLOCK:
-        proc.mask = old - signals
+        lwp.mask = old - signals
     elif how is SigHow.SIG_BLOCK:
-        proc.mask = old | (signals - CANNOT_MASK)
+        lwp.mask = old | (signals - CANNOT_MASK)
     else:
-        proc.mask = signals - CANNOT_MASK
+        lwp.mask = signals - CANNOT_MASK
     return old
 
 
-def sigpending(proc: Proc) -> frozenset[int]:
-    """kern_sigpending(): what waits to be delivered."""
-    return frozenset(proc.pending | proc.notified)
+def sigpending(lwp: Lwp) -> frozenset[int]:
+    """kern_sigpending(): what waits to be delivered to a thread."""
+    return frozenset(lwp.waiting)
 
 
-def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
-    """kern_kill()."""
+def kill(k: Kernel, sender: Proc, pid: int, signal: int, tid: int | None = None) -> None:
+    """kern_kill(): to a process, or to its thread TID; to a group or to all."""
     rules = k.rules
     if not 0 <= signal <= rules.highest_signal():
         raise Errno("EINVAL")
@@ -118,8 +117,11 @@ def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
             return
         if not rules.can_signal(k, sender, target, name, alone=True):
             raise Errno("EPERM")
+        lwp = rules.lwpfind(target, tid) if tid is not None else None
+        if tid is not None and lwp is None:
+            raise Errno("ESRCH")
         if signal:
-            ksignal(k, target, signal)
+            ksignal(k, target, signal, lwp)
         return
     if pid == -1:
         targets = [proc for proc in k.allproc() if rules.broadcast_reaches(sender, proc)]
@@ -138,8 +140,15 @@ def kill(k: Kernel, sender: Proc, pid: int, signal: int) -> None:
             ksignal(k, target, signal)
 
 
-def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
-    """lwpsignal() for a process of one thread: what the arrival of a signal does at once."""
+def lwp_kill(k: Kernel, sender: Proc, pid: int, tid: int, signal: int) -> None:
+    """sys_lwp_kill(): a signal for one thread; pid -1 is the caller's own process."""
+    if error := k.rules.lwp_kill_refused(pid, tid):
+        raise Errno(error)
+    kill(k, sender, sender.pid if pid == -1 else pid, signal, tid)
+
+
+def ksignal(k: Kernel, proc: Proc, signal: int, lwp: Lwp | None = None) -> None:
+    """lwpsignal(): what the arrival of a signal does at once; it is meant for the thread LWP, or for any."""
     if proc.flags & ProcFlag.P_WEXIT:
         return
     if proc.flags & ProcFlag.P_PPWAIT:
@@ -158,7 +167,7 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
         proc.pending -= {NUMBERS[name] for name in rules.stop_discards()}
         proc.flags &= ~ProcFlag.P_CONTINUED
     if proc.stat is ProcStat.SSTOP:
-        _pend(k, proc, signal)
+        _pend(k, proc, signal, lwp)
         if traced:  # its tracer decides, even about SIGKILL
             return
         if signal == SIGKILL and rules.kill_wakes_stopped():
@@ -171,10 +180,11 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
             if Prop.STOP in prop:
                 proc.pending.discard(signal)
             return
-    # A thread that blocks the signal, or sleeps where nothing may disturb it, is not told.
-    if signal in proc.mask or proc.waits_for_vfork is not None:
-        _pend(k, proc, signal)
-        return
+    if lwp is None:
+        lwp = rules.thread_for_signal(k, proc, signal)
+        if lwp is None:
+            _pend(k, proc, signal)
+            return
     if Prop.STOP in prop and not caught:
         if proc.flags & ProcFlag.P_PPWAIT:  # stopping it would stop its parent for good
             _pend(k, proc, signal)
@@ -185,13 +195,13 @@ def ksignal(k: Kernel, proc: Proc, signal: int) -> None:
     if Prop.CONT in prop and not caught:
         return
     _set_from(k, proc, signal)
-    proc.notified.add(signal)
-    k.scheduler.notify(proc)
+    lwp.notified.add(signal)
+    k.scheduler.notify(lwp)
 
 
-def _pend(k: Kernel, proc: Proc, signal: int) -> None:
+def _pend(k: Kernel, proc: Proc, signal: int, lwp: Lwp | None = None) -> None:
     _set_from(k, proc, signal)
-    proc.pending.add(signal)
+    (proc.pending if lwp is None else lwp.notified).add(signal)
 
 
 def _set_from(k: Kernel, proc: Proc, signal: int) -> None:
@@ -201,7 +211,7 @@ def _set_from(k: Kernel, proc: Proc, signal: int) -> None:
 
 
 def _continue(k: Kernel, proc: Proc, signal: int, caught: bool) -> None:
-    if not k.rules.continues_although_blocked() and signal in proc.mask:
+    if not k.rules.continues_although_blocked() and all(signal in lwp.mask for lwp in proc.lwps):
         return
     assert proc.parent is not None
     proc.flags |= ProcFlag.P_CONTINUED
@@ -218,9 +228,9 @@ def proc_stop(k: Kernel, proc: Proc) -> None:
     if proc.stat in (ProcStat.SSTOP, ProcStat.SZOMB):
         return
     proc.stat = ProcStat.SSTOP
-    if proc is k.current:
-        proc.stop_unreported = True
-        k.scheduler.notify(proc)
+    if k.running is not None and k.running.proc is proc:
+        k.running.stop_unreported = True
+        k.scheduler.notify(k.running)
     else:
         report_stop(k, proc)
 
@@ -228,7 +238,8 @@ def proc_stop(k: Kernel, proc: Proc) -> None:
 def report_stop(k: Kernel, proc: Proc) -> None:
     """proc_stop(), tstop(): tell the parent of a process that has stopped."""
     assert proc.parent is not None
-    proc.stop_unreported = False
+    for lwp in proc.lwps:
+        lwp.stop_unreported = False
     proc.flags &= ~ProcFlag.P_WAITED
     k.scheduler.wakeup(proc.parent)
     if k.rules.stop_signals_parent(proc.parent):
@@ -240,14 +251,15 @@ def proc_unstop(k: Kernel, proc: Proc) -> None:
     if proc.stat is not ProcStat.SSTOP:
         return
     proc.stat = ProcStat.SACTIVE
-    proc.stop_unreported = False
-    take(proc, proc.stopped_by)
-    proc.stopped_by = 0
+    for lwp in proc.lwps:
+        lwp.stop_unreported = False
+        take(lwp, lwp.stopped_by)
+        lwp.stopped_by = 0
+        k.scheduler.notify(lwp)
     k.scheduler.wakeup(proc)
-    k.scheduler.notify(proc)
 
 
-def issignal(k: Kernel, proc: Proc, *, maytrace: bool = False) -> int:
+def issignal(k: Kernel, lwp: Lwp, *, maytrace: bool = False) -> int:
     """issignal(): the signal to act upon next, the lowest first; stops happen here.  0: none, or stopped.
 
     Who stops used to stop at once, the signal still pending until it is continued.  Since 2019 the signal is taken, the
@@ -255,19 +267,20 @@ def issignal(k: Kernel, proc: Proc, *, maytrace: bool = False) -> int:
 
     Who is traced stops for each signal, and goes on with the one its tracer gives it; not in its sleep: MAYTRACE.
     """
+    proc = lwp.proc
     later = k.rules.stops_later()
     while later or proc.stat is not ProcStat.SSTOP:
         traced = bool(proc.flags & ProcFlag.P_TRACED)
-        if proc.trace_stop:
-            signal = _answer(proc)
-            if not signal or signal in proc.mask or not traced:
+        if lwp.trace_stop:
+            signal = _answer(lwp)
+            if not signal or signal in lwp.mask or not traced:
                 continue
         else:
-            signal = _next_signal(proc)
+            signal = _next_signal(lwp)
             if not signal:
                 return 0
             if maytrace and traced and not proc.flags & ProcFlag.P_PPWAIT:
-                proc.xstat = proc.trace_stop = signal
+                proc.xstat = lwp.trace_stop = signal
                 proc_stop(k, proc)
                 return 0
         if signal not in proc.sigacts.ignored or traced:
@@ -279,37 +292,37 @@ def issignal(k: Kernel, proc: Proc, *, maytrace: bool = False) -> int:
                 if Prop.STOP in prop and not traced and not k.rules.ignored_while_orphaned(proc.group, prop):
                     proc.xstat = signal
                     if later:
-                        take(proc, signal)
+                        take(lwp, signal)
                     else:
-                        proc.stopped_by = signal
+                        lwp.stopped_by = signal
                     proc_stop(k, proc)
                     continue
                 if Prop.STOP in prop:
-                    take(proc, signal)
+                    take(lwp, signal)
                     continue
                 if not prop & (Prop.IGNORE | Prop.CKPT):
                     return signal
-        take(proc, signal)
+        take(lwp, signal)
     return 0
 
 
-def _next_signal(proc: Proc) -> int:
-    waiting = (proc.pending | proc.notified) - proc.mask
-    if proc.flags & ProcFlag.P_PPWAIT:
+def _next_signal(lwp: Lwp) -> int:
+    waiting = lwp.waiting - lwp.mask
+    if lwp.proc.flags & ProcFlag.P_PPWAIT:
         waiting -= STOP_SIGNALS
     return min(waiting, default=0)
 
 
-def _answer(proc: Proc) -> int:
-    """What the tracer put in place of the signal PROC had stopped for: pending now; 0 for none."""
-    take(proc, proc.trace_stop)
-    proc.trace_stop = 0
-    if proc.xstat:
-        proc.pending.add(proc.xstat)
-    return proc.xstat
+def _answer(lwp: Lwp) -> int:
+    """What the tracer put in place of the signal a thread had stopped for: pending now; 0 for none."""
+    take(lwp, lwp.trace_stop)
+    lwp.trace_stop = 0
+    if lwp.proc.xstat:
+        lwp.proc.pending.add(lwp.proc.xstat)
+    return lwp.proc.xstat
 
 
-def take(proc: Proc, signal: int) -> None:
-    """lwp_delsig(): the signal is no longer pending."""
-    proc.pending.discard(signal)
-    proc.notified.discard(signal)
+def take(lwp: Lwp, signal: int) -> None:
+    """lwp_delsig(): the signal is no longer pending, neither for the thread nor for its process."""
+    lwp.proc.pending.discard(signal)
+    lwp.notified.discard(signal)

@@ -164,7 +164,26 @@ _VIEWS = {
     "sizes_strings": _code(
         _D("sysctl(3)", "the size of what is available is told where oldp is NULL; of args and cwd since 2026 only")
     ),
+    "listed_threads": _manual("sysctl(3)"),
+    "thread_shown": _code(),
     "row_tid": _code(),
+    "tid_shown": _code(),
+    "nthreads_shown": _code(),
+    "first_tid": _code(),
+    "first_tid_of_child": _code(),
+    "new_tid": _code(),
+    "tid_after_exec": _code(),
+    "mask_of_thread": _posix("pthread_create()"),
+    "lwp_kill_refused": _code(
+        _D(
+            "lwp_kill(2)",
+            "ESRCH where no thread has that pid and tid, and nothing of groups",
+            _HERE + "threads_and_signals.py::test_what_is_no_thread_cannot_be_signalled",
+        )
+    ),
+    "lwpfind": _manual("lwp_kill(2)"),
+    "thread_ends_alone": _manual("extexit(2)"),
+    "exec_ends_threads": _posix("exec"),
     "size_slop": _manual("sysctl(3)"),
     "shows_args": _code(),
     "keeps_title": _code(
@@ -330,13 +349,19 @@ _KILLS = {
             _SIGNALS + "test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal",
         ),
     ),
+    "thread_for_signal": _posix("XSH 2.4.1 Signal Generation and Delivery"),
     "stops_later": _code(),
     "kill_zombie": _code(
         _D(
             "POSIX: kill(), kill(2)",
             "EPERM for a process of another user, dead or alive",
             _KNOWN + "test_another_users_zombie_is_as_protected_as_the_living",
-        )
+        ),
+        _D(
+            "lwp_kill(2)",
+            "ESRCH where no thread has that tid; of a zombie any will do",
+            _HERE + "threads_and_signals.py::test_a_zombie_has_any_thread_to_be_signalled",
+        ),
     ),
     "group_without_targets": _code(
         _D(

@@ -65,6 +65,16 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class JailRef:
+    """A jail as an argument: its id, which differs between two worlds."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"jail {self.index + 1}"
+
+
+@dataclass(frozen=True)
 class Deed:
     """A step made concrete: the method to call and its arguments, Refs among them.  `kind` tells what it returns."""
 
@@ -84,6 +94,29 @@ class Situation(Protocol):
     @property
     def population(self) -> int:
         """How many processes there have ever been."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads there have ever been besides the first ones of processes."""
+
+    @property
+    def jails(self) -> int:
+        """How many jails there have ever been."""
+
+    def is_thread(self, who: int) -> bool:
+        """Whether WHO is a thread other than the first of a process."""
+
+    def process_of(self, who: int) -> int:
+        """Return the process that WHO, a process or a thread, is."""
+
+    def has_threads(self, index: int) -> bool:
+        """Whether a process has several threads."""
+
+    def is_traced(self, index: int) -> bool:
+        """Whether a process is traced."""
+
+    def sibling_waits(self, who: int) -> bool:
+        """Whether a call of another thread of the same process has not returned."""
 
     def is_nobody(self, index: int) -> bool:
         """Whether a process has lost all privileges, so that it may broadcast signals."""
@@ -132,6 +165,8 @@ def choose(situation: Situation, who: int, step: Step) -> Deed | None:
     needed = REQUIRES.get(step.operation)
     if needed is not None and not getattr(situation.traits, needed):
         return None
+    if situation.is_thread(who) and step.operation in NOT_BY_THREADS:
+        return None
     return OPERATIONS[step.operation](situation, who, step)
 
 
@@ -163,7 +198,9 @@ def _fork_for_reaper(world: Situation, _who: int, _step: Step) -> Deed | None:
 
 def _vfork(world: Situation, who: int, _step: Step) -> Deed | None:
     # Unlike fork(), it is not made through .start, so it must not be one that does not return.
-    return Deed("vfork") if world.population < MAX_PROCESSES and not world.has_undelivered(who) else None
+    if world.population >= MAX_PROCESSES or world.has_undelivered(who) or world.has_threads(who):
+        return None
+    return Deed("vfork")
 
 
 def _exit(world: Situation, who: int, step: Step) -> Deed | None:
@@ -171,7 +208,11 @@ def _exit(world: Situation, who: int, step: Step) -> Deed | None:
     return Deed("exit", ((step.a * 51) & 0xFF,)) if who or step.b % 4 == 0 else None
 
 
-def _wait4(world: Situation, _who: int, step: Step) -> Deed | None:
+def _wait4(world: Situation, who: int, step: Step) -> Deed | None:
+    if world.sibling_waits(
+        who
+    ):  # two threads that wait for the same children panic the kernels of 2017 on several CPUs
+        return None
     whom = _process_or(world, step.a, -1, -1, 0)
     if isinstance(whom, Ref) and step.c % 3 == 0:
         whom = Ref(whom.index, negative=True)
@@ -256,7 +297,9 @@ TITLES = (b"a title\0", b"a title", b"two\0words\0", b"x" * 300, b"\0")
 INFO_FLAGS = (SigFlag.SA_SIGINFO, SigFlag.SA_SIGINFO | SigFlag.SA_RESTART, SigFlag.SA_SIGINFO | SigFlag.SA_NODEFER)
 
 
-def _wait6(world: Situation, _who: int, step: Step) -> Deed | None:
+def _wait6(world: Situation, who: int, step: Step) -> Deed | None:
+    if world.sibling_waits(who):
+        return None
     kind = WAIT6_KINDS[step.a % len(WAIT6_KINDS)]
     whom = UIDS[step.c % 3] if kind is IdType.P_UID else _process_or(world, step.c, 0)
     # WNOHANG 1, WUNTRACED 2, WCONTINUED 4, WNOWAIT 8, WEXITED 0x10, WTRAPPED 0x20
@@ -302,7 +345,7 @@ def _title(world: Situation, _who: int, step: Step) -> Deed | None:
 
 
 def _own_title(world: Situation, who: int, step: Step) -> Deed | None:
-    return Deed("set_kern_proc_args", (Ref(who), TITLES[step.a % len(TITLES)]))
+    return Deed("set_kern_proc_args", (Ref(world.process_of(who)), TITLES[step.a % len(TITLES)]))
 
 
 def _attach(world: Situation, who: int, step: Step) -> Deed | None:
@@ -312,12 +355,14 @@ def _attach(world: Situation, who: int, step: Step) -> Deed | None:
     # wants no zombies, would be given back its child as one.
     if (whom.index != who and world.descends(who, whom.index)) or world.is_vforked(whom.index) or not whom.index:
         return None
+    if world.has_threads(whom.index):
+        return None
     return Deed("ptrace", ("PT_ATTACH", whom))
 
 
 def _trace_me(world: Situation, who: int, _step: Step) -> Deed | None:
     # The hub lets nobody go on.
-    return Deed("ptrace", ("PT_TRACE_ME", 0)) if world.is_child_of_ours(who) else None
+    return Deed("ptrace", ("PT_TRACE_ME", 0)) if world.is_child_of_ours(who) and not world.has_threads(who) else None
 
 
 def _killpg_any(world: Situation, who: int, step: Step) -> Deed | None:
@@ -390,6 +435,35 @@ def _trace_on(world: Situation, _who: int, step: Step) -> Deed | None:
     return Deed("ptrace", (request, _process(world, step.a), 1, number))
 
 
+MAX_THREADS = 5
+#: What only the first thread does: the program that makes the calls is built that way.
+NOT_BY_THREADS = frozenset({"fork", "rfork", "vfork", "fork_at", "reexec", "attach", "trace_me", "trace_on"})
+
+
+def _thread(world: Situation, who: int, _step: Step) -> Deed | None:
+    # Like vfork(), it is not made through .start.
+    index = world.process_of(who)
+    if world.threads >= MAX_THREADS or world.has_undelivered(who) or world.is_traced(index) or world.is_vforked(index):
+        return None
+    return Deed("thread")
+
+
+def _leave_thread(world: Situation, who: int, _step: Step) -> Deed | None:
+    return Deed("leave_thread") if world.is_thread(who) else None
+
+
+def _lwp_kill(world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed(
+        "lwp_kill", (_process_or(world, step.a, -1, 0), (0, 1, 2, 3, 1, 2, -1)[step.c % 7], SIGNALS[step.b % 20])
+    )
+
+
+def _jail_attach(world: Situation, _who: int, step: Step) -> Deed | None:
+    if step.a % 4 == 3 or not world.jails:
+        return Deed("jail_attach", ((0, -1, 999_999)[step.b % 3],))
+    return Deed("jail_attach", (JailRef(step.b % world.jails),))
+
+
 OPERATIONS: Mapping[str, Chooser] = {
     "fork": _fork,
     "rfork": _fork_for_reaper,
@@ -441,6 +515,10 @@ OPERATIONS: Mapping[str, Chooser] = {
     "chdir": lambda _world, _who, step: Deed("chdir", (DIRECTORIES[step.a % len(DIRECTORIES)],)),
     "wait6_gid": _wait6_gid,
     "getpid": _plain("getpid", "pid"),
+    "thread": _thread,
+    "leave_thread": _leave_thread,
+    "lwp_kill": _lwp_kill,
+    "jail_attach": _jail_attach,
 }
 #: How often each operation comes.
 WEIGHTS: Mapping[str, int] = {

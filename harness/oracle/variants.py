@@ -911,7 +911,7 @@ _ALL = (
         "sysctl_out_proc",
         "The row of a process has the id of its first thread.",
         lambda traits: traits.sums_up_threads,
-        row_tid=lambda self: self.traits.first_tid,
+        row_tid=lambda _self, shown: shown.tid,
     ),
     wrong(
         "titles-inherited",
@@ -1343,6 +1343,106 @@ _ALL = (
         "kern_exit.c: exit1",
         "The last thread of a zombie has let go of it.",
         dead_thread_holds=constant(0),
+    ),
+    # ---- threads -----------------------------------------------------------------------------------------------------
+    wrong(
+        "threads-unlisted",
+        "sysctl_out_proc",
+        "With KERN_PROC_FLAG_LWP, too, a process has one row.",
+        listed_threads=lambda _self, proc: proc.lwps[:1],
+    ),
+    wrong(
+        "threads-uncounted",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "A process counts as having one thread.",
+        nthreads_shown=lambda _self, proc: min(proc.threads, 1),
+    ),
+    wrong(
+        "zombies-keep-their-threads",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "The thread that ended a process still counts.",
+        nthreads_shown=lambda _self, proc: len(proc.lwps),
+    ),
+    wrong(
+        "row-of-the-other-end",
+        "sysctl_out_proc",
+        "The row of a process has the mask of its last thread; where it is a sum, of its first.",
+        thread_shown=lambda self, proc: proc.lwps[0] if self.traits.sums_up_threads else proc.lwps[-1],
+    ),
+    wrong(
+        "thread-ids-begin-with-five",
+        "kern_fork.c: fork1",
+        "The first thread of a process has id 5.",
+        first_tid=constant(5),
+    ),
+    wrong(
+        "thread-id-of-a-child-forgotten",
+        "kern_fork.c: lwp_fork",
+        "A child's thread has the first id, whoever has called.",
+        lambda traits: traits.tids_are_inherited,
+        first_tid_of_child=lambda self, _caller, **_: self.first_tid(),
+    ),
+    wrong(
+        "thread-ids-used-at-once",
+        "kern_fork.c: lwp_fork",
+        "A new thread has the lowest free id, be it one that was in use; where that is right, one never used.",
+        new_tid=lambda self, proc, _creator: (
+            proc.last_tid + 1
+            if self.traits.tids_are_inherited
+            else next(tid for tid in range(1 << 20) if tid not in {lwp.tid for lwp in proc.lwps})
+        ),
+    ),
+    wrong(
+        "thread-id-after-exec",
+        "kern_exec.c: exec_new_vmspace",
+        "A program begins with a thread of a number of its own.",
+        tid_after_exec=lambda _self, lwp: lwp.proc.last_tid + 1,
+    ),
+    wrong(
+        "threads-block-nothing",
+        "kern_fork.c: lwp_fork",
+        "A new thread blocks no signals.",
+        mask_of_thread=constant(frozenset()),
+    ),
+    wrong(
+        "threads-outlive-their-program",
+        "kern_exec.c: kern_execve",
+        "Running another program leaves the other threads as they are.",
+        exec_ends_threads=constant(False),
+    ),
+    wrong(
+        "last-thread-alone",
+        "kern_exit.c: sys_extexit",
+        "The end of any thread is the end of its process.",
+        thread_ends_alone=constant(False),
+    ),
+    wrong(
+        "threads-by-any-id",
+        "lwpfind",
+        "An id that is no thread's is the first one's.",
+        lwpfind=lambda self, proc, tid: Rules.lwpfind(self, proc, tid) or proc.lwps[0],
+    ),
+    wrong(
+        "groups-of-threads-signalled",
+        "kern_sig.c: sys_lwp_kill",
+        "Groups, and threads that cannot be, are merely not found.",
+        lwp_kill_refused=lambda _self, pid, tid: "ESRCH" if tid == -1 or (pid <= 0 and pid != -1) else None,
+    ),
+    wrong(
+        "signals-to-the-first-thread",
+        "kern_sig.c: find_lwp_for_signal",
+        "A signal for a process is its first thread's, though that blocks it and another does not.",
+        thread_for_signal=lambda _self, _k, proc, signal: (
+            proc.lwps[0] if signal not in proc.lwps[0].mask and proc.lwps[0].waits_for_vfork is None else None
+        ),
+    ),
+    wrong(
+        "signals-to-the-last-thread",
+        "kern_sig.c: find_lwp_for_signal",
+        "Of the threads that do not block a signal, the one with the highest number hears it.",
+        thread_for_signal=lambda _self, _k, proc, signal: next(
+            (lwp for lwp in reversed(proc.lwps) if signal not in lwp.mask and lwp.waits_for_vfork is None), None
+        ),
     ),
     # ---- signals -----------------------------------------------------------------------------------------------------
     wrong(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.oracle.model import Credentials, Errno, Proc
+from harness.oracle.model import Credentials, Errno, Lwp, Proc
 from harness.processes.kinfo import AuxFlag, KinfoLwp, KinfoProc, LwpStat, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import Rusage
 
@@ -29,12 +29,13 @@ def kern_proc(
     """
     rules = k.rules
     rows = [
-        fill_kinfo_proc(k, proc, lwp=lwp)
+        row
         for proc in k.allproc()
         if rules.shows(k, viewer.cred, proc)
         and rules.lists_in_all(proc)
         and matches(proc)
         and rules.same_prison(viewer.cred, proc.cred)
+        for row in sysctl_out_proc(k, proc, lwp=lwp)
     ]
     if rules.shows_kernel_threads(k, viewer.cred, query, kernel_threads):
         rows += [_fill_kernel_thread(k, index, name) for index, name in enumerate(KERNEL_THREADS)]
@@ -50,7 +51,7 @@ def kern_proc_pid(k: Kernel, viewer: Proc, pid: int, *, lwp: bool = False) -> li
         or not k.rules.same_prison(viewer.cred, proc.cred)
     ):
         return []
-    return [fill_kinfo_proc(k, proc, lwp=lwp)]
+    return sysctl_out_proc(k, proc, lwp=lwp)
 
 
 def kern_proc_args(k: Kernel, viewer: Proc, pid: int, tid: int | None = None) -> bytes:
@@ -61,7 +62,8 @@ def kern_proc_args(k: Kernel, viewer: Proc, pid: int, tid: int | None = None) ->
     proc = k.rules.pfind(k, pid)
     if proc is None or not k.rules.shows_args(k, viewer.cred, proc):
         return b""
-    for title in (proc.thread_title if tid == k.rules.traits.first_tid else b"", proc.title):
+    thread = k.rules.lwpfind(proc, tid)
+    for title in (thread.title if thread is not None else b"", proc.title):
         if shown := k.rules.page_title_shown(title):
             return shown + b"\0"
     return proc.args
@@ -82,8 +84,8 @@ def set_kern_proc_args(k: Kernel, viewer: Proc, pid: int, title: bytes, tid: int
         return
     if not rules.traits.titles_in_page:
         proc.args = title
-    elif tid == rules.traits.first_tid:
-        proc.thread_title = title[: rules.title_room()]
+    elif (thread := rules.lwpfind(proc, tid)) is not None:
+        thread.title = title[: rules.title_room()]
     else:
         proc.title = title[: rules.title_room()]
 
@@ -106,8 +108,17 @@ def kern_proc_pathname(k: Kernel, viewer: Proc, pid: int) -> str:
     return proc.path
 
 
-def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
-    """fill_kinfo_proc(), fill_kinfo_lwp(): one process, or the only thread of one, as a row."""
+def sysctl_out_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> list[KinfoProc]:
+    """sysctl_out_proc(): one row for the process, or one for each of its threads."""
+    if lwp:
+        return [fill_kinfo_proc(k, thread, k.rules.tid_shown(thread)) for thread in k.rules.listed_threads(proc)]
+    shown = k.rules.thread_shown(proc)
+    return [fill_kinfo_proc(k, shown, k.rules.row_tid(shown))]
+
+
+def fill_kinfo_proc(k: Kernel, thread: Lwp, tid: int) -> KinfoProc:
+    """fill_kinfo_proc(), fill_kinfo_lwp(): a process and one of its threads, called TID there, as a row."""
+    proc = thread.proc
     group = proc.pgrp
     session = group.session if group is not None else None
     cred = proc.cred
@@ -138,18 +149,18 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
         groups=(cred.gid, *cred.groups),
         login=session.login if session is not None else "",
         exitstat=k.rules.exitstat_shown(proc),
-        nthreads=0 if zombie else 1,
+        nthreads=rules.nthreads_shown(proc),
         jailid=cred.prison,
         auxflags=AuxFlag.KI_SLEADER if group is not None and proc.is_session_leader else AuxFlag(0),
         lwp=KinfoLwp(
             pid=proc.pid,
-            tid=k.rules.traits.first_tid if lwp else k.rules.row_tid(),
-            stat=LwpStat.LSRUN if proc is k.current else LwpStat.LSSLEEP,
-            wmesg=_wmesg(k, proc),
-            siglist=frozenset(proc.notified),
-            sigmask=frozenset() if proc.thread_gone else proc.mask,
+            tid=tid,
+            stat=LwpStat.LSRUN if thread is k.running else LwpStat.LSSLEEP,
+            wmesg=_wmesg(k, thread),
+            siglist=frozenset(thread.notified),
+            sigmask=frozenset() if proc.thread_gone else thread.mask,
             comm=proc.comm,
-            ru=Rusage(nsignals=proc.handled),
+            ru=Rusage(nsignals=thread.handled),
         ),
         start=proc.start,
         siglist=frozenset(proc.pending),
@@ -166,13 +177,13 @@ def fill_kinfo_proc(k: Kernel, proc: Proc, *, lwp: bool = False) -> KinfoProc:
     )
 
 
-def _wmesg(k: Kernel, proc: Proc) -> str:
-    """What its thread sleeps for: driven processes wait for the next request on a socket."""
-    if proc is k.current or proc.is_zombie:
+def _wmesg(k: Kernel, lwp: Lwp) -> str:
+    """What a thread sleeps for: driven ones wait for the next request on a socket."""
+    if lwp is k.running or lwp.proc.is_zombie:
         return ""
-    if proc.waits_for_vfork is not None:
+    if lwp.waits_for_vfork is not None:
         return "ppwait"
-    return "wait" if k.scheduler.is_blocked(proc) else "sbwait"
+    return "wait" if k.scheduler.is_blocked(lwp) else "sbwait"
 
 
 def _fill_kernel_thread(k: Kernel, index: int, name: str) -> KinfoProc:

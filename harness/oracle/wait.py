@@ -70,7 +70,7 @@ def _kern_wait(k: Kernel, proc: Proc, matches: Callable[[Proc], bool], options: 
     """
     found = _look(k, proc, matches, options)
     if found.pid and k.rules.wait_takes_sigchld():
-        signals.take(proc, SIGCHLD)
+        signals.take(k.thread_of(proc), SIGCHLD)
     return found
 
 

@@ -162,4 +162,4 @@ class RemoteThread(_Driven):
 
     def exit(self) -> None:
         """End this thread, not its process."""
-        self._leave_thread()
+        self.leave_thread()

@@ -206,7 +206,8 @@ class SystemCalls(IdentityCalls, SignalCalls, FileCalls, TimeCalls, ControlCalls
         )
 
     @system_call
-    def _leave_thread(self) -> Call[None]:
+    def leave_thread(self) -> Call[None]:
+        """End this thread; the process ends with its last one.  Only one that was made by thread() is seen to end."""
         arguments: tuple[Argument, ...] = (1 << 16, 0, 0) if self._abi.is_dragonfly else (0,)  # EXTEXIT_LWP
         name = "extexit" if self._abi.is_dragonfly else "exit_thread"
         return self._describe(

@@ -41,12 +41,16 @@ def check_processes(k: Kernel) -> None:
         assert (proc.parent is None) == (pid == 0)
         if proc.parent is not None:
             assert proc.parent.children.count(proc) == 1
-        assert not (proc.is_zombie and (proc.children or proc.pending or proc.notified or proc.calls))
+        assert not (proc.is_zombie and (proc.children or proc.pending or proc.lwp.notified or proc.lwp.calls))
+        assert [lwp.tid for lwp in proc.lwps] == sorted({lwp.tid for lwp in proc.lwps})
+        assert all(lwp.proc is proc for lwp in proc.lwps)
+        assert len(proc.lwps) == 1 if proc.is_zombie else proc.lwps
         assert not (proc.reaps_itself and any(child.is_zombie for child in proc.children))
         assert proc.is_zombie == bool(proc.flags & ProcFlag.P_WEXIT)
-        if proc.stat is ProcStat.SACTIVE and proc.waits_for_vfork is None and not proc.flags & ProcFlag.P_PPWAIT:
-            assert not (proc.pending | proc.notified) - proc.mask
-        assert (proc.waits_for_vfork is None) or proc.waits_for_vfork.flags & ProcFlag.P_PPWAIT
+        for lwp in proc.lwps:
+            if proc.stat is ProcStat.SACTIVE and lwp.waits_for_vfork is None and not proc.flags & ProcFlag.P_PPWAIT:
+                assert not lwp.waiting - lwp.mask
+            assert (lwp.waits_for_vfork is None) or lwp.waits_for_vfork.flags & ProcFlag.P_PPWAIT
     assert sum(len(proc.children) for proc in k.procs.values()) == len(k.procs) - 1
 
 
