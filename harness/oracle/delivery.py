@@ -11,13 +11,12 @@ from harness.oracle.model import ACORE, AXSIG, Disposition, Lwp, Proc
 from harness.oracle.signals_table import IGNORED_AT_BIRTH, Prop, sigprop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
-from harness.processes.vocabulary import Resource, SigFlag, SignalRecord
+from harness.processes.vocabulary import SigFlag, SignalRecord
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
 
 CORE_FLAG = 0x80  # WCOREFLAG
-RLIMIT_CORE = DRAGONFLY.resources[Resource.RLIMIT_CORE]
 
 
 def return_to_user(k: Kernel, lwp: Lwp) -> None:
@@ -97,8 +96,7 @@ def sigexit(k: Kernel, proc: Proc, signal: int) -> None:
     proc.acflag |= AXSIG
     status = signal
     if Prop.CORE in sigprop(signal):
-        # Users other than root cannot write where the core file would go.
-        if not proc.flags & ProcFlag.P_SUGID and proc.cred.uid == 0 and proc.limit(RLIMIT_CORE)[0]:
+        if k.rules.core_is_written(proc):
             status |= CORE_FLAG
             proc.acflag |= ACORE
         # A process that dumps core passes for stopped until it is a zombie, even to orphanpg().

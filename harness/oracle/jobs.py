@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.oracle import signals
 from harness.oracle.model import Errno, Pgrp, Proc, Session
 from harness.oracle.signals_table import NUMBERS
+from harness.processes.kinfo import ProcFlag
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -29,6 +30,8 @@ def enterpgrp(k: Kernel, proc: Proc, pgid: int, *, new_session: bool) -> None:
         if new_session:
             old = proc.session
             session = Session(proc.pid, k.rules.new_session_leader(proc), k.rules.new_session_login(old))
+            if k.rules.setsid_leaves_terminal():
+                proc.flags &= ~ProcFlag.P_CONTROLT
             k.sessions[session.sid] = session
         else:
             session = proc.session
@@ -53,7 +56,7 @@ def enterpgrp(k: Kernel, proc: Proc, pgid: int, *, new_session: bool) -> None:
     for changed, entering in changes if k.rules.entering_counts_first() else reversed(changes):
         fixjobc(k, proc, changed, entering=entering)
     if old_group is not None:
-        _pgrel(k, old_group, proc)
+        pgrel(k, old_group, proc)
 
 
 def leavepgrp(k: Kernel, proc: Proc) -> None:
@@ -64,11 +67,14 @@ def leavepgrp(k: Kernel, proc: Proc) -> None:
     proc.pgrp = None
     if proc in group.members:
         group.members.remove(proc)
-    _pgrel(k, group, proc)
+    pgrel(k, group, proc)
 
 
-def _pgrel(k: Kernel, group: Pgrp, leaving: Proc) -> None:
-    """pgrel(): drop a reference; the last one ends the group and starts the delay of its id."""
+def pgrel(k: Kernel, group: Pgrp, leaving: Proc | None = None) -> None:
+    """pgrel(): drop a reference, that of a member LEAVING or a terminal's; the last one ends the group.
+
+    That starts the delay of its id.
+    """
     group.references -= 1
     if k.groups.get(group.pgid) is not group or not k.rules.group_ends_with(group, leaving):
         return
@@ -84,6 +90,11 @@ def _sess_rele(k: Kernel, session: Session) -> None:
     if k.sessions.get(session.sid) is not session or not k.rules.session_ends_with(session):
         return
     del k.sessions[session.sid]
+    terminal, session.terminal = session.terminal, None
+    if terminal is not None and k.rules.session_frees_terminal():
+        terminal.held_by_session -= 1
+        if terminal.session is session:
+            terminal.session = None
     if k.rules.release_stamps_sid():
         k.pids.stamp(session.sid)
 

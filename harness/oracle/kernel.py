@@ -7,7 +7,7 @@ import random
 
 from harness.oracle.calls import Order, Scheduler, first
 from harness.oracle.clock import Clock
-from harness.oracle.model import Credentials, Lwp, Pgrp, Proc, Reaper, Session, SigActs
+from harness.oracle.model import Credentials, Lwp, Pgrp, Proc, Reaper, Session, SigActs, Terminal
 from harness.oracle.pids import PidAllocator
 from harness.oracle.rules import HASH_SIZE, Rules
 from harness.oracle.signals_table import IGNORED_AT_BIRTH
@@ -37,6 +37,7 @@ class Kernel:
         }
         self.births = 0
         self.jails = 0  # how many there have been
+        self.terminals: list[Terminal] = []
         randomness = random.Random(seed)  # noqa: S311  (a model of a generator, not a secret)
         self.pids = PidAllocator(self, randomness)
         self.scheduler = Scheduler(self, order)

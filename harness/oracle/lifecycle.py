@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.oracle import jobs, reapers, signals
+from harness.oracle import jobs, reapers, signals, terminals
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import AFORK, P_MAYBETHREADED, P_POSTEXIT, Errno, Lwp, Proc
 from harness.oracle.signals_table import NUMBERS, SIGKILL, SIGTRAP
@@ -54,6 +54,9 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     tid = k.rules.first_tid_of_child(caller, vfork=vfork)
     child.lwps, child.last_tid = [Lwp(child, tid, caller.mask)], tid
     child.flags = P_MAYBETHREADED | (parent.flags & (ProcFlag.P_SUGID | ProcFlag.P_JAILED))
+    if k.rules.fork_keeps_terminal(parent):
+        child.flags |= ProcFlag.P_CONTROLT
+    terminals.inherit(parent, child)
     child.acflag = AFORK
     if vfork:
         child.flags |= ProcFlag.P_PPWAIT
@@ -125,7 +128,8 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
     if k.rules.exec_ends_threads():
         _kill_all_lwps(k, proc)
     lwp = k.thread_of(proc)
-    lwp.tid = proc.last_tid = k.rules.tid_after_exec(lwp)
+    lwp.tid = k.rules.tid_after_exec(lwp)
+    proc.last_tid = k.rules.last_tid_after_exec(proc)
     signals.execsigs(k, proc)
     if k.rules.exec_ends_title():
         proc.title = lwp.title = b""
@@ -151,11 +155,16 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
     proc.xstat = status & 0xFFFF
     proc.pending.clear()
     proc.lwp.notified.clear()
+    terminals.close_all(k, proc)
     if rules.exit_lets_others_run():
         # It closes its files and gives its memory back, and may sleep over that before it is taken from any count.
         k.scheduler.run_others()
-    if proc.is_session_leader and rules.leader_exit_unleads():
-        proc.session.leader = None
+    if proc.is_session_leader:
+        terminals.leader_exits(k, proc)
+        if rules.exit_lets_others_run():
+            k.scheduler.run_others()
+        if rules.leader_exit_unleads():
+            proc.session.leader = None
     if rules.exit_counts():
         jobs.fixjobc(k, proc, proc.group, entering=False)
     if release_vfork_parent(k, proc) and rules.vfork_exit_lets_others_run():

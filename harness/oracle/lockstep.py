@@ -10,8 +10,8 @@ the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions
 
 * births by threads other than the first, their programs and tracers, and the end of the first before the others;
 * pages shared with the kernel;
-* terminals, and with them what kern.proc.tty lists; priorities, files, memory, resource usage, and what ptrace() does
-  to registers;
+* what is read from and written to terminals; other files, priorities, memory, resource usage, and what ptrace() does to
+  registers;
 * time: other suites look at the delay of pids;
 * what a kernel answers with what was on its stack: status and siginfo of a WNOHANG that found nobody;
 * the order in which several processes run that become runnable together: what depends on it is found by a rehearsal
@@ -31,12 +31,26 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.errors import HarnessError
-from harness.oracle import views
+from harness.oracle import terminals, views
 from harness.oracle.eras import Traits
-from harness.oracle.model import Lwp, Proc
+from harness.oracle.model import File, Lwp, Proc
 from harness.oracle.oracle import Oracle
 from harness.oracle.process import OracleProcess, OracleThread
-from harness.oracle.traces import DIRECTORIES, DRAWN_GROUPS, TITLES, Deed, JailRef, Ref, Step, choose
+from harness.oracle.terminal_calls import path_of
+from harness.oracle.terminals import FIRST_DEVICE
+from harness.oracle.traces import (
+    DIRECTORIES,
+    DRAWN_GROUPS,
+    TERMINALS,
+    TITLES,
+    Deed,
+    DeviceRef,
+    JailRef,
+    Ref,
+    Step,
+    TtyRef,
+    choose,
+)
 from harness.processes.hub import Hub
 from harness.processes.kinfo import KinfoProc, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import (
@@ -53,6 +67,7 @@ from harness.processes.vocabulary import (
 CALL_DEADLINE = 30.0  # s the kernel may take for a call the oracle says returns
 SETTLE_DEADLINE = 20.0  # s until everybody has done what a step makes them do
 PIDS = 16_384  # how many pids are a lockstep's own
+TIOCSIG = 0x2000745F  # sys/ttycom.h
 THREADS = 100  # the number of the first thread among those who make calls; below it are processes
 FRESH = 5_000  # and where those begin that are used after a look back at old ones: beyond all detours
 PAUSE = 0.004  # s between two looks at a table that is not as expected yet
@@ -95,6 +110,12 @@ class World(Protocol):
     def table(self) -> ProcTable:
         """Return the process table."""
 
+    def terminal(self, number: int) -> str:
+        """Return the path of one of TERMINALS terminals; somebody outside the trace has it open, and its master."""
+
+    def terminal_signal(self, number: int, signal: int) -> None:
+        """Let a terminal send a signal to its foreground group, as a key does."""
+
 
 class Allocator(Protocol):
     """What sets the pid allocator of a kernel from outside (suites/support/allocator.py)."""
@@ -127,6 +148,10 @@ class OracleWorld:
     def __init__(self, oracle: Oracle, name: str = "the oracle") -> None:
         self.name = name
         self._oracle = oracle
+        self._terminals = [terminals.make(oracle.kernel) for _ in range(TERMINALS)]
+        for terminal in self._terminals:
+            terminal.master = True
+            terminal.files.append(File(terminal))
 
     @property
     def hub_pid(self) -> int:
@@ -151,6 +176,15 @@ class OracleWorld:
         kernel = self._oracle.kernel
         return ProcTable(views.table(kernel, kernel.init, "all", ()))
 
+    def terminal(self, number: int) -> str:
+        """Return the path of a terminal."""
+        return path_of(self._terminals[number])
+
+    def terminal_signal(self, number: int, signal: int) -> None:
+        """Let a terminal send a signal to its foreground group, as a key does."""
+        terminals.send(self._oracle.kernel, self._terminals[number], signal)
+        self._oracle.kernel.scheduler.settle()
+
 
 class GuestWorld:
     """A guest as a world.  Whoever makes one kills the hub's processes afterwards."""
@@ -162,6 +196,8 @@ class GuestWorld:
         self._hub = hub
         self._allocator = allocator
         self.first_pid = first_pid
+        self._holder = hub.spawn()
+        self._terminals = [self._holder.openpty() for _ in range(TERMINALS)]
 
     @property
     def hub_pid(self) -> int:
@@ -182,6 +218,14 @@ class GuestWorld:
     def table(self) -> ProcTable:
         """Return the process table, by the hub's eyes."""
         return self._hub.observer.sysctl.kern_proc_all()
+
+    def terminal(self, number: int) -> str:
+        """Return the path of a terminal."""
+        return self._terminals[number][2]
+
+    def terminal_signal(self, number: int, signal: int) -> None:
+        """Let a terminal send a signal to its foreground group, as a key does."""
+        self._holder.ioctl(self._terminals[number][0], TIOCSIG, signal)
 
 
 @dataclass(frozen=True)
@@ -207,6 +251,7 @@ class Lockstep:
         self._threads: tuple[list[OracleThread], list[Any]] = ([], [])
         self._started: list[Started] = []
         self._jails: tuple[list[int], list[int]] = ([], [])  # ids in the order of their making
+        self._devices: tuple[dict[int, int], dict[int, int]] = ({}, {})  # terminals by their devices' numbers
         self._traits = oracle.kernel.rules.traits
         self._rehearsal: Foresight | None = None  # before anything has happened all is certain
         self.calls = 0
@@ -228,6 +273,25 @@ class Lockstep:
     def jails(self) -> int:
         """How many jails there have ever been."""
         return len(self._jails[0])
+
+    @property
+    def devices(self) -> frozenset[int]:
+        """The terminals whose devices' numbers are known, as somebody's row has shown them."""
+        return frozenset(self._devices[1].values())
+
+    def descriptors(self, who: int) -> Sequence[int]:
+        """Return what WHO has open."""
+        return sorted(self._actor(0, who).model.files)
+
+    def is_jailed(self, who: int) -> bool:
+        """Whether WHO is in a jail."""
+        return bool(self._actor(0, who).model.cred.prison)
+
+    def is_open_as_tty(self, terminal: int) -> bool:
+        """Whether somebody has a terminal open by the name of /dev/tty."""
+        path = self._worlds[0].terminal(terminal)
+        kernel = self._processes[0][0].kernel
+        return next(one.open_as_tty for one in kernel.terminals if path_of(one) == path)
 
     def is_thread(self, who: int) -> bool:
         """Whether WHO is a thread other than the first of a process."""
@@ -325,7 +389,10 @@ class Lockstep:
         name = f"P{self.process_of(who)}" + (f".T{who - THREADS}" if self.is_thread(who) else "")
         self.log.append(f"{name}.{deed}")
         self.calls += 1
-        if deed.method == "thread":
+        if deed.method == "terminal_signal":
+            for world in self._worlds:
+                world.terminal_signal(*deed.arguments)
+        elif deed.method == "thread":
             self._new_thread(who)
         elif deed.method == "vfork":
             self._born(*(world[who].vfork() for world in self._processes))
@@ -382,6 +449,11 @@ class Lockstep:
     def _argument(self, world: int, argument: Any) -> Any:
         if isinstance(argument, JailRef):
             return self._jails[world][argument.index]
+        if isinstance(argument, TtyRef):
+            return self._worlds[world].terminal(argument.index)
+        if isinstance(argument, DeviceRef):
+            numbers = {terminal: number for number, terminal in self._devices[world].items()}
+            return numbers[argument.index]
         return self._pid(world, argument) if isinstance(argument, Ref) else argument
 
     def _pid(self, world: int, reference: Ref) -> int:
@@ -458,13 +530,29 @@ class Lockstep:
             return _signals(value, names)
         if kind == "table" or isinstance(value, ProcTable):
             jails = {jid: f"jail {index + 1}" for index, jid in enumerate(self._jails[world])}
+            self._learn_devices(world, value)
             rows: dict[str, dict[str, Any]] = {}
             for row in value:
                 if row.pid in tracked:
                     name = names[row.pid]
                     rows[f"{name}, thread {row.lwp.tid}" if name in rows else name] = _row(row, names, jails)
+                    rows[next(reversed(rows))]["terminal"] = self._devices[world].get(row.tdev or 0, row.tdev)
             return rows
         return names.get(value, value) if kind == "pid" else value
+
+    def _learn_devices(self, world: int, rows: Iterable[KinfoProc]) -> None:
+        """Learn the numbers of devices from the rows of those who have one in the oracle."""
+        models = {
+            process.pid: ours.model for ours, process in zip(self._processes[0], self._processes[world], strict=True)
+        }
+        for row in rows:
+            model = models.get(row.pid)
+            terminal = model.session.terminal if model is not None and model.pgrp is not None else None
+            if row.tdev is None or row.tdev in self._devices[world] or terminal is None:
+                continue
+            index = terminal.number - FIRST_DEVICE
+            if index not in self._devices[world].values():
+                self._devices[world][row.tdev] = index
 
     # ---- afterwards ----
 
@@ -527,6 +615,8 @@ def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> 
         "exitstat": row.exitstat,
         "threads": row.nthreads,
         "tid": row.lwp.tid,
+        "foreground": names.get(row.tpgid, row.tpgid),
+        "terminal's session": names.get(row.tsid, row.tsid),
         "pending": row.siglist | row.lwp.siglist,
         "mask": row.lwp.sigmask,
         "ignored": row.sigignore,

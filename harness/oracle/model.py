@@ -99,6 +99,35 @@ class SigActs:
 
 
 @dataclass(eq=False)
+class Terminal:
+    """struct tty of a pseudo-terminal."""
+
+    number: int  # t_dev
+    session: Session | None = None  # t_session
+    group: Pgrp | None = None  # t_pgrp: the foreground; it is referenced
+    master: bool = False  # a process of the model has the master open
+    open_as_tty: bool = False  # VCTTYISOPEN: open as /dev/tty
+    held_by_session: int = 0  # sessions it is, or was, the terminal of (t_refs)
+    files: list[File] = field(default_factory=list)  # the slave's
+    line: bytes = b""  # what has been typed, the last newline included or not
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the slave is open."""
+        return bool(self.files) or self.open_as_tty
+
+
+@dataclass(eq=False)
+class File:
+    """struct file: TERMINAL's slave or master, or /dev/tty; `references` are descriptors."""
+
+    terminal: Terminal | None
+    is_master: bool = False
+    references: int = 1
+    revoked: bool = False
+
+
+@dataclass(eq=False)
 class Session:
     """struct session.  `references` are its process groups; its id is taken until the last one is gone."""
 
@@ -106,11 +135,13 @@ class Session:
     leader: Proc | None
     login: str = ""
     references: int = 1
+    terminal: Terminal | None = None  # s_ttyp: what is, or was, its terminal
+    has_terminal: bool = False  # s_ttyvp
 
 
 @dataclass(eq=False)
 class Pgrp:
-    """struct pgrp.  `references` are its members; its id is taken until the last one is reaped or has moved on."""
+    """struct pgrp.  `references` are its members, and terminals it is the foreground of; without any its id is free."""
 
     pgid: int
     session: Session
@@ -173,6 +204,7 @@ class Proc:
     stat: ProcStat = ProcStat.SACTIVE
     flags: ProcFlag = P_MAYBETHREADED
     children: list[Proc] = field(default_factory=list)  # youngest first
+    files: dict[int, File] = field(default_factory=dict)  # p_fd, as far as terminals are open
     xstat: int = 0  # exit status word of a zombie, otherwise the last stop signal
     comm: str = ""
     args: bytes = b""  # p_args: each argument ends with a zero byte

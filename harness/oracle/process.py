@@ -17,6 +17,7 @@ from harness.oracle.maps import UserMap
 from harness.oracle.model import Disposition, Errno, Lwp, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
+from harness.oracle.terminal_calls import TerminalCalls
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcStat, SyscapFlag
 from harness.processes.repetition import Until
@@ -120,7 +121,7 @@ class OracleResult:
     value: int
 
 
-class OracleProcess:
+class OracleProcess(TerminalCalls):
     """A process of the model.  Satisfies harness.processes.api.Process."""
 
     def __init__(self, kernel: Kernel, lwp: Lwp) -> None:
@@ -906,3 +907,14 @@ class OracleStart(_Starting):
     getcwd = _Starts(OracleProcess.getcwd)
     sigaction_query = _Starts(OracleProcess.sigaction_query)
     chdir = _Starts(OracleProcess.chdir)
+    openpty = _Starts(OracleProcess.openpty)
+    open = _Starts(OracleProcess.open)
+    close = _Starts(OracleProcess.close)
+    read = _Starts(OracleProcess.read)
+    write = _Starts(OracleProcess.write)
+    set_controlling_tty = _Starts(OracleProcess.set_controlling_tty)
+    drop_controlling_tty = _Starts(OracleProcess.drop_controlling_tty)
+    tcgetpgrp = _Starts(OracleProcess.tcgetpgrp)
+    tcsetpgrp = _Starts(OracleProcess.tcsetpgrp)
+    tcgetsid = _Starts(OracleProcess.tcgetsid)
+    revoke = _Starts(OracleProcess.revoke)

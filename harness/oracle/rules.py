@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.oracle import syscaps
 from harness.oracle.eras import DEFAULT_ERA, Era
-from harness.oracle.model import Credentials, Ids, Lwp, Pgrp, Proc, Session, SigActs
-from harness.oracle.signals_table import SIGCHLD, Prop
+from harness.oracle.model import Credentials, Ids, Lwp, Pgrp, Proc, Session, SigActs, Terminal
+from harness.oracle.signals_table import SIGCHLD, SIGTTIN, SIGTTOU, Prop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import Resource, SigFlag, WaitOption
@@ -39,6 +39,7 @@ WNOHANG, WUNTRACED, WCONTINUED, WNOWAIT, WEXITED, WTRAPPED, WLINUXCLONE = (
 CLD_EXITED, CLD_KILLED, CLD_TRAPPED, CLD_STOPPED, CLD_CONTINUED = 1, 2, 4, 5, 6  # sys/_siginfo.h
 
 RLIMIT_NPROC = DRAGONFLY.resources[Resource.RLIMIT_NPROC]
+RLIMIT_CORE = DRAGONFLY.resources[Resource.RLIMIT_CORE]
 
 
 class Rules:
@@ -197,7 +198,7 @@ class Rules:
         """kern_exit.c, exit1(): so is exiting."""
         return True
 
-    def group_ends_with(self, group: Pgrp, leaving: Proc) -> bool:
+    def group_ends_with(self, group: Pgrp, leaving: Proc | None) -> bool:
         """pgrel(): a process group ends when its last member leaves it, not before."""
         return group.references == 0
 
@@ -216,6 +217,102 @@ class Rules:
     def leader_exit_unleads(self) -> bool:
         """kern_exit.c, exit1(): a session whose leader has exited has none."""
         return True
+
+    # ---- tty.c, tty_tty.c, tty_pty.c, and who has a terminal ----
+
+    def terminal_open_refused(self, cred: Credentials, terminal: Terminal) -> str | None:
+        """ptsopen(): the error for users who do not own it, and for who is in a jail while it is open."""
+        if cred.uid != 0:
+            return "EACCES"
+        return "EBUSY" if terminal.is_open and cred.prison else None
+
+    def isctty(self, proc: Proc, terminal: Terminal) -> bool:
+        """isctty(): whether it is the terminal of the session, and the process has not given it up."""
+        return terminal.session is proc.session and bool(proc.flags & ProcFlag.P_CONTROLT)
+
+    def gaining_terminal_refused(self, proc: Proc, terminal: Terminal) -> str | None:
+        """TIOCSCTTY: the error for who leads no session, has a terminal already, or asks for another session's."""
+        session = proc.session
+        taken = session.has_terminal or terminal.session is not None
+        return "EPERM" if not proc.is_session_leader or (taken and terminal.session is not session) else None
+
+    def giving_terminal_up_refused(self, proc: Proc) -> str | None:
+        """TIOCNOTTY: the error for a session's leader."""
+        return "EINVAL" if proc.is_session_leader else None
+
+    def waits_in_background(self, proc: Proc, caller: Lwp, terminal: Terminal) -> bool:
+        """ttioctl(): who changes a terminal from the background gets SIGTTOU, unless it is ignored or blocked."""
+        return (
+            self.isctty(proc, terminal)
+            and proc.group is not terminal.group
+            and not proc.flags & ProcFlag.P_PPWAIT
+            and SIGTTOU not in proc.sigacts.ignored
+            and SIGTTOU not in caller.mask
+        )
+
+    def background_read_refused(self, proc: Proc, caller: Lwp) -> str | None:
+        """ttread(): the error for who reads in the background and does not hear SIGTTIN, or is of an orphaned group."""
+        deaf = SIGTTIN in proc.sigacts.ignored or SIGTTIN in caller.mask or bool(proc.flags & ProcFlag.P_PPWAIT)
+        return "EIO" if deaf or proc.group.jobc == 0 else None
+
+    def background_refused(self, group: Pgrp) -> str | None:
+        """ttioctl(): the error in an orphaned group, which nobody would continue."""
+        return "EIO" if group.jobc == 0 else None
+
+    def foreground_refused(self, proc: Proc, pgid: int, group: Pgrp | None) -> str | None:
+        """TIOCSPGRP: the error for numbers that can be no group, and for groups that are not of the session."""
+        if not 0 < pgid <= self.PID_MAX:
+            return "EINVAL"
+        return "EPERM" if group is None or group.session is not proc.session else None
+
+    def terminal_holds_group(self) -> bool:
+        """TIOCSPGRP: a group in the foreground stays in existence, without members too."""
+        return True
+
+    def terminal_signals(self, member: Proc) -> bool:
+        """pgsignal(): of a group, those who have the terminal hear what comes from it."""
+        return bool(member.flags & ProcFlag.P_CONTROLT)
+
+    def leader_exit_hangs_up(self) -> bool:
+        """exit1(): the end of a session's leader is a SIGHUP for the foreground group."""
+        return True
+
+    def leader_exit_revokes(self) -> bool:
+        """exit1(): nobody has a terminal open any more when the leader of its session has exited."""
+        return True
+
+    def setsid_leaves_terminal(self) -> bool:
+        """enterpgrp(): who begins a session has no terminal."""
+        return True
+
+    def session_frees_terminal(self) -> bool:
+        """sess_rele(): with the last group of a session its terminal is nobody's."""
+        return True
+
+    def fork_keeps_terminal(self, parent: Proc) -> bool:
+        """fork1(): a child has the terminal of its parent, as long as the session has it."""
+        return parent.pgrp is not None and parent.session.has_terminal and bool(parent.flags & ProcFlag.P_CONTROLT)
+
+    def terminal_shown(self, proc: Proc) -> Terminal | None:
+        """fill_kinfo_proc(): the terminal the session has, or had, of those who have not given it up."""
+        return proc.session.terminal if proc.pgrp is not None and proc.flags & ProcFlag.P_CONTROLT else None
+
+    def tpgid_shown(self, terminal: Terminal) -> int:
+        """fill_kinfo_proc(): kp_tpgid is the group in the foreground, -1 for none."""
+        return terminal.group.pgid if terminal.group is not None else -1
+
+    def tsid_shown(self, terminal: Terminal) -> int:
+        """fill_kinfo_proc(): kp_tsid is the session whose terminal it is now, -1 for none."""
+        return terminal.session.sid if terminal.session is not None else -1
+
+    def ctty_shown(self, session: Session) -> bool:
+        """fill_kinfo_proc(): KI_CTTY, whether the session has a terminal still."""
+        return session.has_terminal
+
+    def matches_tty(self, proc: Proc, number: int) -> bool:
+        """sysctl_kern_proc(): kern.proc.tty lists those whose row shows that terminal, zombies too."""
+        terminal = self.terminal_shown(proc)
+        return terminal is not None and terminal.number == number
 
     # ---- kern_proc.c: fixjobc(), orphanpg() ----
 
@@ -326,6 +423,10 @@ class Rules:
     def tid_after_exec(self, lwp: Lwp) -> int:
         """kern_execve(): the thread that is left keeps its id; since 2019 it is the first one."""
         return self.first_tid() if self.traits.tids_are_inherited else lwp.tid
+
+    def last_tid_after_exec(self, proc: Proc) -> int:
+        """kern_execve(): the ids of a new program's threads go on from those before; since 2019 they begin anew."""
+        return self.first_tid() if self.traits.tids_are_inherited else proc.last_tid
 
     def mask_of_thread(self, creator: Lwp) -> frozenset[int]:
         """lwp_fork(): a new thread blocks what its creator does."""
@@ -843,6 +944,11 @@ class Rules:
         if k.running in hearing:
             return k.running
         return next((lwp for lwp in hearing if k.scheduler.is_notified(lwp)), hearing[0] if hearing else None)
+
+    def core_is_written(self, proc: Proc) -> bool:
+        """coredump(): users other than root cannot write where the file would go, and nobody can in /dev."""
+        allowed = not proc.flags & ProcFlag.P_SUGID and proc.cred.uid == 0
+        return allowed and proc.cwd != "/dev" and proc.limit(RLIMIT_CORE)[0] != 0
 
     def stops_later(self) -> bool:
         """issignal(): whether who is to stop on its way back to user mode looks at its other signals first."""

@@ -150,6 +150,62 @@ _JOBS = {
     "setlogin_reaches": _manual("getlogin(2)"),
 }
 
+_CTTY = "suites/conformance/test_controlling_terminals.py::"
+_FOREGROUND = "suites/conformance/test_terminal_foreground.py::"
+_TERMINALS = {
+    "terminal_open_refused": _code(),
+    "isctty": _both("XBD 11.1.3 The Controlling Terminal", "termios(4)"),
+    "gaining_terminal_refused": _both(
+        "XBD 11.1.3 The Controlling Terminal",
+        "termios(4)",
+        _D(
+            "tty(4)",
+            "the process must not currently have a controlling terminal; the same one may be gained again",
+            _CTTY + "test_gaining_the_same_terminal_again_changes_nothing",
+        ),
+    ),
+    "giving_terminal_up_refused": _code(
+        _D("tty(4)", "nothing of leaders", _CTTY + "test_a_leader_cannot_give_the_terminal_up"),
+    ),
+    "waits_in_background": _both("tcsetpgrp()", "termios(4)"),
+    "background_read_refused": _both("read()", "termios(4)"),
+    "background_refused": _both("tcsetpgrp()", "termios(4)"),
+    "foreground_refused": _both("tcsetpgrp()", "tcsetpgrp(3)"),
+    "terminal_holds_group": _code(),
+    "terminal_signals": _code(
+        _D(
+            "POSIX: XBD 11.1.9 Special Characters",
+            "a signal for all processes of the foreground group, which all have the terminal",
+            _FOREGROUND + "test_the_terminals_keys_do_not_reach_members_without_the_terminal",
+        )
+    ),
+    "leader_exit_hangs_up": _posix("_exit()"),
+    "leader_exit_revokes": _both(
+        "_exit()",
+        "termios(4)",
+        _D(
+            "termios(4)",
+            "access is treated as if modem disconnect had been sensed; the descriptors are EBADF",
+            _CTTY + "test_the_leaders_exit_takes_the_terminal_from_the_session",
+        ),
+    ),
+    "setsid_leaves_terminal": _both("setsid()", "termios(4)"),
+    "session_frees_terminal": _code(),
+    "fork_keeps_terminal": _both(
+        "XBD 11.1.3 The Controlling Terminal",
+        "termios(4)",
+        _D(
+            "termios(4)",
+            "each process of a session that has a terminal has it; who was born before it was gained does not",
+            _CTTY + "test_processes_born_before_have_no_terminal",
+        ),
+    ),
+    "terminal_shown": _code(),
+    "tpgid_shown": _code(),
+    "tsid_shown": _code(),
+    "ctty_shown": _code(),
+    "matches_tty": _manual("sysctl(3)"),
+}
 _VIEWS = {
     "lists_in_all": _code(),
     "matches_pgrp": _manual("sysctl(3)"),
@@ -173,6 +229,7 @@ _VIEWS = {
     "first_tid_of_child": _code(),
     "new_tid": _code(),
     "tid_after_exec": _code(),
+    "last_tid_after_exec": _code(),
     "mask_of_thread": _posix("pthread_create()"),
     "lwp_kill_refused": _code(
         _D(
@@ -350,6 +407,7 @@ _KILLS = {
         ),
     ),
     "thread_for_signal": _posix("XSH 2.4.1 Signal Generation and Delivery"),
+    "core_is_written": _manual("core(5)"),
     "stops_later": _code(),
     "kill_zombie": _code(
         _D(
@@ -388,4 +446,4 @@ _KILLS = {
 }
 
 #: By the name of the member of Rules.
-SOURCES: Mapping[str, Source] = MappingProxyType(_PIDS | _JOBS | _VIEWS | _USERS | _LIVES | _KILLS)
+SOURCES: Mapping[str, Source] = MappingProxyType(_PIDS | _JOBS | _TERMINALS | _VIEWS | _USERS | _LIVES | _KILLS)

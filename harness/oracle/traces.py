@@ -75,6 +75,21 @@ class JailRef:
 
 
 @dataclass(frozen=True)
+class TtyRef:
+    """A terminal as an argument: its path, which differs between two worlds."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"terminal {self.index}"
+
+
+@dataclass(frozen=True)
+class DeviceRef(TtyRef):
+    """A terminal as an argument: its device's number."""
+
+
+@dataclass(frozen=True)
 class Deed:
     """A step made concrete: the method to call and its arguments, Refs among them.  `kind` tells what it returns."""
 
@@ -102,6 +117,19 @@ class Situation(Protocol):
     @property
     def jails(self) -> int:
         """How many jails there have ever been."""
+
+    @property
+    def devices(self) -> frozenset[int]:
+        """The terminals whose devices' numbers are known."""
+
+    def descriptors(self, who: int) -> Sequence[int]:
+        """Return what WHO has open."""
+
+    def is_jailed(self, who: int) -> bool:
+        """Whether WHO is in a jail."""
+
+    def is_open_as_tty(self, terminal: int) -> bool:
+        """Whether somebody has a terminal open by the name of /dev/tty."""
 
     def is_thread(self, who: int) -> bool:
         """Whether WHO is a thread other than the first of a process."""
@@ -464,6 +492,53 @@ def _jail_attach(world: Situation, _who: int, step: Step) -> Deed | None:
     return Deed("jail_attach", (JailRef(step.b % world.jails),))
 
 
+TERMINALS = 2
+TTY_SIGNALS = ("SIGINT", "SIGTSTP", "SIGTSTP", "SIGHUP", "SIGCONT", "SIGUSR1", "SIGWINCH")
+
+
+def _descriptor(world: Situation, who: int, number: int) -> int:
+    """Choose among what WHO has open, and a descriptor that is not."""
+    there = [*world.descriptors(who), *world.descriptors(who), 9]
+    return there[number % len(there)]
+
+
+def _on_descriptor(method: str, kind: str | None = None) -> Chooser:
+    return lambda world, who, step: Deed(method, (_descriptor(world, who, step.a),), kind)
+
+
+def _open_tty(world: Situation, who: int, step: Step) -> Deed | None:
+    if len(world.descriptors(who)) >= 4:
+        return None
+    return Deed("open", ("/dev/tty" if step.b % 4 == 3 else TtyRef(step.a % TERMINALS), 2))
+
+
+def _foreground(world: Situation, who: int, step: Step) -> Deed | None:
+    whom = _process_or(world, step.b, 0, 1_000_000) if step.c % 3 == 0 else _process(world, step.b)
+    return Deed("tcsetpgrp", (_descriptor(world, who, step.a), whom))
+
+
+def _terminal_signal(_world: Situation, _who: int, step: Step) -> Deed | None:
+    number = DRAGONFLY.signal_number(TTY_SIGNALS[step.b % len(TTY_SIGNALS)])
+    return Deed("terminal_signal", (step.a % TERMINALS, number))
+
+
+def _revoke(world: Situation, who: int, step: Step) -> Deed | None:
+    # What is open as /dev/tty stays open for ever, with nobody to close it.
+    number = step.a % TERMINALS
+    return None if world.is_jailed(who) or world.is_open_as_tty(number) else Deed("revoke", (TtyRef(number),))
+
+
+def _ignore_ttou(_world: Situation, _who: int, step: Step) -> Deed | None:
+    return Deed("sigaction", ("SIGTTOU", (Handler.IGNORE, Handler.DEFAULT)[step.a % 2]))
+
+
+def _query_tty(world: Situation, _who: int, step: Step) -> Deed | None:
+    number = step.a % TERMINALS
+    if number not in world.devices:
+        return None
+    return Deed("kern_proc_tty", (DeviceRef(number),), "table", (("lwp", bool(step.b & 1)),))
+
+
 OPERATIONS: Mapping[str, Chooser] = {
     "fork": _fork,
     "rfork": _fork_for_reaper,
@@ -519,6 +594,17 @@ OPERATIONS: Mapping[str, Chooser] = {
     "leave_thread": _leave_thread,
     "lwp_kill": _lwp_kill,
     "jail_attach": _jail_attach,
+    "open_tty": _open_tty,
+    "set_tty": _on_descriptor("set_controlling_tty"),
+    "drop_tty": _on_descriptor("drop_controlling_tty"),
+    "close_tty": _on_descriptor("close"),
+    "foreground": _foreground,
+    "tty_group": _on_descriptor("tcgetpgrp", "pid"),
+    "tty_session": _on_descriptor("tcgetsid", "pid"),
+    "tty_signal": _terminal_signal,
+    "revoke_tty": _revoke,
+    "ignore_ttou": _ignore_ttou,
+    "query_tty": _query_tty,
 }
 #: How often each operation comes.
 WEIGHTS: Mapping[str, int] = {
@@ -544,6 +630,17 @@ WEIGHTS: Mapping[str, int] = {
     "chdir": 1,
     "wait6_gid": 1,
     "getpid": 1,
+    "leave_thread": 1,
+    "open_tty": 3,
+    "set_tty": 3,
+    "foreground": 3,
+    "drop_tty": 1,
+    "close_tty": 1,
+    "tty_group": 1,
+    "tty_session": 1,
+    "revoke_tty": 1,
+    "ignore_ttou": 1,
+    "query_tty": 1,
 }
 #: The trait of an era without which an operation cannot be taken.
 REQUIRES: Mapping[str, str] = {

@@ -346,7 +346,9 @@ _ALL = (
         "group-ends-with-its-leader",
         "pgrel",
         "A group ends when the process it is named after leaves it, whoever else is a member.",
-        group_ends_with=lambda _self, group, leaving: group.references == 0 or leaving.pid == group.pgid,
+        group_ends_with=lambda _self, group, leaving: (
+            group.references == 0 or (leaving is not None and leaving.pid == group.pgid)
+        ),
     ),
     wrong(
         "groups-never-end",
@@ -1344,6 +1346,149 @@ _ALL = (
         "The last thread of a zombie has let go of it.",
         dead_thread_holds=constant(0),
     ),
+    # ---- terminals ---------------------------------------------------------------------------------------------------
+    wrong(
+        "terminals-shared-by-sessions",
+        "tty.c: ttioctl",
+        "A session gains a terminal that another has.",
+        gaining_terminal_refused=lambda _self, proc, _terminal: None if proc.is_session_leader else "EPERM",
+    ),
+    wrong(
+        "members-gain-terminals",
+        "tty.c: ttioctl",
+        "Any process of a session may make a terminal its controlling one.",
+        gaining_terminal_refused=lambda self, proc, terminal: (
+            "EPERM"
+            if proc.session.leader is not None and Rules.gaining_terminal_refused(self, proc.session.leader, terminal)
+            else None
+        ),
+    ),
+    wrong(
+        "leaders-give-up",
+        "tty_tty.c: cttyioctl",
+        "A leader can give the terminal up.",
+        giving_terminal_up_refused=constant(None),
+    ),
+    wrong(
+        "background-changes-the-foreground",
+        "tty.c: ttioctl",
+        "Who is in the background is not stopped when it changes the terminal.",
+        waits_in_background=constant(False),
+    ),
+    wrong(
+        "shells-are-stopped",
+        "tty.c: ttioctl",
+        "It is stopped though it ignores or blocks SIGTTOU.",
+        waits_in_background=lambda self, proc, _caller, terminal: (
+            self.isctty(proc, terminal) and proc.group is not terminal.group
+        ),
+    ),
+    wrong(
+        "orphans-wait-in-the-background",
+        "tty.c: ttioctl",
+        "Who is in an orphaned group changes the terminal from the background, or is signalled.",
+        background_refused=constant(None),
+    ),
+    wrong(
+        "orphans-read-in-the-background",
+        "tty.c: ttread",
+        "Who is in an orphaned group, or does not hear SIGTTIN, waits for it.",
+        background_read_refused=constant(None),
+    ),
+    wrong(
+        "any-group-to-the-foreground",
+        "tty.c: ttioctl",
+        "A group of another session may be brought to the foreground.",
+        foreground_refused=lambda self, proc, pgid, group: (
+            None if group is not None else Rules.foreground_refused(self, proc, pgid, group)
+        ),
+    ),
+    wrong(
+        "foreground-is-not-held",
+        "tty.c: ttioctl",
+        "A group in the foreground ends with its last member.",
+        terminal_holds_group=constant(False),
+    ),
+    wrong(
+        "keys-for-the-whole-group",
+        "kern_sig.c: pgsignal",
+        "What comes from a terminal reaches members of the foreground group that do not have it.",
+        terminal_signals=constant(True),
+    ),
+    wrong(
+        "leaders-leave-quietly",
+        "kern_exit.c: exit1",
+        "The foreground group does not hear of the leader's end.",
+        leader_exit_hangs_up=constant(False),
+    ),
+    wrong(
+        "terminals-outlive-their-leader",
+        "kern_exit.c: exit1",
+        "What is open of a terminal stays open when the leader has exited.",
+        leader_exit_revokes=constant(False),
+    ),
+    wrong(
+        "daemons-keep-their-terminal",
+        "enterpgrp",
+        "Who begins a session keeps P_CONTROLT.",
+        setsid_leaves_terminal=constant(False),
+    ),
+    wrong(
+        "terminals-outlive-their-session",
+        "sess_rele",
+        "The end of a session does not give its terminal back.",
+        session_frees_terminal=constant(False),
+    ),
+    wrong(
+        "children-without-terminal",
+        "kern_fork.c: fork1",
+        "A child has no controlling terminal.",
+        fork_keeps_terminal=constant(False),
+    ),
+    wrong(
+        "any-terminal-is-ones-own",
+        "tty.c: isctty",
+        "Who has a terminal open may ask it about its session.",
+        isctty=lambda _self, _proc, terminal: terminal.session is not None,
+    ),
+    wrong(
+        "terminals-for-everybody",
+        "tty_pty.c: ptsopen",
+        "Any user may open a terminal of root's.",
+        terminal_open_refused=constant(None),
+    ),
+    wrong(
+        "terminals-hidden",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "Only the leader's row names the terminal.",
+        terminal_shown=lambda self, proc: Rules.terminal_shown(self, proc) if proc.is_session_leader else None,
+    ),
+    wrong(
+        "foreground-is-the-own-group",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "kp_tpgid is the session's id.",
+        tpgid_shown=lambda _self, terminal: terminal.session.sid if terminal.session is not None else -1,
+    ),
+    wrong(
+        "lost-terminals-keep-their-session",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "kp_tsid is 0 where the terminal is no session's.",
+        tsid_shown=lambda _self, terminal: terminal.session.sid if terminal.session is not None else 0,
+    ),
+    wrong(
+        "lost-terminals-count",
+        "kern_kinfo.c: fill_kinfo_proc",
+        "KI_CTTY is shown when the terminal has been lost, too.",
+        ctty_shown=lambda _self, session: session.terminal is not None,
+    ),
+    wrong(
+        "terminal-of-the-whole-session",
+        "sysctl_kern_proc",
+        "kern.proc.tty lists all processes of the session that has the terminal.",
+        matches_tty=lambda _self, proc, number: (
+            proc.pgrp is not None and proc.session.terminal is not None and proc.session.terminal.number == number
+        ),
+    ),
     # ---- threads -----------------------------------------------------------------------------------------------------
     wrong(
         "threads-unlisted",
@@ -1397,6 +1542,20 @@ _ALL = (
         "kern_exec.c: exec_new_vmspace",
         "A program begins with a thread of a number of its own.",
         tid_after_exec=lambda _self, lwp: lwp.proc.last_tid + 1,
+    ),
+    wrong(
+        "thread-ids-after-exec",
+        "kern_exec.c: exec_new_vmspace",
+        "The ids of a program's threads begin anew; where that is right, they go on from those before.",
+        last_tid_after_exec=lambda self, proc: (
+            proc.last_tid + 2 if self.traits.tids_are_inherited else self.first_tid()
+        ),
+    ),
+    wrong(
+        "core-files-everywhere",
+        "kern_sig.c: coredump",
+        "Whoever dies of a signal that leaves a core file has left one.",
+        core_is_written=constant(True),
     ),
     wrong(
         "threads-block-nothing",

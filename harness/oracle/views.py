@@ -124,6 +124,7 @@ def fill_kinfo_proc(k: Kernel, thread: Lwp, tid: int) -> KinfoProc:
     cred = proc.cred
     zombie = proc.is_zombie
     rules = k.rules
+    terminal = rules.terminal_shown(proc)
     holds = rules.look_holds()
     if proc.flags & ProcFlag.P_PPWAIT:
         holds += rules.vfork_holds()
@@ -151,7 +152,7 @@ def fill_kinfo_proc(k: Kernel, thread: Lwp, tid: int) -> KinfoProc:
         exitstat=k.rules.exitstat_shown(proc),
         nthreads=rules.nthreads_shown(proc),
         jailid=cred.prison,
-        auxflags=AuxFlag.KI_SLEADER if group is not None and proc.is_session_leader else AuxFlag(0),
+        auxflags=_auxflags(k, proc),
         lwp=KinfoLwp(
             pid=proc.pid,
             tid=tid,
@@ -169,12 +170,20 @@ def fill_kinfo_proc(k: Kernel, thread: Lwp, tid: int) -> KinfoProc:
         sigflag=proc.sigacts.flag_word,
         paddr=0xFFFFFFE000000000 + 0x400 * proc.birth,
         fd=0 if zombie else 0xFFFFFFE010000000 + 0x400 * proc.birth,
-        tpgid=0,
-        tsid=0,
+        tdev=terminal.number if terminal is not None else None,
+        tpgid=rules.tpgid_shown(terminal) if terminal is not None else 0,
+        tsid=rules.tsid_shown(terminal) if terminal is not None else 0,
         ktaddr=0,
         syscaps=k.rules.syscaps_shown(cred),
         record_size=k.rules.traits.record_size,
     )
+
+
+def _auxflags(k: Kernel, proc: Proc) -> AuxFlag:
+    if proc.pgrp is None:
+        return AuxFlag(0)
+    flags = AuxFlag.KI_SLEADER if proc.is_session_leader else AuxFlag(0)
+    return flags | AuxFlag.KI_CTTY if k.rules.ctty_shown(proc.session) else flags
 
 
 def _wmesg(k: Kernel, lwp: Lwp) -> str:
@@ -211,14 +220,14 @@ def table(
     lwp: bool = False,
     kernel_threads: bool = False,
 ) -> list[KinfoProc]:
-    """One of the tables by the name of its node; nobody in this model has a terminal."""
+    """One of the tables by the name of its node."""
     if kind == "pid":
         return kern_proc_pid(k, viewer, arguments[0], lwp=lwp)
     rules = k.rules
     filters: dict[str, Filter] = {
         "all": lambda _: True,
         "pgrp": lambda proc: rules.matches_pgrp(proc, arguments[0]),
-        "tty": lambda _: False,
+        "tty": lambda proc: rules.matches_tty(proc, arguments[0]),
         "uid": lambda proc: rules.matches_uid(proc, arguments[0]),
         "ruid": lambda proc: rules.matches_ruid(proc, arguments[0]),
     }

@@ -14,14 +14,13 @@ import pytest
 
 from harness.processes import WNOHANG, Handler, ProcFlag, RemoteProcess, fails
 from harness.processes.allocator import random_pids
-from support.processes import await_asleep, bury, logged, row
+from support.processes import SOMEBODY, await_asleep, bury, logged, row
 from support.terminals import Terminal
 
 # ---- Gaining a controlling terminal -------------------------------------------------------------------------------
 
 
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_a_session_leader_gains_a_controlling_terminal(init: RemoteProcess) -> None:
     """TIOCSCTTY makes its group the foreground (tty.c: ttioctl; kern_kinfo.c: fill_kinfo_proc)."""
     before = init.fork()
@@ -37,7 +36,6 @@ def test_a_session_leader_gains_a_controlling_terminal(init: RemoteProcess) -> N
 
 
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_opening_a_terminal_does_not_make_it_the_controlling_one(init: RemoteProcess) -> None:
     """Not even for a leader without one (tty_pty.c: ptsopen)."""
     init.openpty()
@@ -47,8 +45,17 @@ def test_opening_a_terminal_does_not_make_it_the_controlling_one(init: RemotePro
     assert (row(init, init.pid).tdev, row(init, leader.pid).tdev) == (None, None)
 
 
+@pytest.mark.passes("sysctl_out_proc")
+def test_users_do_not_open_a_terminal_of_roots(init: RemoteProcess) -> None:
+    """EACCES: it belongs to whoever has made it (tty_pty.c: ptcopen)."""
+    _, _, path = init.openpty()
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    with fails("EACCES"):
+        user.open(path, os.O_RDWR)
+
+
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_only_a_session_leader_can_gain_a_terminal(init: RemoteProcess) -> None:
     """EPERM for anybody else, the leader alive or dead (tty.c: ttioctl, TIOCSCTTY)."""
     _, slave, _ = init.openpty()
@@ -66,7 +73,6 @@ def test_only_a_session_leader_can_gain_a_terminal(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_terminal_belongs_to_one_session(init: RemoteProcess) -> None:
     """EPERM for the leader of another one (tty.c: ttioctl, TIOCSCTTY)."""
     terminal = Terminal(init)
@@ -78,7 +84,6 @@ def test_a_terminal_belongs_to_one_session(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_session_has_one_terminal(init: RemoteProcess) -> None:
     """EPERM for a second one (tty.c: ttioctl, TIOCSCTTY)."""
     terminal = Terminal(init)
@@ -90,7 +95,6 @@ def test_a_session_has_one_terminal(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("pgref", "pgrel")
-@pytest.mark.needs_kernel
 def test_gaining_the_same_terminal_again_changes_nothing(init: RemoteProcess) -> None:
     """But that the leader's group comes to the foreground (tty.c: ttioctl, TIOCSCTTY)."""
     terminal = Terminal(init)
@@ -118,7 +122,6 @@ def test_what_is_no_terminal_cannot_become_one(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_children_share_their_parents_terminal(init: RemoteProcess) -> None:
     """In whatever group of the session (kern_fork.c: fork1, P_CONTROLT)."""
     terminal = Terminal(init)
@@ -132,7 +135,6 @@ def test_children_share_their_parents_terminal(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_processes_born_before_have_no_terminal(init: RemoteProcess) -> None:
     """The session has one, they do not, nor do their children (tty.c: ttioctl sets P_CONTROLT for the caller)."""
     _, slave, _ = init.openpty()
@@ -150,7 +152,6 @@ def test_processes_born_before_have_no_terminal(init: RemoteProcess) -> None:
 
 
 @pytest.mark.kern_proc("sysctl_kern_proc")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("lwp", [False, True], ids=["processes", "threads"])
 def test_the_process_table_lists_exactly_the_processes_of_a_terminal(init: RemoteProcess, lwp: bool) -> None:
     """kern.proc.tty: those with P_CONTROLT in the session that has it, zombies included (sysctl_kern_proc)."""
@@ -175,7 +176,6 @@ def test_the_process_table_lists_exactly_the_processes_of_a_terminal(init: Remot
 
 
 @pytest.mark.kern_proc("sysctl_kern_proc")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("device", [-1, 0x7FFFFFFF])
 def test_a_device_that_is_nobodys_terminal_has_no_processes(init: RemoteProcess, device: int) -> None:
     """Not even -1, which rows without a terminal show (kern_proc.c: sysctl_kern_proc)."""
@@ -184,7 +184,6 @@ def test_a_device_that_is_nobodys_terminal_has_no_processes(init: RemoteProcess,
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_dev_tty_is_the_controlling_terminal(init: RemoteProcess) -> None:
     """ENXIO where there is none (tty_tty.c: cttyopen)."""
     terminal = Terminal(init)
@@ -197,7 +196,6 @@ def test_dev_tty_is_the_controlling_terminal(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("pgfind")
-@pytest.mark.needs_kernel
 def test_other_sessions_learn_nothing_from_a_terminal(init: RemoteProcess) -> None:
     """ENOTTY although they have it open (tty.c: ttioctl, isctty)."""
     terminal = Terminal(init)
@@ -214,7 +212,6 @@ def test_other_sessions_learn_nothing_from_a_terminal(init: RemoteProcess) -> No
 
 
 @pytest.mark.kern_proc("enterpgrp")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("place", ["foreground", "background"])
 def test_setsid_leaves_the_terminal_behind(init: RemoteProcess, place: str) -> None:
     """With everything that is born afterwards; the old session keeps it (kern_proc.c: enterpgrp, P_CONTROLT)."""
@@ -235,7 +232,6 @@ def test_setsid_leaves_the_terminal_behind(init: RemoteProcess, place: str) -> N
 
 
 @pytest.mark.kern_proc("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_new_session_may_gain_a_terminal_of_its_own(init: RemoteProcess) -> None:
     """It begins without one (kern_proc.c: enterpgrp)."""
     terminal = Terminal(init)
@@ -248,7 +244,6 @@ def test_a_new_session_may_gain_a_terminal_of_its_own(init: RemoteProcess) -> No
 
 
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_a_member_gives_its_terminal_up(init: RemoteProcess) -> None:
     """TIOCNOTTY on /dev/tty, for itself only (tty_tty.c: cttyioctl)."""
     terminal = Terminal(init)
@@ -261,7 +256,6 @@ def test_a_member_gives_its_terminal_up(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_leader_cannot_give_the_terminal_up(init: RemoteProcess) -> None:
     """EINVAL (tty_tty.c: cttyioctl)."""
     terminal = Terminal(init)
@@ -272,7 +266,6 @@ def test_a_leader_cannot_give_the_terminal_up(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("enterpgrp", "pgref")
-@pytest.mark.needs_kernel
 def test_the_leaders_exit_hangs_the_foreground_group_up(init: RemoteProcess) -> None:
     """SIGHUP for the foreground group and nobody else (kern_exit.c: exit1, pgsignal)."""
     terminal = Terminal(init)
@@ -286,7 +279,6 @@ def test_the_leaders_exit_hangs_the_foreground_group_up(init: RemoteProcess) -> 
 
 
 @pytest.mark.passes("enterpgrp", "sysctl_kern_proc")
-@pytest.mark.needs_kernel
 def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProcess) -> None:
     """It is revoked; rows still name the device, but neither session nor foreground (kern_exit.c: exit1)."""
     terminal = Terminal(init)
@@ -303,7 +295,6 @@ def test_the_leaders_exit_takes_the_terminal_from_the_session(init: RemoteProces
 
 
 @pytest.mark.passes("sess_rele")
-@pytest.mark.needs_kernel
 def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemoteProcess) -> None:
     """Even while members of the old session live (kern_exit.c: exit1; tty.c: ttyclearsession)."""
     init.procctl_reaper_acquire()
@@ -323,7 +314,6 @@ def test_a_terminal_can_be_gained_again_after_its_session_lost_it(init: RemotePr
 
 @pytest.mark.kern_proc("allproc_scan")
 @pytest.mark.passes("sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_revoking_a_terminal_takes_it_from_everybody(init: RemoteProcess) -> None:
     """From every process that has it open, in every session (kern_descrip.c: fdrevoke; kern_proc.c: allproc_scan)."""
     terminal = Terminal(init)
@@ -340,7 +330,6 @@ def test_revoking_a_terminal_takes_it_from_everybody(init: RemoteProcess) -> Non
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_a_leader_whose_terminal_was_revoked_may_gain_another(init: RemoteProcess) -> None:
     """The session has none then (kern_descrip.c: fdrevoke; tty.c: ttioctl)."""
     terminal = Terminal(init)
@@ -353,7 +342,6 @@ def test_a_leader_whose_terminal_was_revoked_may_gain_another(init: RemoteProces
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_hanging_up_the_terminal_tells_the_leader(init: RemoteProcess) -> None:
     """SIGHUP for the leader alone, whoever is in the foreground (tty.c: ttymodem, s_leader)."""
     terminal = Terminal(init)
@@ -384,8 +372,8 @@ def test_a_leader_does_not_wait_for_ever_for_its_output_to_be_read(init: RemoteP
     assert init.start.wait4(leader.pid).result(20.0).exit_status == 7
 
 
-@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.needs_kernel
+@pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.feature("!bounded_drain")
 def test_a_leader_waits_for_its_output_to_be_read(init: RemoteProcess) -> None:
     """However long that takes, and nothing kills it meanwhile (kern_exit.c: exit1, ttywait)."""

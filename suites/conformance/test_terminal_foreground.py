@@ -14,7 +14,6 @@ from support.terminals import Terminal
 
 
 @pytest.mark.passes("pgfind", "sysctl_out_proc")
-@pytest.mark.needs_kernel
 def test_the_foreground_group_can_be_changed(init: RemoteProcess) -> None:
     """By the foreground, to any group of the session; rows show it (tty.c: ttioctl, TIOCSPGRP)."""
     terminal = Terminal(init)
@@ -27,7 +26,6 @@ def test_the_foreground_group_can_be_changed(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("pgfind", "pgrel")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     ("pgid", "error"),
     [(0, EINVAL), (-1, EINVAL), (1_000_000, EINVAL), (NO_SUCH_ID, EPERM), ("init", EPERM), ("member", EPERM)],
@@ -46,7 +44,6 @@ def test_what_cannot_become_the_foreground_group(init: RemoteProcess, pgid: int 
 
 
 @pytest.mark.passes("pgref", "pgrel")
-@pytest.mark.needs_kernel
 def test_a_terminal_keeps_its_foreground_group_in_existence(init: RemoteProcess) -> None:
     """Without members it can still be joined, until another group comes to the foreground (tty.c: TIOCSPGRP)."""
     terminal = Terminal(init)
@@ -62,7 +59,6 @@ def test_a_terminal_keeps_its_foreground_group_in_existence(init: RemoteProcess)
 
 
 @pytest.mark.passes("enterpgrp", "fixjobc")
-@pytest.mark.needs_kernel
 def test_a_background_job_that_reads_is_stopped(init: RemoteProcess) -> None:
     """SIGTTIN for its group; in the foreground it reads on (tty.c: ttread)."""
     terminal = Terminal(init)
@@ -89,7 +85,6 @@ def _orphaned_job(terminal: Terminal) -> RemoteProcess:
 
 
 @pytest.mark.passes("fixjobc")
-@pytest.mark.needs_kernel
 def test_an_orphaned_background_group_cannot_read(init: RemoteProcess) -> None:
     """EIO, for nobody would continue it (tty.c: ttread, pg_jobc)."""
     terminal = Terminal(init)
@@ -99,7 +94,6 @@ def test_an_orphaned_background_group_cannot_read(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
 def test_a_background_job_that_does_not_hear_sigttin_cannot_read(init: RemoteProcess, how: str) -> None:
     """EIO (tty.c: ttread)."""
@@ -114,7 +108,6 @@ def test_a_background_job_that_does_not_hear_sigttin_cannot_read(init: RemotePro
 
 
 @pytest.mark.passes("enterpgrp", "fixjobc")
-@pytest.mark.needs_kernel
 def test_a_background_job_that_changes_the_foreground_is_stopped(init: RemoteProcess) -> None:
     """SIGTTOU (tty.c: ttioctl)."""
     terminal = Terminal(init)
@@ -126,7 +119,6 @@ def test_a_background_job_that_changes_the_foreground_is_stopped(init: RemotePro
 
 
 @pytest.mark.passes("fixjobc")
-@pytest.mark.needs_kernel
 def test_a_leader_in_the_background_cannot_take_the_foreground_back(init: RemoteProcess) -> None:
     """EIO: its group has no parent in the session (tty.c: ttioctl, pg_jobc)."""
     terminal = Terminal(init)
@@ -138,7 +130,6 @@ def test_a_leader_in_the_background_cannot_take_the_foreground_back(init: Remote
 
 
 @pytest.mark.passes("fixjobc")
-@pytest.mark.needs_kernel
 def test_an_orphaned_background_group_cannot_change_the_foreground(init: RemoteProcess) -> None:
     """EIO (tty.c: ttioctl, pg_jobc)."""
     terminal = Terminal(init)
@@ -148,7 +139,6 @@ def test_an_orphaned_background_group_cannot_change_the_foreground(init: RemoteP
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
 def test_a_background_job_that_does_not_hear_sigttou_changes_the_foreground(init: RemoteProcess, how: str) -> None:
     """What shells do (tty.c: ttioctl)."""
@@ -163,7 +153,6 @@ def test_a_background_job_that_does_not_hear_sigttou_changes_the_foreground(init
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     ("key", "signal"),
     [(b"\x03", SIGINT), (b"\x1c", SIGQUIT), (b"\x1a", SIGTSTP)],
@@ -183,7 +172,6 @@ def test_the_terminals_keys_signal_the_foreground_group(init: RemoteProcess, key
 
 
 @pytest.mark.passes("enterpgrp")
-@pytest.mark.needs_kernel
 def test_the_terminals_keys_do_not_reach_members_without_the_terminal(init: RemoteProcess) -> None:
     """Of the foreground group, those with P_CONTROLT (kern_sig.c: pgsignal, checkctty)."""
     master, slave, _ = init.openpty()
@@ -199,7 +187,6 @@ def test_the_terminals_keys_do_not_reach_members_without_the_terminal(init: Remo
 
 
 @pytest.mark.passes("fixjobc")
-@pytest.mark.needs_kernel
 def test_the_suspend_key_stops_jobs_but_not_the_leaders_own_group(init: RemoteProcess) -> None:
     """The leader's group has no parent in the session: it counts as orphaned (kern_sig.c: lwpsignal, pg_jobc)."""
     terminal = Terminal(init)

@@ -88,7 +88,6 @@ def _opened_it_as_dev_tty(terminal: Terminal) -> None:
 
 @pytest.mark.kern_proc("sess_rele")
 @pytest.mark.passes("sess_hold", "pgrel", "enterpgrp")
-@pytest.mark.needs_kernel
 @pytest.mark.parametrize(
     "happening",
     [

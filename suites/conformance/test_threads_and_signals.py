@@ -124,6 +124,21 @@ def test_another_program_has_one_thread(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_pid(child.pid)[0].nthreads == 1
 
 
+@pytest.mark.passes("lwpfind")
+@pytest.mark.parametrize(
+    "anew",
+    [
+        pytest.param(True, marks=pytest.mark.feature("lpmap")),
+        pytest.param(False, marks=pytest.mark.feature("!lpmap")),
+    ],
+)
+def test_whether_the_ids_of_threads_begin_anew_with_a_program(init: RemoteProcess, anew: bool) -> None:
+    """Since November 2019; before, they go on (kern_exec.c: exec_new_vmspace; kern_fork.c: lwp_fork)."""
+    child, second, third = several_threads(init)
+    child.reexec()
+    assert child.thread().tid == (second.tid if anew else third.tid + 1)
+
+
 @pytest.mark.passes("lwpuserret")
 def test_any_thread_ends_its_process_by_exit(init: RemoteProcess) -> None:
     """With the others (kern_exit.c: exit1, killalllwps)."""

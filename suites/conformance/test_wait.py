@@ -69,6 +69,26 @@ def test_a_signal_that_would_dump_core_is_reported_without_core_if_none_may_be_w
     assert (result.signal, result.core_dumped, result.raw_status) == (SIGQUIT, False, 3)
 
 
+def _in_dev(child: RemoteProcess) -> None:
+    child.chdir("/dev")
+
+
+def _as_a_user(child: RemoteProcess) -> None:
+    child.setuid(SOMEBODY)
+
+
+@pytest.mark.parametrize("how", [_in_dev, _as_a_user])
+def test_a_signal_that_would_dump_core_is_reported_without_core_where_none_can_be_written(
+    init: RemoteProcess, how: Callable[[RemoteProcess], None]
+) -> None:
+    """There are no files in /dev, and none of users in root's directories (core(5); kern_sig.c: coredump)."""
+    child = init.fork()
+    how(child)
+    child.start.kill(child.pid, SIGQUIT)
+    result = init.start.wait4(child.pid).result(20.0)
+    assert (result.signal, result.core_dumped) == (SIGQUIT, False)
+
+
 @pytest.mark.kern_proc("proc_remove_zombie")
 def test_a_zombie_is_reported_once(init: Process) -> None:
     """Then it is nobody's child (kern_proc.c: proc_remove_zombie)."""

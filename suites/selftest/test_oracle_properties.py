@@ -31,6 +31,7 @@ class Watched(OracleWorld):
         check_processes(self._kernel)
         check_groups_and_sessions(self._kernel)
         check_reapers(self._kernel)
+        check_terminals(self._kernel)
         return super().table()
 
 
@@ -58,8 +59,9 @@ def check_groups_and_sessions(k: Kernel) -> None:
     """Each process is in one group, each group has its members as references, each session its groups."""
     for pgid, group in k.groups.items():
         assert group.pgid == pgid
-        assert group.members
-        assert group.references == len(group.members)
+        holders = sum(1 for terminal in k.terminals if terminal.group is group)
+        assert group.members or holders
+        assert group.references == len(group.members) + holders
         assert all(member.pgrp is group for member in group.members)
         assert k.sessions[group.session.sid] is group.session
     assert Counter(member.pid for group in k.groups.values() for member in group.members) == Counter(k.procs.keys())
@@ -67,6 +69,18 @@ def check_groups_and_sessions(k: Kernel) -> None:
     assert references == {sid: session.references for sid, session in k.sessions.items()}
     for session in k.sessions.values():
         assert session.leader is None or session.leader.session is session
+
+
+def check_terminals(k: Kernel) -> None:
+    """What is open is open somewhere; a terminal and its session know each other, and a session a living group."""
+    opened = Counter(id(file) for proc in k.procs.values() for file in proc.files.values())
+    for terminal in k.terminals:
+        assert all(opened[id(file)] + 1 >= file.references >= opened[id(file)] for file in terminal.files)
+        assert terminal.session is None or terminal.session.terminal is terminal
+        assert terminal.group is None or k.groups[terminal.group.pgid] is terminal.group
+        assert (terminal.group is None) or terminal.is_open
+    assert not any(proc.files for proc in k.procs.values() if proc.is_zombie)
+    assert all(session.terminal is not None for session in k.sessions.values() if session.has_terminal)
 
 
 def check_reapers(k: Kernel) -> None:
