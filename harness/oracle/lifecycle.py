@@ -25,7 +25,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     NOWAIT (RFNOWAIT) gives it to the reaper at once; LINUX_THREAD (RFLINUXTHPN) lets it end with SIGUSR1.
     """
     caller = k.thread_of(parent)
-    if caller.waiting - caller.mask:
+    if signals.next_signals(k, caller):
         # fork() is begun again to let signals be handled first.  A vforked child does not stop, so if the signal is a
         # stop it begins again and again, for ever: a defect of the seed, kept here.
         raise WouldBlock(restarts=True)
@@ -53,6 +53,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
         child.deathsig = parent.deathsig
     tid = k.rules.first_tid_of_child(caller, vfork=vfork)
     child.lwps, child.last_tid = [Lwp(child, tid, caller.mask)], tid
+    child.lwp.held_back = k.rules.held_back_by_child(caller)
     child.flags = P_MAYBETHREADED | (parent.flags & (ProcFlag.P_SUGID | ProcFlag.P_JAILED))
     if k.rules.fork_keeps_terminal(parent):
         child.flags |= ProcFlag.P_CONTROLT
@@ -99,6 +100,7 @@ def lwp_create(k: Kernel, proc: Proc) -> Lwp:
     """sys_lwp_create(), lwp_fork(): make another thread, which blocks what its creator does; nothing waits for it."""
     creator = k.thread_of(proc)
     lwp = Lwp(proc, k.rules.new_tid(proc, creator), k.rules.mask_of_thread(creator))
+    lwp.held_back = k.rules.held_back_by_child(creator)
     proc.last_tid = lwp.tid
     proc.lwps = sorted((*proc.lwps, lwp), key=lambda one: one.tid)
     return lwp
@@ -133,6 +135,7 @@ def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> Non
     signals.execsigs(k, proc)
     if k.rules.exec_ends_title():
         proc.title = lwp.title = b""
+        lwp.held_back = 0
     proc.comm = path.rpartition("/")[2][:16]
     proc.path = path
     vector = b"".join(arg + b"\0" for arg in args)

@@ -169,6 +169,7 @@ class Lwp:
     mask: frozenset[int] = frozenset()  # lwp_sigmask
     notified: set[int] = field(default_factory=set)  # lwp_siglist: on its way to the thread
     title: bytes = b""  # lwp_lpmap->thread_title
+    held_back: int = 0  # lwp_lpmap->blockallsigs: a count, and in bit 31 whether a signal came
     trace_stop: int = 0  # the signal its tracer decides about
     in_userret: bool = False  # it has stopped on its way back to user mode, not in its sleep
     stop_unreported: bool = False  # stopped by its own system call, which has not returned yet

@@ -13,7 +13,7 @@ from harness.oracle import bulk, creds, jails, jobs, lifecycle, reapers, scans, 
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.calls import PATIENCE, Call, Livelock, State
 from harness.oracle.kernel import Kernel
-from harness.oracle.maps import UserMap
+from harness.oracle.maps import ThreadMap, UserMap
 from harness.oracle.model import Disposition, Errno, Lwp, Proc
 from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
@@ -545,10 +545,18 @@ class OracleProcess(TerminalCalls):
         call = SYSTEM_CALLS[name]
         return self.execute(call_text(name, *arguments), lambda k, proc: OracleResult(call(k, proc, *arguments)))
 
-    def shared_page(self, device: str) -> UserMap:
-        """Return the page /dev/upmap; the others are not modelled."""
-        assert device == "upmap"
-        return UserMap(self.kernel, self._proc)
+    def shared_page(self, device: str) -> UserMap | ThreadMap:
+        """Return the page /dev/upmap or /dev/lpmap; the other is not modelled.  ENOENT where there is none."""
+        assert device in ("upmap", "lpmap")
+        if device == "upmap":
+            return UserMap(self.kernel, self._proc)
+
+        def look(k: Kernel, _: Proc) -> None:
+            if not k.rules.traits.titles_in_page:
+                raise Errno("ENOENT")
+
+        self.execute("open('/dev/lpmap')", look)
+        return ThreadMap(self.kernel, self._lwp, lambda name, action: self.execute(name, lambda *_: action()))
 
     # ---- time, limits, bulk ----
 

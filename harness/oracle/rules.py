@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.oracle import syscaps
 from harness.oracle.eras import DEFAULT_ERA, Era
 from harness.oracle.model import Credentials, Ids, Lwp, Pgrp, Proc, Session, SigActs, Terminal
-from harness.oracle.signals_table import SIGCHLD, SIGTTIN, SIGTTOU, Prop
+from harness.oracle.signals_table import CANNOT_MASK, SIGCHLD, SIGTTIN, SIGTTOU, Prop
 from harness.processes.abi import DRAGONFLY
 from harness.processes.kinfo import ProcFlag, ProcStat
 from harness.processes.vocabulary import Resource, SigFlag, WaitOption
@@ -736,6 +736,22 @@ class Rules:
     def page_title_shown(self, title: bytes) -> bytes:
         """sysctl_kern_proc_args(): the title in the page, up to its first zero byte, goes before all others."""
         return title[: self.title_room()].partition(b"\0")[0]
+
+    def page_tid(self, lwp: Lwp) -> int:
+        """lwp_usermap(): the id of the thread whose page it is."""
+        return lwp.tid
+
+    def held_back(self, lwp: Lwp, waiting: set[int]) -> set[int]:
+        """__cursig(): while its page says so a thread is told of nothing that can be blocked; the page tells of it."""
+        heard = waiting & CANNOT_MASK
+        if not lwp.held_back & 0x7FFFFFFF or heard == waiting:
+            return waiting
+        lwp.held_back |= 1 << 31
+        return heard
+
+    def held_back_by_child(self, caller: Lwp) -> int:
+        """lwp_fork2(): a child holds signals back as often as the thread that forked, or made the thread."""
+        return caller.held_back if caller.held_back & 0x7FFFFFFF else 0
 
     # ---- kern_proc.c: allproc_scan(); kern_resource.c ----
 

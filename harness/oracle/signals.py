@@ -276,7 +276,7 @@ def issignal(k: Kernel, lwp: Lwp, *, maytrace: bool = False) -> int:
             if not signal or signal in lwp.mask or not traced:
                 continue
         else:
-            signal = _next_signal(lwp)
+            signal = _next_signal(k, lwp)
             if not signal:
                 return 0
             if maytrace and traced and not proc.flags & ProcFlag.P_PPWAIT:
@@ -306,8 +306,13 @@ def issignal(k: Kernel, lwp: Lwp, *, maytrace: bool = False) -> int:
     return 0
 
 
-def _next_signal(lwp: Lwp) -> int:
-    waiting = lwp.waiting - lwp.mask
+def next_signals(k: Kernel, lwp: Lwp) -> set[int]:
+    """Return the signals a thread would look at on its way back to user mode."""
+    return k.rules.held_back(lwp, lwp.waiting - lwp.mask)
+
+
+def _next_signal(k: Kernel, lwp: Lwp) -> int:
+    waiting = next_signals(k, lwp)
     if lwp.proc.flags & ProcFlag.P_PPWAIT:
         waiting -= STOP_SIGNALS
     return min(waiting, default=0)

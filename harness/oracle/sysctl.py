@@ -108,13 +108,14 @@ class OracleSysctl:
         """Return the processes of a real user id."""
         return self._table("ruid", uid, lwp=lwp, lwkt=lwkt)
 
-    def kern_proc_args(self, pid: int) -> list[bytes]:
-        """Return a process's argument vector; empty for an unknown pid."""
-        return self._run(f"kern.proc.args.{pid}", lambda k, proc: views.kern_proc_args(k, proc, pid).split(b"\0")[:-1])
+    def kern_proc_args(self, pid: int, tid: int | None = None) -> list[bytes]:
+        """Return the argument vector of a process, or of its thread TID; empty for an unknown pid."""
+        name = f"kern.proc.args.{pid}"
+        return self._run(name, lambda k, proc: views.kern_proc_args(k, proc, pid, tid).split(b"\0")[:-1])
 
-    def set_kern_proc_args(self, pid: int, title: bytes) -> None:
-        """Set a process's title; only its own process may."""
-        self._run(f"kern.proc.args.{pid}=...", lambda k, proc: views.set_kern_proc_args(k, proc, pid, title))
+    def set_kern_proc_args(self, pid: int, title: bytes, tid: int | None = None) -> None:
+        """Set the title of a process, or of its thread TID; only its own process may."""
+        self._run(f"kern.proc.args.{pid}=...", lambda k, proc: views.set_kern_proc_args(k, proc, pid, title, tid))
 
     def kern_proc_cwd(self, pid: int) -> str:
         """Return a process's working directory; empty for an unknown pid."""

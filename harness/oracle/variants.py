@@ -1489,6 +1489,36 @@ _ALL = (
             proc.pgrp is not None and proc.session.terminal is not None and proc.session.terminal.number == number
         ),
     ),
+    wrong(
+        "pages-of-the-first-thread",
+        "lwp_usermap",
+        "A thread's page has the id of its process's first.",
+        lambda traits: traits.titles_in_page,
+        page_tid=lambda _self, lwp: lwp.proc.lwp.tid,
+    ),
+    wrong(
+        "nothing-held-back",
+        "sys/signal2.h: __cursig",
+        "A thread hears of signals whatever its page says.",
+        lambda traits: traits.titles_in_page,
+        held_back=lambda _self, _lwp, waiting: waiting,
+    ),
+    wrong(
+        "sigkill-held-back",
+        "sys/signal2.h: __cursig",
+        "A thread can hold SIGKILL back, too.",
+        lambda traits: traits.titles_in_page,
+        held_back=lambda self, lwp, waiting: (
+            set() if lwp.held_back & 0x7FFFFFFF else Rules.held_back(self, lwp, waiting)
+        ),
+    ),
+    wrong(
+        "children-hold-nothing-back",
+        "kern_fork.c: lwp_fork2",
+        "A child begins with a page that holds nothing back.",
+        lambda traits: traits.titles_in_page,
+        held_back_by_child=constant(0),
+    ),
     # ---- threads -----------------------------------------------------------------------------------------------------
     wrong(
         "threads-unlisted",

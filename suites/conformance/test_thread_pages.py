@@ -14,7 +14,7 @@ from harness.processes.memory import OwnMemory
 from harness.processes.shared_pages import LPMAP, SharedPage, shared_page, size_of
 from support.processes import bury, expect_signals, hearing, logged
 
-pytestmark = pytest.mark.needs_kernel
+needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
 PAGE, HEADERS = 4096, 64  # sys/upmap.h
@@ -34,6 +34,7 @@ def block(page: SharedPage, count: int) -> None:
 # ---- What is in it ------------------------------------------------------------------------------------------------
 
 
+@needs_kernel
 @kern_proc("lwp_usermap")
 @pytest.mark.feature("lpmap")
 def test_a_threads_page_announces_each_entry_once(init: RemoteProcess) -> None:
@@ -67,6 +68,7 @@ def test_a_threads_page_is_the_same_each_time_it_is_mapped(init: RemoteProcess) 
     assert other.content("title")[:1] == b"\0"
 
 
+@needs_kernel
 @kern_proc("lwp_usermap")
 @pytest.mark.passes("lwp_userunmap")
 @pytest.mark.feature("lpmap")

@@ -72,7 +72,7 @@ def check_groups_and_sessions(k: Kernel) -> None:
 
 
 def check_terminals(k: Kernel) -> None:
-    """What is open is open somewhere; a terminal and its session know each other, and a session a living group."""
+    """Terminals and sessions know each other, and what is open of them somebody has open."""
     opened = Counter(id(file) for proc in k.procs.values() for file in proc.files.values())
     for terminal in k.terminals:
         assert all(opened[id(file)] + 1 >= file.references >= opened[id(file)] for file in terminal.files)
