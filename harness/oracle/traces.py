@@ -654,10 +654,22 @@ REQUIRES: Mapping[str, str] = {
 }
 
 
+_TERMINAL = (Step("open_tty"), Step("set_tty"))
+#: How traces begin: chance would rarely find the way to where it becomes interesting.
+PRELUDES: Sequence[tuple[Step, ...]] = (
+    (),
+    (),
+    _TERMINAL,
+    (*_TERMINAL, Step("fork"), Step("own_group", 1), Step("fork", 1), Step("fork")),
+    (Step("fork"), Step("thread", 1), Step("thread", 1)),
+)
+
+
 def steps(traits: Traits, *, min_size: int = 0, max_size: int = 60) -> SearchStrategy[list[Step]]:
     """Return hypothesis' strategy for traces on kernels with these traits."""
     possible = [name for name in OPERATIONS if name not in REQUIRES or getattr(traits, REQUIRES[name])]
     operations = [name for name in possible for _ in range(WEIGHTS.get(name, 2))]
     number = st.integers(0, 23)
     step = st.builds(Step, st.sampled_from(operations), st.integers(0, MAX_PROCESSES - 1), number, number, number)
-    return st.lists(step, min_size=min_size, max_size=max_size)
+    rest = st.lists(step, min_size=min_size, max_size=max_size)
+    return st.builds(lambda prelude, rest: [*prelude, *rest], st.sampled_from(PRELUDES), rest)

@@ -132,7 +132,16 @@ def disagreement(variant: str, *phases: Phase, at_least: int = 20) -> Disagreeme
 
 @pytest.mark.parametrize(
     "variant",
-    ["zombies-found", "children-not-adjusted", "wait-by-group-is-any", "exit-not-counted", "zombie-pid-handed-out"],
+    [
+        "zombies-found",
+        "children-not-adjusted",
+        "wait-by-group-is-any",
+        "exit-not-counted",
+        "zombie-pid-handed-out",
+        "threads-uncounted",
+        "daemons-keep-their-terminal",
+        "terminals-outlive-their-leader",
+    ],
 )
 def test_lockstep_finds_a_wrong_world(variant: str) -> None:
     assert "the wrong oracle" in disagreement(variant, Phase.generate).what
