@@ -118,7 +118,7 @@ class Scheduler:
         if self._calls_without_effect > PATIENCE:
             self._calls_without_effect = 0
             raise Livelock
-        if lwp.proc.is_zombie or lwp.proc.pid not in self._k.procs or lwp not in lwp.proc.lwps:
+        if lwp.proc.flags & ProcFlag.P_WEXIT or lwp.proc.pid not in self._k.procs or lwp not in lwp.proc.lwps:
             call.state = State.GONE
             return call
         lwp.calls.append(call)
@@ -223,7 +223,7 @@ class Scheduler:
     def _execute(self, lwp: Lwp, call: Call) -> None:
         self._k.clock.advance(SYSTEM_CALL)
         call.attempt()
-        if not lwp.proc.is_zombie and lwp.waits_for_vfork is None:
+        if not lwp.proc.flags & ProcFlag.P_WEXIT and lwp.waits_for_vfork is None:
             self._return(lwp)
             # It has a processor, so its answer is out before those it has woken run.
             if call.state is State.RETURNED and lwp.proc.stat is ProcStat.SACTIVE:

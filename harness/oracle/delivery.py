@@ -26,7 +26,7 @@ def return_to_user(k: Kernel, lwp: Lwp) -> None:
     the highest number, runs first.  A process that stops on the way runs its handlers when it is continued.
     """
     proc = lwp.proc
-    while not proc.is_zombie and lwp in proc.lwps and not _stops_here(k, lwp):
+    while not proc.flags & ProcFlag.P_WEXIT and lwp in proc.lwps and not _stops_here(k, lwp):
         signal = signals.issignal(k, lwp, maytrace=True)
         if not signal and _is_stopped(proc):
             continue

@@ -174,6 +174,32 @@ def exit1(k: Kernel, proc: Proc, status: int) -> None:
         # The parent held its child, which therefore cannot become a zombie before the parent has run: what it and
         # others do about signals that came meanwhile, dying for example, they do now.
         k.scheduler.run_others()
+    if proc.holds and rules.exit_waits_for_holders():
+        proc.waits_for_holders = True
+        k.scheduler.exited(proc.lwp)
+    else:
+        _end(k, proc)
+
+
+def hold(proc: Proc) -> None:
+    """PHOLD(): keep a process in memory; whoever does is outside the model."""
+    proc.holds += 1
+
+
+def let_go(k: Kernel, proc: Proc) -> None:
+    """PRELE(): a process that has exited meanwhile becomes a zombie with the last hold."""
+    proc.holds -= 1
+    if not proc.holds and proc.waits_for_holders:
+        proc.waits_for_holders = False
+        k.running = proc.lwp
+        _end(k, proc)
+        k.running = None
+        k.scheduler.settle()
+
+
+def _end(k: Kernel, proc: Proc) -> None:
+    """exit1(): what comes after everybody has let go of the process."""
+    rules = k.rules
     _proc_move_allproc_zombie(k, proc)
     reaper = reapers.exit_reaper(proc)
     if proc.children:

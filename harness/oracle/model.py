@@ -225,6 +225,8 @@ class Proc:
     senders: dict[int, tuple[int, int]] = field(default_factory=dict)  # ps_frominfo: pid and uid, by signal
     traced_child_of: int = 0  # p_oppid: whose child it was when it began to be traced
     thread_gone: bool = False  # of a zombie: somebody has looked at it with WNOWAIT, and put its thread away
+    holds: int = 0  # p_lock, as far as somebody outside holds it
+    waits_for_holders: bool = False  # it has exited, but for those who hold it
     driven: bool = True  # it runs the program that makes the calls a test asks for
     reaps_itself: bool = False  # init and the hub: they wait for any child as soon as there is one to wait for
 

@@ -19,7 +19,7 @@ from harness.oracle.signals_table import SIGSYS
 from harness.oracle.sysctl import OracleSysctl
 from harness.oracle.terminal_calls import TerminalCalls
 from harness.processes.abi import DRAGONFLY
-from harness.processes.kinfo import ProcStat, SyscapFlag
+from harness.processes.kinfo import ProcFlag, ProcStat, SyscapFlag
 from harness.processes.repetition import Until
 from harness.processes.vocabulary import (
     SIG_SETMASK,
@@ -154,7 +154,8 @@ class OracleProcess(TerminalCalls):
     def gone(self) -> bool:
         """Whether it can no longer be driven: it has ended, or runs another program."""
         proc = self._proc
-        return proc.is_zombie or proc.pid not in self.kernel.procs or not proc.driven or self._lwp not in proc.lwps
+        ended = bool(proc.flags & ProcFlag.P_WEXIT) or proc.pid not in self.kernel.procs
+        return ended or not proc.driven or self._lwp not in proc.lwps
 
     @property
     def lwp(self) -> Lwp:

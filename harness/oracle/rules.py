@@ -829,6 +829,10 @@ class Rules:
         """exit1(): whether others act on their signals while files are closed and memory is given back."""
         return False
 
+    def exit_waits_for_holders(self) -> bool:
+        """proc_move_allproc_zombie(), pstall(): who is held becomes no zombie before all have let go."""
+        return True
+
     def vfork_exit_lets_others_run(self) -> bool:
         """exit1(): whether others act on their signals while a vforked child waits for its parent to let go of it."""
         return self.traits.vfork_exit_yields

@@ -117,6 +117,8 @@ def kill(k: Kernel, sender: Proc, pid: int, signal: int, tid: int | None = None)
             return
         if not rules.can_signal(k, sender, target, name, alone=True):
             raise Errno("EPERM")
+        if target.flags & ProcFlag.P_WEXIT:
+            return
         lwp = rules.lwpfind(target, tid) if tid is not None else None
         if tid is not None and lwp is None:
             raise Errno("ESRCH")

@@ -360,6 +360,7 @@ _LIVES = {
     "exit_status": _both("_exit()", "wait(2)"),
     "forgoes_zombies": _both("_exit()", "sigaction(2)"),
     "exit_lets_others_run": _code(),
+    "exit_waits_for_holders": _code(),
     "vfork_exit_lets_others_run": _code(),
     "exit_signals_parent": _both("_exit()", "_exit(2)"),
     "zombie_keeps_status": _both("wait()", "wait(2)"),

@@ -1346,6 +1346,12 @@ _ALL = (
         "The last thread of a zombie has let go of it.",
         dead_thread_holds=constant(0),
     ),
+    wrong(
+        "held-zombies",
+        "proc_move_allproc_zombie",
+        "A process that is held becomes a zombie at once.",
+        exit_waits_for_holders=constant(False),
+    ),
     # ---- terminals ---------------------------------------------------------------------------------------------------
     wrong(
         "terminals-shared-by-sessions",

@@ -125,7 +125,7 @@ def fill_kinfo_proc(k: Kernel, thread: Lwp, tid: int) -> KinfoProc:
     zombie = proc.is_zombie
     rules = k.rules
     terminal = rules.terminal_shown(proc)
-    holds = rules.look_holds()
+    holds = rules.look_holds() + proc.holds
     if proc.flags & ProcFlag.P_PPWAIT:
         holds += rules.vfork_holds()
     if zombie and not proc.thread_gone:
@@ -192,6 +192,8 @@ def _wmesg(k: Kernel, lwp: Lwp) -> str:
         return ""
     if lwp.waits_for_vfork is not None:
         return "ppwait"
+    if lwp.proc.waits_for_holders:
+        return "reap1"
     return "wait" if k.scheduler.is_blocked(lwp) else "sbwait"
 
 

@@ -46,8 +46,9 @@ def check_processes(k: Kernel) -> None:
         assert [lwp.tid for lwp in proc.lwps] == sorted({lwp.tid for lwp in proc.lwps})
         assert all(lwp.proc is proc for lwp in proc.lwps)
         assert len(proc.lwps) == 1 if proc.is_zombie else proc.lwps
+        assert proc.holds >= proc.waits_for_holders
         assert not (proc.reaps_itself and any(child.is_zombie for child in proc.children))
-        assert proc.is_zombie == bool(proc.flags & ProcFlag.P_WEXIT)
+        assert (proc.is_zombie or proc.waits_for_holders) == bool(proc.flags & ProcFlag.P_WEXIT)
         for lwp in proc.lwps:
             if proc.stat is ProcStat.SACTIVE and lwp.waits_for_vfork is None and not proc.flags & ProcFlag.P_PPWAIT:
                 assert not lwp.waiting - lwp.mask

@@ -3,10 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
 import pytest
 
 from harness.guests.features import KernelFacts
 from harness.guests.guest import Guest
+from harness.oracle import OracleProcess
+from harness.processes import RemoteProcess
+from support.holds import held, held_in_oracle
+
+
+@pytest.fixture
+def holder(
+    request: pytest.FixtureRequest, init: RemoteProcess | OracleProcess
+) -> Callable[[Any], AbstractContextManager[None]]:
+    """Return what holds a process inside a block, as a reader would that takes his time."""
+    if isinstance(init, OracleProcess):
+        return held_in_oracle
+    return partial(held, init, request.getfixturevalue("kernel"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from signal import SIGKILL
 
 from harness.guests.whitebox import Whitebox
+from harness.oracle import OracleProcess, lifecycle
 from harness.processes import GuestError, Pending, RemoteProcess, WaitResult
 from support.mounts import procfs
 from support.processes import exists
@@ -58,6 +59,16 @@ def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
         init.start.wait4(target.pid).result(20.0)
     assert len(followed) == 1, f"{len(followed)} words of struct proc count the holders"
     return followed.pop() * 4
+
+
+@contextmanager
+def held_in_oracle(process: OracleProcess) -> Iterator[None]:
+    """Hold PROCESS, one of the oracle's, inside the block."""
+    lifecycle.hold(process.model)
+    try:
+        yield
+    finally:
+        lifecycle.let_go(process.kernel, process.model)
 
 
 @contextmanager
