@@ -4,9 +4,9 @@
 The first world is the oracle; the second a kernel or, to test the comparison itself, another oracle.  Processes are
 called P0, P1, ... in the order of their birth, whatever their pids are.
 
-Drawn are births and ends of all kinds, waiting, groups and sessions, user and group ids, signals and their handlers,
-reapers, titles, directories, jails, tracing, all tables of processes, pids that are taken or were given back, and from
-the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
+Drawn are births and ends of all kinds, waiting, groups and sessions, terminals, user and group ids, signals and their
+handlers, reapers, threads, titles, directories, jails, tracing, holds, all tables of processes, pids that are taken or
+were given back, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
 
 * births by threads other than the first, their programs and tracers, and the end of the first before the others;
 * pages shared with the kernel;
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.errors import HarnessError
-from harness.oracle import terminals, views
+from harness.oracle import lifecycle, terminals, views
 from harness.oracle.eras import Traits
 from harness.oracle.model import File, Lwp, Proc
 from harness.oracle.oracle import Oracle
@@ -67,6 +67,7 @@ from harness.processes.vocabulary import (
 CALL_DEADLINE = 30.0  # s the kernel may take for a call the oracle says returns
 SETTLE_DEADLINE = 20.0  # s until everybody has done what a step makes them do
 PIDS = 16_384  # how many pids are a lockstep's own
+HOLDS = 0x0FFFFFFF  # of kp_lock; the rest tells who waits
 TIOCSIG = 0x2000745F  # sys/ttycom.h
 THREADS = 100  # the number of the first thread among those who make calls; below it are processes
 FRESH = 5_000  # and where those begin that are used after a look back at old ones: beyond all detours
@@ -110,11 +111,27 @@ class World(Protocol):
     def table(self) -> ProcTable:
         """Return the process table."""
 
+    def hold(self, pid: int) -> None:
+        """Hold a process, as a reader would that takes his time."""
+
+    def let_go(self, pid: int) -> None:
+        """Let go of a process that was held."""
+
     def terminal(self, number: int) -> str:
         """Return the path of one of TERMINALS terminals; somebody outside the trace has it open, and its master."""
 
     def terminal_signal(self, number: int, signal: int) -> None:
         """Let a terminal send a signal to its foreground group, as a key does."""
+
+
+class Grip(Protocol):
+    """What holds the processes of a kernel from outside (suites/support/holds.py)."""
+
+    def hold(self, pid: int) -> None:
+        """Hold a process."""
+
+    def let_go(self, pid: int) -> None:
+        """Let go of it."""
 
 
 class Allocator(Protocol):
@@ -176,6 +193,14 @@ class OracleWorld:
         kernel = self._oracle.kernel
         return ProcTable(views.table(kernel, kernel.init, "all", ()))
 
+    def hold(self, pid: int) -> None:
+        """Hold a process."""
+        lifecycle.hold(self._oracle.kernel.procs[pid])
+
+    def let_go(self, pid: int) -> None:
+        """Let go of a process that was held."""
+        lifecycle.let_go(self._oracle.kernel, self._oracle.kernel.procs[pid])
+
     def terminal(self, number: int) -> str:
         """Return the path of a terminal."""
         return path_of(self._terminals[number])
@@ -187,12 +212,13 @@ class OracleWorld:
 
 
 class GuestWorld:
-    """A guest as a world.  Whoever makes one kills the hub's processes afterwards."""
+    """A guest as a world.  Whoever makes one lets go of all and kills the hub's processes afterwards."""
 
     name = "the kernel"
     waits = True
 
-    def __init__(self, hub: Hub, allocator: Allocator, first_pid: int) -> None:
+    def __init__(self, hub: Hub, allocator: Allocator, grip: Grip, first_pid: int) -> None:
+        self.hold, self.let_go = grip.hold, grip.let_go
         self._hub = hub
         self._allocator = allocator
         self.first_pid = first_pid
@@ -293,6 +319,18 @@ class Lockstep:
         kernel = self._processes[0][0].kernel
         return next(one.open_as_tty for one in kernel.terminals if path_of(one) == path)
 
+    def holds(self, index: int) -> int:
+        """How often a process is held from outside."""
+        return self._processes[0][index].model.holds
+
+    def is_leaving(self, index: int) -> bool:
+        """Whether a process has exited but for those who hold it."""
+        return self._processes[0][index].model.waits_for_holders
+
+    def is_zombie(self, index: int) -> bool:
+        """Whether a process has exited, be it reaped or not."""
+        return self._processes[0][index].model.is_zombie
+
     def is_thread(self, who: int) -> bool:
         """Whether WHO is a thread other than the first of a process."""
         return who >= THREADS
@@ -389,7 +427,10 @@ class Lockstep:
         name = f"P{self.process_of(who)}" + (f".T{who - THREADS}" if self.is_thread(who) else "")
         self.log.append(f"{name}.{deed}")
         self.calls += 1
-        if deed.method == "terminal_signal":
+        if deed.method in ("hold", "let_go"):
+            for number, world in enumerate(self._worlds):
+                getattr(world, deed.method)(self._argument(number, deed.arguments[0]))
+        elif deed.method == "terminal_signal":
             for world in self._worlds:
                 world.terminal_signal(*deed.arguments)
         elif deed.method == "thread":
@@ -606,7 +647,7 @@ def _row(row: KinfoProc, names: Mapping[int, str], jails: Mapping[int, str]) -> 
         "jobc": row.jobc,
         "stat": row.stat,
         "flags": row.flags & SHOWN_FLAGS,
-        "holds": row.lock,
+        "holds": row.lock & HOLDS,
         "acflag": row.acflag,
         "uids": (row.uid, row.ruid, row.svuid),
         "gids": (row.groups[0], row.rgid, row.svgid),

@@ -131,6 +131,15 @@ class Situation(Protocol):
     def is_open_as_tty(self, terminal: int) -> bool:
         """Whether somebody has a terminal open by the name of /dev/tty."""
 
+    def holds(self, index: int) -> int:
+        """How often a process is held from outside."""
+
+    def is_leaving(self, index: int) -> bool:
+        """Whether a process has exited but for those who hold it."""
+
+    def is_zombie(self, index: int) -> bool:
+        """Whether a process has exited, be it reaped or not."""
+
     def is_thread(self, who: int) -> bool:
         """Whether WHO is a thread other than the first of a process."""
 
@@ -383,7 +392,7 @@ def _attach(world: Situation, who: int, step: Step) -> Deed | None:
     # wants no zombies, would be given back its child as one.
     if (whom.index != who and world.descends(who, whom.index)) or world.is_vforked(whom.index) or not whom.index:
         return None
-    if world.has_threads(whom.index):
+    if world.has_threads(whom.index) or world.is_leaving(whom.index):
         return None
     return Deed("ptrace", ("PT_ATTACH", whom))
 
@@ -447,9 +456,12 @@ def _query_any(world: Situation, _who: int, step: Step) -> Deed | None:
 
 
 def _look_where(world: Situation, _who: int, step: Step) -> Deed | None:
+    whom = _process_or(world, step.a, -1)
+    if isinstance(whom, Ref) and world.is_leaving(whom.index):  # it has closed its directory: a panic
+        return None
     if step.b % 2:
-        return Deed("kern_proc_cwd", (_process_or(world, step.a, -1),), "cwd")
-    return Deed("kern_proc_pathname", (_process_or(world, step.a, -1),), "path")
+        return Deed("kern_proc_cwd", (whom,), "cwd")
+    return Deed("kern_proc_pathname", (whom,), "path")
 
 
 def _wait6_gid(world: Situation, _who: int, step: Step) -> Deed | None:
@@ -490,6 +502,26 @@ def _jail_attach(world: Situation, _who: int, step: Step) -> Deed | None:
     if step.a % 4 == 3 or not world.jails:
         return Deed("jail_attach", ((0, -1, 999_999)[step.b % 3],))
     return Deed("jail_attach", (JailRef(step.b % world.jails),))
+
+
+MAX_HOLDS = 2
+
+
+def _reexec(world: Situation, who: int, _step: Step) -> Deed | None:
+    # Who is held waits before it runs another program, without a model.
+    return None if world.holds(world.process_of(who)) else Deed("reexec")
+
+
+def _hold(world: Situation, _who: int, step: Step) -> Deed | None:
+    whom = _process(world, step.a)
+    if world.is_zombie(whom.index) or world.holds(whom.index) >= MAX_HOLDS:
+        return None
+    return Deed("hold", (whom,))
+
+
+def _let_go(world: Situation, _who: int, step: Step) -> Deed | None:
+    held = [index for index in range(world.population) if world.holds(index)]
+    return Deed("let_go", (Ref(held[step.a % len(held)]),)) if held else None
 
 
 TERMINALS = 2
@@ -544,7 +576,7 @@ OPERATIONS: Mapping[str, Chooser] = {
     "rfork": _fork_for_reaper,
     "vfork": _vfork,
     "exit": _exit,
-    "reexec": _plain("reexec"),
+    "reexec": _reexec,
     "wait4": _wait4,
     "setpgid": _setpgid,
     "own_group": lambda _world, _who, _step: Deed("setpgid", (0, 0)),
@@ -594,6 +626,8 @@ OPERATIONS: Mapping[str, Chooser] = {
     "leave_thread": _leave_thread,
     "lwp_kill": _lwp_kill,
     "jail_attach": _jail_attach,
+    "hold": _hold,
+    "let_go": _let_go,
     "open_tty": _open_tty,
     "set_tty": _on_descriptor("set_controlling_tty"),
     "drop_tty": _on_descriptor("drop_controlling_tty"),

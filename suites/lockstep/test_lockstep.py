@@ -24,6 +24,7 @@ from harness.oracle.traces import Step, load_trace, save_trace, steps
 from harness.processes import Hub
 from harness.processes.allocator import PidAllocator
 from harness.store import Store
+from support.holds import Grip
 
 pytestmark = pytest.mark.kern_proc("proc_makepid", "enterpgrp", "leavepgrp", "fixjobc", "orphanpg", "inferior", "pfind")
 
@@ -52,15 +53,18 @@ def player(kernel: Hub, guest: Guest) -> Player:
     era = era_of(osreldate, row.record_size)
     if era is None:
         pytest.skip(f"not applicable: the oracle knows no kernels of {osreldate}")
-    return Player(kernel, PidAllocator(guest.kernel, observer, FIRST_PID), era, Store().folder("lockstep"))
+    allocator, grip = PidAllocator(guest.kernel, observer, FIRST_PID), Grip(kernel, guest.kernel)
+    kernel.kill_all()
+    return Player(kernel, allocator, grip, era, Store().folder("lockstep"))
 
 
 class Player:
     """Plays traces on the kernel and counts the calls.  What has come once is kept in FOLDER."""
 
-    def __init__(self, hub: Hub, allocator: PidAllocator, era: Era, folder: Path) -> None:
+    def __init__(self, hub: Hub, allocator: PidAllocator, grip: Grip, era: Era, folder: Path) -> None:
         self._hub = hub
         self._allocator = allocator
+        self._grip = grip
         self._worlds = 0
         self._era = era
         self._folder = folder
@@ -73,7 +77,7 @@ class Player:
     def _world(self) -> World:
         """Return the kernel, with pids of its own for each trace."""
         self._worlds += 1
-        return GuestWorld(self._hub, self._allocator, FIRST_PID + self._worlds % 20 * PIDS)
+        return GuestWorld(self._hub, self._allocator, self._grip, FIRST_PID + self._worlds % 20 * PIDS)
 
     def play(self, trace: list[Step], name: str = "") -> None:
         """Play TRACE in both worlds, as it was kept or, with a NAME, as it was drawn, without what is left to chance.
@@ -117,6 +121,7 @@ class Player:
         finally:
             self.calls += lockstep.calls if lockstep is not None else 0
             self.left_out += rehearsal.left_out if rehearsal is not None else 0
+            self._grip.let_all_go()
             self._hub.kill_all()
 
 

@@ -19,6 +19,7 @@ from harness.processes import Hub
 from harness.processes.allocator import PidAllocator
 from lockstep import test_lockstep
 from lockstep.test_lockstep import AGAIN, Player
+from support.holds import Grip
 
 ZOMBIE_ASKED = [Step("fork"), Step("exit", 1, 4), Step("getpgid", 0, 2)]
 
@@ -26,8 +27,8 @@ ZOMBIE_ASKED = [Step("fork"), Step("exit", 1, 4), Step("getpgid", 0, 2)]
 @pytest.fixture
 def player(tmp_path: Path) -> Player:
     """Return a player who believes to have a guest."""
-    nobody = SimpleNamespace(kill_all=lambda: None)
-    return Player(cast("Hub", nobody), cast("PidAllocator", nobody), ERAS["2026"], tmp_path)
+    nobody = SimpleNamespace(kill_all=lambda: None, let_all_go=lambda: None)
+    return Player(cast("Hub", nobody), cast("PidAllocator", nobody), cast("Grip", nobody), ERAS["2026"], tmp_path)
 
 
 def kernels(monkeypatch: pytest.MonkeyPatch, targets: Iterator[str]) -> None:

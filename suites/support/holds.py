@@ -10,7 +10,7 @@ from signal import SIGKILL
 
 from harness.guests.whitebox import Whitebox
 from harness.oracle import OracleProcess, lifecycle
-from harness.processes import GuestError, Pending, RemoteProcess, WaitResult
+from harness.processes import GuestError, Hub, Pending, RemoteProcess, WaitResult
 from support.mounts import procfs
 from support.processes import exists
 from support.procfs import S_SIG, end, fails_or_not, hold
@@ -59,6 +59,34 @@ def hold_count(init: RemoteProcess, kernel: Whitebox) -> int:
         init.start.wait4(target.pid).result(20.0)
     assert len(followed) == 1, f"{len(followed)} words of struct proc count the holders"
     return followed.pop() * 4
+
+
+class Grip:
+    """Holds processes of a kernel one by one, each for as long as is wanted."""
+
+    def __init__(self, hub: Hub, kernel: Whitebox) -> None:
+        self._observer = hub.observer
+        self._kernel = kernel
+        self._place = hold_count(hub.spawn(), kernel)
+        self._held: list[tuple[int, int]] = []  # pids and addresses
+
+    def hold(self, pid: int) -> None:
+        """Hold a process."""
+        address = self._observer.sysctl.kern_proc_all()[pid].paddr + self._place
+        self._kernel.add(address, 1)
+        self._held.append((pid, address))
+
+    def let_go(self, pid: int) -> None:
+        """Let go of a process, and wake who waits for that."""
+        held = next(one for one in self._held if one[0] == pid)
+        self._held.remove(held)
+        self._kernel.add(held[1], -1)
+        exists(self._observer, pid)
+
+    def let_all_go(self) -> None:
+        """Let go of whatever is held."""
+        while self._held:
+            self.let_go(self._held[-1][0])
 
 
 @contextmanager
