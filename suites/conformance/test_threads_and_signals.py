@@ -56,7 +56,6 @@ def test_threads_have_a_row_each_and_are_counted(init: RemoteProcess) -> None:
     assert (row.is_zombie, row.nthreads) == (True, 0)
 
 
-@pytest.mark.passes("lwpfind")
 def test_threads_are_numbered_from_their_first_on(init: RemoteProcess) -> None:
     """Without a gap, in the order of their making (kern_fork.c: lwp_fork)."""
     child, second, third = several_threads(init)
@@ -65,7 +64,7 @@ def test_threads_are_numbered_from_their_first_on(init: RemoteProcess) -> None:
     assert first in (0, 1)
 
 
-@pytest.mark.passes("lwpfind")
+@pytest.mark.passes("sysctl_out_proc")
 @pytest.mark.parametrize(
     "again",
     [
@@ -81,7 +80,7 @@ def test_whether_the_id_of_a_thread_that_has_ended_is_used_again(init: RemotePro
     assert child.thread().tid == (second.tid if again else third.tid + 1)
 
 
-@pytest.mark.passes("lwpfind")
+@pytest.mark.passes("sysctl_out_proc")
 def test_a_child_begins_with_one_thread(init: RemoteProcess) -> None:
     """However many its parent has; it has the first id, as the one that forked (kern_fork.c: fork1)."""
     child, _, _ = several_threads(init)
@@ -89,7 +88,6 @@ def test_a_child_begins_with_one_thread(init: RemoteProcess) -> None:
     assert tids(init, grandchild) == [grandchild.gettid()] == [child.gettid()]
 
 
-@pytest.mark.passes("lwpfind")
 @pytest.mark.parametrize(
     "inherited",
     [
@@ -124,7 +122,6 @@ def test_another_program_has_one_thread(init: RemoteProcess) -> None:
     assert init.sysctl.kern_proc_pid(child.pid)[0].nthreads == 1
 
 
-@pytest.mark.passes("lwpfind")
 @pytest.mark.parametrize(
     "anew",
     [
