@@ -33,7 +33,7 @@ from typing import Any, Protocol
 from harness.errors import HarnessError
 from harness.oracle import lifecycle, terminals, views
 from harness.oracle.eras import Traits
-from harness.oracle.model import File, Lwp, Proc
+from harness.oracle.model import File, Lwp, Proc, Terminal
 from harness.oracle.oracle import Oracle
 from harness.oracle.process import OracleProcess, OracleThread
 from harness.oracle.terminal_calls import path_of
@@ -51,6 +51,7 @@ from harness.oracle.traces import (
     TtyRef,
     choose,
 )
+from harness.processes.connection import await_true
 from harness.processes.hub import Hub
 from harness.processes.kinfo import KinfoProc, ProcFlag, ProcStat, ProcTable
 from harness.processes.vocabulary import (
@@ -110,6 +111,9 @@ class World(Protocol):
 
     def table(self) -> ProcTable:
         """Return the process table."""
+
+    def await_idle(self, pid: int) -> None:
+        """Wait until all threads of a process sleep: who is about to run hears signals before those who do."""
 
     def hold(self, pid: int) -> None:
         """Hold a process, as a reader would that takes his time."""
@@ -193,6 +197,9 @@ class OracleWorld:
         kernel = self._oracle.kernel
         return ProcTable(views.table(kernel, kernel.init, "all", ()))
 
+    def await_idle(self, pid: int) -> None:
+        """Do nothing: all threads sleep at once."""
+
     def hold(self, pid: int) -> None:
         """Hold a process."""
         lifecycle.hold(self._oracle.kernel.procs[pid])
@@ -244,6 +251,15 @@ class GuestWorld:
     def table(self) -> ProcTable:
         """Return the process table, by the hub's eyes."""
         return self._hub.observer.sysctl.kern_proc_all()
+
+    def await_idle(self, pid: int) -> None:
+        """Wait until all threads of a process sleep."""
+        sysctl = self._hub.observer.sysctl
+        await_true(
+            lambda: all(row.lwp.wmesg for row in sysctl.kern_proc_pid(pid, lwp=True)),
+            f"all threads of process {pid} to sleep",
+            SETTLE_DEADLINE,
+        )
 
     def terminal(self, number: int) -> str:
         """Return the path of a terminal."""
@@ -315,9 +331,15 @@ class Lockstep:
 
     def is_open_as_tty(self, terminal: int) -> bool:
         """Whether somebody has a terminal open by the name of /dev/tty."""
-        path = self._worlds[0].terminal(terminal)
-        kernel = self._processes[0][0].kernel
-        return next(one.open_as_tty for one in kernel.terminals if path_of(one) == path)
+        return self._terminal(terminal).open_as_tty
+
+    def is_open(self, terminal: int) -> bool:
+        """Whether anybody has a terminal's slave open."""
+        return self._terminal(terminal).is_open
+
+    def _terminal(self, number: int) -> Terminal:
+        path = self._worlds[0].terminal(number)
+        return next(one for one in self._processes[0][0].kernel.terminals if path_of(one) == path)
 
     def holds(self, index: int) -> int:
         """How often a process is held from outside."""
@@ -471,6 +493,7 @@ class Lockstep:
             self._disagree(f"the new thread is {ours} in {self._names[0]}, {theirs} in {self._names[1]}")
         for world, thread in zip(self._threads, threads, strict=True):
             world.append(thread)
+        self._worlds[1].await_idle(threads[1].pid)
         self.log[-1] += f" -> T{self.threads - 1}"
 
     def _fork_at(self, who: int, deed: Deed) -> None:

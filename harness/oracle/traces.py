@@ -128,6 +128,9 @@ class Situation(Protocol):
     def is_jailed(self, who: int) -> bool:
         """Whether WHO is in a jail."""
 
+    def is_open(self, terminal: int) -> bool:
+        """Whether anybody has a terminal's slave open."""
+
     def is_open_as_tty(self, terminal: int) -> bool:
         """Whether somebody has a terminal open by the name of /dev/tty."""
 
@@ -549,7 +552,9 @@ def _foreground(world: Situation, who: int, step: Step) -> Deed | None:
     return Deed("tcsetpgrp", (_descriptor(world, who, step.a), whom))
 
 
-def _terminal_signal(_world: Situation, _who: int, step: Step) -> Deed | None:
+def _terminal_signal(world: Situation, _who: int, step: Step) -> Deed | None:
+    if not world.is_open(step.a % TERMINALS):
+        return None
     number = DRAGONFLY.signal_number(TTY_SIGNALS[step.b % len(TTY_SIGNALS)])
     return Deed("terminal_signal", (step.a % TERMINALS, number))
 

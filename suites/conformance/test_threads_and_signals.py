@@ -17,7 +17,12 @@ NO_THREAD = 77  # a thread id nobody has
 def several_threads(init: RemoteProcess) -> tuple[RemoteProcess, RemoteThread, RemoteThread]:
     """Return a child that logs SIGUSR1, and two more threads of it."""
     child = hearing(init.fork())
-    return child, child.thread(), child.thread()
+    threads = child, child.thread(), child.thread()
+    # Who is about to run hears a signal before those who sleep.
+    eventually(
+        lambda: all(row.lwp.wmesg for row in init.sysctl.kern_proc_pid(child.pid, lwp=True)), "all threads to sleep"
+    )
+    return threads
 
 
 def heard(thread: RemoteProcess | RemoteThread) -> list[SignalName]:
