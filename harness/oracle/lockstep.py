@@ -169,10 +169,12 @@ class OracleWorld:
     def __init__(self, oracle: Oracle, name: str = "the oracle") -> None:
         self.name = name
         self._oracle = oracle
-        self._terminals = [terminals.make(oracle.kernel) for _ in range(TERMINALS)]
-        for terminal in self._terminals:
+        self._terminals = []
+        for _ in range(TERMINALS):
+            terminal = terminals.make(oracle.kernel)
             terminal.master = True
             terminal.files.append(File(terminal))
+            self._terminals.append(terminal)
 
     @property
     def hub_pid(self) -> int:

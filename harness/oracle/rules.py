@@ -259,6 +259,10 @@ class Rules:
         """ttioctl(): the error in an orphaned group, which nobody would continue."""
         return "EIO" if group.jobc == 0 else None
 
+    def background_signal_stays(self) -> bool:
+        """ttioctl(), ttread(): whoever was stopped tries again every second; until 2019 the signal is pending then."""
+        return not self.traits.stops_later
+
     def foreground_refused(self, proc: Proc, pgid: int, group: Pgrp | None) -> str | None:
         """TIOCSPGRP: the error for numbers that can be no group, and for groups that are not of the session."""
         if not 0 < pgid <= self.PID_MAX:

@@ -170,6 +170,7 @@ _TERMINALS = {
     "waits_in_background": _both("tcsetpgrp()", "termios(4)"),
     "background_read_refused": _both("read()", "termios(4)"),
     "background_refused": _both("tcsetpgrp()", "termios(4)"),
+    "background_signal_stays": _code(),
     "foreground_refused": _both("tcsetpgrp()", "tcsetpgrp(3)"),
     "terminal_holds_group": _code(),
     "terminal_signals": _code(

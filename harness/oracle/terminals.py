@@ -6,13 +6,13 @@ Nothing is read or written but the keys that signal; what is open is counted, as
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from harness.oracle import jobs, signals
 from harness.oracle.blocking import WouldBlock
 from harness.oracle.model import Errno, File, Pgrp, Proc, Terminal
 from harness.oracle.signals_table import NUMBERS, SIGTTIN, SIGTTOU
-from harness.processes.kinfo import ProcFlag
+from harness.processes.kinfo import ProcFlag, ProcStat
 
 if TYPE_CHECKING:
     from harness.oracle.kernel import Kernel
@@ -205,7 +205,7 @@ def _from_background(k: Kernel, proc: Proc, terminal: Terminal) -> None:
     if error := k.rules.background_refused(proc.group):
         raise Errno(error)
     pgsignal(k, proc.group, SIGTTOU)
-    raise WouldBlock
+    _try_again(k, proc, SIGTTOU)
 
 
 def read(k: Kernel, proc: Proc, fd: int, size: int) -> bytes:
@@ -215,12 +215,19 @@ def read(k: Kernel, proc: Proc, fd: int, size: int) -> bytes:
         if error := k.rules.background_read_refused(proc, k.thread_of(proc)):
             raise Errno(error)
         pgsignal(k, proc.group, SIGTTIN)
-        raise WouldBlock
+        _try_again(k, proc, SIGTTIN)
     line, newline, rest = terminal.line.partition(b"\n")
     if not newline:
         raise WouldBlock
     terminal.line = (line + newline)[size:] + rest
     return (line + newline)[:size]
+
+
+def _try_again(k: Kernel, proc: Proc, signal: int) -> NoReturn:
+    """ttysleep(): it tries again each second, although stopped, and signals again.  Raises WouldBlock."""
+    if proc.stat is ProcStat.SSTOP and k.rules.background_signal_stays():
+        proc.pending.add(signal)
+    raise WouldBlock
 
 
 # ---- Signals ------------------------------------------------------------------------------------------------------

@@ -1402,6 +1402,13 @@ _ALL = (
         background_read_refused=constant(None),
     ),
     wrong(
+        "background-signals-taken",
+        "tty.c: ttioctl",
+        "Who is stopped in the background has no other such signal pending.",
+        lambda traits: not traits.stops_later,
+        background_signal_stays=constant(False),
+    ),
+    wrong(
         "any-group-to-the-foreground",
         "tty.c: ttioctl",
         "A group of another session may be brought to the foreground.",

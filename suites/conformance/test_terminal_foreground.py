@@ -9,7 +9,18 @@ from signal import SIGCONT, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, Signals
 import pytest
 
 from harness.processes import WUNTRACED, Handler, RemoteProcess, fails
-from support.processes import NO_SUCH_ID, await_idle, await_stopped, bury, group_exists, has_stopped, logged, row
+from support.processes import (
+    NO_SUCH_ID,
+    await_idle,
+    await_stopped,
+    bury,
+    eventually,
+    group_exists,
+    has_stopped,
+    logged,
+    row,
+    signal_number,
+)
 from support.terminals import Terminal
 
 
@@ -116,6 +127,22 @@ def test_a_background_job_that_changes_the_foreground_is_stopped(init: RemotePro
     await_stopped(init, job)
     assert terminal.leader.wait4(job.pid, WUNTRACED).stop_signal == SIGTTOU
     assert terminal.leader.tcgetpgrp(terminal.slave) == terminal.leader.pid
+
+
+@pytest.mark.passes("enterpgrp", "sysctl_out_proc")
+@pytest.mark.eras(until=500_505, reason="who is stopped takes the signal since May 2019")
+def test_whoever_is_stopped_in_the_background_is_signalled_again_and_again(init: RemoteProcess) -> None:
+    """It sleeps in the kernel, and tries again every second: the signal is pending until SIGCONT (tty.c: ttioctl)."""
+    terminal = Terminal(init)
+    job = terminal.job()
+    change = job.start.tcsetpgrp(terminal.slave, job.pid)
+    await_stopped(init, job)
+    pending = {signal_number(init, SIGTTOU)}
+    eventually(lambda: row(init, job.pid).siglist == pending, "the second SIGTTOU")
+    terminal.leader.tcsetpgrp(terminal.slave, job.pid)
+    init.kill(job.pid, SIGCONT)
+    eventually(lambda: change.done, "the call to succeed in the foreground")
+    assert row(init, job.pid).siglist == set()
 
 
 @pytest.mark.passes("fixjobc")
