@@ -6,7 +6,8 @@ called P0, P1, ... in the order of their birth, whatever their pids are.
 
 Drawn are births and ends of all kinds, waiting, groups and sessions, terminals, user and group ids, signals and their
 handlers, reapers, threads, titles, directories, jails, tracing, holds, all tables of processes, pids that are taken or
-were given back, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out are
+were given back, and from the era that has them on wait6(), death signals, PROC_REAP_KILL and restrictions.  Left out
+are
 
 * births by threads other than the first, their programs and tracers, and the end of the first before the others;
 * pages shared with the kernel;
