@@ -85,8 +85,13 @@ class TtyRef:
 
 
 @dataclass(frozen=True)
-class DeviceRef(TtyRef):
-    """A terminal as an argument: its device's number."""
+class DeviceRef:
+    """A terminal as an argument: its device's number, which differs, too."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"terminal {self.index}"
 
 
 @dataclass(frozen=True)
