@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from testkernel import build_kernel
@@ -14,6 +18,7 @@ from testkernel import build_kernel
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.guests import bootcheck
 from harness.guests.bootcheck import BootFailedError, Culprit, boot, to_compare_with
+from harness.guests.console import Console
 from harness.guests.crash import CrashReport
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
@@ -315,6 +320,59 @@ def test_a_slice_that_is_all_of_its_disk_is_the_bare_disk_where_kernels_have_non
     assert boot_options is not None
     assert f"vfs.root.mountfrom={wanted}" in boot_options.append.split()
     assert any(f"vfs.root.mountfrom={wanted}" in quirk for quirk in target.quirks(TCG)) is (wanted != root)
+
+
+@pytest.mark.parametrize(
+    ("osreldate", "quick"), [(400704, False), (500106, False), (500107, True), (600518, True), (None, False)]
+)
+def test_kernels_wait_as_little_as_they_can(world: World, osreldate: int | None, quick: bool) -> None:
+    target = world.target("new")
+    assert target.kernel is not None
+    target = replace(target, kernel=replace(target.kernel, osreldate=osreldate), environment={"psm0.disabled": "0"})
+    boot_options = target.machine(MachineSize(128), TCG).boot
+    assert boot_options is not None
+    words = boot_options.append.split()
+    assert {"vfs.root.wakedelay=-1", "kern.break_to_debugger=1"}.issubset(words)
+    assert {"hw.tsc_cputimer_force=1", "hw.tsc_cputimer_enable=0"}.issubset(words) == quick
+    assert [word for word in words if word.startswith("psm0.disabled")] == ["psm0.disabled=0"]  # the user's word counts
+
+
+@pytest.mark.parametrize(
+    ("said", "symbols", "leaps"),
+    [
+        ("CAM: Configuring 2 busses\nCAM: finished configuring all busses\n", True, [(0x1000, 500)]),
+        ("CAM: finished configuring all busses\n", False, []),
+        ("device ata1\nMounting root from ufs:vbd0\n", True, []),
+        ("panic: no memory\ncpuid = 0\n", True, []),
+    ],
+)
+def test_the_wait_for_usb_is_leaped_over_where_the_kernel_is_in_it(
+    world: World, tmp_path: Path, said: str, symbols: bool, leaps: list[tuple[int, int]]
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    class Kernel:
+        """Has the variables that matter, if its file has SYMBOLS."""
+
+        def address(self, name: str) -> int:
+            if not symbols:
+                raise UsageError("no symbols")
+            return {"ticks": 0x1000}[name]
+
+        def word(self, name: str) -> int:
+            return {"hz": 100}[name]
+
+        def add(self, address: int, count: int) -> None:
+            made.append((address, count))
+
+    near, far = socket.socketpair()
+    with near, far:
+        console = Console(near, tmp_path / "console.log")
+        far.sendall(said.encode())
+        began = time.monotonic()
+        world.target("new").hurry(cast(Guest, SimpleNamespace(console=console, kernel=Kernel())))
+    assert made == leaps
+    assert time.monotonic() - began < 10.0  # it does not wait for what will not come
 
 
 def test_what_the_user_says_goes_before_a_quirk(world: World) -> None:
