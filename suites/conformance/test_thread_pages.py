@@ -17,7 +17,7 @@ from support.processes import bury, expect_signals, hearing, logged
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
-PAGE, HEADERS = 4096, 64  # sys/upmap.h
+PAGE, HEADERS, TITLE = 4096, 64, 1024  # sys/upmap.h
 HELD_BACK = 1 << 31  # in blockallsigs: a signal came
 
 
@@ -106,6 +106,16 @@ def test_the_title_in_a_threads_page_is_shown_as_its_arguments(init: RemoteProce
     thread_page(thread).write("title", b"in the page\0")
     assert observer.sysctl.kern_proc_args(process.pid, thread.tid) == [b"in the page"]
     assert observer.sysctl.kern_proc_args(process.pid) == before
+
+
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.passes("lwp_usermap")
+@pytest.mark.feature("lpmap")
+def test_of_a_title_that_nobody_ended_all_but_the_last_byte_is_shown(init: RemoteProcess) -> None:
+    """Whatever comes after it in the page is none of it (kern_proc.c: sysctl_kern_proc_args)."""
+    thread = init.fork().thread()
+    thread_page(thread).write("title", b"x" * TITLE)
+    assert init.sysctl.kern_proc_args(thread.pid, thread.tid) == [b"x" * (TITLE - 1)]
 
 
 @kern_proc("sysctl_kern_proc_args")
