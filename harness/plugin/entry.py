@@ -280,6 +280,8 @@ class HarnessRun:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Say what the test came to, after all other plugins have had their say."""
         report = yield
+        if isinstance(item, ProgramItem) and report.when == "call" and report.failed:
+            report.sections += item.sections
         self._judge.judge(item, call, report)
         if isinstance(item, ProgramItem) and report.when == "call" and (own := result_of(report)) is not None:
             attach_further(report, item.further_results(own))

@@ -23,7 +23,6 @@ from typing import Any
 import pytest
 
 from harness.errors import GuestDeadlineError, HarnessError, UsageError
-from harness.guests.guest import Guest
 from harness.plugin.outcome import EXPECTED
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
@@ -39,7 +38,7 @@ from harness.results.verdict import Verdict
 from harness.store import Store
 
 _LISTING_DEADLINE = 60.0  # s
-_SHOWN = 40  # lines of output on the page
+_SHOWN, _WIDE = 40, 500  # lines of output on the page, and their characters
 _OUTPUT = "output"
 _PROCESSES = "processes in the guest"
 
@@ -115,9 +114,8 @@ class Programs:
             self._folder = self.store.folder("results", "output") / f"{stamp}-{getpid()}"
         return output_file(self._folder, test)
 
-    def processes(self, guest: Guest) -> str:
-        """Return the processes of GUEST, a line each; empty where it does not tell."""
-        del guest
+    def processes(self) -> str:
+        """Return the processes of the present guest, a line each; empty where it does not tell."""
         with contextlib.suppress(HarnessError, OSError):
             rows = self._supply.ready().ready().observer.sysctl.kern_proc_all()
             lines = [f"{row.pid:>7} {row.ppid:>7} {row.stat!s:<8} {row.lwp.wmesg:<10} {row.comm}" for row in rows]
@@ -205,7 +203,10 @@ class ProgramItem(pytest.Item):
         self.is_gone = False
         #: What the program said of its cases, where it ran as a whole.
         self.results: list[Judged] = []
+        #: What there is to show of its last run: title and text.
+        self.sections: list[tuple[str, str]] = []
         self._running = ""
+        self._spoiled = False  # whether something may still run in its guest
         self.add_marker(pytest.mark.needs_kernel)
 
     @property
@@ -229,7 +230,7 @@ class ProgramItem(pytest.Item):
     def runtest(self) -> None:
         """Run the case and raise what it came to."""
         programs, program = self.file.programs, self.file.program
-        self.results, self._running = [], ""
+        self.results, self.sections, self._running = [], [], ""
         self.user_properties[:] = [each for each in self.user_properties if each[0] != EXPECTED]
         if self.is_gone:
             raise CaseBrokenError("vanished: it is listed as failing, and the program has no such case")
@@ -286,7 +287,8 @@ class ProgramItem(pytest.Item):
             with file.open("wb") as sink:
                 return programs.place(self.file.program).run(words, reader, programs.options.deadline, sink)
         except GuestDeadlineError:
-            self._report_sections.append(("call", _PROCESSES, programs.processes(place.guest)))
+            if told := programs.processes():
+                self.sections.append((_PROCESSES, told))
             self._spoiled = True
             raise
         except BaseException:
@@ -294,8 +296,6 @@ class ProgramItem(pytest.Item):
             raise
         finally:
             self._show(file)
-
-    _spoiled = False
 
     def teardown(self) -> None:
         """Give a guest up in which something may still run."""
@@ -309,10 +309,10 @@ class ProgramItem(pytest.Item):
         if not content:
             file.unlink()
             return
-        lines = content.decode(errors="replace").splitlines()
-        told = [f"{len(lines)} lines, {len(content)} bytes in {file}"]
-        told += ["..."] if len(lines) > _SHOWN else []
-        self._report_sections.append(("call", _OUTPUT, "\n".join([*told, *(line[:500] for line in lines[-_SHOWN:])])))
+        count = content.count(b"\n") + (not content.endswith(b"\n"))
+        lines = content[-_SHOWN * _WIDE :].decode(errors="replace").splitlines()[-_SHOWN:]
+        told = [f"{count} lines, {len(content)} bytes in {file}", *(["..."] if count > len(lines) else [])]
+        self.sections.append((_OUTPUT, "\n".join([*told, *(line[:_WIDE] for line in lines)])))
 
     def _raise(self, result: Judged) -> None:
         if result.verdict is Verdict.FAILED:

@@ -95,7 +95,7 @@ class ExitStatus(Reader):
 
     def feed(self, line: str) -> None:
         """Keep the last LINE that people can read."""
-        if line.strip() and line.isprintable():
+        if line.strip() and line.isprintable() and "\ufffd" not in line:
             self._last = line.strip()
 
     @property

@@ -43,6 +43,9 @@ def _go_choice(case: str, seconds: float) -> tuple[str, ...]:
     return "-test.v", f"-test.run=^{case}$", f"-test.timeout={0.9 * seconds:.0f}s"
 
 
+_ENOUGH = 10_000  # lines
+
+
 class _Any(Reader):
     """Reads a program of which nothing is known, in whatever it turns out to speak."""
 
@@ -53,9 +56,15 @@ class _Any(Reader):
             atf.Kyua(), JUnit(),
         ]  # fmt: skip
         self._status = ExitStatus()
+        self._lines = 0
 
     def feed(self, line: str) -> None:
         self._status.feed(line)
+        self._lines += 1
+        if self._lines == _ENOUGH:  # whoever has recognised nothing so far will not
+            self._readers = [each for each in self._readers if each.is_sure] or self._readers[:1]
+        if self._lines > _ENOUGH and not self._readers[0].is_sure:
+            return
         for reader in self._readers:
             reader.feed(line)
         best = self._best()

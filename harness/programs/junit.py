@@ -26,6 +26,11 @@ class JUnit(Reader):
             if self._size < _MOST:
                 self._lines.append(line)
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether a report has begun."""
+        return bool(self._lines)
+
     def finish(self) -> None:
         """Read the report."""
         text = "\n".join(self._lines)

@@ -51,7 +51,7 @@ class Program:
 
     file: Path
 
-    @cached_property
+    @property
     def content(self) -> bytes:
         """All of it.  Raises UsageError where it cannot be read."""
         try:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import paramiko
 
-from harness.errors import GuestDeadlineError, GuestLostError, HarnessError, UsageError
+from harness.errors import GuestDeadlineError, GuestLostError, HarnessError
 from harness.guests.guest import Guest
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import FOLDER, flags_for
@@ -31,7 +31,7 @@ _PATH = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/pkg/b
 _SHORT = 30.0  # s for what takes a moment
 _CHUNK = 1 << 16
 _TURN = 1.0  # s between two looks at the guest
-_MOST_OUTPUT = 64 << 20  # bytes
+_MOST_OUTPUT = 16 << 20  # bytes
 _MOST_LINE = 1 << 16  # characters of a line that are read
 _ENOEXEC = 8
 _SOURCE = Path(__file__).parent / "launcher" / "launcher.c"
@@ -88,7 +88,7 @@ class Workplace:
             f"id -u {name} && id -g {name} && id -G {name} && eval echo ~{name}", deadline=_SHORT
         )
         if asked.status != 0:
-            raise UsageError(f"the guest has no user {user}")
+            raise CaseBrokenError(f"the guest has no user {user}")
         number, group, groups, home = asked.output.splitlines()
         self._credentials = f"{number}:{group}:{','.join(groups.split())}"
         self._environment |= {"HOME": home, "USER": user, "LOGNAME": user}
@@ -180,6 +180,7 @@ class Listener:
         self._mark = b"\0" + token.encode() + b" "
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._kept = b""  # may be the beginning of the mark
+        self._fed = 0  # so many bytes of that, ends of lines, has the reader been given
         self._line = ""
         self.size = 0
         self.trailer: tuple[str, int] | None = None
@@ -207,11 +208,16 @@ class Listener:
         sure = whole.removesuffix(self._line_end) if start >= 0 else whole.rstrip(self._line_end)
         self._kept = data[len(sure) :]
         self._take(sure)
+        # Who reads lines must not wait for the next one: it may be what hangs.
+        ends = whole[len(sure) :]
+        self._feed(ends[self._fed :].decode("ascii"))
+        self._fed = len(ends)
 
     def _take(self, data: bytes) -> None:
         self._sink.write(data)
         self.size += len(data)
-        self._feed(self._decoder.decode(data))
+        self._feed(self._decoder.decode(data[self._fed :]))
+        self._fed = max(0, self._fed - len(data))
 
     def _feed(self, text: str) -> None:
         *lines, rest = (self._line + text).split("\n")

@@ -94,7 +94,8 @@ def suite_arguments(options: RunOptions, tests: Sequence[str] = ()) -> list[str]
 
     Programs are tests, too.  Raises UsageError when a test's file does not exist.
     """
-    everything = [*tests, *map(str, options.programs.files)]
+    asked = {Path(test.partition("::")[0]).resolve() for test in tests}  # one of its cases
+    everything = [*tests, *(str(file) for file in options.programs.files if file.resolve() not in asked)]
     return [*test_arguments(everything, defects=options.defects), *options.words()]
 
 

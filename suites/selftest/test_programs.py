@@ -47,7 +47,7 @@ case $test in
     TestFails) echo "    fake_test.go:7: one is two"; end FAIL ;;
     TestSkips) echo "    fake_test.go:9: not on this system"; end SKIP ;;
     TestHangs) echo "waits for ever"; sleep 1000 ;;
-    TestPanics) echo "about to"; echo c >/proc/sysrq-trigger; sleep 1000 ;;
+    TestPanics) echo "about to"; sleep 1; echo c >/proc/sysrq-trigger; sleep 1000 ;;
     TestAfter) [ "$EXTRA/$1" = "a b/-test.v" ] && end PASS; end FAIL ;;
     TestDies) kill -SEGV $$ ;;
 esac
@@ -74,7 +74,7 @@ ODD = {
     "empty": ("", "test error", "empty is empty"),
     "binary": ("#!/bin/sh\nhead -c 50000 /dev/urandom; printf '\\033[2J\\0end'; exit 1\n", "failed", "exit status 1"),
     "long": ("#!/bin/sh\nseq 100000; exit 1\n", "failed", "exit status 1"),
-    "endless": ("#!/bin/sh\nexec yes\n", "test error", "it wrote more than 64 MiB of output"),
+    "endless": ("#!/bin/sh\nexec yes\n", "test error", "it wrote more than 16 MiB of output"),
     "fills": ("#!/bin/sh\ncat </dev/zero >/tmp/full 2>&1; exit 1\n", "failed", "exit status 1"),
     "leaves": ("#!/bin/sh\n(sleep 1000; touch /tmp/late) & exit 0\n", "passed", ""),
 }  # fmt: skip
@@ -123,6 +123,134 @@ def verdicts_of(record: dict[str, Any]) -> dict[str, str]:
     return {test: result["verdict"] for test, result in results_of(record).items()}
 
 
+@pytest.mark.on_vm
+def test_each_listed_case_is_a_test_of_its_own(go: Path, tmp_path: Path) -> None:
+    """A panic, a hang and a death are their case's, and the others run all the same."""
+    junit = tmp_path / "r.xml"
+    words = ("--program", go, "--deadline", "8", "--args=b", "--env", "EXTRA=a b", "--no-again", "--junitxml", junit)
+    record = record_of(tmp_path, *words, status=1)
+    results = results_of(record)
+    assert verdicts_of(record) == {
+        "TestFine": "passed",
+        "TestFails": "failed",
+        "TestSkips": "not applicable",
+        "TestHangs": "failed",
+        "TestPanics": "panic",
+        "TestAfter": "passed",
+        "TestDies": "failed",
+    }
+    assert results["TestFails"]["reason"] == "E   fake_test.go:7: one is two"
+    assert results["TestSkips"]["reason"].endswith("fake_test.go:9: not on this system")
+    assert "waited 8 s for `TestHangs` to end in the guest" in results["TestHangs"]["reason"]
+    assert "waits for ever" in results["TestHangs"]["evidence"]
+    assert "about to" in results["TestPanics"]["evidence"]
+    assert "Kernel panic" in results["TestPanics"]["evidence"]
+    assert "killed by signal 11 (SIGSEGV)" in results["TestDies"]["reason"]
+    assert record["starts"] == 3  # and one each after the hang and the panic
+    assert junit.read_text().count("<testcase") == 7
+
+
+@pytest.mark.on_vm
+def test_what_is_expected_is_no_failure_and_a_list_that_is_wrong_is_told(go: Path, tmp_path: Path) -> None:
+    entries = {"TestFails": "known", "TestFine": "it passes", "TestGone": "there is none", "TestDies": "on DragonFly"}
+    (go.parent / "expected.toml").write_text(
+        "".join(
+            f'[[expected]]\nprogram = "*.test"\ntest = "{test}"\nreason = "{reason}"\ncontrol = {control}\n'
+            for (test, reason), control in zip(entries.items(), ("true", "true", "true", "false"), strict=True)
+        )
+    )
+    record = record_of(tmp_path, "--program", go.parent, "-k", "not Hangs and not Panics and not After", status=1)
+    results = results_of(record)
+    assert verdicts_of(record) == {
+        "TestFine": "test error",
+        "TestFails": "known defect",
+        "TestSkips": "not applicable",
+        "TestDies": "failed",
+        "TestGone": "test error",
+    }
+    assert "known defect: known (fake_test.go:7: one is two)" in results["TestFails"]["reason"]
+    assert "unexpected pass: it is listed as failing (it passes)" in results["TestFine"]["reason"]
+    assert "vanished" in results["TestGone"]["reason"]
+    assert len(results["TestDies"]["again"]) == 1
+    assert verdicts_of(record_of(tmp_path, "--program", go, "-k", "Fails", status=0)) == {"TestFails": "known defect"}
+
+
+@pytest.mark.on_vm
+def test_a_program_that_lists_nothing_is_one_test_with_further_results(tap: Path, tmp_path: Path) -> None:
+    record = record_of(tmp_path, "--program", tap, status=1)
+    results = results_of(record)
+    assert verdicts_of(record) == {
+        "whole": "failed",
+        "1 - fine": "passed",
+        "2 - wrong": "failed",
+        "3": "not applicable",
+        "4 - last": "passed",
+    }
+    assert results["whole"]["reason"] == "E   1 of 4 failed: 2 - wrong"
+    assert results["2 - wrong"]["reason"] == "E   got 1, wanted 2"
+    assert [len(results[test].get("again", ())) for test in ("whole", "2 - wrong", "4 - last")] == [1, 1, 1]
+    one = record_of(tmp_path, f"{tap}::2 - wrong", "--program", tap, "--no-again", status=1)
+    assert verdicts_of(one) == {"2 - wrong": "failed"}
+    hung = record_of(tmp_path, "--program", tap, "--env=HANGS=1", "--deadline=5", "--no-again", status=1)
+    assert verdicts_of(hung) == {
+        "whole": "failed", "1 - fine": "passed", "2 - wrong": "failed", "3": "not applicable", "sleeps": "failed",
+    }  # fmt: skip
+    assert "waited 5 s for `sleeps` to end in the guest" in results_of(hung)["sleeps"]["reason"]
+
+
+@pytest.mark.on_vm
+def test_odd_programs_have_a_verdict_and_a_clear_line_each(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    for name, (content, _, _) in ODD.items():
+        make(folder, name, content, 0o644 if name == "no-permission" else 0o755)
+    files = [word for name in ODD for word in ("--program", folder / name)]
+    words = ["--no-again", "--deadline=60", "--memory=256", "--format=exit", *files]
+    record = record_of(tmp_path, *words, status=1)
+    found = {result["test"].partition("::")[0]: result for result in record["results"]}
+    assert {name: result["verdict"] for name, result in found.items()} == {
+        name: verdict for name, (_, verdict, _) in ODD.items()
+    }
+    told = {name: found[name].get("reason", "") for name in ODD}
+    assert {name: why for name, why in told.items() if ODD[name][2] not in why} == {}
+    assert "100000 lines, 588895 bytes in " in found["long"]["evidence"]
+    assert found["long"]["evidence"].count("\n") < 60
+    whole = Path(found["long"]["evidence"].partition(" bytes in ")[2].partition("\n")[0])
+    assert whole.read_text().splitlines()[-1] == "100000"
+    whole = Path(found["binary"]["evidence"].partition(" bytes in ")[2].partition("\n")[0])
+    assert whole.read_bytes().endswith(b"\x1b[2J\0end")
+
+
+@pytest.mark.on_vm
+def test_a_program_has_the_user_folder_input_terminal_and_files_it_needs(tmp_path: Path) -> None:
+    script = "#!/bin/sh\nid -u; pwd; cat; test -t 1 && echo terminal; cat /tmp/data 2>&1; ls -ld . ; exit 1\n"
+    program = make(tmp_path / "p", "needs", script)
+    (tmp_path / "data").write_text("put\n")
+    (tmp_path / "given").write_text("given\n")
+    record = record_of(
+        tmp_path, "--program", program, "--user", "alice", "--stdin", tmp_path / "given", "--put", tmp_path / "data",
+        "--no-again", status=1,
+    )  # fmt: skip
+    lines = results_of(record)["whole"]["evidence"].splitlines()
+    assert lines[2] not in {"0", ""}
+    assert {"given", "put"} <= set(lines)
+    assert "terminal" not in lines
+    record = record_of(tmp_path, "--program", program, "--pty", "--cwd=/etc", "--deadline=4", "--no-again", status=1)
+    lines = results_of(record)["whole"]["evidence"].splitlines()
+    assert lines[2:4] == ["0", "/etc"]  # and waits for somebody to type
+    assert run("run", "--control", "--program", program, "--user=no_such").returncode == 2
+
+
+@pytest.mark.on_vm
+def test_workers_and_shards_share_cases_out_as_they_do_tests(go: Path, tmp_path: Path) -> None:
+    words = ("--program", go, "-k", "Fine or Fails or Skips or Dies", "--no-again")
+    both = record_of(tmp_path, *words, "-n", "2", status=1)
+    every = {"TestFine": "passed", "TestFails": "failed", "TestSkips": "not applicable", "TestDies": "failed"}
+    assert verdicts_of(both) == every
+    parts = [verdicts_of(record_of(tmp_path, *words, "--shard", f"{part}/2", status=1)) for part in (1, 2)]
+    assert [len(part) for part in parts] == [2, 2]
+    assert parts[0] | parts[1] == every
+
+
 def test_bisect_takes_programs_behind_its_dashes(tap: Path) -> None:
     words = ["bisect", "--source", ".", "--good", "a", "--bad", "b", "--", "--program", str(tap), "-k", "wrong"]
     options = build_parser("bisect").parse_args(words)
@@ -164,6 +292,37 @@ def test_what_a_program_writes_is_kept_to_the_byte_however_it_comes(output: byte
     listener.hear(output)
     listener.end()
     assert (sink.getvalue(), listener.trailer) == (output, None)
+
+
+class Lines(ExitStatus):
+    """Keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def feed(self, line: str) -> None:
+        self.heard.append(line)
+
+
+def test_a_line_is_read_as_soon_as_it_ends() -> None:
+    """What follows may never come."""
+    reader = Lines()
+    listener = Listener(reader, io.BytesIO(), "token")
+    for data, heard in (
+        (b"one\n", ["one"]),
+        (b"two", ["one"]),
+        (b"\n", ["one", "two"]),
+        (b"\n", ["one", "two", ""]),
+        (b"thr\xc3", ["one", "two", ""]),
+        (b"\xa9\n\0", ["one", "two", "", "thr\xe9"]),
+        (b"four\nfive", ["one", "two", "", "thr\xe9", "\0four"]),
+    ):
+        listener.hear(data)
+        assert reader.heard == heard
+    listener.hear(b"\n\0token exit 3\n")
+    assert reader.heard[-1] == "five"
+    assert listener.trailer == ("exit", 3)
 
 
 def test_a_program_for_another_system_is_told_by_its_file(tmp_path: Path) -> None:

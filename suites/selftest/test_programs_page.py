@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from harness.cli import build_parser
 from harness.config import share
@@ -18,6 +23,29 @@ RESULT = re.compile(r"=+ (.*?) in [\d.]+s")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.on_vm
+def test_the_commands_do_what_the_page_says(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    command = tools / "dfly-harness"
+    code = "import sys; from harness.cli import main; sys.exit(main())"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
+    command.chmod(0o755)
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    script = "set -ex\n" + "\n".join(blocks("sh"))
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=580
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    came_to = RESULT.findall(done.stdout)
+    assert [words.partition(",")[0] for words in came_to] == ["1 passed"] * 4, came_to
+    assert "| passed | 3 |" in done.stdout  # of the report: the program, and two of its three cases
+    assert "-rwx" in done.stdout
+    assert "\ntable\n" in done.stdout
 
 
 def test_its_other_commands_exist() -> None:
