@@ -380,7 +380,7 @@ class Machine:
     @property
     def was_stopped(self) -> bool:
         """Whether it was never started, or has been stopped since: unlike one that ended by itself."""
-        return self._process is None
+        return self._monitor is None
 
     @property
     def cpu_seconds(self) -> float:

@@ -481,3 +481,39 @@ def test_a_machine_that_dies_without_a_word_is_missed(tmp_path: Path, workers: s
     assert "noticed after the test" in by_name["test_dead_at_the_end"]["reason"]
     assert "the machine itself stands still" in by_name["test_hang_while_tidied_up"]["evidence"]
     assert status == ExitCode.TEST_FAILED
+
+
+# QEMU stands still, and so does its monitor, which is to answer quickly here.
+SILENT_CONFTEST = """
+from harness.machine.monitor import Monitor
+
+Monitor.execute.__kwdefaults__["deadline"] = 1.0
+"""
+SILENT = """
+import os, signal
+
+def silence(guest, hub):
+    hub.deadline = 1
+    os.kill(guest.machine.pid, signal.SIGSTOP)
+
+def test_silent(init, guest, hub):
+    silence(guest, hub)
+    init.getpid()
+
+def test_silent_while_it_is_tidied_up(init, guest, hub): silence(guest, hub)
+def test_next(init): assert init.getpid() == init.pid
+"""
+
+
+@pytest.mark.on_vm
+def test_a_machine_that_stands_still_is_no_failure_of_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(SILENT_CONFTEST)
+    status, output, record = run_tests(tmp_path, SILENT)
+    found = {(result["test"].rpartition("::")[2], result["verdict"]) for result in record["results"]}
+    assert found == {
+        ("test_silent", "harness error"),
+        ("test_silent_while_it_is_tidied_up", "harness error"),
+        ("test_next", "passed"),
+    }, output
+    assert "query-status" in next(each["reason"] for each in record["results"] if "tidied" in each["test"])
+    assert status == ExitCode.HARNESS_FAILED == record["exit_status"]

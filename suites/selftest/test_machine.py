@@ -56,6 +56,8 @@ def test_a_machine_runs_until_it_is_stopped_and_leaves_nothing(store: Store, dis
         pid = machine.pid
         assert pid is not None
         assert machine.gdb_socket.is_socket()
+        assert not machine.was_stopped
+    assert machine.was_stopped
     assert machine.pid is None
     assert not is_running(pid)
     assert leftovers(store) == []
@@ -255,6 +257,7 @@ def test_a_machine_killed_from_outside_is_noticed(store: Store) -> None:
         machine._process.wait()
         with pytest.raises(GuestLostError, match="killed by signal 9"):
             machine.check()
+        assert not machine.was_stopped
         with pytest.raises(GuestLostError):
             machine.pause()
     assert leftovers(store) == []
