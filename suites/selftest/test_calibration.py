@@ -8,11 +8,14 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.bisect.summary import calibration
+from harness.calibration.bisect import KINDS
 from harness.calibration.tables import Table, exceeds, tables
 from harness.calibration.tables import share as share_of
 from harness.cli import main
@@ -58,6 +61,16 @@ def test_what_bisect_quotes_is_what_the_command_keeps(tmp_path: Path, monkeypatc
         with pytest.raises(SystemExit) as ended:
             main(["calibrate", *words, "--keep"])
         assert ended.value.code == ExitCode.USAGE
+
+
+def test_the_figures_that_come_with_bisect_are_of_every_kind_of_failure() -> None:
+    found = calibration()
+    assert found is not None
+    measured = {(row.failures, row.level) for row in found.rows}
+    assert measured == set(product((kind.name for kind in KINDS), (0.95, 0.99)))
+    assert len({row.history for row in found.rows}) == 3
+    for row in found.rows:
+        assert not exceeds(row.wrong, row.claims, 1 - row.level), row
 
 
 def test_a_share_is_told_with_what_the_simulation_leaves_open() -> None:
