@@ -54,6 +54,7 @@ def fork1(k: Kernel, parent: Proc, *, vfork: bool = False, nowait: bool = False,
     tid = k.rules.first_tid_of_child(caller, vfork=vfork)
     child.lwps, child.last_tid = [Lwp(child, tid, caller.mask)], tid
     child.lwp.held_back = k.rules.held_back_by_child(caller)
+    child.lwp.notified = k.rules.pending_at_birth(caller)
     child.flags = P_MAYBETHREADED | (parent.flags & (ProcFlag.P_SUGID | ProcFlag.P_JAILED))
     if k.rules.fork_keeps_terminal(parent):
         child.flags |= ProcFlag.P_CONTROLT
@@ -101,6 +102,7 @@ def lwp_create(k: Kernel, proc: Proc) -> Lwp:
     creator = k.thread_of(proc)
     lwp = Lwp(proc, k.rules.new_tid(proc, creator), k.rules.mask_of_thread(creator))
     lwp.held_back = k.rules.held_back_by_child(creator)
+    lwp.notified = k.rules.pending_at_birth(creator)
     proc.last_tid = lwp.tid
     proc.lwps = sorted((*proc.lwps, lwp), key=lambda one: one.tid)
     return lwp
@@ -121,6 +123,8 @@ def _kill_all_lwps(k: Kernel, proc: Proc) -> None:
     for lwp in [lwp for lwp in proc.lwps if lwp is not kept]:
         proc.lwps.remove(lwp)
         k.scheduler.exited(lwp)
+        if proc.stat is ProcStat.SSTOP:  # as it is while it leaves a core file: the SIGKILL for the others ends that
+            proc.stat = ProcStat.SACTIVE
 
 
 def exec_program(k: Kernel, proc: Proc, path: str, args: Sequence[bytes]) -> None:

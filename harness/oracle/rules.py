@@ -444,6 +444,10 @@ class Rules:
         """kern_execve(): all threads but the one that calls it end."""
         return True
 
+    def pending_at_birth(self, creator: Lwp) -> set[int]:
+        """lwp_fork(): a child's thread, or a new one, has the signals that are pending for its creator alone."""
+        return set(creator.notified)
+
     def lwp_kill_refused(self, pid: int, tid: int) -> str | None:
         """sys_lwp_kill(): the error for groups, for all, and for -1, which is no thread; pid -1 is the caller."""
         return "EINVAL" if tid == -1 or (pid <= 0 and pid != -1) else None

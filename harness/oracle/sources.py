@@ -232,6 +232,13 @@ _VIEWS = {
     "tid_after_exec": _code(),
     "last_tid_after_exec": _code(),
     "mask_of_thread": _posix("pthread_create()"),
+    "pending_at_birth": _code(
+        _D(
+            "POSIX: fork(), pthread_create()",
+            "no signals are pending for a new process, or thread",
+            _SIGNALS + "test_nothing_is_pending_for_a_new_process_or_thread",
+        )
+    ),
     "lwp_kill_refused": _code(
         _D(
             "lwp_kill(2)",

@@ -38,6 +38,25 @@ def ask_for_death_signal(process: RemoteProcess, signal: int) -> None:
     process.procctl(IdType.P_PID, 0, PROC_PDEATHSIG_CTL, struct.pack("<i", signal))
 
 
+# ---- Births -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["process", "thread"])
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="lwp_siglist lies in what lwp_fork() copies, so signals pending for one thread are inherited",
+)
+def test_nothing_is_pending_for_a_new_process_or_thread(init: RemoteProcess, kind: str) -> None:
+    """Whatever is pending for its creator, and whomever that was sent to (POSIX: fork(), pthread_create())."""
+    parent = init.fork()
+    parent.sigprocmask(mask=[SIGUSR1])
+    parent.lwp_kill(parent.pid, parent.gettid(), SIGUSR1)
+    assert parent.sigpending() == {SIGUSR1}
+    created = parent.fork() if kind == "process" else parent.thread()
+    assert created.sigpending() == frozenset()
+
+
 # ---- Parents' deaths ----------------------------------------------------------------------------------------------
 
 
