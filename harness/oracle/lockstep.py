@@ -11,6 +11,7 @@ are
 
 * births by threads other than the first, their programs and tracers, and the end of the first before the others;
 * pages shared with the kernel;
+* calls that wait in the background of a terminal: they hold it open, though it is revoked, in a way without a model;
 * what is read from and written to terminals; other files, priorities, memory, resource usage, and what ptrace() does to
   registers;
 * time: other suites look at the delay of pids;
@@ -327,6 +328,17 @@ class Lockstep:
     def descriptors(self, who: int) -> Sequence[int]:
         """Return what WHO has open."""
         return sorted(self._actor(0, who).model.files)
+
+    def would_wait(self, who: int, fd: int) -> bool:
+        """Whether WHO would be stopped for changing the terminal FD from the background."""
+        actor = self._actor(0, who)
+        file, rules = actor.model.files.get(fd), actor.kernel.rules
+        terminal = file.terminal or terminals.controlling(actor.kernel, actor.model) if file is not None else None
+        return (
+            terminal is not None
+            and rules.waits_in_background(actor.model, actor.lwp, terminal)
+            and rules.background_refused(actor.model.group) is None
+        )
 
     def is_jailed(self, who: int) -> bool:
         """Whether WHO is in a jail."""

@@ -130,6 +130,9 @@ class Situation(Protocol):
     def descriptors(self, who: int) -> Sequence[int]:
         """Return what WHO has open."""
 
+    def would_wait(self, who: int, fd: int) -> bool:
+        """Whether WHO would be stopped for changing the terminal FD from the background."""
+
     def is_jailed(self, who: int) -> bool:
         """Whether WHO is in a jail."""
 
@@ -553,8 +556,14 @@ def _open_tty(world: Situation, who: int, step: Step) -> Deed | None:
 
 
 def _foreground(world: Situation, who: int, step: Step) -> Deed | None:
+    fd = _descriptor(world, who, step.a)
     whom = _process_or(world, step.b, 0, 1_000_000) if step.c % 3 == 0 else _process(world, step.b)
-    return Deed("tcsetpgrp", (_descriptor(world, who, step.a), whom))
+    return None if world.would_wait(who, fd) else Deed("tcsetpgrp", (fd, whom))
+
+
+def _set_tty(world: Situation, who: int, step: Step) -> Deed | None:
+    fd = _descriptor(world, who, step.a)
+    return None if world.would_wait(who, fd) else Deed("set_controlling_tty", (fd,))
 
 
 def _terminal_signal(world: Situation, _who: int, step: Step) -> Deed | None:
@@ -639,7 +648,7 @@ OPERATIONS: Mapping[str, Chooser] = {
     "hold": _hold,
     "let_go": _let_go,
     "open_tty": _open_tty,
-    "set_tty": _on_descriptor("set_controlling_tty"),
+    "set_tty": _set_tty,
     "drop_tty": _on_descriptor("drop_controlling_tty"),
     "close_tty": _on_descriptor("close"),
     "foreground": _foreground,

@@ -1589,10 +1589,9 @@ _ALL = (
     wrong(
         "thread-ids-after-exec",
         "kern_exec.c: exec_new_vmspace",
-        "The ids of a program's threads begin anew; where that is right, they go on from those before.",
-        last_tid_after_exec=lambda self, proc: (
-            proc.last_tid + 2 if self.traits.tids_are_inherited else self.first_tid()
-        ),
+        "The ids of a program's threads begin anew.",
+        lambda traits: not traits.tids_are_inherited,
+        last_tid_after_exec=lambda self, _proc: self.first_tid(),
     ),
     wrong(
         "core-files-everywhere",
