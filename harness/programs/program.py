@@ -77,6 +77,11 @@ class Program:
         except _DAMAGE:
             return ""
 
+    @property
+    def is_unbranded(self) -> bool:
+        """Whether it is an ELF file that does not say for which system."""
+        return self.content.startswith(b"\x7fELF") and not self.system
+
     def _of_elf(self) -> str:
         with self.file.open("rb") as stream:
             elf: Any = ELFFile(stream)

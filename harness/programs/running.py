@@ -163,7 +163,10 @@ class Workplace:
                 f"{self._program.file.name} made a system call that the kernel does not have (SIGSYS):"
                 " it is for another system"
             )
-        return Ending(None, f"killed by signal {number} ({name})")
+        died = f"killed by signal {number} ({name})"
+        if not listener.size and self._program.is_unbranded:
+            died += " before it said anything: its file does not tell for which system it is"
+        return Ending(None, died)
 
 
 class NotStartedError(HarnessError):

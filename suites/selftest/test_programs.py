@@ -338,6 +338,10 @@ def test_a_program_for_another_system_is_told_by_its_file(tmp_path: Path) -> Non
     for file in (linux, dragonfly, go):
         file.chmod(0o755)
     assert Program(linux).system == "Linux"
+    assert not Program(linux).is_unbranded
+    bare = tmp_path / "bare"
+    bare.write_bytes(b"\x7fELF" + bytes(100))
+    assert Program(bare).is_unbranded
     with pytest.raises(CaseBrokenError, match="linux is a program for Linux, and the target runs DragonFly"):
         Program(linux).demand("dragonfly")
     Program(linux).demand("linux")
