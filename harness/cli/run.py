@@ -188,8 +188,8 @@ def _files_touching(given: RunOptions, store: Store) -> list[str]:
     kernel = given.resolved.kernel if given.resolved is not None else None
     if not given.only or kernel is None:
         return []
-    files = [place.file for place in given.touching if place.file]
-    known = find_map(store, given.map, kernel.elf, kernel.osreldate or 0, files)
+    names = [place.file or place.function for place in given.touching]
+    known = find_map(store, given.map, kernel.elf, kernel.osreldate or 0, names)
     named = dict.fromkeys(test.partition("::")[0] for test in choose(known, given.touching).tests)
     return [file for file in named if (share() / file).is_file()]
 

@@ -30,9 +30,9 @@ def map_for(store: Store, kernel: str, places: Sequence[Place]) -> CoverageMap:
     Raises UsageError where nothing was measured.
     """
     record = store.get(Kernel, kernel) if kernel else None
-    files = [each.file for each in places if each.file]
+    names = [each.file or each.function for each in places]
     digest, version = (record.elf, record.osreldate or 0) if record is not None else ("", 0)
-    return find_map(store, "", digest, version, files)
+    return find_map(store, "", digest, version, names)
 
 
 def names_touching(store: Store, places: Sequence[Place], number: int) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def changed_places(old: SourceTree, new: SourceTree, known: CoverageMap) -> tupl
     places: list[Place] = []
     said = []
     for path in sorted(new.changed_since(old.tree)):
-        if not known.has_file(path):
+        if not known.has(path):
             said.append(f"{path} was not measured")
             continue
         before, after = old.read(path) or b"", new.read(path) or b""

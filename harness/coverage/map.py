@@ -65,9 +65,9 @@ class CoverageMap:
             found |= reach.hits
         return found
 
-    def has_file(self, path: str) -> bool:
-        """Tell whether lines of the source file PATH, or the end of a path, were measured."""
-        return any(f"/{line.file}".endswith(f"/{path}") for line in self.code.lines)
+    def has(self, name: str) -> bool:
+        """Tell whether the function NAME, or lines of the source file of that name or path, were measured."""
+        return any(line.function == name or f"/{line.file}".endswith(f"/{name}") for line in self.code.lines)
 
     def only(self, tests: Mapping[str, Reach]) -> CoverageMap:
         """Return the same map, of TESTS."""
@@ -193,17 +193,19 @@ def find_map(store: Store, wanted: str, kernel: str, osreldate: int, places: Seq
     """Return the map that knows most of what tests run on the kernel whose file has the digest KERNEL.
 
     WANTED is the file of a map, or the name of the kernel that it is of.  Where it is empty, that is the kernel's own
-    map, or else one of the nearest version.  PLACES are files that it must know.  Raises UsageError for none.
+    map, or else one of the nearest version.  PLACES are files and functions that it must know.  Raises UsageError for
+    none.
     """
     if wanted and Path(wanted).is_file():
         return read_map(Path(wanted))
     if wanted:
         kernel = store.get(Kernel, wanted).elf
-    known = [each for each in maps(store) if each.tests and all(map(each.has_file, places))]
+    known = [each for each in maps(store) if each.tests and all(map(each.has, places))]
     known = [each for each in known if each.kernel == kernel or not wanted]
     if not known:
-        what = f" of kernel {wanted}" if wanted else ""
-        raise UsageError(f"it is not known yet which tests run what{what}: `dfly-harness run --coverage` measures it")
+        of = f" of kernel {wanted}" if wanted else ""
+        what = ", ".join(dict.fromkeys(places)) or "what"
+        raise UsageError(f"it is not known yet which tests run {what}{of}: `dfly-harness run --coverage` measures it")
     # Of those as near, the last one made.
     return min(known, key=lambda each: (each.kernel != kernel, abs(each.osreldate - osreldate) if osreldate else 0))
 

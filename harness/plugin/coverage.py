@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`--coverage`: what each test runs of the kernel's code, from the machine's notes to the map and other tools' files.
 
-A test's own is all that its machines executed from the beginning of its setup to the end of its teardown: by the test,
-but also by the kernel's daemons and interrupts meanwhile.
+A test's own is all that its machines executed, once they were ready, from the beginning of its setup to the end of its
+teardown: by the test, but also by the kernel's daemons and interrupts meanwhile.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ class CoverageTaker:
         if rig is None or self._code is None:
             return
         hits = self._hits(rig.executed())
-        between, self._between = self._between, None
-        told = {"test": pack(hits)} | ({"between": pack(between)} if between is not None else {})
-        vars(report)[_KEY] = told
+        # To boot a machine, or to go on with one, is none of the test's doing.
+        between = self._hits(rig.started())
+        between |= self._between if self._between is not None else between
+        self._between = None
+        vars(report)[_KEY] = {"test": pack(hits), "between": pack(between)}
 
     def _hits(self, notes: Sequence[Notes]) -> Hits:
         assert self._code is not None

@@ -49,6 +49,7 @@ class Rig:
         #: By what is to be noted, of the sessions to come, which code they execute.
         self.instrument: Instrument | None = None
         self._executions: list[tuple[Machine, Execution]] = []
+        self._started: list[Notes] = []
         self._store = store
         self.size = size
         self.lane = Lane.WALL_CLOCK
@@ -92,6 +93,7 @@ class Rig:
             raise
         machine = session.guest.machine
         if machine.execution is not None:
+            self._started.append(machine.execution.take())
             self._executions.append((machine, machine.execution))
         self.identity = session.guest.identity
         self.facts = session.facts if self.target.is_dragonfly else None
@@ -127,8 +129,13 @@ class Rig:
         self._warmths.clear()
         self.instrument = instrument
 
+    def started(self) -> list[Notes]:
+        """Return what machines have executed until they were ready, of those that have been started since last time."""
+        taken, self._started = self._started, []
+        return taken
+
     def executed(self) -> list[Notes]:
-        """Return what its machines, those that have gone included, have executed since the last time."""
+        """Return what its machines, those that have gone included, have executed since the last time, once ready."""
         taken = [execution.take() for _, execution in self._executions]
         self._executions = [each for each in self._executions if each[0].pid is not None]
         return taken

@@ -52,8 +52,8 @@ class Touching:
                 kernel = self._tested.resolved().kernel
                 digest = kernel.elf if kernel is not None else self._tested.open().key
                 version = (kernel.osreldate if kernel is not None else 0) or 0
-            files = [place.file for place in places if place.file]
-            known = find_map(self._store, self._options.map, digest, version, files)
+            names = [place.file or place.function for place in places]
+            known = find_map(self._store, self._options.map, digest, version, names)
             return known, choose(known, places)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None

@@ -322,6 +322,11 @@ def test_each_test_has_its_own_on_the_control_guest(
     assert "__x64_sys_setpgid" not in entered["test_stays"]
     assert all("__x64_sys_setpgid" in entered[test] for test in ("test_leaves", "test_elsewhere"))
     assert all("do_exit" in entered[test] for test in ("test_leaves", "test_stays"))  # they are killed afterwards
+    # To boot is no test's doing.
+    cold = ["--cold", "--coverage=start_kernel,do_exit", "-k", "leaves"]
+    assert main(["run", "--control", *cold, str(tests), *words[3:]]) == 0
+    functions = {each.function: each.run for each in read_record(record).coverage.functions}
+    assert (functions["start_kernel"], functions["do_exit"], read_record(record).coverage.between) == (0, 1, 1)
     # What was found chooses tests, and their order.
     chosen = ["--control", "--touching", "__x64_sys_setpgid", str(tests), f"--json={record}", "-p", "no:cacheprovider"]
     capfd.readouterr()

@@ -100,7 +100,7 @@ class TestGaps:
 
 def test_marks_of_the_suites_are_right_on_what_was_measured_here() -> None:
     """With the maps in the user's own store; `run --coverage` makes them."""
-    measured = [each for each in maps(_STORE) if each.has_file("kern_proc.c") and len(each.tests) >= _WHOLE]
+    measured = [each for each in maps(_STORE) if each.has("kern_proc.c") and len(each.tests) >= _WHOLE]
     if not measured:
         pytest.skip("no DragonFly kernel was measured with the whole suite")
     assert not list(wrong_marks(measured, pages.collected()))

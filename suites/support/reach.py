@@ -113,7 +113,7 @@ def missing_reasons(known: CoverageMap, reasons: Unreached) -> Iterator[str]:
 def complaints(store: Store, kernels: Sequence[str], items: Sequence[pytest.Item]) -> dict[str, list[str]]:
     """Return what is wrong by each of KERNELS, or of all that were measured; raises ValueError where none was."""
     wanted = {store.get(Kernel, name).elf for name in kernels}
-    measured = [each for each in maps(store) if each.has_file(FILE) and (each.kernel in wanted or not wanted)]
+    measured = [each for each in maps(store) if each.has(FILE) and (each.kernel in wanted or not wanted)]
     if not measured:
         raise ValueError(f"no kernel was measured: dfly-harness run --coverage={FILE}")
     found = {
