@@ -17,7 +17,9 @@ from harness.machine.description import Lane
 from harness.plugin.blame import verdict_of
 from harness.plugin.diagnosis import start_trouble
 from harness.plugin.rig import Rig
+from harness.plugin.supply import GuestSupply
 from harness.processes.session import Session, Warmth
+from harness.results.record import BETWEEN_TESTS
 from harness.results.verdict import Verdict
 from harness.store import Store
 
@@ -137,6 +139,23 @@ def test_a_machine_that_a_test_had_for_itself_is_looked_at_too(rig: Rig, session
     session.check = PANIC
     with pytest.raises(ZeroDivisionError), rig.lent():
         _ = 1 // 0  # what a test fails of is its own
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_death_is_charged_to_the_test_that_began_on_that_machine_or_to_none(
+    monkeypatch: pytest.MonkeyPatch, began: bool
+) -> None:
+    monkeypatch.setattr("harness.plugin.supply.needs_target", lambda _: True)
+    nothing: Any = None
+    dead: Any = SimpleNamespace(lane=Lane.WALL_CLOCK)
+    test: Any = SimpleNamespace(nodeid="t.py::test_a")
+    machines: Any = SimpleNamespace(deaths=[(dead, PANIC)], guest=dead if began else SimpleNamespace())
+    supply = GuestSupply(nothing, nothing, nothing, nothing)
+    supply.rig = machines
+    supply.begin(test)
+    (death,) = supply.deaths()
+    assert (death.test, death.verdict) == (test.nodeid if began else BETWEEN_TESTS, Verdict.PANIC)
+    assert "noticed after the test" in death.reason
 
 
 class Dying:
