@@ -13,6 +13,7 @@ import pytest
 from harness.errors import DeadlineError, GuestDeadlineError, HarnessError
 from harness.guests.crash import CrashReport
 from harness.guests.guest import Guest, GuestHangError, KernelPanicError, MachineSize
+from harness.guests.options import TargetOptions
 from harness.machine.description import Lane
 from harness.plugin.blame import verdict_of
 from harness.plugin.diagnosis import start_trouble
@@ -21,6 +22,7 @@ from harness.plugin.supply import GuestSupply
 from harness.processes.session import Session, Warmth
 from harness.results.record import BETWEEN_TESTS
 from harness.results.verdict import Verdict
+from harness.runs.options import RunOptions
 from harness.store import Store
 
 PANIC = KernelPanicError(CrashReport("panic: x"))
@@ -150,7 +152,7 @@ def test_a_death_is_charged_to_the_test_that_began_on_that_machine_or_to_none(
     dead: Any = SimpleNamespace(lane=Lane.WALL_CLOCK)
     test: Any = SimpleNamespace(nodeid="t.py::test_a")
     machines: Any = SimpleNamespace(deaths=[(dead, PANIC)], guest=dead if began else SimpleNamespace())
-    supply = GuestSupply(nothing, nothing, nothing, nothing)
+    supply = GuestSupply(nothing, nothing, RunOptions(TargetOptions()), nothing)
     supply.rig = machines
     supply.begin(test)
     (death,) = supply.deaths()
