@@ -225,7 +225,8 @@ def read(k: Kernel, proc: Proc, fd: int, size: int) -> bytes:
 
 def _try_again(k: Kernel, proc: Proc, signal: int) -> NoReturn:
     """ttysleep(): it tries again each second, although stopped, and signals again.  Raises WouldBlock."""
-    if proc.stat is ProcStat.SSTOP and k.rules.background_signal_stays():
+    traced = bool(proc.flags & ProcFlag.P_TRACED)  # its tracer has been told, and decides
+    if proc.stat is ProcStat.SSTOP and not traced and k.rules.background_signal_stays():
         proc.pending.add(signal)
     raise WouldBlock
 
