@@ -104,7 +104,8 @@ class Workplace:
         session = "-" if options.pty else "own"
         words = ["env", "-i", *settings, _LAUNCHER, token, session, self._credentials, self.path, self.path, *arguments]
         source = "" if options.pty else f" <{_STDIN if options.stdin is not None else '/dev/null'}"
-        return f"{prepare} && exec {shlex.join(words)}{source}"
+        # One pipe for both outputs: sshd has one for each, and what comes first on two is anybody's guess.
+        return f"{prepare} && exec {shlex.join(words)}{source} 2>&1"
 
     def run(
         self,

@@ -74,6 +74,10 @@ ODD = {
     "empty": ("", "test error", "empty is empty"),
     "binary": ("#!/bin/sh\nhead -c 50000 /dev/urandom; printf '\\033[2J\\0end'; exit 1\n", "failed", "exit status 1"),
     "long": ("#!/bin/sh\nseq 100000; exit 1\n", "failed", "exit status 1"),
+    "both": (
+        "#!/bin/sh\ni=0; while [ $i -lt 200 ]; do echo $i; echo $((i+1)) >&2; i=$((i+2)); done; exit 1\n",
+        "failed", "exit status 1: 199",
+    ),
     "endless": ("#!/bin/sh\nexec yes\n", "test error", "it wrote more than 16 MiB of output"),
     "fills": ("#!/bin/sh\ncat </dev/zero >/tmp/full 2>&1; exit 1\n", "failed", "exit status 1"),
     "leaves": ("#!/bin/sh\n(sleep 1000; touch /tmp/late) & exit 0\n", "passed", ""),
@@ -213,6 +217,8 @@ def test_odd_programs_have_a_verdict_and_a_clear_line_each(tmp_path: Path) -> No
     told = {name: found[name].get("reason", "") for name in ODD}
     assert {name: why for name, why in told.items() if ODD[name][2] not in why} == {}
     assert "100000 lines, 588895 bytes in " in found["long"]["evidence"]
+    both = Path(found["both"]["evidence"].partition(" bytes in ")[2].partition("\n")[0])
+    assert both.read_text().split() == [str(number) for number in range(200)]  # errors are where they were written
     assert found["long"]["evidence"].count("\n") < 60
     whole = Path(found["long"]["evidence"].partition(" bytes in ")[2].partition("\n")[0])
     assert whole.read_text().splitlines()[-1] == "100000"
