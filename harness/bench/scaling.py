@@ -14,7 +14,7 @@ from harness.results.record import RunRecord
 from harness.runs.order import HANDED_OUT, Dealt, Order
 
 #: Seconds of the one controlling process for each test: reports are read, kept and shown, the next test is sent.
-#: Measured with workers that have nothing else to do (1,500 tests on the oracle).
+#: 0.9 ms of CPU were measured (1,318 tests on the oracle, one worker); runs on machines keep a record and a board, too.
 CONTROLLER = 0.0015
 WORKERS = (2, 8, 16, 64)
 _LONG = 0.1  # s; to a worker whose tests take so long pytest-xdist hands out no more than it needs
