@@ -103,8 +103,9 @@ def _mutate(options: argparse.Namespace) -> int:
 
 
 def _is_open(result: MutantResult, equivalents: dict[str, str]) -> bool:
-    """Tell whether a fault is to be tried again: nothing was learnt, or it was declared meanwhile."""
-    return result.fate is Fate.LOST or (result.name in equivalents and result.fate is not Fate.EQUIVALENT)
+    """Tell whether a fault is to be tried again: nothing was learnt, not even by a boot, or it was declared meanwhile."""
+    untried = result.fate is Fate.LOST or (result.fate is Fate.UNREACHED and not result.tried)
+    return untried or (result.name in equivalents and result.fate is not Fate.EQUIVALENT)
 
 
 def _campaign(
