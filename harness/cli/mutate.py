@@ -103,7 +103,7 @@ def _mutate(options: argparse.Namespace) -> int:
 
 
 def _is_open(result: MutantResult, equivalents: dict[str, str]) -> bool:
-    """Tell whether a fault is to be tried again: nothing was learnt, not even by a boot, or it was declared meanwhile."""
+    """Tell whether a fault is to be tried again: nothing was learnt, it was never booted, or declared meanwhile."""
     untried = result.fate is Fate.LOST or (result.fate is Fate.UNREACHED and not result.tried)
     return untried or (result.name in equivalents and result.fate is not Fate.EQUIVALENT)
 
