@@ -11,6 +11,8 @@ from harness.processes import SIG_BLOCK, RemoteProcess, RemoteThread, fails
 from harness.processes.vocabulary import SignalName
 from support.processes import NO_SUCH_ID, await_stopped, eventually, has_stopped, hearing, signal_number
 
+pytestmark = pytest.mark.passes("proc_makepid")
+
 NO_THREAD = 77  # a thread id nobody has
 
 
