@@ -328,11 +328,18 @@ class Machine:
         if stream is not None:
             if memory is not None:
                 self._leave_memory_out(True)
-            self._monitor.execute("migrate-incoming", uri=f"fd:{stream.fileno()}")
+            self._begin_incoming(stream)
             self._await_incoming()
             stream.close()
             if not paused:
                 self.resume()
+
+    def _begin_incoming(self, stream: BinaryIO) -> None:
+        """Have QEMU load STREAM: by its descriptor, which 11.1 refuses for files, or by its name, which 8.2 can."""
+        version = self.monitor.execute("query-version")["qemu"]
+        by_name = (version["major"], version["minor"]) >= (8, 2)
+        uri = f"file:{Path(stream.name).resolve()}" if by_name else f"fd:{stream.fileno()}"
+        self.monitor.execute("migrate-incoming", uri=uri)
 
     def _leave_memory_out(self, left_out: bool) -> None:
         """Say whether the stream is, or is to be, without memory, which is a file."""
