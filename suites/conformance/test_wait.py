@@ -59,6 +59,7 @@ def test_a_deadly_signal_is_reported_by_its_number(init: Process, signal: Signal
     assert (result.pid, result.signal, result.exit_status, result.core_dumped) == (child.pid, signal, None, False)
 
 
+@pytest.mark.passes("proc_makepid")
 @pytest.mark.passes("proc_remove_zombie")
 def test_a_signal_that_would_dump_core_is_reported_without_core_if_none_may_be_written(init: RemoteProcess) -> None:
     """RLIMIT_CORE 0 (kern_sig.c: sigexit, coredump)."""
