@@ -59,7 +59,6 @@ def test_a_deadly_signal_is_reported_by_its_number(init: Process, signal: Signal
     assert (result.pid, result.signal, result.exit_status, result.core_dumped) == (child.pid, signal, None, False)
 
 
-@pytest.mark.passes("proc_makepid")
 @pytest.mark.passes("proc_remove_zombie")
 def test_a_signal_that_would_dump_core_is_reported_without_core_if_none_may_be_written(init: RemoteProcess) -> None:
     """RLIMIT_CORE 0 (kern_sig.c: sigexit, coredump)."""
@@ -78,6 +77,7 @@ def _as_a_user(child: RemoteProcess) -> None:
     child.setuid(SOMEBODY)
 
 
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.parametrize("how", [_in_dev, _as_a_user])
 def test_a_signal_that_would_dump_core_is_reported_without_core_where_none_can_be_written(
     init: RemoteProcess, how: Callable[[RemoteProcess], None]
