@@ -193,9 +193,13 @@ def _costs(options: argparse.Namespace, given: TargetOptions, store: Store, prog
         measurement = CostMeasurement(store, given.size, base, other, progress)
         timed = measurement.times(options.blocks)
         timed.base, timed.other = options.targets[0], word
+        if timed.base_died or timed.other_died:
+            yield timed
+            continue
         try:
             counted = measurement.instructions(min(options.blocks, COUNTED_BOOTS))
             timed.costs += counted.costs
+            timed.base_died, timed.other_died = counted.base_died, counted.other_died
         except HarnessError as error:
             timed.missing["instructions"] = str(error)
         yield timed

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from harness.compare.cost_judgement import (
     BLOCKS,
@@ -24,7 +25,7 @@ from harness.compare.cost_judgement import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
-from harness.guests.guest import MachineSize, Progress, Target
+from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize, Progress, Target
 from harness.guests.whitebox import Whitebox
 from harness.machine.description import Lane
 from harness.processes import Hub, RemoteProcess
@@ -208,20 +209,39 @@ class CostMeasurement:
         self._targets = (base, other)
         self._size = size
         self._progress = progress
+        self._at = 0  # where something was measured last
+
+    @contextmanager
+    def _until_death(self, costs: Costs) -> Iterator[None]:
+        """Note in COSTS how a kernel died of what is measured inside the block, which ends with that."""
+        try:
+            yield
+        except (KernelPanicError, GuestHangError) as death:
+            if self._at:
+                costs.other_died = str(death)
+            else:
+                costs.base_died = str(death)
+
+    def _reading(self, workload: Workload, number: int, bench: Bench) -> float:
+        self._at = number
+        return workload.measure(bench)
 
     def times(self, blocks: int = BLOCKS) -> Costs:
         """Return the costs in time, each workload measured in BLOCKS blocks of A B B A, each on boots of its own."""
         costs = Costs(self._targets[0].label, self._targets[1].label)
         taken: dict[str, list[tuple[float, float, float, float]]] = {}
         for block in range(blocks):
+            if costs.base_died or costs.other_died:
+                break
             self._progress(f"times: block {block + 1} of {blocks}")
-            with ExitStack() as machines:
+            with self._until_death(costs), ExitStack() as machines:
                 sides = [machines.enter_context(self._bench(number, block)) for number in (0, 1)]
                 for side in sides:
                     side.pause()
                 for workload in self._workloads(costs):
                     try:
-                        taken.setdefault(workload.name, []).append(_abba(workload, sides, turned=block % 2 == 1))
+                        readings = _abba(partial(self._reading, workload), sides, turned=block % 2 == 1)
+                        taken.setdefault(workload.name, []).append(readings)
                     except (HarnessError, OSError) as error:
                         if isinstance(error, HarnessError) and type(error) is not HarnessError:
                             raise
@@ -239,11 +259,14 @@ class CostMeasurement:
         taken: dict[str, tuple[list[float], list[float]]] = {}
         for boot in range(boots):
             for number in (0, 1):
+                if costs.base_died or costs.other_died:
+                    break
                 self._progress(f"instructions: boot {boot + 1} of {boots}")
-                with self._bench(number, boot, counted=True) as bench:
+                with self._until_death(costs), self._bench(number, boot, counted=True) as bench:
                     for workload in self._workloads(costs):
                         try:
-                            taken.setdefault(workload.name, ([], []))[number].append(workload.measure(bench) * 1e9)
+                            count = self._reading(workload, number, bench) * 1e9
+                            taken.setdefault(workload.name, ([], []))[number].append(count)
                         except (HarnessError, OSError) as error:
                             if isinstance(error, HarnessError) and type(error) is not HarnessError:
                                 raise
@@ -289,12 +312,14 @@ def _bench(
             yield Bench(session, _TIMED)
 
 
-def _abba(workload: Workload, sides: Sequence[Bench], *, turned: bool) -> tuple[float, float, float, float]:
+def _abba(
+    reading: Callable[[int, Bench], float], sides: Sequence[Bench], *, turned: bool
+) -> tuple[float, float, float, float]:
     """Return the readings (A, B, B, A), taken in this order or, TURNED, as B A A B."""
     values: tuple[list[float], list[float]] = ([], [])
     for number in (1, 0, 0, 1) if turned else (0, 1, 1, 0):
         sides[number].resume()
-        values[number].append(workload.measure(sides[number]))
+        values[number].append(reading(number, sides[number]))
         sides[number].pause()
     (first, last), (second, third) = values
     return first, second, third, last

@@ -126,6 +126,10 @@ def summary(comparison: Comparison) -> Iterator[str]:
             yield f"{kernel.name}: not all of its {kernel.runs} runs are whole: {kernel.prevented}"
         shown = [f"{count} {verdict}" for verdict, count in comparison.counts(number).items()]
         yield f"{kernel.name}: {', '.join(shown) or 'no test'}"
+    for costs in comparison.costs:
+        for name, death in ((costs.base, costs.base_died), (costs.other, costs.other_died)):
+            if death:
+                yield f"{name}: DIED while its costs were measured: {death}"
     base = comparison.kernels[0]
     if base.prevented:
         how = "not all of its runs are whole" if base.is_compared else "NOT RUN"

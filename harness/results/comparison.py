@@ -191,13 +191,17 @@ class Comparison:
     def exit_code(self) -> ExitCode:
         """PASSED when nothing is broken and every test was compared that is about both kernels.
 
-        TEST_FAILED where something is broken, or a kernel other than the baseline does not come up; HARNESS_FAILED
+        TEST_FAILED where something is broken, or a kernel other than the baseline does not come up or dies while its
+        costs are measured; HARNESS_FAILED
         where nothing is, but a test or a kernel was lost: absence is not equality.
         """
         judgements = [judgement for test in self.tests for judgement in test.judgements]
         if any(judgement.is_broken for judgement in judgements) or any(one.died for one in self.kernels[1:]):
             return ExitCode.TEST_FAILED
+        if any(costs.other_died for costs in self.costs):
+            return ExitCode.TEST_FAILED
         lost = any(judgement.verdict is Difference.LOST for judgement in judgements)
+        lost = lost or any(costs.base_died for costs in self.costs)
         if lost or (self.runs and not all(one.is_compared for one in self.kernels)):
             return ExitCode.HARNESS_FAILED
         return ExitCode.PASSED

@@ -57,12 +57,17 @@ class Cost:
 
 @dataclass
 class Costs:
-    """All costs of one kernel against the baseline, and why some are missing."""
+    """All costs of one kernel against the baseline, and why some are missing.
+
+    `base_died` and `other_died` say how a kernel died or hung of what was measured, which ended that.
+    """
 
     base: str
     other: str
     costs: list[Cost] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    base_died: str = ""
+    other_died: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -71,10 +76,13 @@ class Costs:
             "other": self.other,
             "costs": [cost.to_json() for cost in self.costs],
             "missing": dict(self.missing),
+            "base_died": self.base_died,
+            "other_died": self.other_died,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild them; raises KeyError, TypeError or ValueError for what is none."""
         costs = [Cost.from_json(each) for each in data["costs"]]
-        return cls(str(data["base"]), str(data["other"]), costs, dict(data["missing"]))
+        died = str(data.get("base_died", "")), str(data.get("other_died", ""))
+        return cls(str(data["base"]), str(data["other"]), costs, dict(data["missing"]), *died)

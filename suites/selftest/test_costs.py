@@ -25,10 +25,12 @@ from harness.compare.cost_judgement import (
     judge_times,
 )
 from harness.compare.costs import WORKLOADS, Bench, CostMeasurement, Workload
-from harness.guests.guest import MachineSize, Target
+from harness.errors import ExitCode
+from harness.guests.crash import CrashReport
+from harness.guests.guest import KernelPanicError, MachineSize, Target
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.vocabulary import Resource
-from harness.report.comparison import to_markdown, write_plots
+from harness.report.comparison import summary, to_markdown, write_plots
 from harness.report.plots import Bar, ratio_plot, scatter_plot
 from harness.results.comparison import ComparedKernel, Comparison
 from harness.results.costs import Costs
@@ -155,6 +157,37 @@ def test_what_a_boot_brings_is_not_taken_for_the_kernels(monkeypatch: pytest.Mon
     assert made == Counter((name, boot) for name in layouts for boot in range(boots))
     assert not cost.is_changed
     assert cost.boots == boots
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("dies", ["stock", "patched"])
+def test_a_kernel_that_dies_of_what_is_measured_is_no_missing_figure(
+    monkeypatch: pytest.MonkeyPatch, counted: bool, dies: str
+) -> None:
+    @contextmanager
+    def bench(target: Target, _store: Store, size: MachineSize, **_: object) -> Iterator[StillBench]:
+        yield StillBench(target.label, size.boot)
+
+    def measured(bench: Any) -> float:
+        if bench.name == dies and bench.boot == 1:
+            raise KernelPanicError(CrashReport("panic: of fork"))
+        return 1e-6
+
+    monkeypatch.setattr(costs_module, "_bench", bench)
+    monkeypatch.setattr(costs_module, "WORKLOADS", (Workload("w", measured),))
+    kernels: list[Any] = [SimpleNamespace(label=name) for name in ("stock", "patched")]
+    measurement = CostMeasurement(Store(), MachineSize(), kernels[0], kernels[1], lambda _: None)
+    found = measurement.instructions() if counted else measurement.times()
+    assert Costs.from_json(found.to_json()) == found
+    died = {"stock": found.base_died, "patched": found.other_died}
+    assert "panic: of fork" in died.pop(dies)
+    assert list(died.values()) == [""]
+    named = tuple(ComparedKernel(name, name, name, 0) for name in ("stock", "patched"))
+    comparison = Comparison(named, (), 0.95)
+    assert comparison.exit_code is ExitCode.PASSED
+    comparison.costs = [found]
+    assert comparison.exit_code is (ExitCode.TEST_FAILED if dies == "patched" else ExitCode.HARNESS_FAILED)
+    assert any(line.startswith(f"{dies}: DIED while its costs were measured: ") for line in summary(comparison))
 
 
 @pytest.fixture
