@@ -261,7 +261,11 @@ def test_a_disk_that_fills_up_while_the_record_is_written_is_said_and_fails_the_
 
 
 def test_a_record_that_cannot_be_written_is_said_and_fails_the_run(tmp_path: Path) -> None:
-    run = start(tmp_path, "def test_one(init):\n    assert init.pid\n", "--dfly-json", "/dev/full/record.json")
+    place = tmp_path / "place"  # it is there when the run begins, and then is a folder no more
+    place.mkdir()
+    test = f"import pathlib, shutil\ndef test_one(init):\n    shutil.rmtree({str(place)!r})\n    assert init.pid\n"
+    test += f"    pathlib.Path({str(place)!r}).touch()\n"
+    run = start(tmp_path, test, "--dfly-json", str(place / "record.json"))
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 3, output
     assert "record could not be written" in output

@@ -273,10 +273,11 @@ ANOTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def may_be(how: tuple[str, ...], folder: Path) -> bool:
-    """Tell whether HOW works here, and Python with it."""
+    """Tell whether HOW works here, and the harness with it: its packages may lie where others see nothing."""
     home = [str(folder)] if how is READ_ONLY else []
     try:
-        return subprocess.run([*how, *home, *CLI[:2], "pass"], capture_output=True, check=False).returncode == 0
+        argv = [*how, *home, *CLI[:2], "import harness.cli"]
+        return subprocess.run(argv, capture_output=True, cwd=share(), check=False).returncode == 0
     except FileNotFoundError:
         return False
 
