@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -32,6 +33,10 @@ Progress = Callable[[str], None]
 BOOT_DEADLINE = 180.0
 SSH_DEADLINE = 30.0
 _REST_DEADLINE = 15.0
+# How a kernel's last words begin, and how long, in seconds, they may take to be whole.
+_BEGUN = re.compile(r"(?:panic: |Kernel pani|Fatal (?:double|trap)|SECONDARY PANIC|Stopped at )")
+_LAST_WORDS = 1.0
+_RECENT = 2000  # characters
 
 
 class KernelPanicError(GuestLostError):
@@ -358,9 +363,21 @@ class Guest:
             raise
 
     def take_last_look(self) -> None:
-        """Do what check() does before the guest is given up; one that was stopped already has nothing to tell."""
+        """Do what hear_out() does before the guest is given up; one that was stopped already has nothing to tell."""
         if not self.machine.was_stopped:
+            self.hear_out()
+
+    def hear_out(self) -> None:
+        """Do what check() does, and wait for the end of a panic that has begun."""
+        console, end = self.console, time.monotonic() + _LAST_WORDS
+        while True:
+            known = console.position
             self.check()
+            # What looks like one may be a program's: it costs a moment.
+            begun = _BEGUN.search(console.text(max(self._innocent, known - _RECENT)))
+            left = end - time.monotonic()
+            if not begun or console.closed or left <= 0 or not console.await_more(known, left):
+                return
 
     def _look_for_panic(self) -> None:
         if self._panic is not None:

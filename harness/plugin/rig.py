@@ -201,7 +201,7 @@ class Rig:
         if self._session is None:
             return None
         try:
-            self._session.guest.check()
+            self._session.guest.hear_out()
         except GuestLostError as death:
             return death
         except HarnessError:

@@ -41,7 +41,7 @@ class StandIn:
         description = SimpleNamespace(command_line=lambda: "qemu")
         self.guest = SimpleNamespace(
             identity="k", machine=SimpleNamespace(description=description, was_stopped=False, execution=None),
-            check=lambda: self._raise(self.check), take_last_look=lambda: self._raise(self.check),
+            hear_out=lambda: self._raise(self.check), take_last_look=lambda: self._raise(self.check),
             probe=lambda: self._raise(self.probe),
         )  # fmt: skip
         self.hub = SimpleNamespace(kill_all=lambda: self._raise(self.tidy), await_reaped=lambda: None)
