@@ -54,6 +54,7 @@ _TOOLS = (
 # Not needed to test kernels, and not installed by --fix: a program's names, its package, what goes without it.
 _OPTIONAL = (
     (("chromium", "chromium-browser", "google-chrome"), "chromium", "selftests look at the report pages in it"),
+    (("kyua",), "kyua", "selftests read the databases of `report --kyua` with it"),
     (("gdb",), "gdb", "a debugger for the machine that `run --hold` keeps"),
     (
         ("ssh",),

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 
 from harness.cli.options import add_command
 from harness.errors import ExitCode, UsageError
-from harness.files import output_file
+from harness.files import output_file, write_whole
+from harness.report.annotations import run_annotations
 from harness.report.bug import bug_report, sightings
 from harness.report.html import write_run
+from harness.report.kyua import write_kyua
 from harness.report.plain import markdown, plain
 from harness.report.summary import run_markdown, run_text
+from harness.report.tap import run_tap
 from harness.results.bisection import reports_on
 from harness.results.neighbours import Appearance, history
-from harness.results.record import find_record, read_record
+from harness.results.record import RunRecord, find_record, read_record
 from harness.results.shards import merge
 from harness.store import Store
 
@@ -29,7 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_command(
         commands,
         "report",
-        "Print a run's record as Markdown, or write it as an HTML page.",
+        "Print a run's record as Markdown, or write it as a page or in a format of others.",
         "dfly-harness report --html report.html",
     )
     parser.add_argument(
@@ -54,6 +57,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--markdown", action="store_true", help="with --bug: Markdown instead of plain text")
     parser.add_argument("--json", metavar="FILE", type=output_file, help="with --merge, also write the record to FILE")
     parser.add_argument("--html", metavar="FILE", type=output_file, help="write one self-contained page instead")
+    parser.add_argument(
+        "--kyua",
+        metavar="FILE",
+        type=output_file,
+        help="write a database for `kyua report --results-file FILE`",
+    )
+    parser.add_argument("--tap", metavar="FILE", type=output_file, help="write TAP, for prove and others")
+    parser.add_argument(
+        "--github", action="store_true", help="print what went wrong as annotations for GitHub, at the test's line"
+    )
     parser.set_defaults(action=_report)
 
 
@@ -71,16 +84,28 @@ def _report(options: argparse.Namespace) -> int:
     record = merge(records) if options.merge else records[0]
     if options.json:
         record.write(store, options.json)
-    if options.html:
-        write_run(record, options.html)
-    else:
+    if not _written(record, options):
         sys.stdout.write(run_text(record) if options.text else run_markdown(record))
     return record.exit_status if options.merge else ExitCode.PASSED
 
 
+def _written(record: RunRecord, options: argparse.Namespace) -> bool:
+    """Write RECORD in the formats of OPTIONS; return whether there were any."""
+    if options.html:
+        write_run(record, options.html)
+    if options.kyua:
+        write_kyua(record, options.kyua)
+    if options.tap:
+        write_whole(options.tap, run_tap(record))
+    if options.github:
+        sys.stdout.write(run_annotations(record))
+    return bool(options.html or options.kyua or options.tap or options.github)
+
+
 def _bug(options: argparse.Namespace, store: Store) -> int:
-    if options.merge or options.json or options.html or len(options.record) > 1:
-        raise UsageError("--bug is about one test of one run: leave out --merge, --json and --html")
+    formats = options.html, options.kyua, options.tap, options.github
+    if options.merge or options.json or any(formats) or len(options.record) > 1:
+        raise UsageError("--bug is about one test of one run: leave out --merge, --json and other formats")
     known = history(store, options.bug, _HISTORY)
     if options.record:
         file = find_record(options.record[0], store)

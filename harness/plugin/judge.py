@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.guests.dragonfly import DragonFlyTarget
@@ -43,6 +45,15 @@ def behaviour(item: pytest.Item) -> str:
     return " ".join(text.split())
 
 
+def line_of(item: pytest.Item, call: pytest.CallInfo[None]) -> int:
+    """Return the line of ITEM's file at which CALL failed, else the one at which it begins; 0 where there is none."""
+    failed = [entry for entry in call.excinfo.traceback if entry.path == item.path] if call.excinfo is not None else []
+    if failed:
+        return failed[-1].lineno + 1
+    begins = item.location[1]
+    return begins + 1 if begins else 0
+
+
 class Judge:
     """Judges the tests of one process; LEARNING leaves the control guest's failures as they are."""
 
@@ -66,7 +77,7 @@ class Judge:
         if not needs_target(item):
             if report.when == "call" or not report.passed:
                 own = verdict_of(call.excinfo.value) if report.failed and call.excinfo is not None else None
-                attach(report, plain_result(report, own))
+                attach(report, replace(plain_result(report, own), line=line_of(item, call)))
             return
         rig = self._supply.rig
         if rig is not None and report.when != "teardown":
@@ -84,7 +95,7 @@ class Judge:
         lane = about.get("lane") or str(
             dict(item.user_properties).get("lane", "")
         )  # of an earlier phase, if it has gone
-        result = self._result(item, report, diagnosis, measured, lane)
+        result = replace(self._result(item, report, diagnosis, measured, lane), line=line_of(item, call))
         attach(report, result)
         self._tell_junit(item, report, result, about)
 
@@ -117,7 +128,7 @@ class Judge:
         self, item: pytest.Item, report: pytest.TestReport, diagnosis: Diagnosis, measured: Measurements, lane: str
     ) -> TestResult:
         texts = [(title, text) for title, text in report.sections if not title.startswith("Captured ")]
-        trouble = self._supply.trouble
+        trouble, properties = self._supply.trouble, dict(item.user_properties)
         return TestResult(
             report.nodeid,
             diagnosis.verdict,
@@ -129,7 +140,7 @@ class Judge:
             behaviour=behaviour(item),
             worker=worker_name(self._config),
             lane=lane,
-            defect=str(dict(item.user_properties).get(DEFECT, "")),
+            defect=str(properties.get(DEFECT) or properties.get(EXPECTED, "")),
             measurements=measured,
             calls=tuple(line for title, text in texts if title == CALLS for line in text.splitlines()),
         )

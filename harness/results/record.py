@@ -31,7 +31,7 @@ KIND = "run"
 NO_TEST = "no test matches"
 #: Stands for a test where a kernel died and none was there to be charged with it.
 BETWEEN_TESTS = "between tests"
-_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect")
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "line")
 _RECORDS = "[0-9]*-*.json"
 #: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
 PARTIAL = ".partial"
@@ -52,8 +52,9 @@ class TestResult:
     of panics and hangs apart; `behaviour` is what the test holds the kernel to in words; `calls` are the last system
     calls of one that failed; `lane` is how time passed for it (harness.machine.description.Lane); `measurements` what
     its fork storms showed; `recording` the folder that `replay` reads; `defect` the known defect of this kernel's era
-    that the test shows where it fails.  `again` is what it came to when it was run again, in that order, and `pristine`
-    says of one of these that it had a machine of its own because the one before had failed.
+    that the test shows where it fails, or for which a program's list of known failures let it fail.  `line` is where in
+    its file it failed, or begins, 0 where that is not known.  `again` is what it came to when it was run again, in that
+    order, and `pristine` says of one of these that it had a machine of its own because the one before had failed.
     """
 
     __test__ = False
@@ -74,6 +75,7 @@ class TestResult:
     calls: tuple[str, ...] = ()
     again: tuple[TestResult, ...] = ()
     pristine: bool = False
+    line: int = 0
 
     @property
     def attempts(self) -> tuple[int, int]:
@@ -144,6 +146,7 @@ class TestResult:
             given |= {name: list(values)} if (values := getattr(self, name)) else {}
         given |= {"again": [each.to_json() for each in self.again]} if self.again else {}
         given |= {"pristine": True} if self.pristine else {}
+        given |= {"line": self.line} if self.line else {}
         return given | ({"measurements": self.measurements.to_json()} if self.measurements else {})
 
     @classmethod
@@ -161,6 +164,7 @@ class TestResult:
             measurements=Measurements.from_json(data.get("measurements", {})),
             again=tuple(map(cls.from_json, data.get("again", ()))),
             pristine=bool(data.get("pristine", False)),
+            line=int(data.get("line", 0)),
             **given,
         )
 

@@ -83,6 +83,7 @@ WHOLE = RunRecord(
             calls=("fork() = 7",),
             again=(TestResult("a.py::test_a[case]", Verdict.PASSED, 1.25, pristine=True),),
             pristine=True,
+            line=12,
         ),
         TestResult("a.py::test_b", Verdict.PASSED),
     ),
