@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -23,3 +24,12 @@ def share() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "_share"
     return installed if installed.is_dir() else package.parent
+
+
+def here(command: str) -> str:
+    """Return COMMAND, which begins with dfly-harness, as it can be typed: tox has it in a place of its own."""
+    word, _, rest = command.partition(" ")
+    program = Path(sys.prefix) / "bin" / word
+    if "TOX_ENV_DIR" not in os.environ or not program.exists():
+        return command
+    return f"{os.path.relpath(program)} {rest}"

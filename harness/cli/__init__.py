@@ -66,8 +66,11 @@ def keep_traceback(error: BaseException) -> str:
     return f"nowhere, no disk takes it: {' '.join(text.split())}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; every failure a user can cause is one line on standard error."""
+def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lambda: None) -> int:
+    """Run one command and return its exit status; every failure a user can cause is one line on standard error.
+
+    BEGUN is called when the command is known, and from then on is told of an interrupt by KeyboardInterrupt.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser(words[0] if words else None)
     options, rest = parser.parse_known_args(words)
@@ -88,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     console = make_console()
     try:
+        begun()
         return action(options)
     except HarnessError as error:
         console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.cli.options import add_command
 from harness.errors import DeadlineError, ExitCode, HarnessError
 from harness.guests.guest import MachineSize, Progress
-from harness.guests.targets import THREE_COMMANDS, TargetChoice, has_dragonfly, resolve_target
+from harness.guests.targets import TargetChoice, first_commands, has_dragonfly, resolve_target
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel
 from harness.machine.accel import choose_accelerator, probe_accelerators
@@ -184,7 +184,9 @@ def _of_host(store: Store, progress: Progress) -> Iterator[_Finding]:
     if swept := store.sweep():
         yield _Finding("ok", "store", f"removed {swept} folders of commands that were killed")
     if not has_dragonfly(store):
-        yield _Finding("note", "target", "\n          ".join(["no DragonFly target yet; to get one:", *THREE_COMMANDS]))
+        yield _Finding(
+            "note", "target", "\n          ".join(["no DragonFly target yet; to get one:", *first_commands()])
+        )
 
 
 def _findings(missing: list[_Tool], progress: Progress) -> Iterator[_Finding]:

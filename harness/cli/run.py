@@ -19,12 +19,13 @@ from harness.coverage.follow import changed_places
 from harness.coverage.map import find_map
 from harness.errors import ExitCode, SignalledError, UsageError
 from harness.guests.options import TargetOptions
-from harness.guests.targets import THREE_COMMANDS, decide
+from harness.guests.targets import decide, first_commands
 from harness.kernels.artefact import Kernel
 from harness.kernels.build import BuildFailedError
 from harness.kernels.patch import apply_patches
 from harness.kernels.source import open_source
 from harness.options import PYTEST_PREFIX
+from harness.plugin.parallel import affordable_workers, available_cores, available_memory
 from harness.report.publish import publish
 from harness.report.terminal import make_console, progress_display
 from harness.results.partial import UNDER_WAY
@@ -35,6 +36,7 @@ from harness.runs.suite import PytestWords, find_tests, suite_arguments, suite_n
 from harness.store import Store
 
 _BY_SIGNAL = 128
+_DEFAULT_WORKERS = 2
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,7 +63,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " the last commit), as --coverage has found",
     )
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")
-    parser.add_argument("-n", metavar="N", dest="workers", help="machines side by side (pytest-xdist; 'auto')")
+    parser.add_argument(
+        "-n",
+        metavar="N",
+        dest="workers",
+        type=_workers,
+        help="machines side by side (pytest-xdist), or auto; a whole suite has two where cores and memory allow",
+    )
     parser.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     parser.add_argument(
         "--resume",
@@ -70,6 +78,27 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_source_options(parser)
     parser.set_defaults(action=_run, takes_rest=True)
+
+
+def _workers(text: str) -> str:
+    """Return what -n is to be; how many a host bears is told by the plugin, which pytest's own users have, too."""
+    if text in {"auto", "logical"} or text.removeprefix("-").isdecimal():
+        return text
+    raise argparse.ArgumentTypeError(f"{text} is no number of machines: a number from 0 on, or auto")
+
+
+def _default_workers(options: argparse.Namespace, given: RunOptions, words: PytestWords) -> str:
+    """Return how many machines run what is asked for where nobody says: two for a whole suite, if they pay.
+
+    A few tests are over before a second machine is up.  Who looks at one test, or through one machine, has one.
+    """
+    few = words.tests or given.programs.files or options.expression is not None or given.function or given.touching
+    looks = options.first or given.hold or given.coverage is not None or words.options
+    if few or looks:
+        return ""
+    memory, cpus = (0, 1) if given.oracle is not None else (given.target.size.memory, given.target.size.cpus)
+    count = min(_DEFAULT_WORKERS, affordable_workers(available_cores(), available_memory(), memory, cpus))
+    return str(count) if count > 1 else ""
 
 
 def _tell_values_from_tests(options: argparse.Namespace) -> None:
@@ -144,12 +173,13 @@ def _run(options: argparse.Namespace) -> int:
         console.print(target.label, style=style, markup=False, soft_wrap=True)
         if not target.is_dragonfly and not given.target.control:
             console.print("There is no DragonFly target in the store. To get one:", markup=False)
-            for command in THREE_COMMANDS:
+            for command in first_commands():
                 console.print(f"    {command}", markup=False, soft_wrap=True)
     words = PytestWords.split(options.rest)
     arguments = suite_arguments(given, words.tests or _files_touching(given, store))
     arguments += ["-k", options.expression] if options.expression is not None else []
-    arguments += ["-n", options.workers] if options.workers else []
+    workers = options.workers or _default_workers(options, given, words)
+    arguments += ["-n", workers] if workers else []
     arguments += ["-x"] if options.first else []
     # That pytest's own plugins were asked what is a test and what an option's value is no news to users.
     quiet = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")

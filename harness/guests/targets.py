@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
+from harness.config import here
 from harness.errors import HarnessError, UsageError
 from harness.guests.control import ControlTarget
 from harness.guests.dragonfly import DragonFlyTarget
@@ -131,5 +132,12 @@ def resolve_target(choice: TargetChoice, store: Store, progress: Progress = lamb
 IMPORT_IMAGE = "dfly-harness image import NAME --disk FILE --ssh-key FILE"
 IMPORT_KERNEL = "dfly-harness kernel import NAME FILE"
 
-#: What a user without a DragonFly target has to do to get one.
-THREE_COMMANDS = ("dfly-harness image build 6.4.2", IMPORT_KERNEL, "dfly-harness run --image 6.4.2 --kernel NAME")
+
+def first_commands() -> tuple[str, ...]:
+    """Return what a user without a DragonFly target has to do to get one."""
+    commands = (
+        "dfly-harness image build 6.4.2",
+        "dfly-harness run --image 6.4.2 --kernel installed",
+        f"{IMPORT_KERNEL} # and run --kernel NAME: a kernel of yours, on that image",
+    )
+    return tuple(map(here, commands))

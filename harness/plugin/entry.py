@@ -38,7 +38,7 @@ from harness.plugin.fixtures import (
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
-from harness.plugin.options import options_of
+from harness.plugin.options import demand_writable_outputs, options_of
 from harness.plugin.outcome import attach_further, failure_text, from_data, is_rerun, result_of, to_data
 from harness.plugin.parallel import (
     as_quiet_as_needed,
@@ -118,6 +118,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
     _signals.clear()
     try:
         demand_sensible_workers(config)
+        demand_writable_outputs(config)
         status = yield
     except pytest.UsageError as error:
         run = config.pluginmanager.get_plugin(RUN)

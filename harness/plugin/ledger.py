@@ -17,13 +17,14 @@ import pytest
 
 from harness.config import share
 from harness.errors import ExitCode, UsageError
-from harness.guests.targets import THREE_COMMANDS
+from harness.guests.targets import first_commands
 from harness.options import PYTEST_PREFIX
 from harness.plugin.evidence import DECLARED
 from harness.plugin.outcome import further_of, plain_result, result_of
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestNotes
 from harness.plugin.tested import TestedTarget
+from harness.report.closing import failure_lines, last_words, left_out_lines
 from harness.report.coverage import coverage_lines
 from harness.report.publish import publish
 from harness.report.summary import changes_lines
@@ -381,10 +382,11 @@ class Ledger:
             section("target", bold=True, red=not is_dragonfly)
             line(label)
             self._say_how(line)
-            if not is_dragonfly and self._tested.variant is None:
-                line("These results say nothing about DragonFly. To get a DragonFly target:")
-                for command in THREE_COMMANDS:
-                    line(f"    {command}")
+        if self._options.live:
+            for text in failure_lines(self._results):
+                line(text, red=True)
+            for text in left_out_lines(self._results):
+                line(text)
         if self._changes is not None:
             for text in changes_lines(self._changes):
                 line(text)
@@ -402,6 +404,9 @@ class Ledger:
             line(f"dfly-harness: {self._page_error}", red=True)
         elif self._options.html is not None and self.written is not None:
             line(f"report: {self._options.html}")
+        if label and self._changes is not None and self._tested.variant is None:
+            for text in last_words(self._changes, first_commands()):
+                line(text)
 
     def _say_how(self, line: Callable[..., None]) -> None:
         known = next(iter(self._notes.values()), None)

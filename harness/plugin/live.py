@@ -18,12 +18,17 @@ from harness.guests.guest import Progress
 from harness.plugin.options import options_of
 from harness.plugin.outcome import is_rerun, plain_result, result_of
 from harness.plugin.parallel import worker_name
+from harness.plugin.selection import durations_of
+from harness.report.closing import headline
 from harness.report.live import Board
 from harness.report.terminal import GuardedConsole, progress_display
+from harness.results.durations import read_durations
 from harness.results.record import TestResult
+from harness.store import Store
 from harness.visible import visible
 
 _PLUGIN = "dfly-harness-live"
+_LEFT_OUT = ("skipped", "xfailed")  # pytest's words
 _LOG_EVERY = 10.0  # seconds between two lines on how far a run is
 _PER_SECOND = 4  # how often the view is drawn
 _SHOWN = 8  # lines on what went wrong
@@ -126,15 +131,27 @@ class LiveRun:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.showfspath = False
+            if not self._wants_summary():
+                reporter.reportchars = ""  # one line for each test that was left out: ours has one for each reason
+        self._board.durations = durations_of(options_of(self._config)) or read_durations(Store())
+
+    def _wants_summary(self) -> bool:
+        """Tell whether a user asks for pytest's own summary, as by `-rs`."""
+        words = map(str, self._config.invocation_params.args)
+        return any(word.startswith("-r") and not word.startswith("--") for word in words)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Know how many tests there are."""
-        self._board.total = self._board.total or len(session.items)
+        self._plan([item.nodeid for item in session.items])
+
+    def _plan(self, tests: Sequence[str]) -> None:
+        self._board.tests = self._board.tests or tests
+        self._board.total = self._board.total or len(tests)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Know how many tests there are, from a worker."""
-        self._board.total = len(ids)
+        self._plan(ids)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
@@ -149,9 +166,14 @@ class LiveRun:
                 self._log(self._board.line())
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_report_teststatus(self) -> Generator[None, tuple[str, Any, Any], tuple[str, Any, Any]]:
-        """Keep pytest from writing a letter for each test, while the view is there."""
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, tuple[str, Any, Any], tuple[str, Any, Any]]:
+        """Keep pytest from writing a letter for each test, while the view is there, and have it count in our words."""
         category, letter, word = yield
+        result = result_of(report) if isinstance(report, pytest.TestReport) else None
+        if category in _LEFT_OUT and isinstance(report, pytest.TestReport):
+            category = str((result or plain_result(report)).verdict)
         return (category, "", "") if self._running else (category, letter, word)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -184,10 +206,8 @@ class LiveRun:
         self._board.ends(crashitem)
 
     def _tell(self, report: pytest.TestReport, result: TestResult) -> None:
-        worker = getattr(report, "worker_id", "")
         defect = result.known_defect
-        word = f"DEFECT ({result.words})" if defect else result.words.upper()
-        head = " ".join(part for part in (word, worker, str(report.nodeid)) if part)
+        head = headline(result, str(getattr(report, "worker_id", "")))
         lines = [f"    {line}" for line in ([f"known: {defect}"] if defect else []) + trouble(report)]
         if self.on_terminal:
             self._console.print(Text(head, style="bold red"), soft_wrap=True)

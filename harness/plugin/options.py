@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import pytest
 
 from harness.errors import UsageError
+from harness.files import output_file
 from harness.options import PYTEST_PREFIX
 from harness.runs.options import RunOptions
 
@@ -20,3 +24,18 @@ def options_of(config: pytest.Config) -> RunOptions:
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[_OPTIONS]
+
+
+def demand_writable_outputs(config: pytest.Config) -> None:
+    """Raise UsageError for a file of pytest's own (`--junitxml`) that nobody can write: it would be, after the run."""
+    named = getattr(config.option, "xmlpath", None)
+    if not named:
+        return
+    file = Path(named).absolute()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)  # as pytest does later
+        output_file(str(file))
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"--junitxml: {error}") from None
+    except OSError as error:
+        raise pytest.UsageError(f"--junitxml: {file} cannot be written: {error.strerror}") from None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -17,6 +17,9 @@ from harness.results.verdict import Look, Verdict
 
 _ROWS = 16
 _BAR = 30
+# An estimate after fewer tests, or sooner, would jump about.
+_TELLING, _SETTLED = 5, 3.0  # tests, seconds
+_SHORT = 0.05  # s, of a test whose duration is not known: most are shorter than what is remembered
 _STYLES = {Look.BAD: "bold red", Look.GOOD: "green", Look.ODD: "yellow", Look.FAINT: ""}
 
 
@@ -35,13 +38,18 @@ class Board:
         self.title = title
         self.total = 0
         self.step = ""
+        #: The tests that are to run, and how long each is known to take, in seconds.
+        self.tests: Sequence[str] = ()
+        self.durations: Mapping[str, float] = {}
         self._clock = clock
         self._began = clock()
+        self._first: float | None = None  # when the first test began
         self._running: dict[str, _Running] = {}
         self._verdicts: dict[str, Verdict] = {}
 
     def begins(self, test: str) -> None:
         """TEST was given to somebody."""
+        self._first = self._clock() if self._first is None else self._first
         self._running[test] = _Running(self._clock())
 
     def belongs_to(self, test: str, worker: str) -> None:
@@ -67,9 +75,30 @@ class Board:
         """How long the run takes by now."""
         return self._clock() - self._began
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes if it goes on like this; None as long as too little is known.
+
+        What tests took before tells how much of the work is done; how fast this run is, the clock does.
+        """
+        if self._first is None or len(self._verdicts) < _TELLING:
+            return None
+        works = {test: self.durations.get(test, _SHORT) for test in dict.fromkeys(self.tests) if test}
+        done = sum(works.get(test, _SHORT) for test in self._verdicts)
+        left = sum(work for test, work in works.items() if test not in self._verdicts)
+        taken = self._clock() - self._first
+        return taken * left / done if left and taken >= _SETTLED else None
+
+    def _left(self) -> str:
+        left = self.seconds_left
+        if left is None:
+            return ""
+        minutes, seconds = divmod(round(left), 60)
+        return f"about {minutes}:{seconds:02d} left"
+
     def line(self) -> str:
         """Return the state in one line, for a log."""
-        parts = [f"{len(self._verdicts)} of {self.total} tests in {self.seconds:.0f} s", self._counted()]
+        parts = [f"{len(self._verdicts)} of {self.total} tests in {self.seconds:.0f} s", self._left(), self._counted()]
         under_way = [f"{worker or 'now'}: {test} ({seconds:.0f} s)" for worker, test, seconds in self._rows()]
         return "; ".join(part for part in (*parts, *under_way) if part)
 
@@ -87,7 +116,8 @@ class Board:
         head = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=max(1, self.total), completed=len(self._verdicts), width=_BAR)
         minutes, seconds = divmod(int(self.seconds), 60)
-        head.add_row(f"{len(self._verdicts)}/{self.total}", bar, f"{minutes}:{seconds:02d}", self._tiles())
+        clock = ", ".join(part for part in (f"{minutes}:{seconds:02d}", self._left()) if part)
+        head.add_row(f"{len(self._verdicts)}/{self.total}", bar, clock, self._tiles())
         table = Table.grid(padding=(0, 1))
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

@@ -17,9 +17,13 @@ from pathlib import Path
 import pytest
 
 from harness.cli import build_parser, main
+from harness.cli.run import _default_workers
 from harness.config import share
 from harness.errors import UsageError
 from harness.kernels.artefact import Kernel
+from harness.plugin.parallel import available_cores
+from harness.runs.options import RunOptions
+from harness.runs.suite import PytestWords
 from harness.store import Store
 
 README = share() / "README.md"
@@ -336,6 +340,53 @@ def test_nobody_starts_a_thousand_workers(cli: Cli, count: str) -> None:
     assert status == 2, output + errors
     assert f"-n {count}: a host with " in output + errors
     assert "created" not in output
+
+
+@pytest.mark.parametrize("count", ["many", "1.5"])
+def test_a_number_of_workers_that_is_none_takes_one_line(cli: Cli, count: str) -> None:
+    assert_one_line(cli.run("run", "--oracle", "-n", count, "-k", "setsid"), 2, count, "auto")
+
+
+def test_a_whole_suite_has_two_workers_where_cores_allow_and_few_tests_have_none() -> None:
+    parser = build_parser("run")
+
+    def count(*words: str) -> str:
+        options, rest = parser.parse_known_args(["run", *words, "--oracle"])
+        return _default_workers(options, RunOptions.read(options), PytestWords.split(rest))
+
+    assert count() == ("2" if available_cores() > 1 else "")
+    for words in (("-k", "setsid"), ("conformance/test_wait.py",), ("-x",), ("-s",), ("--function", "pgrel")):
+        assert count(*words) == "", words
+
+
+def test_a_file_for_junit_that_cannot_be_written_is_told_before_the_first_test(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    status, output, errors = cli.run("run", "--oracle", "-k", "setsid", f"--junitxml={tmp_path / 'file' / 'x.xml'}")
+    assert status == 2, output + errors
+    assert "--junitxml: " in errors
+    assert "passed" not in output
+
+
+def test_ctrl_c_before_anything_has_begun_is_one_line(tmp_path: Path) -> None:
+    """The moment is chosen by what is loaded then, not by a clock."""
+    code = (
+        "import builtins, os, signal, sys\n"
+        "load, name = builtins.__import__, sys.argv.pop(1)\n"
+        "def loading(wanted, *rest):\n"
+        "    if wanted == name:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return load(wanted, *rest)\n"
+        "from harness.start import main\n"
+        "builtins.__import__ = loading\n"
+        "sys.exit(main())\n"
+    )
+    for name in ("harness.cli", "rich.console", "harness.errors", "harness.cli.options", "harness.images.base"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, name, "image", "list"],
+            env={**os.environ, "DFLY_HARNESS_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 130, (name, done)
+        assert done.stderr == "dfly-harness: interrupted; nothing had begun\n", name
 
 
 def test_an_unknown_variant_is_answered_by_those_of_similar_names(cli: Cli) -> None:

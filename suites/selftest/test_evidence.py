@@ -272,8 +272,9 @@ def test_a_defect_that_was_known_is_told_from_news(tmp_path: Path, workers: str)
     assert status == 1
     assert verdicts(record) == {"test_known": "failed", "test_news": "failed", "test_mended": "passed"}, output
     lines = output.splitlines()
-    (known,) = (number for number, line in enumerate(lines) if line.startswith("DEFECT (failed) "))
+    known, at_the_end = (number for number, line in enumerate(lines) if line.startswith("DEFECT (failed) "))
     assert lines[known].endswith("::test_known")
+    assert lines[at_the_end].endswith("::test_known - known defect: nobody is told")
     assert lines[known + 1].strip() == "known: nobody is told"
     shown = lines[: next(number for number, line in enumerate(lines) if " FAILURES " in line)]
     assert [line.rpartition("::")[2] for line in shown if line.startswith("FAILED ")] == ["test_news"]

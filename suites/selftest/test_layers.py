@@ -28,6 +28,7 @@ plugin compare bench mutation
 bisect
 calibration
 cli
+start
 """
 LEVEL = {name: level for level, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}
 #: The ground floor may use itself.

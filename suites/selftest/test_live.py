@@ -64,6 +64,26 @@ def test_a_board_tells_who_runs_what_for_how_long_and_what_came_of_the_others() 
     assert "gw0: a.py::test_2 (4 s)" in board.line()
 
 
+def test_a_board_estimates_what_is_left_by_what_is_known_of_the_tests() -> None:
+    clock = Clock()
+    board = Board("kernel k", clock)
+    board.tests = [f"t{number}" for number in range(10)]
+    board.total = len(board.tests)
+    board.durations = dict.fromkeys(board.tests, 1.0) | {"t9": 11.0}
+    clock.now += 30  # the guest boots, which says nothing of the tests
+    for number in range(5):
+        board.begins(f"t{number}")
+        clock.now += 2  # twice as slow as it was
+        assert (board.seconds_left is None) == (number < 5)
+        board.judged(f"t{number}", Verdict.PASSED)
+    assert board.seconds_left == pytest.approx(2 * (4 + 11))
+    assert "about 0:30 left" in board.line()
+    assert "0:40, about 0:30 left" in shown(board)
+    for number in range(5, 10):
+        board.judged(f"t{number}", Verdict.PASSED)
+    assert "left" not in board.line()
+
+
 def test_a_board_stays_small_on_a_narrow_terminal_and_with_many_workers() -> None:
     board = Board("a kernel whose version is much longer than any terminal is wide" * 3)
     for number in range(40):
@@ -148,7 +168,7 @@ def test_on_a_terminal_the_view_is_there_while_tests_run_and_gone_afterwards(tmp
     assert not re.search(r"\d/8", left)  # of the view itself nothing is left
     assert not re.search(r"^[.Fs]{2,}", left, re.MULTILINE)
     assert "what a test prints" not in left
-    assert "1 failed, 6 passed, 1 skipped" in left
+    assert "1 failed, 6 passed, 1 not applicable" in left
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
