@@ -366,6 +366,7 @@ def exiting_leader(terminal: Terminal) -> RemoteProcess:
 @pytest.mark.passes("proc_move_allproc_zombie")
 @pytest.mark.needs_kernel
 @pytest.mark.feature("bounded_drain")
+@pytest.mark.slow_clock(2)
 def test_a_leader_does_not_wait_for_ever_for_its_output_to_be_read(init: RemoteProcess) -> None:
     """A second at most (kern_exit.c: exit1, ttywait)."""
     leader = exiting_leader(Terminal(init))

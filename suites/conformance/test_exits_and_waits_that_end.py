@@ -8,9 +8,9 @@ from signal import SIGUSR1
 
 import pytest
 
-from harness.processes import WNOHANG, RemoteProcess, fails
+from harness.processes import RemoteProcess, fails
 from support.mounts import procfs
-from support.processes import bury, eventually, hearing, logged
+from support.processes import bury, hearing, logged
 from support.procfs import S_EXIT, S_SIG, end, hold
 
 pytestmark = pytest.mark.needs_kernel
@@ -18,6 +18,7 @@ defect = pytest.mark.defect
 
 
 @pytest.mark.passes("proc_move_allproc_zombie", "sess_rele")
+@pytest.mark.slow_clock(2)
 @defect(
     since=200000,
     until=600107,
@@ -28,6 +29,7 @@ defect = pytest.mark.defect
 def test_a_session_leader_ends_though_nobody_reads_its_terminal(init: RemoteProcess) -> None:
     """At most a second later than others (kern_exit.c: exit1, ttywait)."""
     master, _, name = init.openpty()  # whoever closes it last waits, too
+    waiting = init.thread()  # INIT itself has to read where the leader does not end
     leader = init.fork()
     leader.setsid()
     terminal = leader.open(name, os.O_RDWR)
@@ -36,7 +38,7 @@ def test_a_session_leader_ends_though_nobody_reads_its_terminal(init: RemoteProc
     leader.write(terminal, b"x" * 100)
     end(leader, 3)
     try:
-        eventually(lambda: init.wait4(leader.pid, WNOHANG).exit_status == 3, f"the leader on {name} to end", 15.0)
+        assert waiting.start.wait4(leader.pid).result(15.0).exit_status == 3
     finally:
         init.read(master, 200)
 

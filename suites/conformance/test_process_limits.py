@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 from errno import EAGAIN
+from signal import SIGKILL
 
 import pytest
 
 from harness.processes import GuestError, RemoteProcess, Resource, fails
+from support.children import parked
 from support.processes import SOMEBODY, bury
 
 ROOT_TOO = pytest.mark.eras(since=400_906, reason="RLIMIT_NPROC binds root since July 2017")
+#: fork1() makes whoever is refused sleep half a second.
+REFUSED_SLOWLY = pytest.mark.slow_clock(1)
 ROOT_EXEMPT = pytest.mark.eras(until=400_905, reason="RLIMIT_NPROC binds root since July 2017")
 
 
 @pytest.mark.passes("proc_add_allproc")
 @ROOT_TOO
+@REFUSED_SLOWLY
 def test_root_has_no_more_processes_than_it_may(init: RemoteProcess) -> None:
     """EAGAIN, and nothing was made (kern_resource.c: chgproccnt)."""
     child = init.fork()
@@ -36,6 +41,7 @@ def test_root_has_as_many_processes_as_it_likes(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("proc_add_allproc")
+@REFUSED_SLOWLY
 def test_a_user_has_no_more_processes_than_allowed(init: RemoteProcess) -> None:
     """Zombies count, and make room when they are reaped (kern_exit.c: kern_wait)."""
     user = init.fork()
@@ -51,6 +57,7 @@ def test_a_user_has_no_more_processes_than_allowed(init: RemoteProcess) -> None:
 
 @pytest.mark.passes("proc_add_allproc")
 @ROOT_TOO
+@REFUSED_SLOWLY
 def test_the_limit_shrinks_with_each_generation(init: RemoteProcess) -> None:
     """By a 320th (kern_plimit.c: plimit_getadjvalue), of which getrlimit(2) knows nothing."""
     user = init.fork()
@@ -66,13 +73,15 @@ def test_the_limit_shrinks_with_each_generation(init: RemoteProcess) -> None:
 
 def room(parent: RemoteProcess) -> int:
     """Return how many children PARENT can have, and make none."""
-    children: list[RemoteProcess] = []
-    for _ in range(40):
+    children = parked(parent, 20)
+    for _ in range(20):
         try:
-            children.append(parent.fork())
+            children += parked(parent)
         except GuestError as error:
             if error.name != "EAGAIN":
                 raise
             break
-    bury(parent, *children)
+    for child in children:
+        parent.kill(child, SIGKILL)
+        parent.wait4(child)
     return len(children)
