@@ -33,6 +33,7 @@ _MODULES = {
     "bench": ("bench",),
     "calibrate": ("calibrate",),
     "doctor": ("doctor",),
+    "completion": ("completion",),
 }
 
 

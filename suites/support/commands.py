@@ -13,26 +13,28 @@ _HEAD = """\
 
 Made by `python suites/support/pages.py commands` from the parsers; do not edit.  `dfly-harness COMMAND --help` says the
 same.  Options that `run` does not have go to pytest, whose names for ours begin with `--dfly-`.
-
-| exit status | means |
-|---|---|
-| 0 | everything passed |
-| 1 | something speaks against the kernel: a failed test, a panic, a hang; it does not build or does not boot |
-| 2 | usage: an unknown name, no test matches, a mistake in a test |
-| 3 | the harness or the host failed, or nothing boots: no verdict |
-| 128 + signal | 130 after Ctrl-C, 143 after SIGTERM |
-
-| environment | means |
-|---|---|
-| `DFLY_HARNESS_HOME` | where the store is; else the platform's folder for user data |
-| `DFLY_HARNESS_SSH` | how other hosts are reached (`--hosts`), such as `ssh -F FILE` |
-| `GITHUB_STEP_SUMMARY` | set by GitHub Actions: the run's summary is added to that file |
 """
+STATUSES = {
+    "0": "everything passed",
+    "1": "something speaks against the kernel: a failed test, a panic, a hang; it does not build or does not boot",
+    "2": "usage: an unknown name, no test matches, a mistake in a test",
+    "3": "the harness or the host failed, or nothing boots: no verdict",
+    "128 + signal": "130 after Ctrl-C, 143 after SIGTERM",
+}
+ENVIRONMENT = {
+    "DFLY_HARNESS_HOME": "where the store is; else the platform's folder for user data",
+    "DFLY_HARNESS_SSH": "how other hosts are reached (`--hosts`), such as `ssh -F FILE`",
+    "GITHUB_STEP_SUMMARY": "set by GitHub Actions: the run's summary is added to that file",
+    "GITHUB_WORKSPACE": "set by GitHub Actions: the checkout in which `report --github` looks for the tests' files",
+}
 
 
 def make() -> str:
     """Return the page."""
-    return "\n".join([_HEAD, *_commands(build_parser(), "dfly-harness")])
+    statuses = [f"| {name} | {meaning} |" for name, meaning in STATUSES.items()]
+    variables = [f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items()]
+    tables = ["| exit status | means |\n|---|---|", *statuses, "\n| environment | means |\n|---|---|", *variables, ""]
+    return "\n".join([_HEAD, *tables, *_commands(build_parser(), "dfly-harness")])
 
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
@@ -57,12 +59,13 @@ def _command(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     if isinstance(action, (argparse._SubParsersAction, argparse._HelpAction)) or action.help == argparse.SUPPRESS:
         return ""
-    value = "" if action.nargs == 0 else _value(action)
+    value = "" if action.nargs == 0 else value_of(action)
     names = ", ".join(f"`{option}{value}`" for option in action.option_strings) or f"`{value.strip()}`"
-    return f"| {_cell(names)} | {_cell((action.help or '') % _known(parser, action))} |"
+    return f"| {_cell(names)} | {_cell((action.help or '') % known(parser, action))} |"
 
 
-def _value(action: argparse.Action) -> str:
+def value_of(action: argparse.Action) -> str:
+    """Return what stands behind the option of ACTION, with a space before it."""
     named = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
     if action.choices is not None and action.metavar is None:
         named = "|".join(map(str, action.choices))
@@ -70,7 +73,8 @@ def _value(action: argparse.Action) -> str:
     return f" {ends.get(str(action.nargs), named)}"
 
 
-def _known(parser: argparse.ArgumentParser, action: argparse.Action) -> dict[str, object]:
+def known(parser: argparse.ArgumentParser, action: argparse.Action) -> dict[str, object]:
+    """Return what a help text may name by %(...)s."""
     return {"prog": parser.prog, "default": action.default}
 
 

@@ -20,7 +20,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python suites/support/pages.py"
 #: Modules of this package by the page they make; each has make(), which raises ValueError where it cannot.
-PAGES = {"commands": "commands", "eras": "eras", "known-defects": "known_defects", "oracle-rules": "oracle_rules"}
+PAGES = {
+    "commands": "commands",
+    "eras": "eras",
+    "known-defects": "known_defects",
+    "man": "man",
+    "oracle-rules": "oracle_rules",
+}
+#: Pages that are no Markdown of their own name.
+_FILES = {"man": "dfly-harness.1"}
 _SUITES = ("suites/conformance", "suites/regressions")
 
 
@@ -51,7 +59,7 @@ def collected() -> Sequence[pytest.Item]:
 
 def update(page: str, make: Callable[[], str], docs: Path, *, check: bool) -> str | None:
     """Write a page to the folder DOCS, or only CHECK it; return what is wrong with it."""
-    file = docs / f"{page}.md"
+    file = docs / _FILES.get(page, f"{page}.md")
     text = make()
     if not check:
         file.write_text(text)
