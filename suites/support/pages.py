@@ -29,6 +29,8 @@ PAGES = {
 }
 #: Pages that are no Markdown of their own name.
 _FILES = {"man": "dfly-harness.1"}
+#: What is made of the same, and stale at the same time.
+_ALONG = {"commands": ("man",)}
 _SUITES = ("suites/conformance", "suites/regressions")
 
 
@@ -77,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.pages) - PAGES.keys():
         parser.error(f"no page is called {', '.join(sorted(unknown))}; there are: {', '.join(PAGES)}")
     complaints = []
-    for page in options.pages or PAGES:
+    wanted = [each for page in options.pages for each in (page, *_ALONG.get(page, ()))]
+    for page in wanted or PAGES:
         try:
             make = import_module(f"support.{PAGES[page]}").make
             complaints.append(update(page, make, ROOT / "docs", check=options.check))
