@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import shlex
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ from harness.machine.description import Accelerator
 from harness.machine.qemu import qemu_version
 from harness.options import PYTEST_PREFIX
 from harness.results.partial import partial_of
+from harness.runs.carried import SHARE, SLOTS, TESTS, files_named, relocated
 from harness.runs.digests import digest_of_harness, digest_of_tests
 from harness.store import Store
 from harness.toolchain import run_tool
@@ -46,8 +46,6 @@ SSH_VARIABLE = "DFLY_HARNESS_SSH"
 COMMAND = "dfly-harness"
 #: How often the asker of a run says that it is there, and how long it may be silent, in seconds.
 HEARTBEAT, SILENCE = 5.0, 60.0
-#: Stand for the harness's own folder, and for that of the asker's own tests, in arguments: both lie elsewhere there.
-SHARE, TESTS = "{dfly-harness}", "{tests}"
 _ALIVE = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15")
 _LOOK_DEADLINE = 180.0
 _ANSWER_DEADLINE = 7 * 3600.0  # longer than a run may take
@@ -242,14 +240,18 @@ class Host:
 
     def _bring(self, arguments: Sequence[str]) -> tuple[list[str], str]:
         """Bring what ARGUMENTS name there; return them as they are there, and the name of the user's own tests."""
-        words, tests = [_relocated(word, share(), SHARE) for word in arguments], ""
+        root = next((Path(word.removeprefix(_ROOT)) for word in arguments if word.startswith(_ROOT)), share())
+        files = dict.fromkeys(file for word in arguments for file in files_named(word))
+        if root == share() and (inside := [file for file in files if file.is_relative_to(root)]):
+            raise UsageError(f"what other hosts are to have lies outside the harness's own folder, unlike {inside[0]}")
+        own = [] if root == share() else [file for file in files if file.is_relative_to(root)]
+        tests = self._bring_tests(root, own) if root != share() else ""
+        brought = self._bring_files([file for file in files if file not in own])
         for word in arguments:
             if word.startswith(_TARGET):
                 self._bring_target(ResolvedTarget.from_text(word.removeprefix(_TARGET)))
-            if word.startswith(_ROOT) and (root := Path(word.removeprefix(_ROOT))) != share():
-                tests = self._bring_tests(root)
-                words = [_relocated(each, root, TESTS) for each in words]
-        return words, tests
+        moved = {root: TESTS, share(): SHARE, **brought}
+        return [relocated(word, moved) for word in arguments], tests
 
     def _bring_target(self, target: ResolvedTarget) -> None:
         digests: list[str] = []
@@ -264,16 +266,30 @@ class Host:
                 self._rsync("-pt", "--ignore-existing", *files, f"{self.name}:{self._home}/blobs/")
                 self._there.update(missing)
 
-    def _bring_tests(self, root: Path) -> str:
+    def _bring_tests(self, root: Path, files: Sequence[Path]) -> str:
         if root in {Path.home(), Path(root.root)}:
             raise UsageError(f"tests for other hosts lie in a folder of their own, not in {root}")
         with self._bringing:
-            key = hashlib.sha256(f"{root} {digest_of_tests([root])}".encode()).hexdigest()[:16]
+            key = hashlib.sha256(f"{root} {digest_of_tests([root], files)}".encode()).hexdigest()[:16]
             if key not in self._there:
                 wanted = [f"--include={pattern}" for pattern in ("*/", *_TEST_FILES)]
-                self._rsync("-rtm", *wanted, "--exclude=*", f"{root}/", f"{self.name}:{self._home}/slots/tests-{key}/")
+                there = f"{self.name}:{self._home}/slots/tests-{key}/"
+                self._rsync("-rtm", *wanted, "--exclude=*", f"{root}/", there)
+                if files:
+                    self._rsync("-rptR", *(f"{root}/./{file.relative_to(root)}" for file in files), there)
                 self._there.add(key)
         return key
+
+    def _bring_files(self, files: Sequence[Path]) -> dict[Path, str]:
+        """Bring FILES, folders among them; return what stands for each there."""
+        if not files:
+            return {}
+        with self._bringing:
+            key = hashlib.sha256(f"{files} {digest_of_tests([], files)}".encode()).hexdigest()[:16]
+            if key not in self._there:
+                self._rsync("-rptR", *map(str, files), f"{self.name}:{self._home}/slots/files-{key}/")
+                self._there.add(key)
+        return {file: f"{SLOTS}/files-{key}{file}" for file in files}
 
     def _rsync(self, *words: str) -> None:
         argv = ["rsync", "-s", f"--timeout={_STALLED}", "-e", shlex.join(self._ssh), *words]
@@ -281,11 +297,6 @@ class Host:
         if done.returncode != 0:
             said = next((line for line in done.stderr.splitlines() if line.strip()), "it said nothing")
             raise HostLostError(f"rsync ended with status {done.returncode}: {said}")
-
-
-def _relocated(word: str, folder: Path, name: str) -> str:
-    """Return WORD with NAME wherever it has the path FOLDER."""
-    return re.sub(rf"{re.escape(str(folder))}(?=/|:|$)", lambda _: name, word)
 
 
 class HostPool:

@@ -28,8 +28,9 @@ from harness.machine.description import Accelerator
 from harness.machine.qemu import qemu_version
 from harness.results.partial import partial_of
 from harness.results.record import PARTIAL
+from harness.runs.carried import SHARE, SLOTS, TESTS, resolved
 from harness.runs.digests import digest_of_harness, digest_of_tests
-from harness.runs.hosts import SHARE, SILENCE, TESTS, About
+from harness.runs.hosts import SILENCE, About
 from harness.runs.runner import SuiteRunner
 from harness.store import Store
 
@@ -63,8 +64,10 @@ def about_here(store: Store, accelerator: Accelerator | None = None) -> About:
 
 def asked(arguments: Sequence[str], store: Store, tests: str) -> list[str]:
     """Return ARGUMENTS with the folders put in that they leave open."""
-    own = str(tests_folder(store, tests)) if tests else ""
-    return [word.replace(SHARE, str(share())).replace(TESTS, own) for word in arguments]
+    meant = {SHARE: str(share()), SLOTS: str(store.folder("slots"))}
+    if tests:
+        meant[TESTS] = str(tests_folder(store, tests))
+    return [resolved(word, meant) for word in arguments]
 
 
 class _Asker:

@@ -22,12 +22,14 @@ from own_store import make_store
 
 import harness
 from harness.config import share
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, UsageError
+from harness.guests.copying import Put
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget
 from harness.machine.description import Accelerator
 from harness.machine.qemu import qemu_version
 from harness.processes.connection import await_true
+from harness.programs.options import ProgramOptions
 from harness.runs.digests import digest_of_harness, digest_of_tests
 from harness.runs.hosts import HERE, HostPool, Slots
 from harness.runs.options import RunOptions
@@ -257,6 +259,35 @@ class TestRuns:
         brought = {file.name for file in box.far.glob("slots/tests-*/*")}
         assert brought >= {"test_mine.py", "beside.py"}
         assert "large.img" not in brought
+
+    def test_a_program_and_its_files_are_brought_along(self, box: Box, store: Store, tmp_path: Path) -> None:
+        mine, elsewhere = tmp_path / "programs", tmp_path / "elsewhere"
+        for folder in (mine, elsewhere / "given"):
+            folder.mkdir(parents=True)
+        (mine / "reads.sh").write_text("#!/bin/sh\nread word; [ $word = said ] && exec test -f /tmp/given/one\n")
+        (mine / "reads.sh").chmod(0o755)
+        (mine / "fails.sh").write_text("#!/bin/sh\nexit 3\n")
+        (mine / "fails.sh").chmod(0o755)
+        (mine / "expected.toml").write_text(
+            '[[expected]]\nprogram = "fails.sh"\ntest = "*"\nreason = "it is made to"\ncontrol = true\n'
+        )
+        (elsewhere / "input").write_text("said\n")
+        (elsewhere / "given" / "one").write_text("1")
+        pool = box.pool("box:1", store)
+        pool.check(Accelerator.TCG)
+        programs = ProgramOptions(files=(mine / "reads.sh", mine / "fails.sh"), stdin=elsewhere / "input")
+        options = RunOptions(
+            TargetOptions(control=True, accelerator=Accelerator.TCG),
+            resolved=ResolvedTarget(),
+            programs=programs,
+            put=(Put.parse(str(elsewhere / "given")),),
+        )
+        run = SuiteRunner(store, pool).run(suite_arguments(options), 0, tmp_path / "run.json")
+        assert run.record is not None, run.said
+        verdicts = {result.test: str(result.verdict) for result in run.record.results}
+        assert verdicts == {"reads.sh::whole": "passed", "fails.sh::whole": "known defect"}
+        with pytest.raises(UsageError, match="outside the harness's own folder"):
+            SuiteRunner(store, pool).run([f"--dfly-put={share() / 'pyproject.toml'}:/tmp/x"], 0, tmp_path / "run.json")
 
     def test_a_machine_runs_there(self, box: Box, store: Store, tmp_path: Path) -> None:
         pool = box.pool("box:1", store)
