@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import add_command, require_room
 from harness.errors import DeadlineError, ExitCode, HarnessError
 from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import TargetChoice, first_commands, has_dragonfly, resolve_target
@@ -20,6 +22,7 @@ from harness.kernels.artefact import Kernel
 from harness.machine.accel import choose_accelerator, probe_accelerators
 from harness.machine.qemu import QEMU, qemu_version
 from harness.processes.lanes import probe_time_warp
+from harness.processes.session import WARM_STATE, room_for_state
 from harness.report.terminal import make_console, make_output, print_json, progress_display
 from harness.store import Store
 from harness.toolchain import run_tool
@@ -27,9 +30,9 @@ from harness.toolchain import run_tool
 _APT_SECONDS = 1800.0
 _TIMED_OUT = {124, 137}  # by timeout(1)
 _KVM = Path("/dev/kvm")
-_TO_KVM = (
-    "`sudo usermod -aG kvm $USER`, and log in anew",
-    """or for everybody: KERNEL=="kvm", GROUP="kvm", MODE="0666" in /etc/udev/rules.d/65-kvm.rules""",
+_RULE = (
+    """the line KERNEL=="kvm", GROUP="kvm", MODE="0666" in /etc/udev/rules.d/65-kvm.rules, then"""
+    " `sudo udevadm control --reload && sudo udevadm trigger /dev/kvm`"
 )
 
 
@@ -127,14 +130,16 @@ def _qemu() -> str:
 
 
 def _room(store: Store) -> str:
-    """Say where the store is and what is free there, after something was written."""
-    store.require_space(0, "a run")
+    """Say where the store is and what is free there, after something was written: enough for one more target."""
+    require_room(store)
+    store.require_space(room_for_state(MachineSize()), WARM_STATE)
     try:
         with store.scratch("doctor") as folder:
             (folder / "written").write_bytes(b"x")
     except OSError as error:
         raise HarnessError(f"{store.home} cannot be written to: {error.strerror}") from None
-    return f"{store.home}, {shutil.disk_usage(store.home).free >> 30} GiB free"
+    free = shutil.disk_usage(store.home).free
+    return f"{store.home}, {f'{free >> 30} GiB' if free >> 30 else f'{free >> 20} MiB'} free"
 
 
 def _accelerators(store: Store) -> str:
@@ -143,8 +148,23 @@ def _accelerators(store: Store) -> str:
     best = choose_accelerator(store).accelerator
     lines = [f"{best.value} is the fastest that works", *(f"          {verdict}" for verdict in verdicts)]
     if _KVM.exists() and not os.access(_KVM, os.R_OK | os.W_OK):
-        lines += [f"          {_KVM} is there, and not for you: {way}" for way in _TO_KVM]
+        lines += [f"          {_KVM} is there, and not for you: {way}" for way in _ways_to(_KVM)]
     return "\n".join(lines)
+
+
+def _ways_to(device: Path) -> list[str]:
+    """Return what lets this user at DEVICE, which is for others."""
+    status = device.stat()
+    try:
+        group = grp.getgrgid(status.st_gid)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # nobody's name, as in a container
+        return [_RULE]
+    if group.gr_gid == 0 or status.st_mode & 0o060 != 0o060:
+        return [f"it is {group.gr_name}'s alone; {_RULE}"]
+    if user in group.gr_mem:
+        return [f"{user} has joined the group {group.gr_name}, and this login does not know it: log in anew"]
+    return [f"`sudo usermod -aG {group.gr_name} {user}`, and log in anew", f"or for everybody: {_RULE}"]
 
 
 def _lane(store: Store) -> str:

@@ -51,6 +51,15 @@ _IDLE_DEADLINE = 3.0  # s for what an ended login leaves to be done; a guest tha
 _RAM_PER_GUEST = 1.5  # what a saved state may take, as a share of the guest's memory
 
 
+#: What room is for, in words.
+WARM_STATE = "the target's warm state"
+
+
+def room_for_state(size: MachineSize) -> int:
+    """Return how many bytes the saved state of a machine of SIZE may take."""
+    return int(size.memory * _RAM_PER_GUEST) << 20
+
+
 class SocketTransport:
     """A connected TCP socket as a plain byte stream."""
 
@@ -315,7 +324,7 @@ class Warmth:
             if (found := self._load(key)) is not None:
                 return found
             self._raise_failure_since(began, key)
-            self._store.require_space(int(self._size.memory * _RAM_PER_GUEST) << 20, "the target's warm state")
+            self._store.require_space(room_for_state(self._size), WARM_STATE)
             try:
                 return self._make(key, progress)
             except _UnsoundStateError as error:

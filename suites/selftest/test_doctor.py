@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
+import pwd
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.cli.doctor import _install
+from harness.cli.doctor import _install, _ways_to
 from harness.errors import DeadlineError
 
 Doctor = Callable[..., tuple[int, str]]
@@ -76,6 +79,16 @@ def test_doctor_does_not_call_a_full_or_a_foreign_store_fit(
         status, output = doctor()
     assert status == 3
     assert "FAILED  store: no room for a run" in output
+    with monkeypatch.context() as full:  # room for a record, and for no target that is not there yet
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=800 << 20))
+        status, output = doctor()
+    assert status == 3
+    assert "FAILED  store: no room for the target's warm state: 832 MiB needed" in output
+    with monkeypatch.context() as low:
+        low.setattr(shutil, "disk_usage", lambda _: usage._replace(free=900 << 20))
+        status, output = doctor()
+    assert status == 0
+    assert "900 MiB free" in output
 
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
@@ -98,3 +111,45 @@ def test_doctor_knows_a_qemu_that_reaches_no_guest(
     status, output = doctor()
     assert status == 3
     assert "was built without user networking (slirp)" in output
+
+
+@pytest.mark.parametrize("folder", ["cache", "locks", "results", "run"])
+def test_doctor_looks_at_every_folder_a_run_writes_to(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    assert doctor()[0] == 0
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != folder and access(path, mode))
+    status, output = doctor()
+    assert status == 3
+    assert "FAILED  store: the store" in output
+    assert "cannot be written (Permission denied): set DFLY_HARNESS_HOME to a writable" in output
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "members", "said"),
+    [
+        (0o660, 117, [], ["`sudo usermod -aG kvm bill`, and log in anew", "or for everybody: the line KERNEL"]),
+        (0o660, 117, ["bill"], ["bill has joined the group kvm, and this login does not know it: log in anew"]),
+        (0o600, 117, ["bill"], ["it is kvm's alone; the line KERNEL"]),
+        (0o660, 0, [], ["it is kvm's alone; the line KERNEL"]),
+        (0o660, None, [], ["the line KERNEL"]),
+    ],
+)
+def test_the_way_to_a_device_is_that_of_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: int | None, members: list[str], said: list[str]
+) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    device.chmod(mode)
+
+    def known(_: int) -> grp.struct_group:
+        if group is None:
+            raise KeyError
+        return grp.struct_group(("kvm", "x", group, members))
+
+    monkeypatch.setattr(grp, "getgrgid", known)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd(("bill", "x", 1, 1, "", "/", "/bin/sh")))
+    ways = _ways_to(device)
+    assert len(ways) == len(said)
+    assert all(way.startswith(words) for way, words in zip(ways, said, strict=True))
