@@ -44,7 +44,7 @@ class Installed:
         venv.create(folder / "venv", with_pip=False)
         packages = next((folder / "venv" / "lib").glob("python*")) / "site-packages"
         # A path alone: no editable checkout is found by it.
-        (packages / "lent.pth").write_text("".join(f"{path}\n" for path in _package_folders()))
+        (packages / "lent.pth").write_text("".join(f"{path}\n" for path in package_folders()))
         argv = [sys.executable, "-m", "pip", "--python", str(folder / "venv" / "bin" / "python"), "install", "-q"]
         done = subprocess.run(
             [*argv, "--no-deps", "--no-index", "--ignore-installed", str(wheel)],
@@ -73,7 +73,7 @@ class Installed:
         )
 
 
-def _package_folders() -> list[str]:
+def package_folders() -> list[str]:
     """Return where this Python finds packages, less this checkout."""
     places = {sysconfig.get_path("purelib"), *(path for path in sys.path if path.endswith("-packages"))}
     return sorted(path for path in places if os.path.isdir(path))
