@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DeadlineError, HarnessError
+from harness.files import write_whole
 
 TOOL_DEADLINE = 1800.0
 _SHOWN = 80  # characters of a command in a message
@@ -58,7 +59,7 @@ def compile_program(
     for file in (*sources, *depends):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     program = cache / f"{name}-{digest.hexdigest()[:16]}"
-    if program.exists():
+    if _is_sound(program):
         return program
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=cache) as scratch:
@@ -68,5 +69,25 @@ def compile_program(
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
             raise HarnessError(f"{compiler} could not build {name}: {first}")
+        made = hashlib.sha256(output.read_bytes()).hexdigest()
         output.replace(program)
+        write_whole(_seal(program), made + "\n")
     return program
+
+
+def _seal(program: Path) -> Path:
+    """Return the file that has the digest of a compiled PROGRAM: a power failure may have left an empty one."""
+    return program.with_name(f"{program.name}.sha256")
+
+
+def _is_sound(program: Path) -> bool:
+    try:
+        return _seal(program).read_text().strip() == hashlib.sha256(program.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return False
+
+
+def damaged_programs(cache: Path) -> list[Path]:
+    """Return the compiled programs in CACHE that are not as they were made; the next use makes each again."""
+    seals = sorted(cache.glob("*.sha256"))
+    return [program for seal in seals if (program := seal.with_suffix("")).exists() and not _is_sound(program)]

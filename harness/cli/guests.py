@@ -48,11 +48,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = add_command(
         commands,
         "console",
-        "Boot a target and attach to its serial console; Ctrl-] leaves and stops the machine.",
-        "dfly-harness console --kernel stock --kenv boot_verbose=YES",
+        "Attach to a target's serial console; Ctrl-] leaves and stops the machine.",
+        "dfly-harness console --cold --kernel stock --kenv boot_verbose=YES",
     )
     TargetOptions.declare(parser.add_argument)
-    parser.set_defaults(action=_console)
+    parser.add_argument("--cold", action="store_true", help="boot from power-on, and show that, too")
+    parser.set_defaults(action=_console, put=[])
     parser = add_command(
         commands,
         "hold",
@@ -138,8 +139,8 @@ def _shell(options: argparse.Namespace) -> int:
 def _console(options: argparse.Namespace) -> int:
     if not sys.stdin.isatty():
         raise UsageError("the console needs a terminal; in a script use: dfly-harness shell COMMAND")
-    with _booted(options) as guest:
-        make_console().print("attached; Ctrl-] leaves and stops the machine", markup=False)
+    with _ready(options) as guest:
+        make_console().print("attached; Enter for a prompt, Ctrl-] leaves and stops the machine", markup=False)
         attach_console(guest.console, 0)
     return ExitCode.PASSED
 

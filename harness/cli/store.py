@@ -16,12 +16,14 @@ from harness.errors import ExitCode
 from harness.files import input_file
 from harness.guests.features import FEATURES, KernelFacts
 from harness.images.base import BaseImage
+from harness.images.control import damaged_images, remove_damaged_images
 from harness.images.media import InstallationMedium
 from harness.kernels.artefact import Kernel, import_kernel
 from harness.machine.qemu import QEMU, qemu_version
 from harness.processes.session import FORMAT, known_facts
 from harness.report.terminal import make_output, print_json, print_table, progress_display
 from harness.store import Entry, Store
+from harness.toolchain import damaged_programs
 
 _Commands = argparse._SubParsersAction
 
@@ -152,6 +154,10 @@ def _prune(options: argparse.Namespace) -> int:
             store.remove(InstallationMedium, medium.name)
     version = qemu_version() if shutil.which(QEMU) else None
     freed = store.prune(thorough=True, qemu=version, state_format=FORMAT)
+    freed += remove_damaged_images(store.cache)
+    for program in damaged_programs(store.cache):
+        freed += program.stat().st_size
+        program.unlink(missing_ok=True)
     if options.json:
         print_json({"freed": freed})
     else:
@@ -164,14 +170,18 @@ def _verify(options: argparse.Namespace) -> int:
     with progress_display("store") as progress:
         progress("recomputing every digest")
         blobs, states = store.damaged_blobs(), store.damaged_snapshots()
-    status = ExitCode.HARNESS_FAILED if blobs or states else ExitCode.PASSED
+        cached = [str(path) for path in (*damaged_images(store.cache), *damaged_programs(store.cache))]
+    status = ExitCode.HARNESS_FAILED if blobs or states or cached else ExitCode.PASSED
     if options.json:
-        print_json({"damaged_blobs": blobs, "damaged_warm_states": states})
+        print_json({"damaged_blobs": blobs, "damaged_warm_states": states, "damaged_cache": cached})
         return status
     for digest in blobs:
         make_output().print(f"damaged: blob {digest}; import the image or kernel that uses it again", markup=False)
     for name in states:
         make_output().print(f"damaged: warm state {name}; dfly-harness store prune removes it", markup=False)
-    if not (blobs or states):
-        make_output().print("every blob is what its name says")
+    for path in cached:
+        said = f"damaged: {path}; it is made again when it is needed, dfly-harness store prune removes it"
+        make_output().print(said, markup=False, soft_wrap=True)
+    if not (blobs or states or cached):
+        make_output().print("every blob is what its name says, and what is cached as it was made")
     return status

@@ -27,11 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
 from filelock import FileLock, Timeout
 
 from harness.errors import DeadlineError, HarnessError
+from harness.files import write_whole
 from harness.images.closure import PackageTree
 from harness.images.cpio import CpioArchive
 from harness.images.debian import Wish, fetch_packages, resolve_packages, unpack_packages
@@ -41,10 +49,12 @@ READY = "control guest ready"
 PROMPT = "control# "
 
 _KERNEL, _INITRD, _SSH_KEY, _RECORD = "vmlinuz", "initrd.cpio.gz", "id_ed25519", "image.json"
+_CHECKED = "checked"  # how kernel and initrd looked when their digest was right
 _LOCK_SECONDS = 1800.0  # another process may be building on a slow line
 _SCRATCH_PREFIX = ".build-"
 # Since OpenSSH 9.8 a client that is turned away too often has to wait, and older ones do not know the word.
 _PENALTIES = b"PerSourcePenalties"
+_IDENTITY = re.compile(r"[0-9a-f]{16}")
 _RECIPE = ("manifest.toml", "init", "sshd_config")
 _CODE = ("control.py", "closure.py", "cpio.py", "debian.py")
 
@@ -191,7 +201,6 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, recipe: Path
     archive = _initial_root(tree, manifest, recipe, release, login_key, host_key)
 
     initrd = gzip.compress(archive.to_bytes(), mtime=0)
-    digest = hashlib.sha256(hashlib.sha256(bzimage).digest() + hashlib.sha256(initrd).digest())
 
     folder.mkdir()
     (folder / _KERNEL).write_bytes(bzimage)
@@ -201,7 +210,7 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, recipe: Path
         "host_key_public": _public_line(host_key),
         "kernel_version": release,
         "append": " ".join(manifest.append),
-        "digest": digest.hexdigest(),
+        "digest": _digest_of_image(bzimage, initrd),
         "packages": list(packages),
     }
     (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
@@ -287,22 +296,70 @@ def _write_private(path: Path, content: bytes) -> None:
 
 def _pointed_at(pointer: Path) -> ControlImage | None:
     """Return the image that POINTER names, None if there is none."""
+    named = _named(pointer)
+    return _read_image(pointer.with_name(named)) if named else None
+
+
+def _named(pointer: Path) -> str:
+    """Return the name of the image that POINTER has, empty where it has none.
+
+    Whatever is wrong with the cache, the build will run into it and say so.
+    """
     try:
-        return _read_image(pointer.with_name(pointer.read_text()))
-    except OSError:  # whatever is wrong with the cache, the build will run into it and say so
-        return None
+        named = pointer.read_text()
+    except (OSError, ValueError):
+        return ""
+    return named if _IDENTITY.fullmatch(named) else ""
 
 
-def _read_image(entry: Path) -> ControlImage | None:
-    """Return the image in the directory ENTRY, None if it is not all there."""
+def damaged_images(cache: Path) -> list[Path]:
+    """Return what lies in CACHE for the control guest and is not as it was made; the next run makes it again."""
+    store = cache / "control"
+    if not store.is_dir():
+        return []
+    entries = [entry for entry in store.iterdir() if entry.is_dir() and _IDENTITY.fullmatch(entry.name)]
+    pointers = [pointer for pointer in store.glob("recipe-*") if not _named(pointer)]
+    return sorted([*(entry for entry in entries if _read_image(entry, thorough=True) is None), *pointers])
+
+
+def remove_damaged_images(cache: Path) -> int:
+    """Remove what damaged_images() finds; return the bytes freed."""
+    freed = 0
+    for path in damaged_images(cache):
+        with _locked(cache / "control", lambda _: None):
+            freed += sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    return freed
+
+
+def _read_image(entry: Path, *, thorough: bool = False) -> ControlImage | None:
+    """Return the image in the directory ENTRY, None if it is not all there, or not as it was made.
+
+    Unless THOROUGH, files that look as they did when their digest was computed last are not read again.
+    """
     kernel, initrd, ssh_key = (entry / name for name in (_KERNEL, _INITRD, _SSH_KEY))
-    if not all(file.is_file() for file in (kernel, initrd, ssh_key)):
-        return None
     try:
         record = json.loads((entry / _RECORD).read_text())
-        return ControlImage(kernel, initrd, ssh_key, **{**record, "packages": tuple(record["packages"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        image = ControlImage(kernel, initrd, ssh_key, **{**record, "packages": tuple(record["packages"])})
+        load_ssh_private_key(ssh_key.read_bytes(), password=None)
+        looks = json.dumps([[found.st_size, found.st_mtime_ns] for found in (kernel.stat(), initrd.stat())])
+        checked = entry / _CHECKED
+        if not thorough and checked.exists() and checked.read_text() == looks:
+            return image
+        if _digest_of_image(kernel.read_bytes(), initrd.read_bytes()) != image.digest:
+            return None
+        with contextlib.suppress(OSError):  # a store that others may only read
+            write_whole(checked, looks)
+        return image  # noqa: TRY300  (whatever of it fails)
+    except (OSError, ValueError, KeyError, TypeError, UnsupportedAlgorithm):
         return None
+
+
+def _digest_of_image(kernel: bytes, initrd: bytes) -> str:
+    return hashlib.sha256(hashlib.sha256(kernel).digest() + hashlib.sha256(initrd).digest()).hexdigest()
 
 
 def _read_manifest(path: Path) -> _Manifest:

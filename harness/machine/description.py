@@ -98,11 +98,16 @@ class MemoryFile:
 
 @dataclass(frozen=True)
 class LinuxStyleBoot:
-    """What `qemu -kernel -initrd -append` loads instead of asking the firmware for a disk."""
+    """What `qemu -kernel -initrd -append` loads instead of asking the firmware for a disk.
+
+    To a multiboot program QEMU gives a list of modules, in which a comma ends a name unless it is doubled; to Linux one
+    file, whose name is taken as it is.
+    """
 
     kernel: Path
     initrd: Path | None = None
     append: str = ""
+    multiboot: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,8 @@ class MachineDescription:
         if self.boot is not None:
             argv += ["-kernel", str(self.boot.kernel)]
             if self.boot.initrd is not None:
-                argv += ["-initrd", str(self.boot.initrd).replace(",", ",,")]
+                file = str(self.boot.initrd)
+                argv += ["-initrd", file.replace(",", ",,") if self.boot.multiboot else file]
             if self.boot.append:
                 argv += ["-append", self.boot.append]
         return [*argv, *self.extra]

@@ -96,7 +96,8 @@ def direct_boot(
         raise UsageError(f"kernel {kernel} does not exist")
     append = _command_line(flags, {**DEFAULT_ENVIRONMENT, **environment})
     stub = build_program("bootstub", ("stub.c",), cache)
-    return LinuxStyleBoot(kernel=stub, initrd=_without_spaces(kernel.absolute(), cache), append=append)
+    module = _without_spaces(kernel.absolute(), cache)
+    return LinuxStyleBoot(kernel=stub, initrd=module, append=append, multiboot=True)
 
 
 def minimum_memory(kernel: Path) -> int:

@@ -35,6 +35,7 @@ from harness.plugin.fixtures import (
     rig,
     run_of,
 )
+from harness.plugin.frames import hide_ours
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
@@ -280,6 +281,7 @@ class HarnessRun:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Say what the test came to, after all other plugins have had their say."""
+        hide_ours(item, call.excinfo)
         report = yield
         if isinstance(item, ProgramItem) and report.when == "call" and report.failed:
             report.sections += item.sections

@@ -15,7 +15,7 @@ from harness.guests.guest import Guest
 from harness.guests.targets import ResolvedTarget
 from harness.plugin.diagnosis import Diagnosis
 from harness.plugin.hold import hold
-from harness.plugin.live import terminal_of_ones_own
+from harness.plugin.live import terminal_of_ones_own, trouble
 from harness.plugin.parallel import worker_name
 from harness.plugin.rig import Rig
 from harness.results.verdict import Verdict
@@ -83,7 +83,8 @@ class Evidence:
             self._dump_memory(rig.guest, item, report)
         if self._options.hold:
             with terminal_of_ones_own(self._config), contextlib.suppress(HarnessError):
-                hold(rig.guest, report.nodeid)
+                head = f"{str(diagnosis.verdict).upper()} {report.nodeid}"
+                hold(rig.guest, report.nodeid, [head, *(f"    {line}" for line in trouble(report))])
         if diagnosis.verdict in _DEAD:
             rig.discard(looked=True)  # the next test resumes; nothing more is to be had from this one
 

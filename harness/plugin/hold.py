@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.errors import HarnessError
 from harness.guests.attach import attach_console, attach_shell
@@ -17,10 +17,16 @@ _KEYS = "r: run  p: pause  s: shell here  c: console here (Ctrl-] leaves)  Enter
 _CONSOLE_SHOWN = 2000  # characters
 
 
-def hold(guest: Guest, test: str) -> None:
-    """Pause GUEST and talk with the person at standard input until they have seen enough; let it run then."""
+def hold(guest: Guest, test: str, why: Sequence[str] = ()) -> None:
+    """Pause GUEST and talk with the person at standard input until they have seen enough; let it run then.
+
+    They are told first in which way TEST failed and WHY, in a few lines.
+    """
     guest.machine.pause()
-    _say(f"\nThe machine of {test} is paused.  From another terminal:")
+    _say("")
+    for line in why:
+        _say(line)
+    _say(f"The machine of {test} is paused.  From another terminal:")
     for way in ways_in(guest):
         _say(f"  {way}")
     try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -109,6 +110,26 @@ class SystemCall(Generic[P, T]):
         self._describe = describe
         self.__doc__ = describe.__doc__
         self.__name__ = describe.__name__
+        self.__qualname__ = describe.__qualname__
+        self.__module__ = describe.__module__
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        """What help() and editors show: the call's arguments, and what making it returns."""
+        described = inspect.signature(self._describe)
+        returns = str(described.return_annotation)
+        made = returns.removeprefix("Call[").removesuffix("]") if returns.startswith("Call[") else returns
+        return described.replace(return_annotation=made)
+
+    @functools.cached_property
+    def _bound_signature(self) -> inspect.Signature:
+        own, *arguments = self.__signature__.parameters.values()
+        del own
+        return self.__signature__.replace(parameters=arguments)
+
+    def __call__(self, instance: Caller, *args: P.args, **kwargs: P.kwargs) -> object:
+        """Make the call, as any function that is found in a class would."""
+        return instance._perform(self._describe(instance, *args, **kwargs))
 
     @overload
     def __get__(self, instance: Now, owner: type) -> Callable[P, T]: ...
@@ -125,6 +146,7 @@ class SystemCall(Generic[P, T]):
         def bound(*args: P.args, **kwargs: P.kwargs) -> object:
             return instance._perform(describe(instance, *args, **kwargs))
 
+        bound.__signature__ = self._bound_signature  # type: ignore[attr-defined]
         return bound
 
 

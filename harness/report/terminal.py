@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -22,8 +23,10 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.table import Table
 
-from harness.guests.guest import Progress as Steps
 from harness.visible import visible
+
+if TYPE_CHECKING:  # every command shows something, and few of them have a guest
+    from harness.guests.guest import Progress as Steps
 
 _WHOLE = 10_000  # columns
 

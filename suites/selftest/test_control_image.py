@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,15 @@ from harness.errors import HarnessError
 from harness.guests.console import Console
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.images.closure import PackageTree
-from harness.images.control import BANNER, PROMPT, READY, ControlImage, build_control_image
+from harness.images.control import (
+    BANNER,
+    PROMPT,
+    READY,
+    ControlImage,
+    build_control_image,
+    damaged_images,
+    remove_damaged_images,
+)
 from harness.images.cpio import CpioArchive
 from harness.images.debian import Wish, parse_stanzas, resolve_packages
 from harness.machine.description import LinuxStyleBoot, MachineDescription
@@ -593,6 +601,47 @@ def test_an_image_with_a_part_missing_is_built_again(workshop: Workshop, part: s
 
 
 @needs_dpkg
+@pytest.mark.parametrize("part", ["kernel", "initrd", "ssh_key"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_an_image_that_is_not_as_it_was_made_is_found_and_built_again(workshop: Workshop, part: str, left: int) -> None:
+    image = workshop.build()
+    assert damaged_images(workshop.cache) == []
+    damaged: Path = getattr(image, part)
+    before = damaged.read_bytes()
+    damaged.write_bytes(before[:left])
+    assert damaged_images(workshop.cache) == [damaged.parent]
+    workshop.build()
+    assert damaged_images(workshop.cache) == []
+    assert len(damaged.read_bytes()) > left
+
+
+@needs_dpkg
+@pytest.mark.parametrize("content", [b"", b"..", b"\xff", b"0123456789abcdef"], ids=["empty", "up", "no text", "gone"])
+def test_a_recipe_that_names_no_image_is_no_recipe(workshop: Workshop, content: bytes) -> None:
+    first = workshop.build()
+    (pointer,) = (workshop.cache / "control").glob("recipe-*")
+    pointer.write_bytes(content)
+    if content != b"0123456789abcdef":
+        assert damaged_images(workshop.cache) == [pointer]
+    assert workshop.build() == first
+    pointer.write_bytes(content)
+    assert (remove_damaged_images(workshop.cache) == len(content)) == (content != b"0123456789abcdef") or not content
+
+
+@needs_dpkg
+def test_a_bit_that_has_changed_is_found_by_verify(workshop: Workshop) -> None:
+    image = workshop.build()
+    looked = image.initrd.stat()
+    content = bytearray(image.initrd.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.initrd.write_bytes(content)
+    os.utime(image.initrd, ns=(looked.st_atime_ns, looked.st_mtime_ns))
+    assert damaged_images(workshop.cache) == [image.initrd.parent]
+    assert remove_damaged_images(workshop.cache) > len(content)
+    assert not image.initrd.exists()
+
+
+@needs_dpkg
 def test_two_commands_at_once_build_one_image(workshop: Workshop) -> None:
     both = [workshop.start_build() for _ in range(2)]
     printed = {process.communicate(timeout=60)[0] for process in both}
@@ -711,6 +760,17 @@ def control(image: ControlImage, tmp_path_factory: pytest.TempPathFactory) -> It
 def doomed(image: ControlImage, tmp_path: Path) -> Iterator[Booted]:
     """Give a guest that the test may ruin."""
     yield from booted(image, tmp_path)
+
+
+@pytest.mark.on_vm
+def test_a_comma_in_the_way_to_the_image_is_no_end_of_its_name(image: ControlImage, tmp_path: Path) -> None:
+    place = tmp_path / "a, b,,c"
+    place.mkdir()
+    kernel, initrd = (place / file.name for file in (image.kernel, image.initrd))
+    kernel.symlink_to(image.kernel)
+    initrd.symlink_to(image.initrd)
+    for machine in booted(replace(image, kernel=kernel, initrd=initrd), tmp_path):
+        assert machine.console.text().strip().startswith(BANNER)
 
 
 @pytest.mark.on_vm

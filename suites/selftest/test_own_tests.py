@@ -60,6 +60,34 @@ def test_the_oracle_is_no_machine_and_stands_for_the_rest(tmp_path: Path) -> Non
     assert record.starts == 0, "an oracle's run boots nothing"
 
 
+FAILING = """
+from errno import ESRCH
+from harness.errors import HarnessError
+from harness.processes import fails
+
+def test_errno(init):
+    init.fork().kill(init.fork().pid + 10_000, 9)
+
+def test_expected(init):
+    with fails(ESRCH):
+        init.getpid()
+
+def test_fault_of_ours(init):
+    init.sigaction("no signal", 1, 2, 3)
+"""
+
+
+def test_what_a_failed_test_shows_is_its_own_lines(tmp_path: Path) -> None:
+    output, record = run_own(tmp_path, FAILING, "--oracle", "--no-again")
+    shown = {result.test.rpartition("::")[2]: result.reason for result in record.results}
+    for test, line in (("test_errno", "init.fork().kill("), ("test_expected", "init.getpid()")):
+        assert f">       {line}" in shown[test] or ">       with fails" in shown[test], output
+        assert "harness/" not in shown[test].replace(str(tmp_path), ""), shown[test]
+    _, record = run_own(tmp_path, FAILING, "--oracle", "--no-again", "--full-trace")
+    (whole,) = (result.reason for result in record.results if result.test.endswith("test_errno"))
+    assert "harness/" in whole
+
+
 @pytest.mark.on_vm
 def test_each_fixture_is_there_for_tests_that_lie_elsewhere(tmp_path: Path) -> None:
     text = OWN.partition("def test_kernel")[0].replace("def test_allocator", "def not_on_linux")

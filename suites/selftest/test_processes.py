@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pydoc
 import shutil
 import signal
 import time
@@ -34,12 +36,14 @@ from harness.processes import (
     ProcessGone,
     ProcessStopped,
     RemoteProcess,
+    RemoteThread,
     Resource,
     RforkFlag,
     build_executor,
     fails,
     local_transport,
 )
+from harness.processes.calls import SystemCall
 from harness.processes.local import can_run_locally, local_hub
 
 pytestmark = pytest.mark.skipif(not can_run_locally(), reason="needs x86_64 Linux")
@@ -604,3 +608,22 @@ def test_a_panic_interrupts_every_wait(tmp_path: Path) -> None:
 def test_what_is_no_hub_is_noticed() -> None:
     with pytest.raises(GuestLostError, match="really an executor"):
         Hub(local_transport(["echo", "Welcome to the shell of a guest"]), LINUX)
+
+
+def test_help_shows_what_each_call_takes_and_says() -> None:
+    for owner in (RemoteProcess, RemoteThread):
+        calls = {name: call for name, call in inspect.getmembers(owner) if isinstance(call, SystemCall)}
+        assert len(calls) > 80
+        for name, call in calls.items():
+            assert name.startswith("_") or (call.__doc__ or "").strip(), name
+            assert next(iter(inspect.signature(call).parameters)) == "self", name
+            assert "Call[" not in str(inspect.signature(call)), name
+    shown = pydoc.plain(pydoc.render_doc(RemoteProcess))
+    assert "wait4(self, pid: 'int' = -1, options: 'WaitOption | int' = <WaitOption: 0>) -> 'WaitResult'" in shown
+    assert "(...)" not in shown
+
+
+def test_a_bound_call_shows_no_self(hub: Hub) -> None:
+    process = hub.spawn()
+    assert str(inspect.signature(process.setpgid)) == "(pid: 'int', pgid: 'int') -> 'None'"
+    assert RemoteProcess.getpid(process) == process.pid

@@ -18,8 +18,10 @@ from typing import ClassVar
 
 import pytest
 
+from harness.cli import main
 from harness.errors import DeadlineError, HarnessError, UsageError
 from harness.store import Entry, Store
+from harness.toolchain import compile_program, damaged_programs
 
 
 @dataclass(frozen=True)
@@ -235,3 +237,39 @@ def test_prune_touches_nothing_while_a_record_cannot_be_read(store: Store, tmp_p
     with pytest.raises(HarnessError, match=r"one\.json is damaged: nothing is pruned"):
         store.prune()
     assert store.blob(blob).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF and then nothing"])
+def test_a_compiled_program_that_is_not_as_it_was_made_is_made_again(tmp_path: Path, content: bytes) -> None:
+    source, cache = tmp_path / "one.c", tmp_path / "cache"
+    source.write_text("int main(void) { return 0; }\n")
+    program = compile_program("one", [source], [], cache)
+    made = program.read_bytes()
+    assert damaged_programs(cache) == []
+    program.write_bytes(content)
+    assert damaged_programs(cache) == [program]
+    assert compile_program("one", [source], [], cache) == program
+    assert program.read_bytes() == made
+    assert damaged_programs(cache) == []
+
+
+def test_verify_names_what_is_damaged_in_the_cache_and_prune_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path / "store"))
+    cache = Store().cache
+    source = tmp_path / "one.c"
+    source.write_text("int main(void) { return 0; }\n")
+    program = compile_program("one", [source], [], cache)
+    (cache / "control").mkdir()
+    recipe = cache / "control" / "recipe-0123"
+    recipe.touch()
+    program.write_bytes(b"")
+    assert main(["store", "verify"]) == 3
+    said = capsys.readouterr().out
+    assert f"damaged: {program};" in said
+    assert f"damaged: {recipe};" in said
+    assert main(["store", "prune"]) == 0
+    assert main(["store", "verify"]) == 0
+    assert not program.exists()
+    assert not recipe.exists()

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which frames a failed test shows: the test's own, and not those of the harness that made its calls."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest._code import ExceptionInfo
+
+from harness.config import share
+from harness.errors import HarnessError
+from harness.plugin.applies import needs_target
+
+_HIDE = "__tracebackhide__"
+_OWN = share() / "suites" / "selftest"
+
+
+def _says_enough(raised: ExceptionInfo[BaseException]) -> bool:
+    """Tell whether the error is one that a user causes or the guest gives: where it was raised tells them nothing."""
+    return isinstance(raised.value, (HarnessError, OSError, AssertionError))
+
+
+def hide_ours(item: pytest.Item, raised: ExceptionInfo[BaseException] | None) -> None:
+    """Let what RAISED shows of ITEM leave out the harness's modules, unless it is a fault of theirs.
+
+    pytest looks for its word among a module's names as well as in functions.  `--full-trace` shows all.
+    """
+    if raised is None or not needs_target(item) or item.path.is_relative_to(_OWN):
+        return
+    for entry in raised.traceback:
+        names = entry.frame.f_globals
+        if str(names.get("__name__", "")).startswith("harness."):
+            names.setdefault(_HIDE, _says_enough)
