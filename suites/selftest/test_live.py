@@ -234,7 +234,7 @@ def test_the_machine_of_a_failed_test_is_held_and_can_be_entered(tmp_path: Path)
     with on_a_terminal(
         arguments(tmp_path, FAILING, "--dfly-control", "--dfly-hold", "--dfly-json", str(record)), 180
     ) as child:
-        child.expect(r"FAILED test_inner.py::test_bad\r\n    (.*)\r\n")
+        child.expect(r"FAILED test_inner.py::test_bad\r\n    ([^\r]*)\r\n")
         assert isinstance(child.match, re.Match)
         assert "== -1" in child.match[1], child.match  # why, before anybody is asked
         child.expect(r"The machine of test_inner.py::test_bad is paused")
