@@ -111,13 +111,30 @@ class PidAllocator:
         return storm.pids[0]
 
     def child_with(self, pid: int, parent: RemoteProcess | None = None) -> RemoteProcess:
-        """Return a child whose pid is PID, which must be free; those that follow begin 500 above."""
-        self.rest(pid)
-        self.next_pid = pid
-        child = (parent or self._process).fork()
-        assert child.pid == pid, f"asked for the free pid {pid}, given {child.pid}"
+        """Return a child whose pid is PID, which must be free; those that follow begin 500 above.
+
+        Where somebody else in the guest has forked first, and so been given PID, it asks again when that one is gone.
+        """
+        parent = parent or self._process
+        while True:
+            self.rest(pid)
+            rested = self.stamp(pid)
+            self.next_pid = pid
+            child = parent.fork()
+            if child.pid == pid:
+                break
+            taken = self.stamp(pid) != rested or self._is_alive(pid)
+            assert taken, f"asked for the free pid {pid}, given {child.pid}"
+            child.exit()
+            parent.wait4(child.pid)
+            await_true(
+                lambda: not self._is_alive(pid), f"whoever was given the pid {pid} to be gone", _CHILDREN_DEADLINE
+            )
         self.next_pid = pid + 500
         return child
+
+    def _is_alive(self, pid: int) -> bool:
+        return pid in self._process.sysctl.kern_proc_all().pids
 
     def one_in_each_chain(self, parent: RemoteProcess, *, sessions: bool = False) -> list[int]:
         """Return the pids of children that stay as they are: with each remainder modulo CHAINS at least one.

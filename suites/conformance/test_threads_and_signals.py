@@ -8,12 +8,15 @@ from signal import SIGCONT, SIGHUP, SIGSTOP, SIGUSR1
 import pytest
 
 from harness.processes import SIG_BLOCK, RemoteProcess, RemoteThread, fails
+from harness.processes.memory import OwnMemory
 from harness.processes.vocabulary import SignalName
 from support.processes import NO_SUCH_ID, await_stopped, eventually, has_stopped, hearing, signal_number
 
 pytestmark = pytest.mark.passes("proc_makepid")
 
 NO_THREAD = 77  # a thread id nobody has
+EXTEXIT_SETINT, EXTEXIT_LWP = 1, 1 << 16
+MAP_PRIVATE, MAP_ANON = 0x2, 0x1000
 
 
 def several_threads(init: RemoteProcess) -> tuple[RemoteProcess, RemoteThread, RemoteThread]:
@@ -117,6 +120,49 @@ def test_the_end_of_a_thread_leaves_the_others(init: RemoteProcess) -> None:
     second.exit()
     eventually(lambda: tids(init, child) == [child.gettid(), third.tid], "the thread to end")
     assert (child.getpid(), third.getpid()) == (child.pid, child.pid)
+
+
+@pytest.mark.needs_kernel
+def test_the_end_of_a_thread_may_be_noted_in_memory(init: RemoteProcess) -> None:
+    """EXTEXIT_SETINT stores its status first (extexit(2); kern_exit.c: sys_extexit)."""
+    child, second, third = several_threads(init)
+    page = child.syscall("mmap", 0, 4096, 3, MAP_PRIVATE | MAP_ANON, -1, 0, 0).wide
+    second.start.syscall("extexit", EXTEXIT_LWP | EXTEXIT_SETINT, 77, page)  # nobody is left to answer
+    eventually(lambda: tids(init, child) == [child.gettid(), third.tid], "the thread to end")
+    assert OwnMemory(child).word(page) == 77
+
+
+@pytest.mark.needs_kernel
+@pytest.mark.parametrize(
+    ("how", "address", "error"),
+    [
+        (1, 8, "EFAULT"),
+        (1 << 16 | 1, 8, "EFAULT"),
+        (2, 0, "EINVAL"),
+        (1 << 16 | 2, 0, "EINVAL"),
+        (2 << 16, 0, "EINVAL"),
+    ],
+)
+def test_an_end_that_cannot_be_is_none(init: RemoteProcess, how: int, address: int, error: str) -> None:
+    """An address that is none, or a way that is none: everybody goes on (kern_exit.c: sys_extexit)."""
+    child, second, third = several_threads(init)
+    with fails(error):
+        second.syscall("extexit", how, 1, address)
+    assert tids(init, child) == [child.gettid(), second.tid, third.tid]
+
+
+@pytest.mark.needs_kernel
+@pytest.mark.passes("proc_move_allproc_zombie")
+@pytest.mark.parametrize("how", ["process", "last thread"])
+def test_extexit_ends_a_process_too(init: RemoteProcess, how: str) -> None:
+    """EXTEXIT_PROC, and the end of the last thread, are exit(): the status counts (kern_exit.c: sys_extexit)."""
+    if how == "process":
+        child, second, _ = several_threads(init)
+        second.start.syscall("extexit", 0, 9, 0)
+    else:
+        child = init.fork()
+        child.start.syscall("extexit", EXTEXIT_LWP, 9, 0)
+    assert init.start.wait4(child.pid).result(20.0).exit_status == 9
 
 
 @pytest.mark.passes("lwpuserret")

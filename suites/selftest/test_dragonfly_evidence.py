@@ -17,6 +17,8 @@ from harness.errors import DeadlineError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import GuestHangError, KernelPanicError, MachineSize
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
+from harness.processes.allocator import PidAllocator
+from harness.processes.remote import RemoteProcess
 from harness.processes.session import Session, Warmth
 from harness.store import Store
 
@@ -45,6 +47,8 @@ def patch(session: Session, function: str, code: bytes) -> None:
     kernel = session.guest.kernel
     kernel.write(kernel.address(function), code)
 
+
+SPARE_PIDS = 500_000
 
 IMITATIONS = (
     "panic: assertion failed\\ncpuid = 0\\n",
@@ -171,3 +175,38 @@ def test_what_a_test_breaks_fails_it_unless_that_is_declared(target: DragonFlyTa
     assert "is held 1 times by nobody (p_lock): the swapper is not released" in results[0]["evidence"]
     assert "process table unsound:\nprocess 0 (swapper) is held 2 times" in results[2]["reason"]
     assert "known defect: 1 tests left the process table unsound: the swapper is not released" in done.stdout
+
+
+class Contended(PidAllocator):
+    """Somebody else forks whenever the next pid has been set, the first FORKS times."""
+
+    def __init__(self, session: Session, init: RemoteProcess, forks: int) -> None:
+        super().__init__(session.guest.kernel, init, SPARE_PIDS)
+        self._other, self._forks = init.fork(), forks
+        self.given: list[int] = []
+
+    @property
+    def next_pid(self) -> int:
+        return super().next_pid
+
+    @next_pid.setter
+    def next_pid(self, pid: int) -> None:
+        PidAllocator.next_pid.__set__(self, pid)  # type: ignore[attr-defined]
+        if len(self.given) < self._forks:
+            child = self._other.fork()
+            self.given.append(child.pid)
+            child.exit()
+            self._other.wait4(child.pid)
+
+
+def test_a_pid_that_somebody_else_was_given_first_is_asked_for_again(session: Session) -> None:
+    allocator = Contended(session, session.hub.spawn(), 2)
+    assert allocator.child_with(SPARE_PIDS + 7).pid == SPARE_PIDS + 7
+    assert allocator.given == [SPARE_PIDS + 7] * 2
+
+
+def test_a_kernel_that_gives_another_pid_than_the_free_one_is_not_asked_again(session: Session) -> None:
+    allocator = PidAllocator(session.guest.kernel, session.hub.spawn(), SPARE_PIDS)
+    session.hub.spawn().sysctl.set_int("kern.randompid", 5000)
+    with pytest.raises(AssertionError, match="asked for the free pid"):
+        [allocator.child_with(pid) for pid in range(SPARE_PIDS, SPARE_PIDS + 20)]  # it leaps by 0 now and then
