@@ -5,17 +5,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from harness.files import write_whole
 from harness.report.coverage import coverage_section
-from harness.report.page import facts, folded, page, preformatted, shown
+from harness.report.page import facts, folded, named, page, preformatted, shown
 from harness.report.plots import Curve, bar_chart, curve_plot, histogram, scatter_plot
 from harness.report.words import sentence
 from harness.results.record import RunRecord, TestResult
 from harness.results.summary import conclusion, counts, not_again_words, verdicts_of
 
 _SLOWEST = 12
+_LEAST = 0.05  # s worth a bar
 _SEQUENCES = 2
 _DELAY = 10.0  # s, kern_proc.c: PIDDOM_DELAY
 
@@ -30,7 +32,7 @@ def write_run(record: RunRecord, out: Path, sources: Path | None = None) -> None
 
 def run_page(record: RunRecord, sources: Path | None = None) -> str:
     """Return the HTML page of a run's record; with the kernel's SOURCES it shows what was run of them."""
-    return page(f"dfly-harness: {record.target}", _body(record, sources))
+    return page(f"dfly-harness: {record.target}", _body(record, sources), searchable=True)
 
 
 def _body(record: RunRecord, sources: Path | None) -> Iterator[str]:
@@ -73,16 +75,19 @@ def _body(record: RunRecord, sources: Path | None) -> Iterator[str]:
     yield from coverage_section(record.coverage, sources)
     yield from _functions(results)
     yield "<h2>Where the time went</h2>"
+    yield _phases(record)
     yield _slowest(results)
     yield from _measurements(results)
     yield "<h2>All tests</h2>"
+    yield '<div class="search"></div>'
     by_file: dict[str, list[TestResult]] = {}
     for result in results:
         by_file.setdefault(result.test.partition("::")[0], []).append(result)
     for file, tests in sorted(by_file.items()):
-        yield f"<h3>{shown(file.rpartition('/')[2])}</h3>"
+        yield f"<section class='file'><h3>{named(file.rpartition('/')[2])}</h3>"
         for result in tests:
-            yield _test(result)
+            yield _test(result, is_row=True)
+        yield "</section>"
 
 
 def _changes(record: RunRecord) -> Iterator[str]:
@@ -105,20 +110,49 @@ def _causes(results: Sequence[TestResult]) -> Iterator[str]:
     if causes:
         yield "<h2>Causes of panics and hangs</h2><table><tr><th>fingerprint</th><th>times</th></tr>"
         for cause, count in causes.most_common():
-            yield f"<tr><td><code>{shown(cause)}</code></td><td>{count}</td></tr>"
+            yield f"<tr><td><code>{named(cause)}</code></td><td>{count}</td></tr>"
         yield "</table>"
 
 
-def _test(result: TestResult, *, is_open: bool = False) -> str:
+def _phases(record: RunRecord) -> str:
+    """Return where the time of a run went: until its first test, in tests, in tests that were run again, elsewhere."""
+    before = _between(record.started, record.first_test)
+    own = sum(result.seconds for result in record.results)
+    again = sum(each.seconds for result in record.results for each in result.again)
+    machines = max(1, record.workers)
+    tests, second = own / machines, again / machines
+    rest = record.seconds - before - tests - second
+    count = "" if machines == 1 else f", on {machines} machines side by side"
+    bars = [
+        ("Until the first test: target, boot or resume, collecting", before),
+        (f"In the tests, set-up included{count}", tests),
+        ("In failed tests once more", second),
+        ("Between tests: new machines, last looks, the end", rest),
+    ]
+    return bar_chart(f"{record.seconds:.0f} s by what was done", [bar for bar in bars if bar[1] >= _LEAST], "s")
+
+
+def _between(began: str, ended: str) -> float:
+    try:
+        return max(0.0, (datetime.fromisoformat(ended) - datetime.fromisoformat(began)).total_seconds())
+    except (ValueError, TypeError):  # no test has run, or a record of before
+        return 0.0
+
+
+def _test(result: TestResult, *, is_open: bool = False, is_row: bool = False) -> str:
     dead = bool(result.fingerprint)
     why = [
         folded("Why", result.reason, is_open=is_open and not dead),
         folded("Evidence and console", result.evidence, is_open=is_open),
     ]
+    name = result.test.rpartition("::")[2]
+    cause = result.known_defect or result.cause
     parts = [
-        f"<details{' open' if is_open else ''}><summary><span class='time'>{result.seconds:.2f} s</span>"
+        f"<details{' class=row' if is_row else ''}{' open' if is_open else ''}>"
+        f"<summary><span class='time'>{result.seconds:.2f} s</span>"
         f"<span class='mark {result.verdict.look}'>{shown(result.verdict.mark)}</span>"
-        f"{shown(sentence(result))}</summary>",
+        f"{shown(sentence(result))}<span class='name'>{named(name)}</span></summary>",
+        f"<p class='cause'>{named(cause)}</p>" if cause and result.verdict.is_failure else "",
         facts(
             [
                 ("test", result.test),

@@ -84,10 +84,9 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield "| against the kernel | verdict | cause |"
         yield "|---|---|---|"
         for result in against[:_SHOWN]:
-            words = (result.reason.strip().splitlines() or [""])[-1]
             known = result.known_defect
             word = f"known defect: {result.words}" if known else result.words
-            cause = known or result.fingerprint or words
+            cause = known or result.cause
             yield f"| `{_cell(result.test.rpartition('/')[2])}` | {word} | {_cell(cause)[:200]} |"
         if len(against) > _SHOWN:
             yield f"| and {len(against) - _SHOWN} more | | |"

@@ -37,6 +37,13 @@ frame.onload = () => {{
     cut: all("svg text").filter(e => right(e) > right(e.ownerSVGElement) + 1).map(e => e.textContent),
     bars: all("svg rect").length,
     plots: all("svg").map(e => e.getAttribute("aria-label")),
+    found: (() => {{
+      const box = inner.querySelector(".find"), typed = {typed};
+      if (!box) return null;
+      box.value = typed;
+      box.oninput();
+      return all(".row").filter(e => e.offsetParent).map(e => e.querySelector(".name").textContent);
+    }})(),
     smallest: Math.min(...all("svg text").map(e => e.getBoundingClientRect().height)),
     silent: all(".good,.bad,.odd").filter(e => !e.textContent.trim()).length,
     requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name),
@@ -46,15 +53,16 @@ frame.srcdoc = {page};
 </script>"""
 
 
-def look(page: str, width: int, folder: Path) -> dict[str, Any]:
-    """Return what Chromium finds in PAGE shown WIDTH pixels wide.
+def look(page: str, width: int, folder: Path, typed: str = "") -> dict[str, Any]:
+    """Return what Chromium finds in PAGE shown WIDTH pixels wide, and the names of the rows it has for what is TYPED.
 
     `wide` is how wide it becomes, `clipped` what is out of sight to the right, `cut` words that leave their plot,
     `smallest` the height of the smallest words in plots (px), `silent` what only a colour would tell, `requests` what
     it wanted from a network, `complaints` what the browser's console says.
     """
     outer = folder / "frame.html"
-    outer.write_text(_FRAME.format(width=width, page=json.dumps(page).replace("</", "<\\/")), encoding="utf-8")
+    inner, words = (json.dumps(text).replace("</", "<\\/") for text in (page, typed))
+    outer.write_text(_FRAME.format(width=width, page=inner, typed=words), encoding="utf-8")
     argv = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
     argv += ["--enable-logging=stderr", "--virtual-time-budget=5000", "--window-size=1400,900", "--dump-dom"]
     done = subprocess.run([*argv, outer.as_uri()], capture_output=True, text=True, check=False, timeout=120)

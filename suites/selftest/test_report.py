@@ -101,14 +101,65 @@ def test_records_made_before_there_were_verdicts_are_read() -> None:
     assert (read.trouble.verdict, read.trouble.text) == (Verdict.BOOT_FAILURE, "x")
 
 
-def test_the_page_needs_no_network_and_no_script() -> None:
+def test_the_page_needs_no_network_and_no_script_but_its_own() -> None:
     page = run_page(MIXED)
-    assert not re.search(r"<script|<link|<img|@import|url\(|\bsrc=", page)
+    assert not re.search(r"<link|<img|@import|url\(|\bsrc=", page)
+    assert page.count("<script") == 1
+    assert page.endswith("</script>\n</body></html>\n"), "the page is whole before its search box is"
+    assert (
+        re.search(r"<script>.*</script>", page, re.DOTALL)[0]
+        == re.search(  # type: ignore[index]
+            r"<script>.*</script>", run_page(record(result(EVIL, "failed", reason=EVIL))), re.DOTALL
+        )[0]
+    ), "nothing of a record is in it"
+
+
+def test_each_row_has_the_tests_name_and_a_failure_begins_with_its_cause() -> None:
+    page = run_page(
+        record(
+            result("test_bad[a_case]", "failed", reason="def f():\nE  assert 1 == 2\n/x/y.py:7: AssertionError"),
+            result("test_known", "failed", reason="E  assert 0", defect="nobody is told"),
+        )
+    )
+    wrong, _, rows = page.partition("All tests")
+    assert "<span class='name'>test_<wbr>bad[<wbr>a_<wbr>case]</span></summary>" in rows
+    first = wrong.partition("What went wrong")[2]
+    assert "</summary><p class='cause'>assert 1 == 2</p>" in first
+    assert "</summary><p class='cause'>nobody is told</p>" in first
+
+
+def test_time_goes_where_it_went() -> None:
+    began, first = "2026-11-29T22:10:18.710+00:00", "2026-11-29T22:10:31.812+00:00"
+    again = result("test_bad", "failed", seconds=4.0)
+    run = record(
+        result("test_good", "passed", seconds=30.0),
+        result("test_bad", "failed", seconds=6.0, again=(again,)),
+        seconds=60.0, started=began, first_test=first, workers=2,
+    )  # fmt: skip
+    shown = re.findall(r">(\d+\.\d\d s)<", run_page(run).partition("Where the time went")[2].partition("slowest")[0])
+    assert shown == ["13.10 s", "18.00 s", "2.00 s", "26.90 s"]
+    assert "machines side by side" in run_page(run)
+    assert "Until the first test" not in run_page(record(result("t", "passed"))), "it is not known"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_are_found_as_words_are_typed(tmp_path: Path, width: int) -> None:
+    many = record(
+        *(result(f"test_{kind}_{n}", "passed") for kind in ("zombie", "leader") for n in range(40)), *MIXED.results
+    )
+    page = run_page(many)
+    assert len(look(page, width, tmp_path)["found"]) == 80 + len(MIXED.results)
+    seen = look(page, width, tmp_path, "ZOMBIE 17")
+    assert seen["found"] == ["test_zombie_17"]
+    assert_readable(seen, width)
+    assert look(page, width, tmp_path, "panic")["found"] == ["test_dead"]
+    assert look(page, width, tmp_path, "no such words")["found"] == []
 
 
 def test_what_a_guest_says_cannot_break_the_page() -> None:
     page = run_page(record(result(EVIL, "failed", reason=EVIL, evidence=EVIL, behaviour=EVIL, fingerprint=EVIL)))
-    assert "<script" not in page
+    assert page.count("<script") == 1  # ours
     assert "\x00" not in page
 
 
@@ -117,6 +168,8 @@ def test_markdown_for_a_ci_step() -> None:
     assert "| panic | 1 |" in text
     assert "| `test_a.py::test_dead` | panic | cache_fullpath&lt;sysctl_root&lt;abc |" in text
     assert "<script" not in run_markdown(record(result("t", "failed", reason=EVIL)))
+    said = "    assert x\nE   assert 1 == 2\nE    +  where 1 = f()\n\ntest_a.py:7: AssertionError"
+    assert "| `test_a.py::t` | failed | assert 1 == 2 |" in run_markdown(record(result("t", "failed", reason=said)))
 
 
 def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
