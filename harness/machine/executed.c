@@ -4,7 +4,7 @@
  * go, in a file that the harness maps as well (harness/machine/executed.py has its layout).
  *
  * QEMU's header is not installed everywhere, and little of it is needed: what is used here has been the same since the
- * interface exists.  Instructions are told apart by the code in the file, not by what later interfaces do otherwise.
+ * interface exists, but for what a translator is called with.  Instructions are told apart by the code in the file, not by what later interfaces do otherwise.
  */
 #include <fcntl.h>
 #include <stdbool.h>
@@ -20,11 +20,19 @@ typedef uint64_t plugin_id;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_info;
+#if PLUGIN_VERSION >= 7
+typedef void (*translated)(struct qemu_plugin_tb *, void *data);
+#else
 typedef void (*translated)(plugin_id, struct qemu_plugin_tb *);
+#endif
 typedef void (*executed)(unsigned cpu, void *data);
 enum { NO_REGISTERS };
 
+#if PLUGIN_VERSION >= 7
+extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, translated, void *data);
+#else
 extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, translated);
+#endif
 extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, executed, int flags, void *data);
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t index);
@@ -159,11 +167,10 @@ first_and_jump(unsigned cpu, void *note)
 }
 
 static void
-translate(plugin_id id, struct qemu_plugin_tb *block)
+translate(struct qemu_plugin_tb *block)
 {
 	size_t count = qemu_plugin_tb_n_insns(block);
 
-	(void)id;
 	for (size_t number = 0; number < count; number++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(block, number);
 		uint64_t address = qemu_plugin_insn_vaddr(insn);
@@ -181,6 +188,22 @@ translate(plugin_id id, struct qemu_plugin_tb *block)
 		    NO_REGISTERS, base + range->notes + address);
 	}
 }
+
+#if PLUGIN_VERSION >= 7
+static void
+on_translation(struct qemu_plugin_tb *block, void *data)
+{
+	(void)data;
+	translate(block);
+}
+#else
+static void
+on_translation(plugin_id id, struct qemu_plugin_tb *block)
+{
+	(void)id;
+	translate(block);
+}
+#endif
 
 VISIBLE int
 qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv)
@@ -201,6 +224,10 @@ qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char *
 	file = (struct header *)base;
 	if (memcmp(file->magic, MAGIC, sizeof(MAGIC)) != 0)
 		return (-1);
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
+#if PLUGIN_VERSION >= 7
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation, NULL);
+#else
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+#endif
 	return (0);
 }

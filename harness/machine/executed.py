@@ -37,8 +37,8 @@ _HEADER = struct.Struct("<8sQ")
 _RANGE = struct.Struct("<4Q")  # address, size, place of the notes, place of the code
 _FLAGS = "-std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden".split()
 _SOURCE = Path(__file__).with_name("executed.c")
-# QEMU 9 does not load plugins of the first interface any more, and none before it those of the second.
-_SECOND_INTERFACE = 9
+#: From which QEMU on which interface serves: each takes none older than that, and none newer than its own.
+_INTERFACES = {(11, 1): 7, (9, 0): 2, (0, 0): 1}
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def instrument(ranges: Sequence[CodeRange], version: str, cache: Path) -> Instru
 
     Raises HarnessError when there is no compiler.
     """
-    major = re.match(r"\d+", version)
-    interface = 2 if major is not None and int(major[0]) >= _SECOND_INTERFACE else 1
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    own = (int(numbers[1]), int(numbers[2])) if numbers is not None else (0, 0)
+    interface = next(interface for since, interface in _INTERFACES.items() if own >= since)
     plugin = compile_program("executed", [_SOURCE], [*_FLAGS, f"-DPLUGIN_VERSION={interface}"], cache)
     return Instrument(plugin, tuple(sorted(ranges, key=lambda each: each.address)))
 

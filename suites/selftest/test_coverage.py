@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -123,6 +125,23 @@ class TestWhatIsNoted:
     def test_a_way_that_leads_to_panic_is_known(self, measured: Measured) -> None:
         fatal = {branch.function for branch in measured.code.branches if any(branch.fatal)}
         assert fatal == {"one_way"}
+
+
+@pytest.mark.parametrize(
+    ("qemu", "interface"),
+    [
+        ("7.2.22 (Debian 1:7.2+dfsg-7)", 1),
+        ("8.2.0", 1),
+        ("9.0.0", 2),
+        ("10.2.1", 2),
+        ("11.0.0", 2),
+        ("11.1.3", 7),
+        ("12.0", 7),
+    ],
+)
+def test_a_qemu_is_given_a_plugin_of_an_interface_it_takes(tmp_path: Path, qemu: str, interface: int) -> None:
+    plugin = ctypes.CDLL(str(instrument((), qemu, tmp_path).plugin), mode=os.RTLD_LAZY)
+    assert ctypes.c_int.in_dll(plugin, "qemu_plugin_version").value == interface
 
 
 def test_nothing_is_noted_under_an_accelerator_that_runs_the_code_itself(tmp_path: Path) -> None:
