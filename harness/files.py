@@ -7,7 +7,11 @@ import argparse
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
+
+#: What `--json -` means: the record is printed, and what is for people goes to standard error.
+STANDARD_OUTPUT = Path("-")
 
 
 def write_whole(file: Path, content: str | bytes, *, durable: bool = False, mode: int = 0o666) -> None:
@@ -17,6 +21,10 @@ def write_whole(file: Path, content: str | bytes, *, durable: bool = False, mode
     such as a pipe, is written to as it is.  Raises OSError; nothing half is left then.
     """
     data = content.encode() if isinstance(content, str) else content
+    if file == STANDARD_OUTPUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
     if file.exists() and not file.is_file():
         with file.open("wb") as stream:
             stream.write(data)
@@ -50,6 +58,11 @@ def output_file(text: str) -> Path:
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} cannot be written: permission denied")
     return file
+
+
+def record_file(text: str) -> Path:
+    """Return the file TEXT as output_file() does, STANDARD_OUTPUT for `-`."""
+    return STANDARD_OUTPUT if text == str(STANDARD_OUTPUT) else output_file(text)
 
 
 def input_file(text: str) -> Path:

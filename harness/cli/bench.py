@@ -7,6 +7,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from harness.bench.bench import run_bench
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import BenchResult, compare_benches, read_bench
@@ -14,10 +16,10 @@ from harness.bench.scaling import outlooks
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import add_command, require_room
 from harness.errors import ExitCode, UsageError
-from harness.files import output_file
+from harness.files import record_file
 from harness.guests.options import TargetOptions
 from harness.guests.targets import decide
-from harness.report.terminal import make_output, print_table, progress_display
+from harness.report.terminal import make_output, make_output_beside, print_table, progress_display
 from harness.results.record import read_record
 from harness.runs.options import RunOptions
 from harness.runs.suite import suite_arguments
@@ -37,9 +39,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--suite", action="store_true", help="also time the conformance suite")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="time it with 1 to N workers (default: 1)")
     parser.add_argument("--peer", action="store_true", help=f"also time {PEER} side by side, if it is installed")
-    parser.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the readings there, not among the results"
-    )
+    parser.add_argument("--json", type=record_file, metavar="FILE", help="write the readings to FILE, - prints them")
     parser.add_argument(
         "--against",
         type=Path,
@@ -84,9 +84,10 @@ def _bench(options: argparse.Namespace) -> int:
             peer=peer,
             progress=progress,
         )
-    _show(result)
-    make_output().print(f"record: {result.write(store, options.json)}", markup=False, soft_wrap=True)
-    return _show_changes(before, result) if before is not None else ExitCode.PASSED
+    console = make_output_beside(options.json)
+    _show(result, console)
+    console.print(f"record: {result.write(store, options.json)}", markup=False, soft_wrap=True)
+    return _show_changes(before, result, console) if before is not None else ExitCode.PASSED
 
 
 def _show_scaling(file: Path) -> ExitCode:
@@ -99,9 +100,8 @@ def _show_scaling(file: Path) -> ExitCode:
     return ExitCode.PASSED
 
 
-def _show_changes(before: BenchResult, now: BenchResult) -> ExitCode:
+def _show_changes(before: BenchResult, now: BenchResult, console: Console) -> ExitCode:
     """Print what changed between two benches; say whether something became slower."""
-    console = make_output()
     for name in ("target", "accelerator", "qemu", "harness"):
         if (old := getattr(before, name)) != (new := getattr(now, name)):
             console.print(f"{name}: {new}, and {old} in the bench before", markup=False, soft_wrap=True)
@@ -118,8 +118,7 @@ def _show_changes(before: BenchResult, now: BenchResult) -> ExitCode:
     return ExitCode.TEST_FAILED if slower else ExitCode.PASSED
 
 
-def _show(result: BenchResult) -> None:
-    console = make_output()
+def _show(result: BenchResult, console: Console) -> None:
     console.print(f"{result.target}; accelerator {result.accelerator}", markup=False, soft_wrap=True)
     rows = []
     for measured in result.measurements:

@@ -23,13 +23,13 @@ from harness.cli.kernels import make_builder
 from harness.cli.options import add_command, require_room
 from harness.cli.touching import FOUND, names_touching, place
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.files import output_file, write_whole
+from harness.files import output_file, record_file, write_whole
 from harness.guests.guest import Progress
 from harness.guests.options import TargetOptions
 from harness.images.base import BaseImage
 from harness.options import PYTEST_PREFIX
 from harness.report.bisection import bisection_page, print_bisection, print_explanation
-from harness.report.terminal import make_console, make_output, progress_display
+from harness.report.terminal import make_console, make_output, make_output_beside, progress_display
 from harness.results.bisection import FOLDER, REPORT
 from harness.runs.hosts import HostPool
 from harness.store import Store
@@ -84,7 +84,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--explain", action="store_true", help="say what is known and what comes next, and end")
     parser.add_argument("--import-log", type=Path, metavar="FILE", help="take over what `git bisect log` wrote")
     parser.add_argument("--export-log", type=output_file, metavar="FILE", help="write what `git bisect replay` reads")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--json", type=record_file, metavar="FILE", help="write the report as JSON; - prints it")
     parser.add_argument("--html", type=output_file, metavar="FILE", help="write the report as one page of HTML")
     parser.add_argument(
         "--touching",
@@ -245,7 +245,7 @@ class _Search:
         for file in (folder / "report.html", options.html):
             if file is not None:
                 write_whole(file, page)
-        print_bisection(report, make_output())
+        print_bisection(report, make_output_beside(options.json))
         if bisection.stopped:
             make_console().print(
                 f"{bisection.stopped}: this is the best answer so far, and bisect --resume goes on",

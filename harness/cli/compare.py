@@ -18,7 +18,7 @@ from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
 from harness.compare.costs import CostMeasurement
 from harness.compare.evidence import FIRST_BOOTS, MOST_BOOTS
 from harness.errors import HarnessError, UsageError
-from harness.files import output_file, write_whole
+from harness.files import output_file, record_file, write_whole
 from harness.guests.guest import Progress
 from harness.guests.options import PUT, TargetOptions
 from harness.guests.targets import ResolvedTarget, decide
@@ -26,7 +26,7 @@ from harness.machine.qemu import qemu_version
 from harness.programs.options import ProgramOptions
 from harness.report.comparison import print_comparison, to_markdown, write_plots
 from harness.report.comparison_page import comparison_page
-from harness.report.terminal import make_console, make_output, progress_display
+from harness.report.terminal import make_console, make_output_beside, progress_display
 from harness.results.costs import Costs
 from harness.runs.digests import digest_of_harness, digest_of_tests
 from harness.runs.options import PRISTINE, RunOptions
@@ -104,7 +104,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write plots of the costs (SVG) to FOLDER")
     parser.add_argument("--fresh", action="store_true", help="run again what was run before, too")
-    parser.add_argument("--json", metavar="FILE", type=output_file, help="write the comparison's record to FILE")
+    parser.add_argument(
+        "--json", metavar="FILE", type=record_file, help="write the comparison's record to FILE; - prints it"
+    )
     parser.add_argument(
         "--html", metavar="FILE", type=output_file, help="write a page, with plots of the costs, to FILE"
     )
@@ -235,6 +237,6 @@ def _compare(options: argparse.Namespace) -> int:
         write_whole(options.markdown, to_markdown(comparison))
     if options.html is not None:
         write_whole(options.html, comparison_page(comparison))
-    print_comparison(comparison, make_output())
+    print_comparison(comparison, make_output_beside(options.json))
     console.print(f"record: {record}", markup=False, soft_wrap=True)
     return comparison.exit_code

@@ -55,7 +55,9 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
 
     store = add_command(commands, "store", "The store itself: prune, verify, path.", "dfly-harness store prune")
     actions = store.add_subparsers(dest="store_command", required=True, metavar="ACTION")
-    add_command(actions, "path", "Print where the store is.", "dfly-harness store path").set_defaults(action=_path)
+    parser = add_command(actions, "path", "Print where the store is.", "dfly-harness store path")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(action=_path)
     parser = add_command(actions, "prune", "Remove what no target needs.", "dfly-harness store prune")
     parser.add_argument("--media", action="store_true", help="also remove the installation CDs that were fetched")
     parser.set_defaults(action=_prune)
@@ -142,8 +144,10 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _path(options: argparse.Namespace) -> int:
-    del options
-    make_output().print(str(Store().home), markup=False, soft_wrap=True)
+    if options.json:
+        print_json({"path": str(Store().home)})
+    else:
+        make_output().print(str(Store().home), markup=False, soft_wrap=True)
     return ExitCode.PASSED
 
 

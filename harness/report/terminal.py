@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.table import Table
 
+from harness.files import STANDARD_OUTPUT
 from harness.visible import visible
 
 if TYPE_CHECKING:  # every command shows something, and few of them have a guest
@@ -48,6 +50,11 @@ def make_console() -> Console:
 def make_output() -> Console:
     """Return a console on standard output whose lines stay whole where no terminal is: they can be grepped."""
     return GuardedConsole(highlight=False, width=None if sys.stdout.isatty() else _WHOLE)
+
+
+def make_output_beside(record: Path | None) -> Console:
+    """Return where the text goes that says for people what RECORD says: not among it, if that is printed."""
+    return make_console() if record == STANDARD_OUTPUT else make_output()
 
 
 def print_json(data: object) -> None:
