@@ -22,6 +22,7 @@ from harness.report.terminal import make_console
 _MODULES = {
     "run": ("run",),
     "replay": ("replay",),
+    "reproduce": ("reproduce",),
     "report": ("report",),
     "history": ("history",),
     "compare": ("compare",),

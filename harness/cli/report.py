@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.cli.options import add_command
+from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.files import output_file, write_whole
 from harness.report.annotations import run_annotations
@@ -19,7 +20,7 @@ from harness.report.summary import run_markdown, run_text
 from harness.report.tap import run_tap
 from harness.results.bisection import reports_on
 from harness.results.neighbours import Appearance, history
-from harness.results.record import RunRecord, find_record, read_record
+from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.shards import merge
 from harness.store import Store
 
@@ -125,10 +126,20 @@ def _bug(options: argparse.Namespace, store: Store) -> int:
     test = (exact or tests)[0]
     last = next(each for each in reversed(failed) if each.result.test == test)
     title, parts = bug_report(
-        last.result, last.record, sightings(test, _without_repeats(known)), [*reports_on(test, store)]
+        last.result,
+        last.record,
+        sightings(test, _without_repeats(known)),
+        [*reports_on(test, store)],
+        _reproducer(last.result),
     )
     sys.stdout.write((markdown if options.markdown else plain)(title, parts))
     return ExitCode.PASSED
+
+
+def _reproducer(result: TestResult) -> str:
+    """Return the text of the C program that shows what RESULT shows; nothing where there is none, or no more."""
+    file = share() / "suites" / result.reproducer
+    return file.read_text() if result.reproducer and file.is_file() else ""
 
 
 def _without_repeats(known: Sequence[Appearance]) -> list[Appearance]:

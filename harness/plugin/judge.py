@@ -141,6 +141,7 @@ class Judge:
             worker=worker_name(self._config),
             lane=lane,
             defect=str(properties.get(DEFECT) or properties.get(EXPECTED, "")),
+            reproducer=_reproducer(item) if properties.get(DEFECT) else "",
             measurements=measured,
             calls=tuple(line for title, text in texts if title == CALLS for line in text.splitlines()),
         )
@@ -184,3 +185,10 @@ def _judge_control(item: pytest.Item, report: pytest.TestReport) -> None:
     elif report.passed and report.when == "call":
         report.outcome = "failed"
         report.longrepr = f"{_LACKS}: {lack.what}"
+
+
+def _reproducer(item: pytest.Item) -> str:
+    """Return the C file that shows the known defect of ITEM, by its path below suites/; empty where there is none."""
+    mark = item.get_closest_marker("defect")
+    name = mark.kwargs.get("reproducer") if mark is not None else None
+    return f"reproducers/{name}" if name else ""

@@ -72,6 +72,9 @@ class Result:
         self._skip = skip
         self.answer = answer
 
+    def __repr__(self) -> str:
+        return str(self.value)
+
     @property
     def value(self) -> int:
         """What the call returned, as the C int most calls return."""

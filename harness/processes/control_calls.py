@@ -62,7 +62,7 @@ class ControlCalls(Caller):
         return self._describe(
             "procctl",
             (self._abi.id_type_number(idtype), id_, command, structure if data is not None else 0),
-            f"procctl({name}, {id_}, {command})",
+            f"procctl({name}, {id_}, {command}{', ' + data.hex() if data is not None else ''})",
             lambda result: result.memory(structure) if data is not None else b"",
         )
 
@@ -148,7 +148,7 @@ class ControlCalls(Caller):
     def ptrace(self, request: int | str, pid: int, address: int = 0, data: int = 0) -> Call[int]:
         """Make a ptrace() by number or DragonFly's name ("PT_ATTACH")."""
         number = self._abi.ptrace_requests.get(request) if isinstance(request, str) else request
-        text = f"ptrace({request}, {pid})"
+        text = f"ptrace({request}, {pid}{f', {address}, {data}' if address or data else ''})"
         if number is None:
             raise GuestError(text, "ENOSYS")
         return self._call("ptrace", number, pid, address, data, text=text)

@@ -24,7 +24,7 @@ def _path(text: str) -> Path:
 
 
 OPTIONS = (
-    Option("program", "test program, or a folder of them (repeatable)", "FILE", _path, repeated=True),
+    Option("program", "test program, its source in C, or a folder of them (repeatable)", "FILE", _path, repeated=True),
     Option("args", "arguments of the programs, in a shell's words: --args='-test.short'", "WORDS", repeated=True),
     Option("format", "how the programs tell results (default: found out)", default="auto", choices=NAMES),
     Option("deadline", "s of a case's time, after which it has failed (default: 120)", "SECONDS", float, _DEADLINE),

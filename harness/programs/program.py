@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A program as a file of this host: for which system it is, and whether it can be a program at all."""
+"""A program as a file of this host: for which system it is, and whether it can be a program at all.
+
+A C file stands for the program that it is the source of.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,8 @@ _LOADERS = {
 _GOOS = re.compile(rb"build\tGOOS=([a-z]+)\n")
 _GOOS_SYSTEMS = {b"dragonfly": "DragonFly", b"linux": "Linux", b"freebsd": "FreeBSD", b"netbsd": "NetBSD",
                  b"openbsd": "OpenBSD", b"darwin": "macOS", b"windows": "Windows"}  # fmt: skip
+#: How the name of a C program's source ends.
+SOURCE = ".c"
 _OTHERS = {b"\xcf\xfa\xed\xfe": "macOS", b"MZ": "Windows"}
 # pyelftools follows whatever a damaged header says, and lets out what comes of that.
 _DAMAGE = (ELFError, ConstructError, ArithmeticError, LookupError, OSError, TypeError, ValueError)
@@ -47,9 +52,14 @@ _DAMAGE = (ELFError, ConstructError, ArithmeticError, LookupError, OSError, Type
 
 @dataclass(frozen=True)
 class Program:
-    """An executable FILE."""
+    """An executable FILE, or the source of one in C."""
 
     file: Path
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is to be built before it runs."""
+        return self.file.suffix == SOURCE
 
     @property
     def content(self) -> bytes:
@@ -109,6 +119,10 @@ class Program:
         name, system = self.file.name, _SYSTEMS[abi]
         if not stat.S_ISREG(about.st_mode):
             raise CaseBrokenError(f"{name} is no file that could be executed")
+        if self.is_source:
+            if abi != "dragonfly":
+                raise CaseBrokenError(f"{name} is built for DragonFly here, and the target runs {system}")
+            return
         if not about.st_mode & 0o111:
             raise CaseBrokenError(f"{name} has no permission to be executed: chmod +x {self.file}")
         if not about.st_size:
@@ -118,7 +132,7 @@ class Program:
 
 
 def find_programs(path: Path) -> list[Path]:
-    """Return PATH, or all files below it that may be executed where it is a folder.
+    """Return PATH, or all files below it that may be executed, else all C programs, where it is a folder.
 
     Raises UsageError where there is nothing.
     """
@@ -132,7 +146,7 @@ def find_programs(path: Path) -> list[Path]:
         for folder, _, names in os.walk(path)
         for name in names
         if os.access(Path(folder) / name, os.X_OK) and (Path(folder) / name).is_file()
-    )
+    ) or sorted(path.glob(f"*{SOURCE}"))
     if not found:
-        raise UsageError(f"{path} has no file that may be executed")
+        raise UsageError(f"{path} has no file that may be executed, and no C program")
     return found

@@ -19,6 +19,7 @@ from harness.errors import GuestDeadlineError, GuestLostError, HarnessError
 from harness.guests.guest import Guest
 from harness.processes.abi import ABIS
 from harness.processes.executor_build import FOLDER, flags_for
+from harness.programs.c_program import build_standalone
 from harness.programs.cases import CaseBrokenError, Reader
 from harness.programs.options import ProgramOptions
 from harness.programs.program import Program
@@ -64,18 +65,27 @@ class Workplace:
         self._options = options
         self._credentials = "-"
         self._abi = guest.target.abi
-        self.path = f"{_FOLDER}/bin/{program.file.name}"
+        executable = self._executable(store)
+        self.path = f"{_FOLDER}/bin/{program.file.stem if program.is_source else program.file.name}"
         self._environment = {"PATH": _PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh",
                              "TERM": "vt100", "TMPDIR": "/tmp"}  # noqa: S108  # fmt: skip
-        self._carry(build_launcher(self._abi, store.cache))
+        self._carry(build_launcher(self._abi, store.cache), executable)
 
-    def _carry(self, launcher: Path) -> None:
+    def _executable(self, store: Store) -> Path:
+        if not self._program.is_source:
+            return self._program.file
+        try:
+            return build_standalone(self._program.file, store.cache)
+        except HarnessError as error:
+            raise CaseBrokenError(str(error)) from None
+
+    def _carry(self, launcher: Path, executable: Path) -> None:
         ssh, options = self.guest.ssh, self._options
         made = ssh.run(f"rm -rf {_FOLDER} && mkdir -m 755 {_FOLDER} {_FOLDER}/bin", deadline=_SHORT)
         if made.status != 0:
             raise HarnessError(f"the guest has no place for programs: {made.errors.strip()}")
         ssh.upload(launcher, _LAUNCHER, mode=0o755)
-        ssh.upload(self._program.file, self.path, mode=0o755)
+        ssh.upload(executable, self.path, mode=0o755)
         if options.stdin is not None:
             ssh.upload(options.stdin, _STDIN, mode=0o644)
         if options.user is not None:

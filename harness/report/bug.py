@@ -71,11 +71,15 @@ def sightings(test: str, appearances: Sequence[Appearance]) -> list[Sighting]:
 
 
 def bug_report(
-    result: TestResult, record: RunRecord, seen: Sequence[Sighting] = (), found: Sequence[BisectionReport] = ()
+    result: TestResult,
+    record: RunRecord,
+    seen: Sequence[Sighting] = (),
+    found: Sequence[BisectionReport] = (),
+    reproducer: str = "",
 ) -> tuple[str, list[Part]]:
     """Return title and parts of a report on RESULT, which failed in the run of RECORD.
 
-    SEEN is where it was seen, FOUND what bisections for it came to.
+    SEEN is where it was seen, FOUND what bisections for it came to, REPRODUCER a C program that shows it.
     """
     sections = _sections(result.evidence)
     return _title(result), [
@@ -85,7 +89,8 @@ def bug_report(
         Part("Since", tuple(_since(found))),
         _death(sections),
         Part("Last system calls of the test, and their results", lines=result.calls[-_CALLS:]),
-        Part("To reproduce", *_reproduction(result, record)),
+        _program(result, reproducer),
+        Part("To reproduce with dfly-harness", *_reproduction(result, record)),
         Part("How it was run", lines=tuple(_circumstances(record, result))),
     ]
 
@@ -145,6 +150,19 @@ def _death(sections: dict[str, str]) -> Part:
     return Part("Panic" if title == "kernel panic" else "Hang", lines=(*told, *said))
 
 
+def _program(result: TestResult, text: str) -> Part:
+    """Return the reproducer with how it is run; nothing where there is none."""
+    name = result.reproducer.rpartition("/")[2]
+    return Part(
+        "Program that shows it",
+        (
+            f"Save as {name} and run `cc {name} && ./a.out` on DragonFly.  The comment at its beginning says what it"
+            " does, and what its exit status means.",
+        ),
+        code=tuple(text.splitlines()),
+    ) if text else Part("Program that shows it")  # fmt: skip
+
+
 def _reproduction(result: TestResult, record: RunRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
     options = record.options
     words = ["dfly-harness", "run"]
@@ -152,7 +170,7 @@ def _reproduction(result: TestResult, record: RunRecord) -> tuple[tuple[str, ...
     words += [f"--kernel={record.kernel}"] if record.kernel else []
     words += ["--control"] if options.get("control") else []
     words += ["--defects"] if result.defect else []
-    return ("With dfly-harness and this kernel and image in its store:",), (shlex.join([*words, result.test]),)
+    return ("With this kernel and image in its store:",), (shlex.join([*words, result.test]),)
 
 
 def _circumstances(record: RunRecord, result: TestResult) -> Iterator[str]:

@@ -11,18 +11,24 @@ from harness.visible import visible
 
 WIDTH = 72
 _INDENT = "    "
+_CUT = "-" * 8 + " 8< " + "-" * 60
+_FENCE = "~" * 8  # C has no such line
 
 
 @dataclass(frozen=True)
 class Part:
-    """A TITLE, paragraphs to be filled, and LINES that stay as they are, such as a trace; empty ones are left out."""
+    """A TITLE, paragraphs to be filled, LINES such as a trace, indented and broken where they are too long, and CODE.
+
+    CODE is what one cuts out of the text: it stays as it is.  Empty ones are left out.
+    """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.paragraphs or self.lines)
+        return bool(self.paragraphs or self.lines or self.code)
 
 
 def plain(title: str, parts: Iterable[Part]) -> str:
@@ -56,6 +62,8 @@ def _plain_part(part: Part) -> Iterator[str]:
             line.expandtabs(), WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2, drop_whitespace=False,
             break_long_words=True, break_on_hyphens=False, replace_whitespace=False,
         ) or [""]  # fmt: skip
+    if part.code:
+        yield from ["", _CUT, *part.code, _CUT]
 
 
 def _markdown_part(part: Part) -> Iterator[str]:
@@ -68,6 +76,8 @@ def _markdown_part(part: Part) -> Iterator[str]:
         while any(fence in line for line in part.lines):
             fence += "`"
         yield from ["", fence, *part.lines, fence]
+    if part.code:
+        yield from ["", f"{_FENCE}c", *part.code, _FENCE]
 
 
 def _escaped(text: str) -> str:

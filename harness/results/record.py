@@ -31,7 +31,18 @@ KIND = "run"
 NO_TEST = "no test matches"
 #: Stands for a test where a kernel died and none was there to be charged with it.
 BETWEEN_TESTS = "between tests"
-_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "line")
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "reproducer", "line")
+_RESULT_TEXTS = (
+    "reason",
+    "evidence",
+    "fingerprint",
+    "behaviour",
+    "worker",
+    "lane",
+    "recording",
+    "defect",
+    "reproducer",
+)
 _RECORDS = "[0-9]*-*.json"
 #: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
 PARTIAL = ".partial"
@@ -52,9 +63,10 @@ class TestResult:
     of panics and hangs apart; `behaviour` is what the test holds the kernel to in words; `calls` are the last system
     calls of one that failed; `lane` is how time passed for it (harness.machine.description.Lane); `measurements` what
     its fork storms showed; `recording` the folder that `replay` reads; `defect` the known defect of this kernel's era
-    that the test shows where it fails, or for which a program's list of known failures let it fail.  `line` is where in
-    its file it failed, or begins, 0 where that is not known.  `again` is what it came to when it was run again, in that
-    order, and `pristine` says of one of these that it had a machine of its own because the one before had failed.
+    that the test shows where it fails, or for which a program's list of known failures let it fail, and `reproducer` a
+    C file below suites/ that shows the same.  `line` is where in its file it failed, or begins, 0 where that is not
+    known.  `again` is what it came to when it was run again, in that order, and `pristine` says of one of these that it
+    had a machine of its own because the one before had failed.
     """
 
     __test__ = False
@@ -71,6 +83,7 @@ class TestResult:
     lane: str = ""
     recording: str = ""
     defect: str = ""
+    reproducer: str = ""
     measurements: Measurements = field(default_factory=Measurements)
     calls: tuple[str, ...] = ()
     again: tuple[TestResult, ...] = ()
@@ -140,7 +153,7 @@ class TestResult:
             "outcome": self.verdict.outcome,
             "seconds": self.seconds,
         }
-        for name in ("reason", "evidence", "fingerprint", "behaviour", "worker", "lane", "recording", "defect"):
+        for name in _RESULT_TEXTS:
             given |= {name: value} if (value := getattr(self, name)) else {}
         for name in ("functions", "calls"):
             given |= {name: list(values)} if (values := getattr(self, name)) else {}
@@ -152,8 +165,7 @@ class TestResult:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it from any format; raises KeyError, TypeError or ValueError for what is none."""
-        texts = ("reason", "fingerprint", "behaviour", "worker", "lane", "recording", "defect")
-        given = {name: str(data.get(name, "")) for name in texts}
+        given = {name: str(data.get(name, "")) for name in _RESULT_TEXTS if name != "evidence"}
         return cls(
             str(data["test"]),
             Verdict(data["verdict"]) if data.get("verdict") else _OUTCOMES.get(data["outcome"], Verdict.FAILED),

@@ -118,6 +118,7 @@ def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> N
     since=400704,
     severity="wrong answer",
     reason="the inner loop steps to another pid without looking at that one's own delay",
+    reproducer="delay-bypass.c",
 )
 def test_evading_a_number_in_use_does_not_bypass_the_delay(init: RemoteProcess, allocator: PidAllocator) -> None:
     """A pid is a domain of its own now; the next of its hash chain may just have been reaped (proc_makepid)."""
@@ -133,6 +134,7 @@ def test_evading_a_number_in_use_does_not_bypass_the_delay(init: RemoteProcess, 
     since=400704,
     severity="wrong answer",
     reason="the inner loop steps to another pid without looking at that one's own delay",
+    reproducer="delay-bypass.c",
 )
 def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemoteProcess) -> None:
     """The same seen from outside: a hundred processes, random pids and a storm (kern_proc.c: proc_makepid)."""
@@ -210,6 +212,7 @@ def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProce
     since=200000,
     severity="leak",
     reason="inferior() returns 0 without releasing the process it has climbed to, the swapper",
+    reproducer="inferior-hold.c",
 )
 def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteProcess) -> None:
     """Each setpgid() of one who is no descendant adds one to the swapper's p_lock, for good (kern_proc.c: inferior)."""
@@ -227,6 +230,7 @@ def test_refusing_to_move_a_stranger_leaves_no_hold_on_the_swapper(init: RemoteP
     since=200000,
     severity="leak of kernel memory",
     reason="wait4(WNOHANG) without a result copies out what is on the kernel's stack",
+    reproducer="wait-kernel-stack.c",
 )
 def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProcess) -> None:
     """Status and usage are untouched, or zero (kern_exit.c: sys_wait4)."""
@@ -350,6 +354,7 @@ def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess)
     since=500317,
     severity="wrong answer",
     reason="siginfo of wait6() names no process when a child has stopped or continued",
+    reproducer="wait6-report-of-a-stop.c",
 )
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_the_report_of_a_stop_names_the_child(init: RemoteProcess) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.needs_kernel
     severity="wrong answer",
     reason="kern_rename() never says NLC_WILLBEDIR, so that a directory's new name that ends with a slash is ENOTDIR"
     " (Go: os TestRootMultiRename)",
+    reproducer="rename-directory-slash.c",
 )
 @pytest.mark.parametrize("end", ["/", "//"])
 def test_a_directory_may_be_given_a_name_that_ends_with_a_slash(init: RemoteProcess, end: str) -> None:

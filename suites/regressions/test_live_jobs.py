@@ -28,6 +28,7 @@ defect = pytest.mark.defect
     since=400101,
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
+    reproducer="job-control-reaper.c",
 )
 def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) -> None:
     """A parent in the same session and another group does, whoever it is (POSIX: orphaned process group; fixjobc)."""
@@ -47,6 +48,7 @@ def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) 
     since=400101,
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
+    reproducer="job-control-reaper.c",
 )
 def test_the_group_of_an_inherited_process_can_be_stopped_from_the_terminal(init: RemoteProcess) -> None:
     """It is not orphaned: its members have a parent in the session (POSIX; kern_sig.c: lwpsignal, SA_TTYSTOP)."""

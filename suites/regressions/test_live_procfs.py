@@ -32,6 +32,7 @@ LARGE = 4_000_000_000  # an id of ten digits
     since=200000,
     severity="hang by any user",
     reason="/proc/N/map is written into a buffer as large as the reader says his is, gigabytes of kernel memory",
+    reproducer="procfs-map-memory.c",
 )
 def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProcess) -> None:
     """What is read is short, however much room there is (procfs_map.c: procfs_domap; FreeBSD: PFS_MAXBUFSIZ)."""
@@ -77,6 +78,7 @@ def test_the_status_of_a_process_in_many_groups_can_be_read(init: RemoteProcess)
     since=200000,
     severity="hang",
     reason='who writes "wait" into /proc/N/ctl holds the process until it stops, and nobody wakes him when it exits',
+    reproducer="procfs-wait-exit.c",
 )
 def test_a_process_can_end_while_somebody_waits_for_it_to_stop(init: RemoteProcess) -> None:
     """And so can whoever waits, as with PIOCWAIT (procfs_ctl.c: PROCFS_CTL_WAIT; kern_proc.c: pstall)."""
@@ -136,6 +138,7 @@ def test_nobody_else_ends_a_debuggers_tracing(init: RemoteProcess) -> None:
     since=200000,
     severity="hang",
     reason="stopevent() sleeps without PCATCH: a process left at an event by its debugger cannot be killed",
+    reproducer="procfs-event-kill.c",
 )
 def test_a_process_left_at_an_event_can_be_killed(init: RemoteProcess) -> None:
     """SIGKILL ends any process (POSIX: <signal.h>; procfs(5): PF_LINGER; sys_process.c: stopevent)."""

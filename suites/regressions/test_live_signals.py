@@ -46,6 +46,7 @@ def ask_for_death_signal(process: RemoteProcess, signal: int) -> None:
     since=200000,
     severity="wrong answer",
     reason="lwp_siglist lies in what lwp_fork() copies, so signals pending for one thread are inherited",
+    reproducer="threads-pending-inherited.c",
 )
 def test_nothing_is_pending_for_a_new_process_or_thread(init: RemoteProcess, kind: str) -> None:
     """Whatever is pending for its creator, and whomever that was sent to (POSIX: fork(), pthread_create())."""
@@ -67,6 +68,7 @@ def test_nothing_is_pending_for_a_new_process_or_thread(init: RemoteProcess, kin
     since=500902,
     severity="panic by any user",
     reason="PROC_PDEATHSIG_CTL takes 128, which lwpsignal() asserts to be no signal when the parent dies",
+    reproducer="pdeathsig-128.c",
 )
 def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> None:
     """Whether it was refused or not, the parent's end is an end like any other (kern_fork.c: PROC_PDEATHSIG_CTL)."""
@@ -106,6 +108,7 @@ def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal:
     since=600510,
     severity="breach",
     reason="reaper_kill() asks whether the reaper may signal itself, not whether it may signal the descendant",
+    reproducer="reap-kill-other-users.c",
 )
 def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) -> None:
     """They are left alone, and the first one is named in pid_failed (procctl(2); kern_fork.c: reaper_kill)."""
@@ -216,6 +219,7 @@ def test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal(init: Remote
     since=200000,
     severity="hang",
     reason="exit1() kills the peers of rfork(RFTHREAD) by kill(), which may be refused, and waits for ever",
+    reproducer="leader-of-threads-setuid.c",
 )
 def test_a_leader_that_has_given_up_its_privileges_ends_with_its_peers(init: RemoteProcess) -> None:
     """They are killed whoever they are (rfork(2): RFTHREAD; FreeBSD: exit1(), kern_psignal(); kern_exit.c: exit1)."""
@@ -232,6 +236,7 @@ def test_a_leader_that_has_given_up_its_privileges_ends_with_its_peers(init: Rem
     since=200000,
     severity="hang",
     reason="whoever is the last to close a terminal, be it by his end, waits for its output to be read: for ever",
+    reproducer="terminal-not-read.c",
 )
 def test_a_process_ends_though_nobody_reads_what_it_has_written_to_a_terminal(init: RemoteProcess) -> None:
     """SIGKILL ends any process (POSIX: <signal.h>; FreeBSD: t_drainwait; tty.c: ttylclose, ttywait; exit1: fdfree)."""
@@ -253,6 +258,7 @@ def test_a_process_ends_though_nobody_reads_what_it_has_written_to_a_terminal(in
     since=200000,
     severity="panic by any user",
     reason="a queue shared by rfork() keeps EVFILT_SIGNAL notes on a process that is gone, and frees them from there",
+    reproducer="signal-queue-shared.c",
 )
 def test_a_queue_outlives_whoever_waited_for_signals_in_it(init: RemoteProcess) -> None:
     """Its notes go with the process; closing it afterwards is harmless (kern_sig.c: filt_sigattach; kern_exit.c)."""

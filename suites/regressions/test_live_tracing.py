@@ -37,6 +37,7 @@ reap_kill = pytest.mark.feature("reap_kill")
     since=200000,
     severity="hang by any user",
     reason="PT_ATTACH lets a child trace its own parent, and inferior() climbs round the circle of parents for ever",
+    reproducer="tracing-circle.c",
 )
 def test_a_process_that_traces_its_parent_hangs_nobody(init: RemoteProcess) -> None:
     """Parents must not run in a circle: the attempt is refused, or whoever climbs them ends (kern_proc.c: inferior)."""
@@ -56,6 +57,7 @@ def test_a_process_that_traces_its_parent_hangs_nobody(init: RemoteProcess) -> N
     since=600510,
     severity="hang by any user",
     reason="a reaper traced by its child is its own descendant, and PROC_REAP_KILL descends round the circle for ever",
+    reproducer="reap-kill-circle.c",
 )
 @reap_kill
 def test_a_reaper_that_is_traced_by_its_child_is_not_its_own_descendant(init: RemoteProcess) -> None:
@@ -77,7 +79,12 @@ def test_a_reaper_that_is_traced_by_its_child_is_not_its_own_descendant(init: Re
 
 
 @pytest.mark.passes("pfind")
-@defect(since=200000, severity="wrong answer", reason="PT_DETACH leaves the tracer the parent if the real one has died")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="PT_DETACH leaves the tracer the parent if the real one has died",
+    reproducer="detached-orphan.c",
+)
 def test_whom_a_debugger_lets_go_belongs_to_the_reaper_if_its_parent_has_died(init: RemoteProcess) -> None:
     """As any other orphan (sys_process.c: PT_DETACH, p_oppid; FreeBSD: proc_realparent())."""
     init.procctl_reaper_acquire()
@@ -116,6 +123,7 @@ def test_whom_a_debugger_lets_go_is_not_given_to_a_stranger_of_its_parents_pid(
     since=200000,
     severity="wrong answer",
     reason="kern_wait() looks at the children by p_pptr, which is the tracer",
+    reproducer="traced-child-echild.c",
 )
 def test_a_child_traced_by_somebody_else_is_still_a_child(init: RemoteProcess) -> None:
     """wait4() of its parent has nothing to report, yet, and does not fail (POSIX: waitpid(); FreeBSD: p_orphans)."""
@@ -125,7 +133,12 @@ def test_a_child_traced_by_somebody_else_is_still_a_child(init: RemoteProcess) -
 
 
 @pytest.mark.passes("fill_kinfo_proc")
-@defect(since=200000, severity="wrong answer", reason="getppid() returns p_ppid, which PT_ATTACH makes the tracer")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="getppid() returns p_ppid, which PT_ATTACH makes the tracer",
+    reproducer="traced-getppid.c",
+)
 def test_a_traced_process_still_has_its_parent(init: RemoteProcess) -> None:
     """getppid() tells what kern.proc tells (POSIX: getppid(); kern_kinfo.c: p_oppid; FreeBSD: proc_realparent())."""
     child, tracer = init.fork(), init.fork()
@@ -141,6 +154,7 @@ def test_a_traced_process_still_has_its_parent(init: RemoteProcess) -> None:
     since=200000,
     severity="wrong answer",
     reason="inferior() climbs p_pptr: the tracer is the parent, the parent nobody",
+    reproducer="traced-setpgid.c",
 )
 def test_a_parent_can_move_its_child_while_somebody_traces_it(init: RemoteProcess) -> None:
     """It is its child all the same (POSIX: setpgid(); kern_proc.c: inferior)."""
@@ -152,7 +166,12 @@ def test_a_parent_can_move_its_child_while_somebody_traces_it(init: RemoteProces
 
 
 @kern_proc("inferior")
-@defect(since=200000, severity="wrong answer", reason="inferior() climbs p_pptr: a tracee counts as the tracer's child")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="inferior() climbs p_pptr: a tracee counts as the tracer's child",
+    reproducer="traced-setpgid.c",
+)
 def test_a_debugger_cannot_move_its_tracee_to_another_group(init: RemoteProcess) -> None:
     """ESRCH: it is no child of its (POSIX: setpgid(); kern_proc.c: inferior)."""
     child, tracer = init.fork(), init.fork()
@@ -184,6 +203,7 @@ def test_a_parent_that_wants_no_zombies_is_given_none_back(init: RemoteProcess) 
     since=200000,
     severity="wrong answer",
     reason="kern_wait() gives the zombie back to p_oppid although that is the caller himself",
+    reproducer="traced-child-reaped-twice.c",
 )
 def test_a_child_that_asked_its_parent_to_trace_it_is_reaped_once(init: RemoteProcess) -> None:
     """The first wait4() is the last (POSIX: wait(); kern_exit.c: kern_wait; NetBSD compares the parents first)."""
@@ -297,6 +317,7 @@ def test_a_stranger_traced_by_a_descendant_is_out_of_its_reapers_reach(init: Rem
     since=200000,
     severity="hang",
     reason="exec and exit wake p_pptr: with the child of a vfork() traced that is the tracer, and the parent sleeps on",
+    reproducer="vfork-traced.c",
 )
 @pytest.mark.parametrize("ended_by", ["exit", "execve"])
 def test_a_debugger_does_not_keep_the_parent_of_a_vforked_child_asleep(init: RemoteProcess, ended_by: str) -> None:

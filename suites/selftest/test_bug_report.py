@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.config import share
 from harness.report.summary import run_text
 from harness.results.bisection import FOLDER, REPORT, BisectionReport, Culprit
 from harness.results.changes import Change, ChangeKind
@@ -103,6 +104,24 @@ def test_it_is_markdown_for_github(store: Store, capsys: pytest.CaptureFixture[s
     assert text.startswith("# Kernel panic in exit1(): A child ends \\[2]\n")
     assert "\n## Kernels\n\n```\nseen: " in text
     assert text.count("```") % 2 == 0
+
+
+def test_the_program_that_shows_a_known_defect_is_part_of_the_report(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is, between lines to cut at, and no wider than the rest; one that is not there any more is left out."""
+    file = store.home / "r.json"
+    name = "reproducers/pdeathsig-128.c"
+    known = replace(FAILED, test="suites/x.py::test_dies", defect="it takes 128", reproducer=name)
+    record(known, "v6.5.0.2", 600519, 30).write(store, file)
+    text = told(capsys, "--bug", "test_dies", str(file))
+    program = (share() / "suites" / name).read_text()
+    assert f"8< {'-' * 60}\n{program}--------" in text
+    assert "`cc pdeathsig-128.c && ./a.out`" in text.replace("\n", " ")
+    assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= 72
+    assert f"\n~~~~~~~~c\n{program}~~~~~~~~\n" in told(capsys, "--bug", "test_dies", str(file), "--markdown")
+    record(replace(known, reproducer="reproducers/none.c"), "v6.5.0.2", 600519, 30).write(store, file)
+    assert "Program that shows it" not in told(capsys, "--bug", "test_dies", str(file))
 
 
 def test_what_was_expected_and_not_met_is_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ oracle results
 coverage programs
 report
 runs
-plugin compare bench mutation
+plugin compare bench mutation reproduce
 bisect
 calibration
 cli

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from support import pages
+from harness.results.verdict import Verdict
+from support import pages, shown
 
 #: What a defect may do, the gravest first: every `defect` mark names one of these.
 SEVERITIES = {
@@ -23,15 +25,25 @@ SEVERITIES = {
 }
 
 _CHOICE = ", ".join(f'"{severity}"' for severity in SEVERITIES)
+#: What is known of how to mend some of them, which no mark has room for.
+FIXES = Path(__file__).resolve().parents[1] / "known_defects.md"
+_COLUMNS = "| test | cause | since | until | shown on | reproducer |\n|---|---|---|---|---|---|\n"
 _ALWAYS = 200_000  # __DragonFly_version of 2.0: inherited, or as old as the code
 
 _HEAD = """\
 # Known defects of the kernel
 
-Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests; do not edit.  Each test
-states what ought to be and fails on a kernel that has the defect; `dfly-harness run --defects PATH` runs it.  *Since*
-and *until* are values of `__DragonFly_version` (`kern.osreldate`): the kernels that have the defect lie from the one up
-to, and not including, the other.  A defect without *until* is alive in April 2026.
+Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests, `suites/shown.toml` and
+`suites/known_defects.md`; do not edit.  Each test states what ought to be and fails on a kernel that has the
+defect; `dfly-harness run --defects PATH` runs it.  *Since* and *until* are values of `__DragonFly_version`
+(`kern.osreldate`): the kernels that have the defect lie from the one up to, and not including, the other.  A defect
+without *until* is alive in April 2026.  *Shown on* are the kernels on which the test or its reproducer was run and
+showed it: 400704 is of January 2017, 500901 of July 2020, 600106 is 6.2, 600302 is 6.4, 600518 is of 19 April 2026.
+
+A *reproducer* is a C program of one file that needs no harness: `cc FILE && ./a.out` on DragonFly.  Its exit status is
+0 where the kernel is right, 1 where it has the defect, 77 where it does not apply; where the kernel dies of it, its
+first comment says so.  `dfly-harness run --program suites/reproducers/FILE` builds it on this host and runs it in a
+guest.
 """
 
 
@@ -46,18 +58,24 @@ class Defect:
     cause: str
     since: int
     until: int | None
+    reproducer: str = ""
+    shown: tuple[int, ...] = ()
 
     @property
     def row(self) -> str:
         """Its line of the table."""
         since = "always" if self.since <= _ALWAYS else str(self.since)
         test = f"[{self.test}](../{self.file})"
-        return f"| {test} | {self.cause.replace('|', chr(92) + '|')} | {since} | {self.until or ''} |"
+        cause = self.cause.replace("|", chr(92) + "|")
+        reproducer = f"[{self.reproducer}](../suites/reproducers/{self.reproducer})" if self.reproducer else ""
+        seen = ", ".join(map(str, self.shown))
+        return f"| {test} | {cause} | {since} | {self.until or ''} | {seen} | {reproducer} |"
 
 
 def defects_of(items: Iterable[pytest.Item]) -> list[Defect]:
     """Return all defects the tests show, the gravest first.  Raises ValueError for a mark that does not say enough."""
     defects: dict[str, Defect] = {}
+    known = shown.load()
     complaints = []
     for item in items:
         marker = item.get_closest_marker("defect")
@@ -77,10 +95,23 @@ def defects_of(items: Iterable[pytest.Item]) -> list[Defect]:
             marker.kwargs["reason"],
             marker.kwargs["since"],
             marker.kwargs.get("until"),
+            reproducer := marker.kwargs.get("reproducer", ""),
+            _shown_on(known, shown.name_of(name), reproducer),
         )
     if complaints:
         raise ValueError("\n".join(complaints))
     return sorted(defects.values())
+
+
+def _shown_on(known: Mapping[str, Mapping[int, Verdict]], *names: str) -> tuple[int, ...]:
+    """Return the versions of the kernels on which one of NAMES showed the defect."""
+    versions = {
+        version
+        for name in names
+        for version, verdict in known.get(name, {}).items()
+        if verdict in shown.SHOWN
+    }  # fmt: skip
+    return tuple(sorted(versions))
 
 
 def page(defects: list[Defect]) -> str:
@@ -90,8 +121,8 @@ def page(defects: list[Defect]) -> str:
         rows = [defect.row for defect in defects if defect.rank == rank]
         if rows:
             title = f"\n## {severity[0].upper()}{severity[1:]} ({len(rows)})\n\n{meaning[0].upper()}{meaning[1:]}.\n\n"
-            parts.append(title + "| test | cause | since | until |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
-    return "".join(parts)
+            parts.append(title + _COLUMNS + "\n".join(rows) + "\n")
+    return "".join([*parts, "\n" + FIXES.read_text() if FIXES.exists() else ""])
 
 
 def make() -> str:

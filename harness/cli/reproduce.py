@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""reproduce: the recorded calls of a failed test, cut down, as a C program that runs without the harness."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from harness.cli.options import add_command
+from harness.errors import ExitCode, UsageError
+from harness.files import output_file
+from harness.guests.options import TargetOptions
+from harness.guests.targets import TargetChoice, resolve_target
+from harness.processes.session import Session, Warmth
+from harness.report.terminal import make_console, progress_display
+from harness.report.words import sentence
+from harness.reproduce.program import FORMS, is_told, write_program
+from harness.reproduce.reduction import reduce_story
+from harness.reproduce.steps import Story, read_story
+from harness.reproduce.trial import Trials
+from harness.results.record import RunRecord, TestResult, find_record, read_record
+from harness.results.verdict import Verdict
+from harness.store import Store
+
+_LETHAL = 3  # runs of a program that the kernel dies of: each costs a guest
+_MET = re.compile(r"^E\s+(.*)$", re.MULTILINE)
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add reproduce."""
+    parser = add_command(
+        commands,
+        "reproduce",
+        "Make a C program of the calls that a failed test made, cut down to those that matter, and try it.",
+        "dfly-harness reproduce - test_a_zombie_is_protected --c zombie.c",
+    )
+    parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, a run's name, or - for the last run")
+    parser.add_argument("test", metavar="TEST", help="the test, or a part of its name that is no other's")
+    parser.add_argument("--c", metavar="FILE", type=output_file, help="write the program here (default: print it)")
+    parser.add_argument("--times", metavar="M", type=int, default=5, help="run what is offered M times (default: 5)")
+    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=30.0, help="of one try (default: 30)")
+    TargetOptions.declare(parser.add_argument)
+    parser.set_defaults(action=_reproduce)
+
+
+def _failed(run: str, test: str, store: Store) -> tuple[RunRecord, TestResult]:
+    file = find_record(run, store)
+    record = read_record(file)
+    named = [result for result in record.results if test in result.test]
+    found = [each for each in named if each.test == test or each.test.endswith(f"::{test}")] or named
+    against = [each for each in found if each.verdict.against_kernel]
+    if len(against) > 1:
+        raise UsageError(f"which one? {', '.join(each.test for each in against[:5])}")
+    if not against:
+        raise UsageError(f"{file}: {test} {'did not fail' if found else 'is no test of it'}")
+    return record, against[0]
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    store, console = Store(), make_console()
+    record, result = _failed(options.run, options.test, store)
+    if not record.is_dragonfly:
+        raise UsageError("a program is made for DragonFly: this run was on the control guest")
+    dies = result.verdict in {Verdict.PANIC, Verdict.HANG}
+    story = read_story(result.calls, FORMS, dies=dies)
+    story = story.without(number for number, step in enumerate(story.steps) if not is_told(step, story))
+    name = options.c.name if options.c else "reproducer.c"
+    title, expectation = _words(result)
+
+    def program(told: Story) -> str:
+        return write_program(told, title, name, expectation)
+
+    given = TargetOptions.read(options)
+    with progress_display("reproduce") as progress:
+        choice = given.choice
+        target = resolve_target(
+            TargetChoice(choice.image or record.image, choice.kernel or record.kernel, environment=choice.environment),
+            store,
+            progress,
+        )
+        warmth = Warmth(target, store, given.size)
+        with Trials(lambda: Session.resume(warmth, progress), store, deadline=options.deadline) as trials:
+
+            def shows(told: Story) -> bool:
+                progress(f"try {trials.count + 1}: {len(told.steps)} calls")
+                return trials.shows(program(told), name, dies=dies)
+
+            if not shows(story):
+                left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
+                console.print(f"{len(story.steps)} calls as a program do not show it{left}: nothing is offered")
+                return ExitCode.TEST_FAILED
+            small = reduce_story(story, shows)
+            runs = min(options.times, _LETHAL) if dies else options.times
+            count = sum(shows(small) for _ in range(runs))
+    text = program(small)
+    said = f"{len(story.steps)} calls cut down to {len(small.steps)} in {trials.count} tries"
+    console.print(f"{said}; showed the defect {count} of {runs} times on {target.label}", markup=False, soft_wrap=True)
+    _offer(text, options.c)
+    return ExitCode.PASSED
+
+
+def _words(result: TestResult) -> tuple[str, str]:
+    """Return the title of the program, and what ought to be as the test has it."""
+    title = result.known_defect or sentence(result)
+    met = _MET.findall(result.reason)
+    failed = f" The test fails with: {met[0]}" if met and result.verdict is Verdict.FAILED else ""
+    return title, f"{(result.behaviour or sentence(result)).rstrip('.')}.{failed}"
+
+
+def _offer(text: str, file: Path | None) -> None:
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The recorded calls of a test, read back: who made them, with what, and what came of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import UsageError
+
+UNDER_WAY = "(under way)"
+_LINE = re.compile(r"process (\d+): ([A-Za-z_0-9]+)\((.*?)\) = (.*)", re.DOTALL)
+_BIRTHS = ("fork", "vfork", "rfork")
+_CHILD = re.compile(r"<(?:gone )?process (\d+)>")
+_WAITED = re.compile(r"WaitResult\(pid=(\d+)(?:, status=WaitStatus\(raw=(\d+))?")
+_COMMA = re.compile(r",\s*(?![^(\[{'\"]*[)\]}'\"])")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of process WHO (a recorded pid) with ARGUMENTS as they were written, and its OUTCOME, as written too.
+
+    `child` is the recorded pid of the process it made, 0 where it made none.
+    """
+
+    who: int
+    name: str
+    arguments: tuple[str, ...]
+    outcome: str
+    child: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.arguments)})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to: failed with ERRNO, or returned VALUE and, where it waited, a status word.
+
+    None stands for whatever it may be; `blocks` for not returning at all.
+    """
+
+    errno: str = ""
+    value: int | None = None
+    status: int | None = None
+    blocks: bool = False
+
+
+@dataclass(frozen=True)
+class Story:
+    """Steps in the order in which they were made, by processes of which ROOT is the first; LEFT_OUT could not be read.
+
+    With `dies` the kernel dies of them; else what the last one comes to is what is wrong.
+    """
+
+    root: int
+    steps: tuple[Step, ...]
+    dies: bool = False
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def processes(self) -> list[int]:
+        """All processes, in the order of their births."""
+        return [self.root, *(step.child for step in self.steps if step.child)]
+
+    def parent_of(self, pid: int) -> int:
+        """Return who made PID; 0 for the root."""
+        return next((step.who for step in self.steps if step.child == pid), 0)
+
+    def without(self, dropped: Iterable[int]) -> Story:
+        """Return the story without the steps of these numbers, and without those that make no sense then."""
+        gone = set(dropped)
+        born, kept = {self.root}, []
+        mentioned = set(self.processes)
+        for number, step in enumerate(self.steps):
+            named = {abs(int(word)) for word in step.arguments if re.fullmatch(r"-?\d+", word)} & mentioned
+            if number in gone or step.who not in born or not named <= born:
+                continue
+            born |= {step.child} if step.child else set()
+            kept.append(step)
+        return Story(self.root, tuple(kept), self.dies, self.left_out)
+
+
+def outcome_of(step: Step) -> Outcome:
+    """Return what came of STEP; raises UsageError for what a C program could not compare."""
+    text = step.outcome
+    if text == UNDER_WAY:
+        return Outcome(blocks=True)
+    if re.fullmatch(r"E[A-Z0-9]+", text):
+        return Outcome(errno=text)
+    if text == "None":
+        return Outcome()
+    if re.fullmatch(r"-?\d+", text):
+        return Outcome(value=int(text))
+    if (waited := _WAITED.match(text)) is not None:
+        return Outcome(value=int(waited[1]), status=int(waited[2]) if waited[2] else None)
+    raise UsageError(f"what its last call came to, {step} = {text}, is nothing that a C program could compare")
+
+
+def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Story:
+    """Return what the recorded CALLS tell; KNOWN are the names of calls that can be made in C.
+
+    With DIES the kernel died of them.  Raises UsageError where the beginning is not on record, where threads made
+    calls, and where the last call, which is what failed, is none that is known.
+    """
+    able, steps, left_out = {*known, *_BIRTHS}, [], []
+    last_is_known = True
+    for line in calls:
+        found = _LINE.fullmatch(line)
+        if found is None:
+            if line.startswith("thread "):
+                raise UsageError(f"threads made calls ({line[:60]}): this cannot be told as a program yet")
+            left_out.append(line)
+            last_is_known = False
+            continue
+        who, name, written, outcome = int(found[1]), found[2], found[3], found[4]
+        last_is_known = name in able
+        if not last_is_known:
+            left_out.append(line)
+            continue
+        child = _CHILD.fullmatch(outcome) if name in _BIRTHS else None
+        if name in _BIRTHS and child is None:
+            left_out.append(line)
+            continue
+        arguments = tuple(part for part in _COMMA.split(written) if part)
+        steps.append(Step(who, name, arguments, outcome, int(child[1]) if child else 0))
+    if not steps:
+        raise UsageError("no calls of it are on record")
+    if not dies and not last_is_known:
+        raise UsageError(f"its last call is none that is made in C yet: {left_out[-1][:100]}")
+    root = steps[0].who
+    born = {root}
+    for step in steps:
+        if step.who not in born:
+            raise UsageError(f"its first calls are not on record: nobody has made process {step.who}")
+        born |= {step.child} if step.child else set()
+    return Story(root, tuple(_once(steps)), dies, tuple(left_out))
+
+
+def _once(steps: Sequence[Step]) -> list[Step]:
+    """Return STEPS without those that say again what the one before said: somebody asked until it held."""
+    return [step for number, step in enumerate(steps) if number == 0 or step != steps[number - 1]]

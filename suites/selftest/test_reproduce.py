@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The recorded calls of a failed test become a C program: read back, cut down, written so that it builds and reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.programs.c_program import build_standalone
+from harness.reproduce.program import FORMS, is_told, write_program
+from harness.reproduce.reduction import reduce_story
+from harness.reproduce.steps import Outcome, Story, outcome_of, read_story
+from harness.results.record import RunRecord, TestResult
+from harness.results.verdict import Verdict
+from harness.store import Store
+
+ZOMBIE = (
+    "process 30: fork() = <gone process 31>",
+    "process 30: fork() = <process 32>",
+    "process 30: sysctl(kern.proc.pid.31) = [KinfoProc(pid=31)]",
+    "process 31: setuid(61002) = None",
+    "process 32: setuid(61001) = None",
+    "process 32: kill(31, 0) = EPERM",
+    "process 32: kill(31, 0) = EPERM",
+    "process 31: _exit(0) = None",
+    "process 32: kill(31, 0) = None",
+)
+TRACED = (
+    "process 30: procctl(PROC_REAP_ACQUIRE) = None",
+    "process 30: fork() = <process 31>",
+    "process 31: rfork(<RforkFlag.RFPROC|RFFDG: 20>) = <process 33>",
+    "process 30: sigaction(SIGCHLD, IGNORE) = None",
+    "process 30: procctl(P_PID, 0, 4, 80000000) = b''",
+    "process 31: mkdir('/tmp/a b', 0o755) = None",
+    "process 30: ptrace(PT_ATTACH, 31) = 0",
+    "process 30: wait4(31, WNOHANG|WUNTRACED) = WaitResult(pid=31, status=WaitStatus(raw=4479, exit_status=None...",
+)
+
+
+def story(calls: tuple[str, ...] = ZOMBIE, *, dies: bool = False) -> Story:
+    return read_story(calls, FORMS, dies=dies)
+
+
+def test_calls_are_read_back_and_what_is_no_call_in_c_is_left_out() -> None:
+    read = story()
+    assert read.processes == [30, 31, 32]
+    assert [str(step) for step in read.steps] == [
+        "fork()", "fork()", "setuid(61002)", "setuid(61001)", "kill(31, 0)", "_exit(0)", "kill(31, 0)",
+    ]  # fmt: skip
+    assert read.left_out == (ZOMBIE[2],)
+    assert [step.child for step in read.steps[:3]] == [31, 32, 0]
+    assert read.parent_of(32) == 30
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ((), "no calls of it are on record"),
+        (("thread 2 of process 30: getpid() = 30",), "threads made calls"),
+        (("process 31: setsid() = 31", "process 32: getpid() = 32"), "nobody has made process 32"),
+        (("process 31: setsid() = 31", "process 31: storm(5 x fork) = Storm()"), "none that is made in C yet"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_in_one_line(calls: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        story(calls)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "meaning"),
+    [
+        ("EPERM", Outcome(errno="EPERM")),
+        ("None", Outcome()),
+        ("31", Outcome(value=31)),
+        ("(under way)", Outcome(blocks=True)),
+        ("WaitResult(pid=0, status=None, rusage=...", Outcome(value=0)),
+        ("WaitResult(pid=31, status=WaitStatus(raw=1280, exit_status=5", Outcome(value=31, status=1280)),
+    ],
+)
+def test_outcomes_are_what_a_program_compares(outcome: str, meaning: Outcome) -> None:
+    assert outcome_of(story((f"process 1: getpid() = {outcome}",)).steps[0]) == meaning
+
+
+def test_whoever_is_not_born_does_nothing_and_is_not_spoken_of() -> None:
+    smaller = story().without([0])
+    assert [str(step) for step in smaller.steps] == ["fork()", "setuid(61001)"]
+
+
+def test_what_does_not_matter_is_left_out() -> None:
+    """The kill() of a zombie needs two processes, two users, and an exit; the first kill() does not matter."""
+    needed = {"setuid(61001)", "_exit(0)", "kill(31, 0)"}
+    tried: list[Story] = []
+
+    def shows(told: Story) -> bool:
+        tried.append(told)
+        return needed <= {str(step) for step in told.steps}
+
+    small = reduce_story(story(), shows)
+    assert [str(step) for step in small.steps] == ["fork()", "fork()", "setuid(61001)", "_exit(0)", "kill(31, 0)"]
+    assert all(told.steps[-1] == story().steps[-1] for told in tried), "the last call is what is wrong"
+    assert len(tried) < 20
+
+
+def test_of_a_kernel_that_dies_the_last_call_may_not_matter() -> None:
+    small = reduce_story(story(dies=True), lambda told: "_exit(0)" in map(str, told.steps))
+    assert [str(step) for step in small.steps] == ["fork()", "_exit(0)"]
+
+
+def test_it_gives_up_after_so_many_tries() -> None:
+    assert reduce_story(story(), lambda _: False, tries=3) == story()
+
+
+@pytest.mark.parametrize("calls", [ZOMBIE, TRACED, (*TRACED[:3], "process 33: getppid() = (under way)")])
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_program_builds_and_can_be_mailed(calls: tuple[str, ...], dies: bool, tmp_path: Path) -> None:
+    told = story(calls, dies=dies)
+    text = write_program(told, "a title of a defect that is so long that it does not fit on a single line", "x.c", "it")
+    file = tmp_path / "x.c"
+    file.write_text(text)
+    build_standalone(file, tmp_path / "cache")
+    assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= 72, text
+    assert "cc x.c && ./a.out" in text
+    assert ("Exit status: 0" in text) != dies
+
+
+def test_a_program_is_written_to_be_read() -> None:
+    text = write_program(story(), "kill() finds zombies", "zombie.c", "EPERM before and after")
+    assert text.startswith("/*\n * kill() finds zombies\n")
+    assert "\t/* Child 1 becomes user 61002. */\n\tsetuid(61002);\n" in text
+    assert "\tresult = kill(pid[CHILD_1], 0);\n\t*verdict = result != -1;\n" in text
+    assert "\tawait_end(pid[CHILD_1]);\n" in text, "who is killed has ended by then"
+    assert "What ought to be: EPERM before and after" in text.replace("\n * ", " ")
+
+
+def test_what_a_parent_waits_for_is_compared_with_pid_and_status() -> None:
+    text = write_program(story(TRACED), "t", "x.c")
+    assert "result == pid[CHILD_1] && status == 0x117f" in text.replace("\n\t    ", " ")
+    assert "ptrace(PT_ATTACH, pid[CHILD_1], (caddr_t)0, 0);" in text
+    assert "rfork(RFPROC|RFFDG)" in text
+    assert 'mkdir("/tmp/a b", 0755);' in text
+    assert "(unsigned char[]){0x80, 0x00, 0x00, 0x00}" in text
+
+
+def test_arguments_that_are_not_understood_are_left_out() -> None:
+    told = story(("process 1: procctl(P_PGID, 0, 9) = None", "process 1: getpid() = 1"))
+    assert [is_told(step, told) for step in told.steps] == [False, True]
+
+
+def test_only_what_failed_is_reproduced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One clear line and exit status 2 for what has nothing to be reproduced."""
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path / "home"))
+    file = tmp_path / "r.json"
+    results = (
+        TestResult("a.py::test_fine", Verdict.PASSED),
+        TestResult("a.py::test_wrong[1]", Verdict.FAILED, calls=("process 1: signals() = []",)),
+        TestResult("a.py::test_wrong[2]", Verdict.FAILED),
+    )
+    RunRecord("DragonFly: kernel k", is_dragonfly=True, results=results).write(Store(), file)
+    for test, said in (
+        ("test_fine", "did not fail"),
+        ("test_none", "is no test of it"),
+        ("test_wrong", "which one?"),
+        ("test_wrong[1]", "no calls of it are on record"),
+    ):
+        assert main(["reproduce", str(file), test]) == 2
+        assert said in capsys.readouterr().err

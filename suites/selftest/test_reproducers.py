@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The C programs that show known defects without the harness: they build, read well, and say what they are said to."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.guests.targets import has_dragonfly
+from harness.programs.c_program import build_standalone
+from harness.programs.cases import CaseBrokenError
+from harness.programs.program import Program, find_programs
+from harness.results.record import RunRecord, TestResult, read_record
+from harness.results.verdict import Verdict
+from harness.store import Store
+from support import pages, shown
+
+FOLDER = Path(__file__).parents[1] / "reproducers"
+FILES = sorted(FOLDER.glob("*.c"))
+# The host's headers lack these; what needs none of them is compiled with them as well.
+ELSEWHERE = re.compile(
+    r"<sys/(event|jail|kinfo|lwp|pioctl|procctl|rtprio|sysctl)\.h>|\b(wait6|rfork|getsid|lwp_\w+|mount)\("
+)
+WIDE = 72
+
+
+def name_of(file: Path) -> str:
+    return file.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_reproducer_builds_with_our_headers(file: Path) -> None:
+    assert Program(build_standalone(file, Store().cache)).system == "DragonFly"
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if not ELSEWHERE.search(file.read_text())], ids=name_of
+)  # fmt: skip
+def test_a_reproducer_means_the_same_with_the_headers_of_a_system(file: Path) -> None:
+    """Whatever it uses is declared by what it includes; Linux has the headers that all have."""
+    checked = subprocess.run(
+        ["cc", "-fsyntax-only", "-Werror=implicit-function-declaration", "-D_GNU_SOURCE", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_reproducer_can_be_mailed_and_says_how_it_is_run(file: Path) -> None:
+    text = file.read_text()
+    assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= WIDE
+    assert text.startswith("/* SPDX-License-Identifier: BSD-2-Clause */\n/*\n * ")
+    about = text[: text.index("#include")]
+    assert f"cc {file.name} && ./a.out" in about
+    assert "exit status" in about.lower().replace("\n *", "")
+    assert not re.search(r"harness|executor", text), "it stands by itself"
+
+
+def marked() -> dict[str, list[pytest.Mark]]:
+    """Return the defect marks that name each reproducer."""
+    found: dict[str, list[pytest.Mark]] = {}
+    for item in pages.collected():
+        mark = item.get_closest_marker("defect")
+        if mark is not None and "reproducer" in mark.kwargs:
+            found.setdefault(mark.kwargs["reproducer"], []).append(mark)
+    return found
+
+
+def test_each_reproducer_is_named_by_a_test_and_each_that_is_named_exists() -> None:
+    assert {file.name for file in FILES} == marked().keys()
+
+
+def test_what_was_shown_is_what_the_marks_say() -> None:
+    """In the era of its defect a reproducer shows it, or has failed to on that kernel; outside it never does."""
+    known = shown.load()
+    missing = [file.name for file in FILES if not set(known.get(file.name, {}).values()) & set(shown.SHOWN)]
+    assert not missing, f"never shown on any kernel: {missing}"
+    for name, marks in marked().items():
+        for version, verdict in known[name].items():
+            within = any(mark.kwargs["since"] <= version < mark.kwargs.get("until", 1 << 62) for mark in marks)
+            assert within or verdict not in shown.SHOWN, (name, version, verdict)
+
+
+def test_a_record_adds_to_what_was_shown() -> None:
+    """Of a test with several cases, or a second look, the gravest counts; what decides nothing does not."""
+    results = (
+        TestResult("suites/regressions/test_x.py::test_a[1]", Verdict.PASSED, defect="d"),
+        TestResult("suites/regressions/test_x.py::test_a[2]", Verdict.FAILED, defect="d"),
+        TestResult("suites/regressions/test_x.py::test_b", Verdict.PASSED),
+        TestResult("a/x.c::whole", Verdict.PASSED, again=(TestResult("a/x.c::whole", Verdict.PANIC),)),
+        TestResult("a/y.c::whole", Verdict.HARNESS_ERROR),
+    )
+    found = shown.outcomes(RunRecord("t", is_dragonfly=True, osreldate=600518, results=results))
+    assert found == {"test_x.py::test_a": Verdict.FAILED, "x.c": Verdict.PANIC}
+    assert '\n["x.c"]\n600518 = "panic"\n' in shown.text({"x.c": {600518: Verdict.PANIC}})
+
+
+def test_what_does_not_build_is_no_program_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.c"
+    file.write_text("int main(void) { return nothing; }\n")
+    with pytest.raises(HarnessError, match=r"could not build wrong: .*nothing"):
+        build_standalone(file, tmp_path / "cache")
+    assert find_programs(tmp_path) == [file]
+    with pytest.raises(CaseBrokenError, match=r"wrong\.c is built for DragonFly here, and the target runs Linux"):
+        Program(file).demand("linux")
+
+
+# What has no reproducer has one like these; those that hang or take long are left to `run --program`.
+QUICK = ("rename-directory-slash.c", "traced-child-reaped-twice.c", "wait6-kernel-stack.c", "pdeathsig-128.c")
+
+
+@pytest.mark.on_vm
+@pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
+def test_reproducers_say_on_a_real_kernel_what_the_marks_say(tmp_path: Path) -> None:
+    """Built on this host, run in a guest by a shell, without the executor."""
+    record = tmp_path / "record.json"
+    words = [word for name in QUICK for word in ("--program", str(FOLDER / name))]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())",
+         "run", *words, "--no-again", "--deadline", "60", "--json", str(record)],
+        capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    assert record.exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    run = read_record(record)
+    came_to = shown.outcomes(run)
+    assert came_to.keys() == set(QUICK), json.dumps([each.to_json() for each in run.results])[:4000]
+    for name, marks in marked().items():
+        if name in came_to:
+            within = any(mark.kwargs["since"] <= run.osreldate < mark.kwargs.get("until", 1 << 62) for mark in marks)
+            assert (came_to[name] in shown.SHOWN) == within, (name, came_to[name])
