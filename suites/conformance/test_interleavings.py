@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.needs_kernel, pytest.mark.cpus(2)]
 
 @pytest.mark.kern_proc("sysctl_out_proc")
 def test_who_is_being_described_does_not_exit_meanwhile(init: RemoteProcess, schedule: Schedule) -> None:
-    """Whoever fills in a row of the table has the process's token, which its end needs (kern_exit.c: exit1)."""
+    """Whoever fills in a row of the table has the process's token, which its end needs (sysctl_out_proc, exit1)."""
     reader, child = init.fork(), init.fork()
     ask = partial(reader.start.sysctl.kern_proc_pid, child.pid)
     with schedule.holding(reader, at="fill_kinfo_proc", doing=ask) as asking:
@@ -31,7 +31,7 @@ def test_who_is_being_described_does_not_exit_meanwhile(init: RemoteProcess, sch
 
 @pytest.mark.kern_proc("pfind")
 def test_a_point_that_a_call_does_not_pass_is_told(init: RemoteProcess, schedule: Schedule) -> None:
-    """Whoever asks for his own pid looks nobody up; the call returns, and that is said (kern_prot.c: sys_getpid)."""
+    """Whoever asks for his own pid looks nobody up by pfind(); the call returns, and that is said."""
     child = init.fork()
     with pytest.raises(NotSchedulableError, match=f"does not come to pfind: .*getpid.* = {child.pid}$") as told:
         schedule.until(child, reaches="pfind", doing=child.start.getpid)
