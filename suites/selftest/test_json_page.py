@@ -83,7 +83,7 @@ def test_a_record_is_printed_alone(tmp_path: Path) -> None:
         "oracle",
         "oracle:setsid-for-leaders",
         "-k",
-        "leader_of",
+        "setsid_is_refused",
         "--json",
         "-",
     ]
