@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -52,6 +52,34 @@ def _layouts(debug: Path, cache: Path | None, asked_for: frozenset[str] | None =
     if known is not None:
         write_whole(known, dump_layouts(layouts))
     return layouts
+
+
+def read_table(memory: KernelMemory, symbols: KernelSymbols, structures: Mapping[str, Layout]) -> ProcessTable:
+    """Return the process table in MEMORY; raises DamagedError when it cannot be walked."""
+    symbol = symbols["procglob"]
+    layout = structures["procglob"]
+    chains = (symbol.size or 256 * layout.size) // layout.size
+    memory.fetch(symbol.address, chains * layout.size)
+    heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
+
+    def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
+        return tuple(
+            (number, record)
+            for number, chain in enumerate(heads)
+            for record in walk(memory, structures[kind], chain.place(head), link)
+        )
+
+    return ProcessTable(
+        all_of("allproc", "proc", "p_list"),
+        all_of("allpgrp", "pgrp", "pg_list"),
+        all_of("allsess", "session", "s_list"),
+        chains,
+    )
+
+
+def layouts_of(debug: Path, cache: Path | None, names: frozenset[str]) -> dict[str, Layout]:
+    """Return how the structures NAMES lie by the file DEBUG, or by what CACHE has of that: reading it takes seconds."""
+    return _layouts(debug, cache, names)
 
 
 class Whitebox:
@@ -177,31 +205,10 @@ class Whitebox:
         was_running = bool(self._machine.monitor.execute("query-status").get("running"))
         self._machine.pause()
         try:
-            yield self._table(KernelMemory(self._machine), structures)
+            yield read_table(KernelMemory(self._machine), self.symbols, structures)
         finally:
             if was_running:
                 self._machine.resume()
-
-    def _table(self, memory: KernelMemory, structures: dict[str, Layout]) -> ProcessTable:
-        symbol = self.symbols["procglob"]
-        layout = structures["procglob"]
-        chains = (symbol.size or 256 * layout.size) // layout.size
-        memory.fetch(symbol.address, chains * layout.size)
-        heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
-
-        def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
-            return tuple(
-                (number, record)
-                for number, chain in enumerate(heads)
-                for record in walk(memory, structures[kind], chain.place(head), link)
-            )
-
-        return ProcessTable(
-            all_of("allproc", "proc", "p_list"),
-            all_of("allpgrp", "pgrp", "pg_list"),
-            all_of("allsess", "session", "s_list"),
-            chains,
-        )
 
     def look(self) -> list[str]:
         """Return what does not hold in the process table at this moment, in words."""
