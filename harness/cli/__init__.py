@@ -23,7 +23,6 @@ _MODULES = {
     "run": ("run",),
     "replay": ("replay",),
     "reproduce": ("reproduce",),
-    "debug": ("debug",),
     "report": ("report",),
     "history": ("history",),
     "compare": ("compare",),

@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("test", metavar="TEST", help="the test, or a part of its name that is no other's")
     parser.add_argument("--c", metavar="FILE", type=output_file, help="write the program here (default: print it)")
     parser.add_argument("--times", metavar="M", type=int, default=5, help="run what is offered M times (default: 5)")
-    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=30.0, help="of one try (default: 30)")
+    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=15.0, help="of one try (default: 15)")
     TargetOptions.declare(parser.add_argument)
     parser.set_defaults(action=_reproduce)
 

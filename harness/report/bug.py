@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness import __version__
@@ -18,6 +18,7 @@ from harness.results.verdict import Verdict
 
 _OWN_WORDS = re.compile(r"\((DragonFly v.*)\) on image ")
 _CALLS = 15
+_COMMAND = 62  # characters of a line of a command
 _CONSOLE = 25
 _KERNELS = 12
 _SECTION = re.compile(r"^==== (.*)$", re.MULTILINE)
@@ -82,8 +83,9 @@ def bug_report(
     SEEN is where it was seen, FOUND what bisections for it came to, REPRODUCER a C program that shows it.
     """
     sections = _sections(result.evidence)
-    return _title(result), [
-        Part("What happens", tuple(_what_happens(result))),
+    headline = _headline(sections)
+    return _title(result, headline), [
+        Part("What happens", tuple(_what_happens(result, headline))),
         Part("What should happen", (result.behaviour or sentence(result),)),
         Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
         Part("Since", tuple(_since(found))),
@@ -95,18 +97,30 @@ def bug_report(
     ]
 
 
-def _title(result: TestResult) -> str:
-    said = sentence(result).partition(":")[0].rstrip(".")
-    words = {Verdict.PANIC: "Kernel panic", Verdict.HANG: "Kernel hangs"}.get(result.verdict, "Not so")
-    where = f" in {result.functions[0]}()" if len(result.functions) == 1 else ""
-    return f"{words}{where}: {said}"
+def _headline(sections: Mapping[str, str]) -> str:
+    """Return what the kernel said first when it panicked; empty where it did not."""
+    first = sections.get("kernel panic", "").strip().partition("\n")[0]
+    return first.removeprefix("panic: ")
 
 
-def _what_happens(result: TestResult) -> Iterator[str]:
+def _title(result: TestResult, headline: str) -> str:
+    """Return what is wrong: the panic, else the known defect, else the promise that is not kept."""
+    if result.verdict is Verdict.PANIC and headline:
+        return f"Kernel panic: {headline}"
+    dead = {Verdict.PANIC: "Kernel panic: ", Verdict.HANG: "Kernel hangs: "}.get(result.verdict, "")
+    if result.known_defect:
+        return f"{dead}{result.known_defect}"
+    where = f"{result.functions[0]}(): " if len(result.functions) == 1 else ""
+    return f"{dead or 'Not so: '}{where}{sentence(result).partition(':')[0].rstrip('.')}"
+
+
+def _what_happens(result: TestResult, headline: str) -> Iterator[str]:
     if result.known_defect:
         yield f"{result.known_defect[:1].upper()}{result.known_defect[1:]}."
     met = _EXPECTATION.findall(result.reason)
-    if result.verdict in {Verdict.PANIC, Verdict.HANG} or not met:
+    if result.verdict is Verdict.PANIC and headline:
+        yield f"The kernel panics: {headline}"
+    elif result.verdict in {Verdict.PANIC, Verdict.HANG} or not met:
         yield f"The test ends with: {result.verdict}. {result.cause}"
     else:
         yield f"The test fails: {' '.join(met[:_MOST_WORDS])}"
@@ -170,15 +184,32 @@ def _reproduction(result: TestResult, record: RunRecord) -> tuple[tuple[str, ...
     words += [f"--kernel={record.kernel}"] if record.kernel else []
     words += ["--control"] if options.get("control") else []
     words += ["--defects"] if result.defect else []
-    return ("With this kernel and image in its store:",), (shlex.join([*words, result.test]),)
+    return ("With this kernel and image in its store:",), tuple(
+        _continued([shlex.quote(word) for word in (*words, result.test)])
+    )
+
+
+def _continued(words: Sequence[str]) -> Iterator[str]:
+    """Yield a shell's line of WORDS, broken where it is too long as a shell has it."""
+    line = ""
+    for word in words:
+        if line and len(line) + len(word) + 1 > _COMMAND:
+            yield f"{line} \\"
+            line = "   "
+        line = f"{line} {word}" if line else word
+    yield line
+
+
+def _cpus(record: RunRecord) -> str:
+    """Return how many CPUs the machine had, in words; empty where the record does not tell."""
+    found = re.search(r" -smp (\d+)", record.machine)
+    return f", {found[1]} CPU{'s' if found[1] != '1' else ''}" if found is not None else ""
 
 
 def _circumstances(record: RunRecord, result: TestResult) -> Iterator[str]:
     yield f"target:      {record.target}"
     for name, value in (
-        ("features", record.features),
-        ("accelerator", record.accelerator),
-        ("time", result.lane),
+        ("machine", f"QEMU ({record.accelerator}){_cpus(record)}" if record.accelerator else ""),
         ("test", result.test),
         ("functions", ", ".join(result.functions)),
         ("begun", record.started),

@@ -58,9 +58,12 @@ def _plain_part(part: Part) -> Iterator[str]:
     if part.paragraphs and part.lines:
         yield ""
     for line in part.lines:
+        if " " not in line.strip():  # a word is not broken, however long
+            yield f"{_INDENT}{line}"
+            continue
         yield from textwrap.wrap(
             line.expandtabs(), WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2, drop_whitespace=False,
-            break_long_words=True, break_on_hyphens=False, replace_whitespace=False,
+            break_long_words=False, break_on_hyphens=False, replace_whitespace=False,
         ) or [""]  # fmt: skip
     if part.code:
         yield from ["", _CUT, *part.code, _CUT]

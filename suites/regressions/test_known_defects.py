@@ -177,7 +177,12 @@ def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
 
 
 @pytest.mark.passes("sysctl_kern_proc_pathname")
-@defect(since=300701, severity="breach", reason="kern.proc.pathname looks at no prison")
+@defect(
+    since=300701,
+    severity="breach",
+    reason="kern.proc.pathname looks at no prison",
+    reproducer="jail-sees-outside.c",
+)
 def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None:
     """As for kern.proc.pid: whoever is outside does not exist (kern_proc.c: PRISON_CHECK)."""
     jailed = init.fork()
@@ -187,7 +192,12 @@ def test_a_jailed_process_learns_no_program_outside(init: RemoteProcess) -> None
 
 
 @pytest.mark.passes("sysctl_kern_proc_args", "sysctl_kern_proc_cwd")
-@defect(since=200000, severity="breach", reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison")
+@defect(
+    since=200000,
+    severity="breach",
+    reason="with kern.ps_argsopen=1, its default, args and cwd look at no prison",
+    reproducer="jail-sees-outside.c",
+)
 @pytest.mark.parametrize("node", [ARGS, CWD])
 def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: RemoteProcess, node: int) -> None:
     """Open to all users is not open to all jails (kern_proc.c: ps_argsopen, p_trespass)."""
@@ -197,7 +207,11 @@ def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: Remot
 
 
 @kern_proc("sysctl_kern_proc")
-@defect(since=200000, severity="breach", reason="kern.proc.pid does not look at security.ps_showallprocs")
+@defect(
+    since=200000,
+    severity="breach",
+    reason="kern.proc.pid does not look at security.ps_showallprocs",
+)
 def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProcess) -> None:
     """With ps_showallprocs=0 the table leaves it out (kern_proc.c: sysctl_kern_proc)."""
     user = init.fork()
@@ -248,6 +262,7 @@ def test_waiting_in_vain_returns_nothing_of_the_kernels_memory(init: RemoteProce
     since=400101,
     severity="wrong answer",
     reason="the children of a reaper that ignores SIGCHLD are given to the reaper: to itself",
+    reproducer="reaper-ignores-sigchld.c",
 )
 def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> None:
     """As everybody else who ignores it (kern_exit.c: exit1, proc_reparent)."""
@@ -260,7 +275,12 @@ def test_a_reaper_that_ignores_sigchld_has_no_zombies(init: RemoteProcess) -> No
 
 
 @pytest.mark.passes("zpfind")
-@defect(since=200000, severity="breach", reason="kill() finds a zombie without asking who its owner is")
+@defect(
+    since=200000,
+    severity="breach",
+    reason="kill() finds a zombie without asking who its owner is",
+    reproducer="zombie-kill-permission.c",
+)
 def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess) -> None:
     """EPERM before and after its exit (kern_sig.c: kern_kill)."""
     victim, user = init.fork(), init.fork()
@@ -278,6 +298,7 @@ def test_another_users_zombie_is_as_protected_as_the_living(init: RemoteProcess)
     since=200000,
     severity="wrong answer",
     reason="killpg() does not tell a group one may not signal from one that does not exist",
+    reproducer="killpg-eperm.c",
 )
 def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: RemoteProcess) -> None:
     """EPERM if it exists, ESRCH if not, says POSIX (kern_sig.c: dokillpg)."""
@@ -291,7 +312,12 @@ def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: Remo
 
 
 @pytest.mark.passes("pfind")
-@defect(since=200000, severity="wrong answer", reason="no SIGCHLD is sent when a stopped child goes on")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="no SIGCHLD is sent when a stopped child goes on",
+    reproducer="sigcont-no-sigchld.c",
+)
 def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
     child = init.fork()
@@ -309,6 +335,7 @@ def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> N
     since=200000,
     severity="wrong answer",
     reason="a title that is too long is dropped and success reported",
+    reproducer="title-too-long.c",
 )
 def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
     """Whoever sets one ought to know that it was not kept (kern_proc.c: sysctl_kern_proc_args)."""
@@ -339,7 +366,12 @@ def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess
 
 
 @pytest.mark.passes("pholdzomb")
-@defect(since=500317, severity="wrong answer", reason="wait6(P_JAILID) takes any child that is in no jail")
+@defect(
+    since=500317,
+    severity="wrong answer",
+    reason="wait6(P_JAILID) takes any child that is in no jail",
+    reproducer="wait6-jailid.c",
+)
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess) -> None:
     """Only those of that jail (kern_exit.c: kern_wait, P_JAILID)."""

@@ -41,7 +41,11 @@ def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> N
 
 @kern_proc("sysctl_kern_proc_args", "lwpfind")
 @pytest.mark.feature("thread_titles")
-@defect(since=500709, severity="wrong answer", reason="the title of a thread there is none of becomes the process's")
+@defect(
+    since=500709,
+    severity="wrong answer",
+    reason="the title of a thread there is none of becomes the process's",
+)
 def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: RemoteProcess) -> None:
     """ESRCH, and nothing is changed (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
     child = init.fork()
@@ -106,6 +110,7 @@ def test_the_priority_of_another_process_is_not_the_callers(init: RemoteProcess)
     since=200000,
     severity="wrong answer",
     reason="getgroups() takes its count for unsigned: -1 is room for any number",
+    reproducer="getgroups-negative.c",
 )
 def test_there_is_no_room_for_less_than_no_groups(init: RemoteProcess) -> None:
     """EINVAL: less than the number of groups (POSIX: getgroups(); kern_prot.c: sys_getgroups)."""
@@ -120,6 +125,7 @@ def test_there_is_no_room_for_less_than_no_groups(init: RemoteProcess) -> None:
     since=200000,
     severity="wrong answer",
     reason="setgroups() copies into the credentials themselves: half a list has come in when it fails",
+    reproducer="setgroups-half.c",
 )
 def test_groups_that_cannot_be_read_are_not_set(init: RemoteProcess) -> None:
     """EFAULT, and the groups, the effective one first, are what they were (kern_prot.c: sys_setgroups)."""

@@ -48,7 +48,12 @@ def restrict(process: RemoteProcess, capability: int) -> None:
 
 
 @pytest.mark.passes("pfind")
-@defect(since=200000, severity="breach", reason="these calls look at no prison")
+@defect(
+    since=200000,
+    severity="breach",
+    reason="these calls look at no prison",
+    reproducer="jail-sees-outside.c",
+)
 @pytest.mark.parametrize("call", ["getpgid", "getsid"])
 def test_a_jailed_process_learns_no_groups_or_sessions_outside(init: RemoteProcess, call: str) -> None:
     """Whoever is outside does not exist (FreeBSD: p_cansee(); kern_prot.c: sys_getpgid, sys_getsid)."""
@@ -62,6 +67,7 @@ def test_a_jailed_process_learns_no_groups_or_sessions_outside(init: RemoteProce
     since=200000,
     severity="breach",
     reason="kern_kill() says EPERM whatever p_trespass() says, so pids outside can be told",
+    reproducer="jail-sees-outside.c",
 )
 def test_a_jailed_process_cannot_tell_pids_outside_from_free_ones(init: RemoteProcess) -> None:
     """ESRCH for both (FreeBSD: prison_check(); kern_prot.c: p_trespass; kern_sig.c: kern_kill)."""
@@ -75,6 +81,7 @@ def test_a_jailed_process_cannot_tell_pids_outside_from_free_ones(init: RemotePr
     since=200000,
     severity="breach",
     reason="SIGCONT within a session passes CANSIGNAL before any prison is looked at",
+    reproducer="jail-sees-outside.c",
 )
 def test_a_jailed_process_cannot_continue_processes_outside(init: RemoteProcess) -> None:
     """Not even those of its session (FreeBSD: p_cansignal() asks for the prison first; sys/signal2.h: CANSIGNAL)."""
@@ -84,7 +91,12 @@ def test_a_jailed_process_cannot_continue_processes_outside(init: RemoteProcess)
 
 
 @pytest.mark.passes("pfind")
-@defect(since=200000, severity="breach", reason="rtprio() and lwp_rtprio() look at no prison")
+@defect(
+    since=200000,
+    severity="breach",
+    reason="rtprio() and lwp_rtprio() look at no prison",
+    reproducer="jail-sees-outside.c",
+)
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_jailed_process_learns_no_priorities_outside(init: RemoteProcess, threads: bool) -> None:
     """As with getpriority() (kern_resource.c: sys_rtprio, sys_lwp_rtprio; FreeBSD: p_cansee())."""

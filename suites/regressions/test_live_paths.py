@@ -32,6 +32,7 @@ def told(process: RemoteProcess, mib: tuple[int, ...]) -> bytes:
     since=200000,
     severity="wrong answer",
     reason="cache_fullpath() does not mind that the directory has been removed (NCF_DESTROYED)",
+    reproducer="removed-directory.c",
 )
 def test_a_directory_that_was_removed_is_nobodys(init: RemoteProcess) -> None:
     """Not even if there is another of its name (FreeBSD: kern.proc.cwd; kern_proc.c: sysctl_kern_proc_cwd)."""

@@ -87,6 +87,7 @@ def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> No
     since=500902,
     severity="wrong answer",
     reason="PROC_PDEATHSIG_CTL drops what is out of range and reports success",
+    reproducer="pdeathsig-range.c",
 )
 @pytest.mark.parametrize("signal", [-1, 128, 129, 999])
 def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal: int) -> None:
@@ -127,7 +128,11 @@ def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) 
 
 @pytest.mark.passes("pfind")
 @reap_kill
-@defect(since=600510, severity="wrong answer", reason="PROC_REAP_KILL looks at one flag and does not mind the others")
+@defect(
+    since=600510,
+    severity="wrong answer",
+    reason="PROC_REAP_KILL looks at one flag and does not mind the others",
+)
 def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemoteProcess) -> None:
     """EINVAL: what they will mean one day must not be signals today (FreeBSD: procctl(2); kern_fork.c: reaper_kill)."""
     init.procctl_reaper_acquire()
@@ -142,6 +147,7 @@ def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemotePro
     since=500100,
     severity="wrong answer",
     reason="children keep the reaper that was given up, and may signal nobody outside of what it was the reaper of",
+    reproducer="reaper-given-up.c",
 )
 def test_whoever_gives_up_being_a_reaper_can_be_signalled_by_its_children(init: RemoteProcess) -> None:
     """As before it became one: only a reaper restricts (kill(2); procctl(2); kern_fork.c: reaper_sigtest)."""
@@ -183,6 +189,7 @@ def test_everybody_can_be_signalled_while_processes_are_born(init: RemoteProcess
     since=200000,
     severity="wrong answer",
     reason="sigtimedwait() fills in the signal's number alone, though it is known who sent it",
+    reproducer="sigtimedwait-sender.c",
 )
 def test_whoever_waits_for_a_signal_is_told_who_sent_it(init: RemoteProcess) -> None:
     """si_pid and si_uid, as a handler is (POSIX: sigtimedwait(); kern_sig.c: kern_sigtimedwait, ps_frominfo)."""

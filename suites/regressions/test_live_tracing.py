@@ -242,6 +242,7 @@ def test_the_parent_of_a_tracee_whose_tracer_dies_is_told_of_its_end(init: Remot
     since=200000,
     severity="wrong answer",
     reason="PT_TRACE_ME is always legal, and makes the tracer the parent to return to",
+    reproducer="trace-me-while-traced.c",
 )
 def test_a_process_that_is_traced_cannot_ask_to_be_traced(init: RemoteProcess) -> None:
     """EBUSY, as for PT_ATTACH; its parent stays what it was (sys_process.c: PT_TRACE_ME; FreeBSD since 2018)."""
@@ -340,6 +341,7 @@ def test_a_debugger_does_not_keep_the_parent_of_a_vforked_child_asleep(init: Rem
     since=200000,
     severity="wrong answer",
     reason="PT_ATTACH lets a process that is stopped already run instead of reporting it",
+    reproducer="attach-to-stopped.c",
 )
 def test_a_stopped_process_stays_stopped_when_a_debugger_attaches(init: RemoteProcess) -> None:
     """And the debugger is told that it has stopped (ptrace(2): PT_ATTACH; sys_process.c: sendsig)."""
@@ -355,6 +357,7 @@ def test_a_stopped_process_stays_stopped_when_a_debugger_attaches(init: RemotePr
     since=200000,
     severity="wrong answer",
     reason="PT_KILL leaves its signal in p_xstat, which nobody reads if the process was stopped in its sleep",
+    reproducer="ptrace-kill-in-sleep.c",
 )
 def test_a_tracee_stopped_in_its_sleep_can_be_killed_by_its_debugger(init: RemoteProcess) -> None:
     """PT_KILL ends it (ptrace(2): PT_KILL; sys_process.c: sendsig; kern_sig.c: lwpsignal, issignal)."""

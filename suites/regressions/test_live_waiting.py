@@ -142,6 +142,7 @@ def test_the_usage_of_a_child_that_goes_on_is_nothing_of_the_kernels_memory(init
     since=200000,
     severity="wrong answer",
     reason="exit1() adds the usage of the last thread to the process's, and lwp_exit() adds it once more",
+    reproducer="rusage-counted-twice.c",
 )
 def test_what_a_child_has_used_is_counted_once(init: RemoteProcess) -> None:
     """wait4() tells what getrusage() told the child (getrusage(2); kern_exit.c: exit1, lwp_exit)."""

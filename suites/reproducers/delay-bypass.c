@@ -4,8 +4,7 @@
  *  Where the next pid is in use, proc_makepid() steps on to another
  * one, and does not look at when that one was reaped.
  *
- *	cc delay-bypass.c && ./a.out		(as root: it sets
- * kern.randompid, and sets it back)
+ *	cc delay-bypass.c && ./a.out		(as root)
  *
  * Exit status: 0 the kernel is right, 1 it has the defect, 77 it cannot
  * be tried.  It takes up to eight seconds.

@@ -5,8 +5,7 @@
  * programs of root's, set-user-id ones among them, that descend from a
  * reaper of his.
  *
- *	cc reap-kill-other-users.c && ./a.out		(as root, since
- * it gives up its privileges)
+ *	cc reap-kill-other-users.c && ./a.out		(as root)
  *
  * Exit status: 0 the kernel is right, 1 it has the defect, 77 it cannot
  * be tried.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * wait6(WNOHANG) with nothing to report copies out a siginfo_t that
- * nobody has filled: what lay on the kernel's stack. POSIX wants
+ * nobody has filled: what lay on the kernel's stack.  POSIX wants
  * si_signo and si_pid to be 0 then.  Any user.
  *
  *	cc wait6-kernel-stack.c && ./a.out

@@ -20,7 +20,6 @@ images kernels
 guests
 install
 processes
-races
 oracle results
 coverage programs
 report

@@ -9,9 +9,11 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UsageError
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
 from harness.programs.c_program import build_standalone
 from harness.reproduce.program import FORMS, is_told, write_program
-from harness.reproduce.reduction import reduce_story
+from harness.reproduce.reduction import reduce_story, removable
 from harness.reproduce.steps import Outcome, Story, outcome_of, read_story
 from harness.results.record import RunRecord, TestResult
 from harness.results.verdict import Verdict
@@ -89,17 +91,20 @@ def test_whoever_is_not_born_does_nothing_and_is_not_spoken_of() -> None:
     assert [str(step) for step in smaller.steps] == ["fork()", "setuid(61001)"]
 
 
-def test_what_does_not_matter_is_left_out() -> None:
-    """The kill() of a zombie needs two processes, two users, and an exit; the first kill() does not matter."""
-    needed = {"setuid(61001)", "_exit(0)", "kill(31, 0)"}
+def test_what_does_not_matter_is_left_out_and_what_makes_it_wrong_is_not() -> None:
+    """The first kill() does not matter, nor a bystander; without the users the last one would be right to succeed."""
+    needed = {"_exit(0)", "kill(31, 0)"}
+    bystander = ("process 30: fork() = <process 40>", "process 40: setsid() = 40", *ZOMBIE)
     tried: list[Story] = []
 
     def shows(told: Story) -> bool:
         tried.append(told)
         return needed <= {str(step) for step in told.steps}
 
-    small = reduce_story(story(), shows)
-    assert [str(step) for step in small.steps] == ["fork()", "fork()", "setuid(61001)", "_exit(0)", "kill(31, 0)"]
+    small = reduce_story(story(bystander), shows)
+    assert [str(step) for step in small.steps] == [
+        "fork()", "fork()", "setuid(61002)", "setuid(61001)", "_exit(0)", "kill(31, 0)",
+    ]  # fmt: skip
     assert all(told.steps[-1] == story().steps[-1] for told in tried), "the last call is what is wrong"
     assert len(tried) < 20
 
@@ -110,7 +115,20 @@ def test_of_a_kernel_that_dies_the_last_call_may_not_matter() -> None:
 
 
 def test_it_gives_up_after_so_many_tries() -> None:
-    assert reduce_story(story(), lambda _: False, tries=3) == story()
+    assert reduce_story(story(dies=True), lambda _: False, tries=3) == story(dies=True)
+
+
+def test_who_did_something_to_those_of_the_last_call_matters() -> None:
+    """A tracer is named nowhere in its tracee's parent's wait, and is why that fails; who only looks is not."""
+    calls = (
+        "process 1: fork() = <process 2>",
+        "process 1: fork() = <process 3>",
+        "process 1: fork() = <process 4>",
+        "process 4: kill(2, 0) = None",
+        "process 3: ptrace(PT_ATTACH, 2) = 0",
+        "process 1: wait4(2, WNOHANG) = ECHILD",
+    )
+    assert removable(story(calls)) == [2, 3]
 
 
 @pytest.mark.parametrize("calls", [ZOMBIE, TRACED, (*TRACED[:3], "process 33: getppid() = (under way)")])
@@ -169,3 +187,45 @@ def test_only_what_failed_is_reproduced(
     ):
         assert main(["reproduce", str(file), test]) == 2
         assert said in capsys.readouterr().err
+
+
+#: What a parent is told of a child that somebody else traces, in all kernels so far; and one who has no part in it.
+UNKNOWN_CHILD = (
+    "process 30: fork() = <process 31>",
+    "process 30: fork() = <process 32>",
+    "process 30: fork() = <process 33>",
+    "process 33: setsid() = 33",
+    "process 32: ptrace(PT_ATTACH, 31) = 0",
+    "process 32: wait4(31, WUNTRACED) = WaitResult(pid=31, status=WaitStatus(raw=4479, exit_status=None...",
+)
+
+
+@pytest.mark.on_vm
+@pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
+@pytest.mark.parametrize(("error", "status"), [("ECHILD", 0), ("EPERM", 1)])
+def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
+    error: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = resolve_target(TargetChoice(), Store())
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None:
+        pytest.skip("the kernel is not in the store")
+    calls = (*UNKNOWN_CHILD, f"process 30: wait4(31, WNOHANG) = {error}")
+    record = RunRecord(
+        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name,
+        results=(TestResult("a.py::test_child", Verdict.FAILED, behaviour="It is a child.", calls=calls),),
+    )  # fmt: skip
+    file, offered = tmp_path / "r.json", tmp_path / "child.c"
+    record.write(Store(), file)
+    assert main(["reproduce", str(file), "test_child", "--c", str(offered), "--times", "2"]) == status
+    said = capsys.readouterr().err
+    assert offered.exists() == (status == 0)
+    if status:
+        assert "nothing is offered" in said
+        return
+    assert "7 calls cut down to 5 in" in said
+    assert "showed the defect 2 of 2 times" in said
+    text = offered.read_text()
+    assert "setsid" not in text
+    assert "cc child.c && ./a.out" in text
+    assert 'printf("DEFECT: wait4() fails with ECHILD\\n");' in text

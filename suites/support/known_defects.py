@@ -122,9 +122,9 @@ def page(defects: list[Defect]) -> str:
         if rows:
             title = f"\n## {severity[0].upper()}{severity[1:]} ({len(rows)})\n\n{meaning[0].upper()}{meaning[1:]}.\n\n"
             parts.append(title + _COLUMNS + "\n".join(rows) + "\n")
-    return "".join([*parts, "\n" + FIXES.read_text() if FIXES.exists() else ""])
+    return "".join(parts)
 
 
 def make() -> str:
     """Return the page.  Raises ValueError for a mark that does not say enough."""
-    return page(defects_of(pages.collected()))
+    return f"{page(defects_of(pages.collected()))}\n{FIXES.read_text()}"
