@@ -23,6 +23,7 @@ _MODULES = {
     "run": ("run",),
     "replay": ("replay",),
     "reproduce": ("reproduce",),
+    "debug": ("debug",),
     "report": ("report",),
     "history": ("history",),
     "compare": ("compare",),

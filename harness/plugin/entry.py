@@ -34,6 +34,7 @@ from harness.plugin.fixtures import (
     osreldate,
     rig,
     run_of,
+    schedule,
 )
 from harness.plugin.frames import hide_ours
 from harness.plugin.guarded import guard
@@ -64,7 +65,7 @@ from harness.tether import hold_on
 from harness.visible import visible
 
 # pytest finds fixtures in the plugin that it loads.
-__all__ = ["allocator", "facts", "fresh_guest", "guest", "hub", "init", "kernel", "osreldate", "rig"]
+__all__ = ["allocator", "facts", "fresh_guest", "guest", "hub", "init", "kernel", "osreldate", "rig", "schedule"]
 
 _HANDED = "dfly_target"
 _DONE = "dfly_done"

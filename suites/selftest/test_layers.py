@@ -20,6 +20,7 @@ images kernels
 guests
 install
 processes
+races
 oracle results
 coverage programs
 report
