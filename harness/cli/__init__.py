@@ -32,6 +32,7 @@ _MODULES = {
     "guests": ("shell", "console", "hold", "copy"),
     "slot": ("slot",),
     "mutate": ("mutate",),
+    "explore": ("explore",),
     "bench": ("bench",),
     "calibrate": ("calibrate",),
     "doctor": ("doctor",),

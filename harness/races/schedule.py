@@ -5,7 +5,7 @@ A thread that comes to its point finds its program counter on three bytes that h
 CPU stands in the thread's own context with interrupts on: it answers what other CPUs ask it (TLB shootdowns, cpusync),
 takes its clock's interrupts, and costs the host nothing.  Other threads that come to the same instruction pass it.
 What is queued on that CPU stands as well, so whoever is needed meanwhile, the hub above all, is kept on another one.
-Where interrupts are off, it is a jump to itself, which no interrupt ends.
+Where interrupts are off, or put off (in a critical section), it is a jump to itself.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ class Stand:
         self.call: Pending[Any] | None = None
         self.arrived = threading.Event()
         self.gone_on = False
-        #: Where it stands: on which CPU, and whether that takes interrupts.
-        self.cpu, self.takes_interrupts = -1, True
-        self.stack = 0
+        #: Where it stands: on which CPU, and its stack pointer, by which it is told from what interrupts it.
+        self.cpu, self.stack = -1, 0
 
     def __str__(self) -> str:
         return f"{_called(self.who)} at {self.name}"
@@ -114,6 +113,7 @@ class Schedule:
         self._watchers: dict[int, list[tuple[int, Callable[[Cpu], None]]]] = {}  # by address: thread and what is done
         self._stands: list[Stand] = []
         self._apart: dict[tuple[int, int], int] = {}
+        self._at_home: set[tuple[int, int]] = set()
         self.home = 0
 
     def __enter__(self) -> Self:
@@ -150,6 +150,7 @@ class Schedule:
         self.kernel.write(self._spare, _HALT + _SPIN)
         self._open.callback(self._put_back, code)
         self._places = range(self._spare, self._spare + len(code))
+        self._loops = (self._spare, self._spare + 1, self._spare + len(_HALT))  # where who stands is found
 
     def _put_back(self, code: bytes) -> None:
         with contextlib.suppress(HarnessError):  # of a machine that has gone
@@ -205,7 +206,17 @@ class Schedule:
                 raise UsageError(f"each of {self.debugger.cpus} CPUs is needed already: give the machine one more")
             self._pin(who, free[0])
             self._apart[key] = free[0]
+            self._at_home.discard(key)
         return self._apart[key]
+
+    def _keep_home(self) -> None:
+        """Move all others home, as far as they can be: who sleeps elsewhere wakes up there."""
+        for who in self._hub.idle():
+            key = _key(who)
+            if key not in self._apart and key not in self._at_home:
+                with contextlib.suppress(UsageError):  # who is not root's stays where he is
+                    self._pin(who, self.home)
+                self._at_home.add(key)
 
     def _apart_if_possible(self, who: Driven) -> None:
         if len(self._apart) < self.debugger.cpus - 1:
@@ -283,6 +294,7 @@ class Schedule:
         """Have WHO stand at the point AT from when it comes there for the TIMES-th time."""
         address = address_of(self.kernel, at)
         thread = self.thread_of(who)
+        self._keep_home()
         self.apart(who)
         stand = Stand(self, who, thread, address, at if isinstance(at, str) else name_of(self.kernel, at))
         left = times
@@ -293,8 +305,10 @@ class Schedule:
             if left > 0:
                 return
             self._unwatch(self.debugger, address, thread)
-            stand.cpu, stand.takes_interrupts, stand.stack = cpu.number, cpu.takes_interrupts, cpu.stack
-            cpu.address = self._spare + (0 if stand.takes_interrupts else len(_HALT))
+            stand.cpu, stand.stack = cpu.number, cpu.stack
+            # In a critical section one interrupt of the clock is noted, and no other comes: nothing would end a halt.
+            halts = cpu.takes_interrupts and self._tokens.is_critical(self.debugger, thread) is False
+            cpu.address = self._spare + (0 if halts else len(_HALT))
             stand.arrived.set()
 
         self._stands.append(stand)
@@ -338,22 +352,46 @@ class Schedule:
         self._await(lambda: call.done, who, self.thread_of(who), "the end of its call", None, deadline)
         return call.result()
 
-    def settle(self, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE) -> bool:
+    def settle(self, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE, ended: bool = False) -> bool:
         """Return when CALL, which WHO makes, has returned, or waits for something: tell whether it has returned.
 
-        Raises NotSchedulableError when it still computes after DEADLINE seconds of the guest's time.
+        With ENDED the thread has come to rest also if its call has no answer: exit() is done for us when the
+        channel is closed, early on.  Raises NotSchedulableError when it still computes after DEADLINE seconds of the
+        guest's time.
         """
         thread, quiet = self.thread_of(who), 0
 
         def settled() -> bool:
             nonlocal quiet
+            if call.done and not (ended and call.gone):
+                return True
             if self._contest(thread) is not None:
                 return True
             quiet = quiet + 1 if self._rests(who, thread) else 0
-            return call.done or quiet >= _LOOKS
+            return quiet >= _LOOKS
 
         self._await(settled, who, thread, "rest", None, deadline, contested=False)
         return call.done
+
+    def arrives(self, stand: Stand, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE) -> bool:
+        """Return when WHO stands, or its CALL has returned or waits elsewhere; tell whether it stands."""
+        quiet = 0
+
+        def happened() -> bool:
+            nonlocal quiet
+            if stand.arrived.is_set() or call.done:
+                return True
+            quiet = quiet + 1 if self._rests(who, stand.thread) else 0
+            return quiet >= _LOOKS
+
+        self._await(happened, who, stand.thread, stand.name, None, deadline, contested=False)
+        return stand.arrived.is_set()
+
+    def forget(self) -> None:
+        """Forget whoever has been told apart: they have ended, and their pids may be others'."""
+        self._threads.clear()
+        self._apart.clear()
+        self._at_home.clear()
 
     def _rests(self, who: Driven, thread: int) -> bool:
         """Tell whether no CPU runs WHO, which is THREAD, nor could: its own idles."""
@@ -456,7 +494,7 @@ class Schedule:
             if cpu.stack != stand.stack:  # another stand's, further down on the same stack
                 return
             cpu.address = stand.address
-            for place in (self._spare, self._spare + 1):
+            for place in self._loops:
                 self._unwatch(self.debugger, place, stand.thread)
             gone_on.set()
 
@@ -472,8 +510,8 @@ class Schedule:
 
         if self.debugger.standing(begin):
             return
-        # It is in an interrupt's handler; when that returns it comes to one of two instructions.
-        for place in (self._spare, self._spare + 1):
+        # It is in an interrupt's handler; when that returns it comes to one of these.
+        for place in self._loops:
             self._watch(place, stand.thread, go)
         patience = _Patience(self._guest, DEADLINE)
         while not gone_on.wait(_SLICE):

@@ -86,6 +86,12 @@ class Threads:
         except HarnessError:  # a thread that has ended meanwhile
             return None
 
+    def is_critical(self, debugger: Debugger, thread: int) -> bool | None:
+        """Tell whether THREAD is in a critical section, which puts interrupts off; None where that is not known."""
+        if not self._layouts:
+            return None
+        return debugger.read(thread + self._layouts["thread"].offset("td_critcount"), 4) != bytes(4)
+
     def sleeps_on(self, debugger: Debugger, thread: int) -> str:
         """Return the word for what THREAD sleeps on, "" where that is not known."""
         if not self._layouts:

@@ -25,7 +25,7 @@ oracle results
 coverage programs
 report
 runs
-plugin compare bench mutation reproduce
+plugin compare bench mutation reproduce explore
 bisect
 calibration
 cli
