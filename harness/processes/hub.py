@@ -90,12 +90,18 @@ class Hub:
         return None if first.gone else RemoteProcess(self._connection, self.abi, first)
 
     def idle(self) -> list[RemoteProcess | RemoteThread]:
-        """Return the processes and threads made through this hub that wait for a call to make."""
-        return [
-            (RemoteThread if each.is_thread else RemoteProcess)(self._connection, self.abi, each)
-            for each in self._connection.live_endpoints()
-            if each.hello and not each.pending and not each.leashed
-        ]
+        """Return the processes and threads made through this hub that wait for a call to make.
+
+        Who has just been born is waited for; raises DeadlineError when he does not connect.
+        """
+        found: list[RemoteProcess | RemoteThread] = []
+        for each in self._connection.live_endpoints():
+            if each.pending or each.leashed or each.connects_late:
+                continue
+            self._connection.wait(lambda each=each: each.hello or each.gone, f"{each} to connect", self.deadline)  # type: ignore[misc]
+            if not each.gone:
+                found.append((RemoteThread if each.is_thread else RemoteProcess)(self._connection, self.abi, each))
+        return found
 
     def journal(self) -> list[str]:
         """Return the last calls of driven processes with their answers, oldest first, a line each."""

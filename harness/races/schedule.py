@@ -379,7 +379,7 @@ class Schedule:
 
         def happened() -> bool:
             nonlocal quiet
-            if stand.arrived.is_set() or call.done:
+            if stand.arrived.is_set() or call.answer is not None:
                 return True
             quiet = quiet + 1 if self._rests(who, stand.thread) else 0
             return quiet >= _LOOKS
@@ -433,7 +433,8 @@ class Schedule:
         patience = _Patience(self._guest, deadline)
         seen, looked = 0, time.monotonic()
         while not happened():
-            if call is not None and call.done and not happened():
+            # The channel of who exits is closed early on: that is no end yet.
+            if call is not None and call.answer is not None and not happened():
                 raise NotSchedulableError(f"{_called(who)} does not come to {where}: {call}")
             self._guest.check()
             late = patience.is_over
