@@ -33,7 +33,7 @@ T = TypeVar("T")
 DEADLINE = 5.0
 _PATIENCE = 60.0  # s of the host's, for a guest that a busy host does not let compute
 _SLICE = 0.02
-_LOOKS, _LOOK_EVERY = 3, 0.1  # s; so often in a row a thread must be found waiting before it is said to
+_LOOKS, _LOOK_EVERY = 4, 0.1  # s; so often in a row a thread must be found waiting before it is said to
 #: A system call that nobody makes by himself; it tells which thread a process's is.
 _ASKED, _NUMBER = "sys_issetugid", 253
 #: Where code may be put that is not the kernel's: what it entered by is never executed again.
@@ -230,7 +230,11 @@ class Schedule:
             address = self.kernel.address(_ASKED)
             self.debugger.at(address, lambda cpu: met.append(_thread_on(cpu)))
             try:
-                who.call(_NUMBER).result()
+                who.call(_NUMBER).result(DEADLINE)
+            except GuestDeadlineError as error:
+                raise NotSchedulableError(
+                    f"{_called(who)} is not heard: {error}; schedule.apart() is for who is needed while others stand"
+                ) from None
             finally:
                 self.debugger.forget(address)
             if len(set(met)) != 1:
@@ -394,11 +398,13 @@ class Schedule:
         self._at_home.clear()
 
     def _rests(self, who: Driven, thread: int) -> bool:
-        """Tell whether no CPU runs WHO, which is THREAD, nor could: its own idles."""
+        """Tell whether no CPU runs WHO, which is THREAD, nor is about to."""
 
         def look(debugger: Debugger) -> bool:
             if any(current_thread(debugger, number) == thread for number in range(debugger.cpus)):
                 return False
+            if (queued := self._tokens.is_queued(debugger, thread)) is not None:
+                return not queued
             own = self._apart.get(_key(who), self.home)
             return any(cpu.number == own and cpu.halted for cpu in processors(self._guest.machine, None))
 

@@ -16,6 +16,7 @@ _CURRENT = 8
 # How the kernel is entered, and that by an interrupt (x86_64: exception.S, apic_vector.s; others are traps and calls).
 _ENTRY = re.compile(r"X[a-z]")
 _INTERRUPT = re.compile(r"X(?:timer|ipiq|invltlb|sniff|cpustop|spurious|icu|ioapic|msi|.*intr)")
+_QUEUED = 2  # sys/thread.h: TDF_RUNQ
 _LOWEST, _DEPTH = 1 << 47, 48
 _MOST_TOKENS = 64
 _TEXT = 24
@@ -91,6 +92,16 @@ class Threads:
         if not self._layouts:
             return None
         return debugger.read(thread + self._layouts["thread"].offset("td_critcount"), 4) != bytes(4)
+
+    def is_queued(self, debugger: Debugger, thread: int) -> bool | None:
+        """Tell whether THREAD would run if its CPU came to it; None where that is not known."""
+        if not self._layouts:
+            return None
+        try:
+            flags = debugger.read(thread + self._layouts["thread"].offset("td_flags"), 4)
+        except HarnessError:  # it has ended
+            return False
+        return bool(flags[0] & _QUEUED)
 
     def sleeps_on(self, debugger: Debugger, thread: int) -> str:
         """Return the word for what THREAD sleeps on, "" where that is not known."""

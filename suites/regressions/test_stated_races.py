@@ -69,6 +69,7 @@ def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Sch
     zombie = parent.fork()
     zombie.exit()
     ask = partial(reader.start.kill, zombie.pid, 0)
+    schedule.apart(first)
     schedule.apart(second)
     with (
         schedule.holding(reader, at="pfind", doing=ask) as looking,
