@@ -24,6 +24,10 @@ _KERNELS = 12
 _SECTION = re.compile(r"^==== (.*)$", re.MULTILINE)
 _PIECE = re.compile(r"^---- (.*)$", re.MULTILINE)
 _EXPECTATION = re.compile(r"^E\s+(.*)$", re.MULTILINE)
+_ABOUT = re.compile(r"^/\*\n \* (.*?)\n \*\n", re.DOTALL | re.MULTILINE)
+_CLASS = re.compile(r"^(?:\w+\.)+\w+Error: ")  # of an exception, which says nothing elsewhere
+_SENTENCE = re.compile(r"[:.]\s")
+_CALL = 100  # characters of a call and its result
 _MOST_WORDS = 6  # lines of what was expected and not met
 
 
@@ -60,7 +64,7 @@ def sightings(test: str, appearances: Sequence[Appearance]) -> list[Sighting]:
     found: dict[tuple[str, str], Sighting] = {}
     for each in appearances:
         record = each.record
-        if each.result.test != test or not each.result.verdict.is_judged:
+        if each.result.test != test or not each.result.verdict.is_judged or not record.is_dragonfly:
             continue
         key = record.target, record.kernel_digest
         one = found.setdefault(key, Sighting(kernel_words(record), record.osreldate))
@@ -83,14 +87,14 @@ def bug_report(
     SEEN is where it was seen, FOUND what bisections for it came to, REPRODUCER a C program that shows it.
     """
     sections = _sections(result.evidence)
-    headline = _headline(sections)
-    return _title(result, headline), [
-        Part("What happens", tuple(_what_happens(result, headline))),
-        Part("What should happen", (result.behaviour or sentence(result),)),
+    headline, symptom = _headline(sections), _symptom(reproducer)
+    return _title(result, headline, symptom), [
+        Part("What happens", tuple(_what_happens(result, headline, symptom))),
+        Part("What should happen", (sentence(result),)),
         Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
         Part("Since", tuple(_since(found))),
         _death(sections),
-        Part("Last system calls of the test, and their results", lines=result.calls[-_CALLS:]),
+        Part("Last system calls of the test, and their results", lines=tuple(map(_shown, result.calls[-_CALLS:]))),
         _program(result, reproducer),
         Part("To reproduce with dfly-harness", *_reproduction(result, record)),
         Part("How it was run", lines=tuple(_circumstances(record, result))),
@@ -103,27 +107,45 @@ def _headline(sections: Mapping[str, str]) -> str:
     return first.removeprefix("panic: ")
 
 
-def _title(result: TestResult, headline: str) -> str:
-    """Return what is wrong: the panic, else the known defect, else the promise that is not kept."""
+def _symptom(reproducer: str) -> str:
+    """Return what the first paragraph of the C program REPRODUCER says of what it shows; empty where there is none."""
+    found = _ABOUT.search(reproducer)
+    return " ".join(found[1].replace("\n *", "\n").split()) if found is not None else ""
+
+
+def _shown(call: str) -> str:
+    return call if len(call) <= _CALL else f"{call[:_CALL]}..."
+
+
+def _capitalised(words: str) -> str:
+    """Return WORDS as a sentence begins, but for the name of a function."""
+    first = words.partition(" ")[0]
+    return words if "(" in first or "_" in first else f"{words[:1].upper()}{words[1:]}"
+
+
+def _title(result: TestResult, headline: str, symptom: str) -> str:
+    """Return what is wrong: the panic, else what its program shows, else the promise that is not kept."""
     if result.verdict is Verdict.PANIC and headline:
         return f"Kernel panic: {headline}"
     dead = {Verdict.PANIC: "Kernel panic: ", Verdict.HANG: "Kernel hangs: "}.get(result.verdict, "")
-    if result.known_defect:
-        return f"{dead}{result.known_defect}"
+    if symptom:
+        return f"{dead}{_SENTENCE.split(symptom)[0]}"
     where = f"{result.functions[0]}(): " if len(result.functions) == 1 else ""
     return f"{dead or 'Not so: '}{where}{sentence(result).partition(':')[0].rstrip('.')}"
 
 
-def _what_happens(result: TestResult, headline: str) -> Iterator[str]:
+def _what_happens(result: TestResult, headline: str, symptom: str) -> Iterator[str]:
+    if symptom:
+        yield symptom
     if result.known_defect:
-        yield f"{result.known_defect[:1].upper()}{result.known_defect[1:]}."
+        yield f"Cause: {result.known_defect}." if symptom else f"{_capitalised(result.known_defect)}."
     met = _EXPECTATION.findall(result.reason)
     if result.verdict is Verdict.PANIC and headline:
         yield f"The kernel panics: {headline}"
     elif result.verdict in {Verdict.PANIC, Verdict.HANG} or not met:
         yield f"The test ends with: {result.verdict}. {result.cause}"
     else:
-        yield f"The test fails: {' '.join(met[:_MOST_WORDS])}"
+        yield f"The test fails: {_CLASS.sub('', ' '.join(met[:_MOST_WORDS]))}"
     failures, runs = result.attempts
     if runs > 1:
         yield f"It came to that in {failures} of {runs} runs: {result.words}."

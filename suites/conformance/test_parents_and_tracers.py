@@ -88,6 +88,7 @@ def test_an_ordinary_user_turns_no_accounting_on(init: RemoteProcess, call: tupl
     feature="syscap",
     severity="breach",
     reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
+    reproducer="jail-root-outside.c",
 )
 def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
     """Root in it is refused while its allow_raw_sockets is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
@@ -104,6 +105,7 @@ def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
     feature="syscap",
     severity="breach",
     reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
+    reproducer="jail-root-outside.c",
 )
 def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> None:
     """Root in it is refused while its vfs_mount_procfs is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
@@ -120,6 +122,7 @@ def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> No
     feature="syscap",
     severity="breach",
     reason="rtprio() and lwp_rtprio() look at no prison, and jails may do what SYSCAP_NOSCHED stands for",
+    reproducer="jail-root-outside.c",
 )
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: bool) -> None:

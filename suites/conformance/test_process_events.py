@@ -108,6 +108,7 @@ def test_a_process_outside_the_jail_is_nobody_to_watch(init: RemoteProcess) -> N
     since=200000,
     severity="breach",
     reason="filt_procattach() looks at the prison, and not at security.ps_showallprocs",
+    reproducer="hidden-processes.c",
 )
 def test_a_hidden_process_is_nobody_to_watch(init: RemoteProcess) -> None:
     """With ps_showallprocs=0 its end is nobody else's business (FreeBSD: filt_procattach, p_cansee())."""

@@ -211,6 +211,7 @@ def test_a_jailed_process_learns_no_arguments_or_directories_outside(init: Remot
     since=200000,
     severity="breach",
     reason="kern.proc.pid does not look at security.ps_showallprocs",
+    reproducer="hidden-processes.c",
 )
 def test_a_hidden_process_is_hidden_from_whoever_knows_its_pid(init: RemoteProcess) -> None:
     """With ps_showallprocs=0 the table leaves it out (kern_proc.c: sysctl_kern_proc)."""

@@ -33,6 +33,7 @@ PAGE = 4096
     since=500709,
     severity="wrong answer",
     reason="of a thread there is none of kern.proc.args tells the process's arguments",
+    reproducer="thread-that-is-none.c",
 )
 def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> None:
     """Nothing, as for a process there is none of (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
@@ -45,6 +46,7 @@ def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> N
     since=500709,
     severity="wrong answer",
     reason="the title of a thread there is none of becomes the process's",
+    reproducer="thread-that-is-none.c",
 )
 def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: RemoteProcess) -> None:
     """ESRCH, and nothing is changed (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
@@ -73,6 +75,7 @@ def test_a_thread_that_does_not_exist_has_no_name(init: RemoteProcess) -> None:
     since=200000,
     severity="wrong answer",
     reason="ioprio_get() of a group compares nice values with I/O priorities",
+    reproducer="ioprio-of-a-group.c",
 )
 def test_the_io_priority_of_a_group_is_its_highest(init: RemoteProcess) -> None:
     """Whichever member has it (ioprio_get(2); kern_resource.c: sys_ioprio_get, PRIO_PGRP)."""
@@ -90,6 +93,7 @@ def test_the_io_priority_of_a_group_is_its_highest(init: RemoteProcess) -> None:
     since=200000,
     severity="wrong answer",
     reason="lwp_rtprio() takes the caller's thread for any thread (-1) of another process",
+    reproducer="lwp-rtprio-any-thread.c",
 )
 def test_the_priority_of_another_process_is_not_the_callers(init: RemoteProcess) -> None:
     """With tid -1 it is the process's that pid names, or an error (lwp_rtprio(2); kern_resource.c: sys_lwp_rtprio)."""

@@ -171,6 +171,7 @@ def test_a_jail_that_comes_to_nothing_keeps_no_file_system(init: RemoteProcess) 
     since=600503,
     severity="breach",
     reason="p_trespass() asks for SYSCAP_NOPROC_TRESPASS, and lets root pass whatever the answer is",
+    reproducer="restricted-root.c",
 )
 def test_root_that_may_not_trespass_signals_nobody_elses_processes(init: RemoteProcess) -> None:
     """EPERM (syscap_set(2): NOPROC_TRESPASS; kern_prot.c: p_trespass)."""
@@ -187,6 +188,7 @@ def test_root_that_may_not_trespass_signals_nobody_elses_processes(init: RemoteP
     since=600503,
     severity="breach",
     reason="PT_ATTACH asks for the user alone: a restricted root controls an unrestricted one and is free",
+    reproducer="restricted-root.c",
 )
 def test_a_restricted_root_traces_no_unrestricted_one(init: RemoteProcess) -> None:
     """As it cannot signal it (syscap_set(2): RESTRICTEDROOT; kern_prot.c: p_trespass; sys_process.c: PT_ATTACH)."""
@@ -222,6 +224,7 @@ def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: Remote
     since=600503,
     severity="breach",
     reason="sysctl_root() asks for SYSCAP_NOSYSCTL_WR, which jails have, and no more whether a variable is for jails",
+    reproducer="jail-root-outside.c",
 )
 def test_a_jailed_root_sets_no_variable_of_the_whole_system(init: RemoteProcess) -> None:
     """EPERM, as before October 2023 (kern_sysctl.c: CTLFLAG_PRISON; kern_jail.c: prison_priv_check)."""

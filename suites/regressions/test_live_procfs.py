@@ -101,6 +101,7 @@ def test_a_process_can_end_while_somebody_waits_for_it_to_stop(init: RemoteProce
     since=200000,
     severity="wrong answer",
     reason="procfs_control() clears p_xstat before it looks at what it is asked for: the signal of a stop is lost",
+    reproducer="procfs-stop-signal-lost.c",
 )
 @pytest.mark.parametrize("command", [b"wait", b"detach"])
 def test_asking_about_a_stopped_process_does_not_change_what_stopped_it(init: RemoteProcess, command: bytes) -> None:
@@ -119,6 +120,7 @@ def test_asking_about_a_stopped_process_does_not_change_what_stopped_it(init: Re
     since=200000,
     severity="wrong answer",
     reason='"detach" in /proc/N/ctl does not ask who attached',
+    reproducer="procfs-detach-by-anybody.c",
 )
 def test_nobody_else_ends_a_debuggers_tracing(init: RemoteProcess) -> None:
     """EBUSY, as ptrace(2) has it for whoever is not the tracer (procfs_ctl.c: PROCFS_CTL_DETACH)."""

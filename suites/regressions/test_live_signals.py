@@ -132,6 +132,7 @@ def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) 
     since=600510,
     severity="wrong answer",
     reason="PROC_REAP_KILL looks at one flag and does not mind the others",
+    reproducer="reap-kill-flags.c",
 )
 def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemoteProcess) -> None:
     """EINVAL: what they will mean one day must not be signals today (FreeBSD: procctl(2); kern_fork.c: reaper_kill)."""
@@ -290,6 +291,7 @@ def test_a_queue_outlives_whoever_waited_for_signals_in_it(init: RemoteProcess) 
     since=200000,
     severity="panic by any user",
     reason="F_SETOWN takes a process that is exiting and has let go of all descriptors: one keeps freed memory",
+    reproducer="fsetown-exiting.c",
 )
 def test_a_descriptor_is_not_owned_by_whoever_is_exiting(init: RemoteProcess, kernel: Whitebox) -> None:
     """ESRCH, and so nothing is left of it when the descriptor is closed (kern_descrip.c: fsetown; FreeBSD: P_WEXIT)."""

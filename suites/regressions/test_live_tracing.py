@@ -185,6 +185,7 @@ def test_a_debugger_cannot_move_its_tracee_to_another_group(init: RemoteProcess)
     since=200000,
     severity="leak",
     reason="kern_wait() gives a tracee's zombie back to its parent without asking whether that wants zombies",
+    reproducer="traced-zombie-unwanted.c",
 )
 def test_a_parent_that_wants_no_zombies_is_given_none_back(init: RemoteProcess) -> None:
     """Whoever ignores SIGCHLD does not wait, and the zombie stays as long as he lives (kern_exit.c: exit1)."""
@@ -221,6 +222,7 @@ def test_a_child_that_asked_its_parent_to_trace_it_is_reaped_once(init: RemotePr
     since=200000,
     severity="wrong answer",
     reason="exit1() hands a dying tracer's tracees to its reaper, not to their parents, and leaves the rest to wait()",
+    reproducer="tracer-dies.c",
 )
 def test_the_parent_of_a_tracee_whose_tracer_dies_is_told_of_its_end(init: RemoteProcess) -> None:
     """The tracee is killed, and its status is its parent's to collect, whatever the tracer's reaper does.

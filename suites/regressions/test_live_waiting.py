@@ -122,6 +122,7 @@ def test_a_zombie_somebody_looks_at_is_there_for_whoever_reaps_it(init: RemotePr
     since=200000,
     severity="leak of kernel memory",
     reason="of a child that goes on kern_wait() leaves the usage unset, and wait4() copies out what is on the stack",
+    reproducer="wait-continued-stack.c",
 )
 def test_the_usage_of_a_child_that_goes_on_is_nothing_of_the_kernels_memory(init: RemoteProcess) -> None:
     """All zero, as for one that stops (kern_exit.c: kern_wait)."""

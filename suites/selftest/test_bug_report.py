@@ -83,7 +83,6 @@ def test_a_panic_is_told_with_all_that_one_acts_on(store: Store, capsys: pytest.
     text = told(capsys, "--bug", "test_a_child_ends[2]")
     assert text.startswith('Kernel panic: assertion "p->p_lock > 0" failed in exit1 at')
     for words in (
-        "A child that ends is seen to end, whoever waits for it and however long",
         "seen:     DragonFly v6.5.0.1-DEVELOPMENT #0: Sun Apr 19,",
         "600518: 2 of 3, panic",
         "not seen: DragonFly v4.7.0.9-DEVELOPMENT #0: Sun Apr 19,",
@@ -94,6 +93,7 @@ def test_a_panic_is_told_with_all_that_one_acts_on(store: Store, capsys: pytest.
         f"dfly-harness run --image=dfly --kernel=mine '{TEST}'",
     ):
         assert words in text.replace(" \\\n       ", "").replace("\n        ", " "), (words, text)
+    assert "A child that ends is seen to end, whoever waits for it and however long" in " ".join(text.split())
     assert "fork() = <process 8>" not in text, "only the last calls"
     assert "gd_curthread" not in text, "registers help nobody elsewhere"
     assert max(map(len, text.splitlines())) <= 72
@@ -117,6 +117,8 @@ def test_the_program_that_shows_a_known_defect_is_part_of_the_report(
     text = told(capsys, "--bug", "test_dies", str(file))
     program = (share() / "suites" / name).read_text()
     assert f"8< {'-' * 60}\n{program}--------" in text
+    assert text.startswith("PROC_PDEATHSIG_CTL takes 128, which is no signal, and the kernel panics"), "the symptom"
+    assert "Cause: it takes 128." in text
     assert "`cc pdeathsig-128.c && ./a.out`" in text.replace("\n", " ")
     assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= 72
     assert f"\n~~~~~~~~c\n{program}~~~~~~~~\n" in told(capsys, "--bug", "test_dies", str(file), "--markdown")

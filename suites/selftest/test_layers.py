@@ -20,12 +20,11 @@ images kernels
 guests
 install
 processes
-races
 oracle results
 coverage programs
 report
 runs
-plugin compare bench mutation reproduce explore
+plugin compare bench mutation reproduce
 bisect
 calibration
 cli

@@ -95,9 +95,11 @@ def test_a_record_adds_to_what_was_shown() -> None:
         TestResult("suites/regressions/test_x.py::test_b", Verdict.PASSED),
         TestResult("a/x.c::whole", Verdict.PASSED, again=(TestResult("a/x.c::whole", Verdict.PANIC),)),
         TestResult("a/y.c::whole", Verdict.HARNESS_ERROR),
+        TestResult("a/z.c::whole", Verdict.FAILED, reason="E   exit status 2: pipe: errno 23"),
+        TestResult("a/w.c::whole", Verdict.FAILED, reason="E   exit status 1: DEFECT: it is"),
     )
     found = shown.outcomes(RunRecord("t", is_dragonfly=True, osreldate=600518, results=results))
-    assert found == {"test_x.py::test_a": Verdict.FAILED, "x.c": Verdict.PANIC}
+    assert found == {"test_x.py::test_a": Verdict.FAILED, "x.c": Verdict.PANIC, "w.c": Verdict.FAILED}
     assert '\n["x.c"]\n600518 = "panic"\n' in shown.text({"x.c": {600518: Verdict.PANIC}})
 
 

@@ -7,6 +7,7 @@ they were released or committed: those of a mended or a broken one have no place
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ FILE = Path(__file__).resolve().parents[1] / "shown.toml"
 SHOWN = (Verdict.PANIC, Verdict.HANG, Verdict.GUEST_LOST, Verdict.FAILED)
 #: ... and where it was not.
 NOT_SHOWN = (Verdict.PASSED, Verdict.NOT_APPLICABLE)
+_DEFECT = re.compile(r"exit status 1\b")  # of a reproducer
 _HEAD = """\
 # What came of the tests with a `defect` mark and of the reproducers, by __DragonFly_version of the kernel.
 # Made by `python suites/support/shown.py RECORD...` from records of runs; do not edit.
@@ -53,7 +55,11 @@ def outcomes(record: RunRecord) -> dict[str, Verdict]:
 
 
 def _said(result: TestResult) -> Iterator[Verdict]:
+    is_program = name_of(result.test).endswith(SOURCE)
     for each in (result, *result.again):
+        # A program that could not try it, or did not end, has shown nothing.
+        if is_program and each.verdict is Verdict.FAILED and not _DEFECT.search(each.reason):
+            continue
         if each.verdict in (*SHOWN, *NOT_SHOWN):
             yield each.verdict
 

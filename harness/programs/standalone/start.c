@@ -260,7 +260,7 @@ void exit(int status)
 
 void (*signal(int signal, void (*handler)(int)))(int)
 {
-	struct sigaction wanted = { .sa_handler = handler, .sa_flags = 2 /* SA_RESTART */ }, old;
+	struct sigaction wanted = { .sa_handler = handler, .sa_flags = SA_RESTART }, old;
 
 	return sigaction(signal, &wanted, &old) < 0 ? (void (*)(int))-1 : old.sa_handler;
 }

@@ -47,6 +47,7 @@ struct sigaction {
 };
 #define sa_handler of.handler
 #define sa_sigaction of.action
+#define SA_RESTART 0x02
 #define SA_SIGINFO 0x40
 #define SA_NOCLDSTOP 0x08
 #define SIG_DFL ((void (*)(int))0)
