@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parents[1] / "reproducers"
 FILES = sorted(FOLDER.glob("*.c"))
 # The host's headers lack these; what needs none of them is compiled with them as well.
 ELSEWHERE = re.compile(
-    r"<sys/(event|jail|kinfo|lwp|pioctl|procctl|rtprio|sysctl)\.h>|\b(wait6|rfork|getsid|lwp_\w+|mount)\("
+    r"<sys/(event|jail|kinfo|lwp|pioctl|procctl|rtprio|sysctl)\.h>|\b(wait6|rfork|getsid|lwp_\w+|mount|setgroups|ioprio_\w+)\("
 )
 WIDE = 72
 
