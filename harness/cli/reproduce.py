@@ -25,6 +25,7 @@ from harness.results.verdict import Verdict
 from harness.store import Store
 
 _LETHAL = 3  # runs of a program that the kernel dies of: each costs a guest
+_CLASS = re.compile(r"^(?:\w+\.)+\w+Error: ")  # of an exception
 _MET = re.compile(r"^E\s+(.*)$", re.MULTILINE)
 
 
@@ -103,9 +104,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _words(result: TestResult) -> tuple[str, str]:
     """Return the title of the program, and what ought to be as the test has it."""
-    title = result.known_defect or sentence(result)
+    title = result.known_defect or f"Not so: {sentence(result)}"
     met = _MET.findall(result.reason)
-    failed = f" The test fails with: {met[0]}" if met and result.verdict is Verdict.FAILED else ""
+    failed = f" The test fails with: {_CLASS.sub('', met[0])}" if met and result.verdict is Verdict.FAILED else ""
     return title, f"{(result.behaviour or sentence(result)).rstrip('.')}.{failed}"
 
 

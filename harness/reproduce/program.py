@@ -266,7 +266,7 @@ class _Writer:
             parts = f'printf("DEFECT: {step.name}() " "{said}\\n");'
             yield from _statement(whole if len(whole) + 2 * _TAB <= _WIDTH else parts, "\t\t")
             yield "\telse"
-        yield from ('\t\tprintf("right\\n");',)
+        yield from ('\t\tprintf("right\\n");', "\tfflush(stdout);")
 
     def _condition(self, step: Step, wanted: Outcome) -> tuple[str, str]:
         if wanted.errno:

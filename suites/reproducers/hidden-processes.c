@@ -52,6 +52,7 @@ main(void)
 			       "process\n");
 			wrong = 1;
 		}
+		fflush(stdout);
 		_exit(wrong);
 	}
 	if (waitpid(user, &status, 0) != user)

@@ -31,6 +31,7 @@ judge(const char *what, int done)
 	printf("%s: %s\n", what,
 	    done ? "DEFECT: done" : "right: refused");
 	wrong += done != 0;
+	fflush(stdout);
 }
 
 int
@@ -54,6 +55,7 @@ main(void)
 	if (jailed == 0) {
 		if (jail(&wanted) < 0) {
 			printf("not applicable: be root\n");
+			fflush(stdout);
 			_exit(77);
 		}
 		judge("rtprio() of a process outside",

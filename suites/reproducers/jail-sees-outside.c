@@ -30,6 +30,7 @@ judge(const char *what, int learnt)
 	printf("%s: %s\n", what,
 	    learnt ? "DEFECT: learnt" : "right: not learnt");
 	wrong += learnt != 0;
+	fflush(stdout);
 }
 
 /* Whether a node of kern.proc tells anything of PID. */
@@ -62,6 +63,7 @@ main(void)
 	if (jailed == 0) {
 		if (jail(&wanted) < 0) {
 			printf("not applicable: be root\n");
+			fflush(stdout);
 			_exit(77);
 		}
 		judge("getpgid()", getpgid(outside) != -1);

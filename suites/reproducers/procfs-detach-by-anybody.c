@@ -35,6 +35,7 @@ procfs(void)
 	mkdir("proc-here", 0755);
 	if (mount("procfs", "proc-here", 0, NULL) < 0) {
 		printf("not applicable: procfs is not mounted\n");
+		fflush(stdout);
 		_exit(77);
 	}
 	return "proc-here";

@@ -50,6 +50,7 @@ procfs(void)
 	if (mount("procfs", "proc-here", 0, NULL) < 0) {
 		printf("not applicable: procfs is not mounted (be "
 		       "root)\n");
+		fflush(stdout);
 		_exit(77);
 	}
 	return "proc-here";

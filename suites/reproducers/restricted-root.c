@@ -35,6 +35,7 @@ judge(const char *what, int done)
 	printf("%s: %s\n", what,
 	    done ? "DEFECT: done" : "right: refused");
 	wrong += done != 0;
+	fflush(stdout);
 }
 
 static pid_t

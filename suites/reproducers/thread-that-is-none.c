@@ -26,6 +26,7 @@ judge(const char *what, int is_defect)
 	    is_defect ? "DEFECT: as if there were"
 		      : "right: there is none");
 	wrong += is_defect != 0;
+	fflush(stdout);
 }
 
 int
