@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.options import add_command
@@ -73,7 +74,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     def program(told: Story) -> str:
         return write_program(told, title, name, expectation)
 
-    given = TargetOptions.read(options)
+    given = as_recorded(TargetOptions.read(options), record)
     with progress_display("reproduce") as progress:
         choice = given.choice
         target = resolve_target(
@@ -100,6 +101,13 @@ def _reproduce(options: argparse.Namespace) -> int:
     console.print(f"{said}; showed the defect {count} of {runs} times on {target.label}", markup=False, soft_wrap=True)
     _offer(text, options.c)
     return ExitCode.PASSED
+
+
+def as_recorded(given: TargetOptions, record: RunRecord) -> TargetOptions:
+    """Return the options GIVEN, and for what was not said those of the run of RECORD."""
+    said = {name: record.options[name] for name in ("kenv", "memory", "cpus") if name in record.options}
+    plain = vars(TargetOptions())
+    return replace(given, **{name: value for name, value in said.items() if vars(given)[name] == plain[name]})
 
 
 def _words(result: TestResult) -> tuple[str, str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.cli.reproduce import as_recorded
 from harness.errors import UsageError
 from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.options import TargetOptions
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
 from harness.programs.c_program import build_standalone
 from harness.reproduce.program import FORMS, is_told, write_program
@@ -229,3 +231,9 @@ def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
     assert "setsid" not in text
     assert "cc child.c && ./a.out" in text
     assert 'printf("DEFECT: wait4() fails with ECHILD\\n");' in text
+
+
+def test_the_machine_is_the_runs_unless_another_is_asked_for() -> None:
+    record = RunRecord("DragonFly: k", is_dragonfly=True, options={"cpus": 2, "memory": 768, "kenv": {"a": "1"}})
+    assert as_recorded(TargetOptions(), record) == TargetOptions(cpus=2, memory=768, kenv={"a": "1"})
+    assert as_recorded(TargetOptions(cpus=4, kernel="k"), record).cpus == 4
