@@ -51,6 +51,7 @@ defect = pytest.mark.defect
     since=300701,
     severity="panic by any user",
     reason="kern.proc.pathname uses p_fd of a process that has given it up (a23ed7f524, 2021, minds p_textnch only)",
+    reproducer="pathname-of-exiting.c",
 )
 def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemoteProcess) -> None:
     """The path, or ESRCH; as an ordinary user, too (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
@@ -317,7 +318,6 @@ def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: Remo
     since=200000,
     severity="wrong answer",
     reason="no SIGCHLD is sent when a stopped child goes on",
-    reproducer="sigcont-no-sigchld.c",
 )
 def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""

@@ -172,6 +172,7 @@ def test_whoever_gives_up_being_a_reaper_can_be_signalled_by_its_children(init: 
     since=200000,
     severity="panic by any user",
     reason="kill(-1) asks for the owner of a process that fork() has put on the list and given no owner yet",
+    reproducer="kill-all-while-forking.c",
 )
 def test_everybody_can_be_signalled_while_processes_are_born(init: RemoteProcess) -> None:
     """Whoever is not complete is passed over; shows on several CPUs (kern_sig.c: killpg_all_callback)."""
@@ -208,6 +209,7 @@ def test_whoever_waits_for_a_signal_is_told_who_sent_it(init: RemoteProcess) -> 
     since=200000,
     severity="wrong answer",
     reason="sigsetfrompid() notes the effective user of the sender, not the real one",
+    reproducer="handler-real-uid.c",
 )
 def test_a_handler_is_told_the_real_user_of_whoever_sent_the_signal(init: RemoteProcess) -> None:
     """si_uid is the real user id (POSIX: <signal.h>; FreeBSD: kern_kill(); kern_sig.c: sigsetfrompid)."""
