@@ -21,7 +21,7 @@ from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.kernels import make_builder
 from harness.cli.options import add_command, require_room
-from harness.cli.touching import FOUND, names_touching, place
+from harness.cli.touching import FOUND, add_touching, names_touching
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import output_file, record_file, write_whole
 from harness.guests.guest import Progress
@@ -86,15 +86,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--export-log", type=output_file, metavar="FILE", help="write what `git bisect replay` reads")
     parser.add_argument("--json", type=record_file, metavar="FILE", help="write the report as JSON; - prints it")
     parser.add_argument("--html", type=output_file, metavar="FILE", help="write the report as one page of HTML")
-    parser.add_argument(
-        "--touching",
-        metavar="PLACE",
-        type=place,
-        action="append",
-        default=[],
-        help=f"the {FOUND} tests that tell most about this function (pgrel) or line (kern_proc.c:812-815), as `run"
-        " --coverage` has found (repeatable)",
-    )
+    add_touching(parser, f"the {FOUND} tests that tell most about")
     parser.add_argument(
         "tests", nargs="*", metavar="-- TEST", help="after --: tests, and options for pytest such as -k"
     )

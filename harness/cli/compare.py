@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.options import add_command, require_room
-from harness.cli.touching import map_for, place
+from harness.cli.touching import add_touching, map_for
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan
 from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
 from harness.compare.costs import CostMeasurement
@@ -60,15 +60,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[],
         help="tests: a suite by name, a file, a folder (repeatable; default: conformance)",
     )
-    parser.add_argument(
-        "--touching",
-        metavar="PLACE",
-        type=place,
-        action="append",
-        default=[],
-        help="only tests that run this function (pgrel) or line (kern_proc.c:812-815) of the first kernel, as `run"
-        " --coverage` has found (repeatable)",
-    )
+    add_touching(parser, "only tests that run", " of the first kernel")
     ProgramOptions.declare(parser.add_argument)
     PUT.declare(parser.add_argument)
     parser.add_argument("-k", metavar="EXPR", dest="expression", help="only tests whose names match EXPR")

@@ -155,7 +155,11 @@ def _hold(options: argparse.Namespace) -> int:
             except OSError as error:
                 raise UsageError(f"{words[0]}: {error.strerror}") from None
             return status if status >= 0 else 128 - status
-        ways = (f"files    dfly-harness copy FILE {options.name}:PATH", *ways_in(guest))
+        ways = (
+            f"files    dfly-harness copy FILE {options.name}:PATH",
+            f"look     dfly-harness debug --hold {options.name}",
+            *ways_in(guest),
+        )
         for way in (f"shell    dfly-harness shell --guest {options.name}", *ways):
             console.print(f"  {way.replace('(r first) ', '')}", markup=False, soft_wrap=True)
         console.print("held until Ctrl-C", markup=False)

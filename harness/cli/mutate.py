@@ -41,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     TargetOptions.declare(parser.add_argument)
     parser.add_argument("--file", default="kern_proc.c", metavar="FILE", help="the file to change (kern_proc.c)")
     parser.add_argument("--function", metavar="F", action="append", default=[], help="only in F (repeatable)")
-    parser.add_argument("--budget", metavar="T", type=_seconds, default=None, help="end after T: 90s, 30m, 2h")
+    parser.add_argument("--budget", metavar="T", type=seconds_in, default=None, help="end after T: 90s, 30m, 2h")
     parser.add_argument("--number", metavar="N", type=int, default=0, help="only N faults, spread over the file")
     parser.add_argument("--most-tests", metavar="N", type=int, default=0, help="at most N tests on each fault")
     parser.add_argument("--map", metavar="KERNEL", default="", help="by what tests were found to run on KERNEL")
@@ -53,7 +53,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_mutate)
 
 
-def _seconds(text: str) -> float:
+def seconds_in(text: str) -> float:
+    """Return how many seconds TEXT means (90s, 30m, 2h); for argparse."""
     found = _BUDGET.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: 90s, 30m, 2h")

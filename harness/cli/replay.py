@@ -45,7 +45,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(action=_replay)
 
 
-def _recording(run: str, test: str, store: Store) -> Recording:
+def find_recording(run: str, test: str, store: Store) -> Recording:
+    """Return what was recorded of TEST, or of the one test whose name has it, in RUN; raises UsageError for none."""
     file = last_record(store) if run == "-" else Path(run)
     matching = [result for result in read_record(file).results if test in result.test]
     found = [result for result in matching if result.test == test] or matching
@@ -58,7 +59,8 @@ def _recording(run: str, test: str, store: Store) -> Recording:
     raise UsageError(f"{file}: {test} {why}")
 
 
-def _target(recording: Recording, store: Store) -> tuple[Target, MachineSize]:
+def target_of(recording: Recording, store: Store) -> tuple[Target, MachineSize]:
+    """Return on what RECORDING was made."""
     choice: dict[str, Any] = dict(recording.choice)
     size = MachineSize(memory=int(choice.pop("memory")), boot=int(choice.pop("boot", 0)))
     return resolve_target(TargetChoice(**choice), store), size
@@ -66,10 +68,10 @@ def _target(recording: Recording, store: Store) -> tuple[Target, MachineSize]:
 
 def _replay(options: argparse.Namespace) -> int:
     store, console = Store(), make_console()
-    recording = _recording(options.run, options.test, store)
+    recording = find_recording(options.run, options.test, store)
     if not options.check and (shutil.which("gdb") is None or not sys.stdin.isatty()):
         raise UsageError("this needs gdb and a terminal; --check does without and compares")
-    target, size = _target(recording, store)
+    target, size = target_of(recording, store)
     console.print(f"{recording.test}\n{target.label}", markup=False, soft_wrap=True)
     with Replay(recording, target, store, size) as replay:
         if options.check:

@@ -15,6 +15,7 @@ from harness.report.annotations import run_annotations
 from harness.report.bug import bug_report, sightings
 from harness.report.html import write_run
 from harness.report.kyua import write_kyua
+from harness.report.picture import run_svg
 from harness.report.plain import markdown, plain
 from harness.report.summary import run_markdown, run_text
 from harness.report.tap import run_tap
@@ -64,6 +65,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=output_file,
         help="write a database for `kyua report --results-file FILE`",
     )
+    parser.add_argument(
+        "--svg", metavar="FILE", type=output_file, help="write the end of the run as a picture of a terminal"
+    )
     parser.add_argument("--tap", metavar="FILE", type=output_file, help="write TAP, for prove and others")
     parser.add_argument(
         "--github", action="store_true", help="print what went wrong as annotations for GitHub, at the test's line"
@@ -98,13 +102,15 @@ def _written(record: RunRecord, options: argparse.Namespace) -> bool:
         write_kyua(record, options.kyua)
     if options.tap:
         write_whole(options.tap, run_tap(record))
+    if options.svg:
+        write_whole(options.svg, run_svg(record))
     if options.github:
         sys.stdout.write(run_annotations(record))
-    return bool(options.html or options.kyua or options.tap or options.github)
+    return any((options.html, options.kyua, options.tap, options.github, options.svg))
 
 
 def _bug(options: argparse.Namespace, store: Store) -> int:
-    formats = options.html, options.kyua, options.tap, options.github
+    formats = options.html, options.kyua, options.tap, options.github, options.svg
     if options.merge or options.json or any(formats) or len(options.record) > 1:
         raise UsageError("--bug is about one test of one run: leave out --merge, --json and other formats")
     known = history(store, options.bug, _HISTORY)

@@ -16,7 +16,20 @@ from harness.store import Store
 FOUND = 12
 
 
-def place(text: str) -> Place:
+def add_touching(parser: argparse.ArgumentParser, chosen: str, where: str = "") -> None:
+    """Add --touching, which says that CHOSEN tests are run: those that run a place, WHERE if that matters."""
+    parser.add_argument(
+        "--touching",
+        metavar="PLACE",
+        type=_place,
+        action="append",
+        default=[],
+        help=f"{chosen} this function (pgrel) or line (kern_proc.c:812-815){where}, as `run --coverage` has found"
+        " (repeatable)",
+    )
+
+
+def _place(text: str) -> Place:
     """Return the place that TEXT means; raises argparse.ArgumentTypeError for none."""
     try:
         return Place.parse(text)

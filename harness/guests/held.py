@@ -8,9 +8,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError, UsageError
+from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest
 from harness.guests.ssh import SshAccess, SshConnection
 from harness.store import Store
@@ -19,6 +21,7 @@ from harness.store import Store
 GUEST = "guest"
 _FOLDER = "held"
 _CONNECT_DEADLINE = 30.0
+_NONE = "none is held; in another terminal: dfly-harness hold"
 
 
 @contextlib.contextmanager
@@ -34,6 +37,8 @@ def held(guest: Guest, store: Store, name: str) -> Iterator[None]:
         "host_key": access.host_key,
         "target": guest.target.label,
         "pid": os.getpid(),
+        "gdb": str(guest.machine.gdb_socket),
+        **_files(guest),
     }
     file = store.folder(_FOLDER) / name
     with file.open("a+") as ours:
@@ -48,6 +53,41 @@ def held(guest: Guest, store: Store, name: str) -> Iterator[None]:
             yield
         finally:
             file.unlink(missing_ok=True)
+
+
+def _files(guest: Guest) -> dict[str, str]:
+    """Return the blobs of the kernel's file and debug file, as far as they are known."""
+    target = guest.target
+    kernel = target.kernel if isinstance(target, DragonFlyTarget) else None
+    return {} if kernel is None else {"elf": kernel.elf, "debug": kernel.debug or ""}
+
+
+@dataclass(frozen=True)
+class HeldMachine:
+    """What of a held guest can be looked into: its debugger's socket, the blobs of its kernel, what it is."""
+
+    gdb: Path
+    elf: str
+    debug: str
+    target: str
+
+
+def held_machine(store: Store, name: str = "") -> HeldMachine:
+    """Return the machine of the guest held as NAME, of the only one where no name is given.
+
+    Raises UsageError where there is none, or several.
+    """
+    names = held_names(store)
+    if name and name not in names:
+        raise UsageError(f"there is no guest called {name} ({', '.join(names) or _NONE})")
+    if not name and len(names) != 1:
+        raise UsageError(f"which guest? {', '.join(names)}" if names else _NONE)
+    file = store.folder(_FOLDER) / (name or names[0])
+    try:
+        about = json.loads(file.read_text())
+        return HeldMachine(Path(about["gdb"]), about.get("elf", ""), about.get("debug", ""), about["target"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HarnessError(f"the guest called {file.name} is not ready, or has just gone") from None
 
 
 def held_names(store: Store) -> list[str]:
@@ -70,7 +110,7 @@ def connected(store: Store, name: str) -> Iterator[SshConnection]:
     """Give a connection to the guest held as NAME; raises UsageError where there is none."""
     file = store.folder(_FOLDER) / name
     if not _is_held(file):
-        names = ", ".join(held_names(store)) or "none is held; in another terminal: dfly-harness hold"
+        names = ", ".join(held_names(store)) or _NONE
         raise UsageError(f"there is no guest called {name} ({names})")
     try:
         about = json.loads(file.read_text())

@@ -11,7 +11,7 @@ from harness.machine.debuginfo import Layout
 
 # kern_proc.c: PLOCK_MASK since February 2020.  Before, bit 28 was part of the count, which never got so far; today it
 # is a reservation for whoever waits, and no hold.
-_HOLDS = 0x0FFFFFFF
+HOLDS = 0x0FFFFFFF
 _SZOMB = 4  # sys/proc.h
 _P_PPWAIT, _P_WEXIT, _P_EXEC = 0x10, 0x2000, 0x8000000
 
@@ -87,7 +87,7 @@ def _process(
     if group not in groups:
         yield f"{name} is in a process group (struct pgrp at {group:#x}) that is in no hash chain"
     flags = process.integer("p_flags")
-    holds = process.word("p_lock") & _HOLDS
+    holds = process.word("p_lock") & HOLDS
     # A vfork() parent holds its child, and exiting threads their process, for as long as that takes.
     if holds and not flags & (_P_PPWAIT | _P_WEXIT | _P_EXEC):
         yield f"{name} is held {holds} times by nobody (p_lock)"

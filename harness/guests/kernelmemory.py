@@ -8,10 +8,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from harness.errors import HarnessError
 from harness.machine.debuginfo import Layout
-from harness.machine.qemu import Machine
 
 LONGEST_CHAIN = 100_000  # a longer list is taken for a circle
 _PAGE = 4096
@@ -21,10 +21,17 @@ class DamagedError(HarnessError):
     """The kernel's memory contradicts itself so much that it cannot be walked: a list does not end, a link is bad."""
 
 
-class KernelMemory:
-    """The memory of a paused machine, as its kernel sees it; a page is fetched once."""
+class MemoryReader(Protocol):
+    """What gives a kernel's memory: a machine, a debugger at one, a dump."""
 
-    def __init__(self, machine: Machine) -> None:
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes at the kernel's ADDRESS; raises HarnessError where nothing is mapped."""
+
+
+class KernelMemory:
+    """The memory of a machine that stands still, as its kernel sees it; a page is fetched once."""
+
+    def __init__(self, machine: MemoryReader) -> None:
         self._machine = machine
         self._pages: dict[int, bytes] = {}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,30 +22,64 @@ from harness.guests.allocations import STRUCTURES as COUNTED
 from harness.guests.allocations import Counters, counters_by_layout, counters_by_size, in_use
 from harness.guests.invariants import check_table
 from harness.guests.kernelmemory import DamagedError, KernelMemory, KernelStruct, ProcessTable, walk
-from harness.machine.debuginfo import DebugInformation, Layout, dump_layouts, load_layouts
-from harness.machine.elf import KernelSymbols
+from harness.machine.debugger import Debugger
+from harness.machine.debuginfo import DebugInformation, FunctionTable, Layout, dump_layouts, load_layouts
+from harness.machine.elf import KernelSymbols, read_code
 from harness.machine.gdbstub import GdbStub
+from harness.machine.lines import LineTables
 from harness.machine.qemu import Machine
 
 _UNIT = "kern_proc.c"
 _STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"}) | COUNTED
+_OF_THREADS = frozenset({"thread", "lwkt_token", "lwkt_tokref"})
 _FORMAT = 1  # of the layouts kept in the cache; raised when debug information is read otherwise
 
 # Both files are named by their content; reading the second takes seconds.
 _symbols = lru_cache(maxsize=4)(KernelSymbols)
+_functions = lru_cache(maxsize=4)(FunctionTable)
+_line_tables = lru_cache(maxsize=4)(LineTables)
 
 
-@lru_cache(maxsize=4)
-def _layouts(debug: Path, cache: Path | None) -> dict[str, Layout]:
-    asked = hashlib.sha256(" ".join(sorted(_STRUCTURES)).encode()).hexdigest()[:8]
+@lru_cache(maxsize=8)
+def _layouts(debug: Path, cache: Path | None, asked_for: frozenset[str] | None = None) -> dict[str, Layout]:
+    names = _STRUCTURES if asked_for is None else asked_for
+    asked = hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:8]
     known = cache / f"layouts-{_FORMAT}-{asked}-{debug.name}.json" if cache is not None else None
     if known is not None and known.exists():
         with suppress(OSError, ValueError, KeyError, TypeError):  # written by halves: read anew
             return load_layouts(known.read_text())
-    layouts = DebugInformation(debug).layouts(_UNIT, _STRUCTURES)
+    layouts = DebugInformation(debug).layouts(_UNIT, names)
     if known is not None:
         write_whole(known, dump_layouts(layouts))
     return layouts
+
+
+def read_table(memory: KernelMemory, symbols: KernelSymbols, structures: Mapping[str, Layout]) -> ProcessTable:
+    """Return the process table in MEMORY; raises DamagedError when it cannot be walked."""
+    symbol = symbols["procglob"]
+    layout = structures["procglob"]
+    chains = (symbol.size or 256 * layout.size) // layout.size
+    memory.fetch(symbol.address, chains * layout.size)
+    heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
+
+    def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
+        return tuple(
+            (number, record)
+            for number, chain in enumerate(heads)
+            for record in walk(memory, structures[kind], chain.place(head), link)
+        )
+
+    return ProcessTable(
+        all_of("allproc", "proc", "p_list"),
+        all_of("allpgrp", "pgrp", "pg_list"),
+        all_of("allsess", "session", "s_list"),
+        chains,
+    )
+
+
+def layouts_of(debug: Path, cache: Path | None, names: frozenset[str]) -> dict[str, Layout]:
+    """Return how the structures NAMES lie by the file DEBUG, or by what CACHE has of that: reading it takes seconds."""
+    return _layouts(debug, cache, names)
 
 
 class Whitebox:
@@ -65,7 +99,23 @@ class Whitebox:
         """Whether its debug file is known."""
         return self._debug is not None
 
-    # Variables
+    # Variables and code
+
+    @property
+    def functions(self) -> FunctionTable:
+        """Its functions by address; raises UsageError when its file has no symbols."""
+        return _functions(self._elf)
+
+    def code(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes of its file from virtual ADDRESS on; raises UsageError where its file has none."""
+        return read_code(self._elf, address, size)
+
+    @property
+    def lines(self) -> LineTables:
+        """Its source lines; raises UsageError when its debug file is not known."""
+        if self._debug is None:
+            raise UsageError("the kernel has no debug file, so its source lines are unknown: import it with --debug")
+        return _line_tables(self._debug)
 
     @property
     def symbols(self) -> KernelSymbols:
@@ -96,14 +146,16 @@ class Whitebox:
 
         Raises HarnessError where nothing is mapped.
         """
-        with GdbStub(self._machine.gdb_socket) as stub:
-            stub.write(address, data)
+        self._machine.standing(lambda stub: stub.write(address, data))
 
     def add(self, address: int, count: int) -> None:
         """Add COUNT to the 32-bit word at ADDRESS, as one instruction of the kernel's would; raises as write() does."""
-        with GdbStub(self._machine.gdb_socket) as stub:
+
+        def increase(stub: GdbStub | Debugger) -> None:
             (value,) = struct.unpack("<I", stub.read(address, 4))
             stub.write(address, struct.pack("<I", value + count & 0xFFFFFFFF))
+
+        self._machine.standing(increase)
 
     def word(self, name_or_address: str | int, size: int = 4) -> int:
         """Return an unsigned variable of SIZE bytes; one with a name is found whatever state the CPUs are in."""
@@ -136,6 +188,13 @@ class Whitebox:
             )
         return _layouts(self._debug, self._cache)
 
+    @property
+    def threads(self) -> dict[str, Layout]:
+        """How what describes threads and their tokens lies; raises as `structures`."""
+        if self._debug is None:
+            raise UsageError("the kernel has no debug file: import it with --debug kernel.debug to look at its threads")
+        return _layouts(self._debug, self._cache, _OF_THREADS)
+
     @contextmanager
     def frozen(self) -> Iterator[ProcessTable]:
         """Pause the machine and give its process table; it runs on afterwards.
@@ -146,31 +205,10 @@ class Whitebox:
         was_running = bool(self._machine.monitor.execute("query-status").get("running"))
         self._machine.pause()
         try:
-            yield self._table(KernelMemory(self._machine), structures)
+            yield read_table(KernelMemory(self._machine), self.symbols, structures)
         finally:
             if was_running:
                 self._machine.resume()
-
-    def _table(self, memory: KernelMemory, structures: dict[str, Layout]) -> ProcessTable:
-        symbol = self.symbols["procglob"]
-        layout = structures["procglob"]
-        chains = (symbol.size or 256 * layout.size) // layout.size
-        memory.fetch(symbol.address, chains * layout.size)
-        heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
-
-        def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
-            return tuple(
-                (number, record)
-                for number, chain in enumerate(heads)
-                for record in walk(memory, structures[kind], chain.place(head), link)
-            )
-
-        return ProcessTable(
-            all_of("allproc", "proc", "p_list"),
-            all_of("allpgrp", "pgrp", "pg_list"),
-            all_of("allsess", "session", "s_list"),
-            chains,
-        )
 
     def look(self) -> list[str]:
         """Return what does not hold in the process table at this moment, in words."""

@@ -68,6 +68,11 @@ class GdbStub:
         except ValueError:
             raise HarnessError(f"the guest's memory at {address:#x} cannot be read (gdb stub: {answer!r})") from None
 
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes, in as many packets as that takes; raises as read() does."""
+        parts = range(address, address + size, _PACKET)
+        return b"".join(self.read(at, min(_PACKET, address + size - at)) for at in parts)
+
     def close(self) -> None:
         """Let the machine run again and hang up."""
         try:

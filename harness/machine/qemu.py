@@ -17,15 +17,16 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
+from harness.machine.debugger import Debugger
 from harness.machine.description import (
     EXECUTION_MAP,
     Accelerator,
@@ -36,9 +37,12 @@ from harness.machine.description import (
     MemoryFile,
 )
 from harness.machine.executed import Execution, demand_plugins
+from harness.machine.gdbstub import GdbStub
 from harness.machine.monitor import Monitor
 from harness.store import Store
 from harness.toolchain import run_tool
+
+T = TypeVar("T")
 
 QEMU = "qemu-system-x86_64"
 _QUIT_DEADLINE = 5.0
@@ -208,6 +212,8 @@ class Machine:
         self.folder = Path()
         #: What it executes, where its description has an instrument for that; stays when the machine has gone.
         self.execution: Execution | None = None
+        #: Who has its gdb stub, which speaks with one at a time.
+        self.debugger: Debugger | None = None
         self._ports: dict[int, int] = {}
         self._started = time.monotonic()
 
@@ -495,6 +501,28 @@ class Machine:
         """
         self.check()
         return Path(f"/proc/{self.pid}/cwd/{_GDB_SOCKET}")
+
+    @contextlib.contextmanager
+    def debugged(self) -> Iterator[Debugger]:
+        """Give a session with its gdb stub, in which it runs; raises GuestLostError when the stub does not answer."""
+        if self.debugger is not None:
+            raise HarnessError("this machine has a debugger already")
+        with Debugger(self.gdb_socket) as debugger:
+            self.debugger = debugger
+            try:
+                yield debugger
+            finally:
+                self.debugger = None
+
+    def standing(self, work: Callable[[GdbStub | Debugger], T]) -> T:
+        """Do WORK, which may read and write the guest's memory, between two instructions; return what it returns.
+
+        Raises GuestLostError when the gdb stub does not answer, and what WORK raises.
+        """
+        if self.debugger is not None:
+            return self.debugger.standing(work)
+        with GdbStub(self.gdb_socket) as stub:
+            return work(stub)
 
     def pause(self) -> None:
         """Stop all virtual CPUs; the guest's clock stands still."""

@@ -34,12 +34,13 @@ from harness.plugin.fixtures import (
     osreldate,
     rig,
     run_of,
+    schedule,
 )
 from harness.plugin.frames import hide_ours
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
-from harness.plugin.options import demand_writable_outputs, options_of
+from harness.plugin.options import demand_writable_outputs, durations_of, options_of
 from harness.plugin.outcome import attach_further, failure_text, from_data, is_rerun, result_of, to_data
 from harness.plugin.parallel import (
     as_quiet_as_needed,
@@ -52,7 +53,7 @@ from harness.plugin.parallel import (
 )
 from harness.plugin.programs import ProgramItem, Programs
 from harness.plugin.recorder import Recorder
-from harness.plugin.selection import MARKERS, Selection, durations_of
+from harness.plugin.selection import MARKERS, Selection
 from harness.plugin.status import exit_status
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
@@ -64,7 +65,7 @@ from harness.tether import hold_on
 from harness.visible import visible
 
 # pytest finds fixtures in the plugin that it loads.
-__all__ = ["allocator", "facts", "fresh_guest", "guest", "hub", "init", "kernel", "osreldate", "rig"]
+__all__ = ["allocator", "facts", "fresh_guest", "guest", "hub", "init", "kernel", "osreldate", "rig", "schedule"]
 
 _HANDED = "dfly_target"
 _DONE = "dfly_done"

@@ -22,6 +22,7 @@ from harness.processes import GuestError, Hub, RemoteProcess
 from harness.processes.allocator import PidAllocator, random_pids
 from harness.processes.api import Process
 from harness.processes.session import Session
+from harness.races.schedule import Schedule
 
 if TYPE_CHECKING:
     from harness.plugin.entry import HarnessRun
@@ -102,6 +103,20 @@ def init(request: pytest.FixtureRequest) -> Iterator[Process]:
         process = run.supply.ready().spawn()
     yield process
     rig.clean()
+
+
+@pytest.fixture
+def schedule(init: Process, hub: Hub, guest: Guest) -> Iterator[Schedule]:
+    """Give the means to state interleavings: `schedule.holding(reader, at="cache_fullpath", doing=...)`.
+
+    Tests that ask for it are marked with `@pytest.mark.cpus(2)`.
+    """
+    target = guest.target
+    if not isinstance(target, DragonFlyTarget) or target.kernel is None:
+        pytest.skip("not applicable: stated interleavings need a DragonFly kernel whose symbols are known")
+    assert isinstance(init, RemoteProcess)
+    with Schedule(guest, hub, init) as schedule:
+        yield schedule
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ from harness.errors import HarnessError
 from harness.guests.attach import attach_console, attach_shell
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import Guest
+from harness.guests.held import held
+from harness.store import Store
 from harness.visible import visible
 
 _KEYS = "r: run  p: pause  s: shell here  c: console here (Ctrl-] leaves)  Enter: go on with the tests > "
@@ -29,12 +32,15 @@ def hold(guest: Guest, test: str, why: Sequence[str] = ()) -> None:
     _say(f"The machine of {test} is paused.  From another terminal:")
     for way in ways_in(guest):
         _say(f"  {way}")
+    name = f"test-{os.getpid()}"
+    _say(f"  look     dfly-harness debug --hold {name}")
     try:
-        while (key := _ask()) != "":
-            try:
-                _obey(guest, key)
-            except HarnessError as error:
-                _say(f"  {error}")
+        with held(guest, Store(), name):
+            while (key := _ask()) != "":
+                try:
+                    _obey(guest, key)
+                except HarnessError as error:
+                    _say(f"  {error}")
     finally:
         guest.machine.resume()
 

@@ -15,10 +15,9 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.guests.guest import Progress
-from harness.plugin.options import options_of
+from harness.plugin.options import durations_of, options_of
 from harness.plugin.outcome import is_rerun, plain_result, result_of
 from harness.plugin.parallel import worker_name
-from harness.plugin.selection import durations_of
 from harness.report.closing import headline
 from harness.report.live import Board
 from harness.report.terminal import GuardedConsole, progress_display

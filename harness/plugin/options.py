@@ -11,6 +11,7 @@ import pytest
 from harness.errors import UsageError
 from harness.files import output_file
 from harness.options import PYTEST_PREFIX
+from harness.results.record import read_record
 from harness.runs.options import RunOptions
 
 _OPTIONS = pytest.StashKey[RunOptions]()
@@ -39,3 +40,14 @@ def demand_writable_outputs(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--junitxml: {error}") from None
     except OSError as error:
         raise pytest.UsageError(f"--junitxml: {file} cannot be written: {error.strerror}") from None
+
+
+def durations_of(options: RunOptions) -> dict[str, float]:
+    """Return how long tests took in the run that OPTIONS name, nothing where they name none."""
+    if options.durations is None:
+        return {}
+    try:
+        record = read_record(options.durations)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    return {result.test: result.seconds for result in record.results}

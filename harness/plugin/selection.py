@@ -10,10 +10,10 @@ from harness.guests.features import KernelFacts
 from harness.plugin.about import only_about
 from harness.plugin.applies import MARKERS as APPLIES_MARKERS
 from harness.plugin.applies import inapplicable, is_settled, may_show_defect, needs_target, shown_defect
+from harness.plugin.options import durations_of
 from harness.plugin.supply import GuestSupply
 from harness.plugin.tested import TestedTarget
 from harness.plugin.touching import Touching
-from harness.results.record import read_record
 from harness.results.shards import Shard, selection_digest, share_out
 from harness.runs.options import RunOptions
 from harness.runs.order import Dealt, Order
@@ -135,14 +135,3 @@ def _rank(item: pytest.Item) -> int:
     if item.get_closest_marker("slow_clock") is not None:
         return 0
     return 1 if item.get_closest_marker("cpus") is not None else 2
-
-
-def durations_of(options: RunOptions) -> dict[str, float]:
-    """Return how long tests took in the run that OPTIONS name, nothing where they name none."""
-    if options.durations is None:
-        return {}
-    try:
-        record = read_record(options.durations)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    return {result.test: result.seconds for result in record.results}

@@ -13,7 +13,7 @@ from harness.errors import DeadlineError, GuestDeadlineError, HarnessError
 from harness.processes.abi_base import Abi
 from harness.processes.connection import Connection, Endpoint, Pending, Transport, await_true, local_transport
 from harness.processes.observation import observe_from
-from harness.processes.remote import RemoteProcess
+from harness.processes.remote import RemoteProcess, RemoteThread
 from harness.processes.repetition import fails_with
 from harness.processes.vocabulary import WNOHANG, GuestError, Storm
 from harness.processes.wire import BranchFlag, Operation
@@ -88,6 +88,20 @@ class Hub:
             return None
         self._connection.wait(lambda: first.hello or first.gone, "the first process to connect", self.deadline)
         return None if first.gone else RemoteProcess(self._connection, self.abi, first)
+
+    def idle(self) -> list[RemoteProcess | RemoteThread]:
+        """Return the processes and threads made through this hub that wait for a call to make.
+
+        Who has just been born is waited for; raises DeadlineError when he does not connect.
+        """
+        found: list[RemoteProcess | RemoteThread] = []
+        for each in self._connection.live_endpoints():
+            if each.pending or each.leashed or each.connects_late:
+                continue
+            self._connection.wait(lambda each=each: each.hello or each.gone, f"{each} to connect", self.deadline)  # type: ignore[misc]
+            if not each.gone:
+                found.append((RemoteThread if each.is_thread else RemoteProcess)(self._connection, self.abi, each))
+        return found
 
     def journal(self) -> list[str]:
         """Return the last calls of driven processes with their answers, oldest first, a line each."""

@@ -35,7 +35,8 @@ _TURN = 1.0  # s between two looks at the guest
 _MOST_OUTPUT = 16 << 20  # bytes
 _MOST_LINE = 1 << 16  # characters of a line that are read
 _ENOEXEC = 8
-_SOURCE = Path(__file__).parent / "launcher" / "launcher.c"
+# With what the compiler may call by itself, as it is in the executor.
+_SOURCES = (Path(__file__).parent / "launcher" / "launcher.c", FOLDER / "memory.c")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def build_launcher(abi: str, cache: Path) -> Path:
     """Build the program that starts others, or find it in CACHE.  Raises HarnessError without a compiler."""
     headers = sorted(FOLDER.glob("*.h"))
     flags = [*flags_for(ABIS[abi]), f"-I{FOLDER}"]
-    return compile_program(f"launcher-{abi}", [_SOURCE], flags, cache, depends=headers)
+    return compile_program(f"launcher-{abi}", _SOURCES, flags, cache, depends=headers)
 
 
 class Workplace:

@@ -15,6 +15,7 @@ from support.processes import (
     await_stopped,
     bury,
     eventually,
+    expect_signals,
     group_exists,
     has_stopped,
     logged,
@@ -194,7 +195,8 @@ def test_the_terminals_keys_signal_the_foreground_group(init: RemoteProcess, key
     for process in (terminal.leader, job, member, background):
         process.sigaction(signal, Handler.LOG)
     init.write(terminal.master, key)
-    assert [logged(process) for process in (job, member)] == [[signal], [signal]]
+    for process in (job, member):  # a terminal may hand on what was written to it in its own time
+        expect_signals(process, signal)
     assert [logged(process) for process in (terminal.leader, background)] == [[], []]
 
 
@@ -210,7 +212,9 @@ def test_the_terminals_keys_do_not_reach_members_without_the_terminal(init: Remo
     for process in (leader, early, late):
         process.sigaction(SIGINT, Handler.LOG)
     init.write(master, b"\x03")
-    assert [logged(process) for process in (leader, early, late)] == [[SIGINT], [], [SIGINT]]
+    for process in (leader, late):
+        expect_signals(process, SIGINT)
+    assert logged(early) == []
 
 
 @pytest.mark.passes("fixjobc")

@@ -153,12 +153,17 @@ class Runner:
     said: dict[str, str] = field(default_factory=dict)
     #: Steps that have a store of their own.
     kept_from: dict[str, Path] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def run(self) -> int:
         """Run all steps; return the exit status of the first that fails, after which only `always()` is run."""
         status = 0
         for step in loaded(ACTION)["runs"]["steps"]:
-            if "run" in step and self._is_wanted(step.get("if", "success()"), status):
+            if (
+                "run" in step
+                and step["name"] not in self.left_out
+                and self._is_wanted(step.get("if", "success()"), status)
+            ):
                 ended = self._step(step)
                 status = status or ended
         return status
@@ -250,6 +255,31 @@ def test_an_action_that_is_called_wrongly_says_so(runner: Runner) -> None:
     assert runner.run() == 2, runner.said
     assert runner.outputs["status"] == "2"
     assert "no test test_none.py" in runner.said["Test"]
+
+
+@needs_checkout
+@pytest.mark.parametrize(("built", "status"), [(False, 0), (True, 0), (True, 1)])
+def test_the_action_calls_the_harness_as_its_inputs_say(runner: Runner, built: bool, status: int) -> None:
+    tools, log = runner.folder / "bin", runner.folder / "log"
+    tools.mkdir()
+    fake = tools / "dfly-harness"
+    fake.write_text(
+        f'#!/bin/sh\nprintf "%s|" "$@" >> {log}; echo >> {log}\n'
+        f'case "$1 $2" in "image show") exit {int(not built)};; run*) touch kern_proc.json; exit {status};; esac\n'
+    )
+    fake.chmod(0o755)
+    runner.path, runner.left_out = [str(tools)], ("Install",)
+    runner.inputs = {**runner.inputs, "image": "6.4.2", "source": "src", "arguments": "-n 2 -k 'wait and not \"x y\"'"}
+    assert runner.run() == status, runner.said
+    words = ["--image", "6.4.2", "--source", "src", "-n", "2", "-k", 'wait and not "x y"', "--json", "kern_proc.json"]
+    assert [line.rstrip("|").split("|") for line in log.read_text().splitlines()] == [
+        ["doctor", "--fix"],
+        ["image", "show", "6.4.2"],
+        *([] if built else [["image", "build", "6.4.2"]]),
+        ["run", *words, "--html", "kern_proc.html", "--junitxml=kern_proc.xml"],
+        ["report", "kern_proc.json", "--github"],
+        ["store", "prune"],
+    ]
 
 
 @needs_checkout

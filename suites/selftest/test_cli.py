@@ -427,4 +427,4 @@ def test_what_is_freed_and_what_is_damaged_is_told_as_json(cli: Cli) -> None:
     status, output, _ = cli.run("store", "prune", "--json")
     assert (status, list(json.loads(output))) == (0, ["freed"])
     status, output, _ = cli.run("store", "verify", "--json")
-    assert (status, json.loads(output)) == (0, {"damaged_blobs": [], "damaged_warm_states": []})
+    assert (status, json.loads(output)) == (0, {"damaged_blobs": [], "damaged_warm_states": [], "damaged_cache": []})

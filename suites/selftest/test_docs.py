@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import shlex
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import build_parser
+from harness.cli import build_parser, main
 from harness.config import share
 
 DOCS = share() / "docs"
@@ -91,3 +93,29 @@ def test_no_link_is_dead(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_every_variable_of_the_environment_is_on_the_page_of_commands() -> None:
+    page = (DOCS / "commands.md").read_text()
+    read = re.compile(r'os\.environ(?:\.get\(|\[)"([A-Z_]+)"|_VARIABLE = "([A-Z_]+)"|"(DFLY_HARNESS_[A-Z]+)":')
+    sources = (file.read_text() for file in (Path(__file__).parents[2] / "harness").rglob("*.py"))
+    names = {name for source in sources for found in read.findall(source) for name in found if name}
+    assert names >= {"DFLY_HARNESS_HOME", "DFLY_HARNESS_SSH", "DFLY_HARNESS_SEED", "CC"}
+    ours = {"DFLY_HARNESS_TETHER"}  # by which a child of ours knows its parent
+    assert {name for name in names - ours if f"`{name}`" not in page} == set()
+
+
+def test_the_picture_of_a_run_is_made_of_a_record_and_fetches_nothing(tmp_path: Path) -> None:
+    results = [
+        {"test": "t.py::test_bad", "verdict": "failed", "seconds": 1, "reason": "E  assert 1 == 2"},
+        {"test": "t.py::test_out", "verdict": "not applicable", "seconds": 0, "reason": "Skipped: no such call"},
+    ]
+    record, picture = tmp_path / "r.json", tmp_path / "run.svg"
+    record.write_text(json.dumps({"target": "DragonFly: kernel k", "is_dragonfly": True, "results": results}))
+    assert main(["report", str(record), "--svg", str(picture)]) == 0
+    shown = html.unescape(re.sub(r"<[^>]*>", "", picture.read_text())).replace("\xa0", " ")
+    for words in ("kernel k", "FAILED t.py::test_bad - assert 1 == 2", "no such call", "1 of 1 test speaks against"):
+        assert words in shown, shown
+    for file in (picture, DOCS / "run.svg"):
+        assert not re.search(r"@import|url\((?!#)|<image|<script", file.read_text()), file
+        assert "</svg>" in file.read_text()

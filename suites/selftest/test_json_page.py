@@ -83,12 +83,12 @@ def test_a_record_is_printed_alone(tmp_path: Path) -> None:
         "oracle",
         "oracle:setsid-for-leaders",
         "-k",
-        "leader_of",
+        "setsid_is_refused",
         "--json",
         "-",
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300, cwd=share())
     record: dict[str, Any] = json.loads(done.stdout)
     assert record["kind"] == "comparison"
-    assert "same" in done.stderr
+    assert "6 broken" in done.stderr
     assert not (share() / "-").exists()

@@ -20,11 +20,12 @@ images kernels
 guests
 install
 processes
+races
 oracle results
 coverage programs
 report
 runs
-plugin compare bench mutation reproduce
+plugin compare bench mutation reproduce explore
 bisect
 calibration
 cli

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from installed import needs_checkout
 
 from harness.config import share
 from support import matrix
-from support.matrix import FailedError, Findings, Host, differences, note
+from support.matrix import FailedError, Findings, Host, differences, lend, note, verdicts_on
 
 PAGE = "# Hosts\n\n| host | QEMU |\n|---|---|\n| Debian 12 | 7.2 |\n| Debian 13 | 9 |\n\nThe end.\n"
 
@@ -48,6 +49,27 @@ def test_a_step_that_fails_or_does_not_end_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(matrix, "_STEP", 0.1)
     with pytest.raises(FailedError, match=r"waited 0 s for `exec sleep 60` to end"):
         host.must("exec sleep 60")
+
+
+def test_a_store_is_lent_to_a_release(tmp_path: Path) -> None:
+    store, work = tmp_path / "store", tmp_path / "trixie" / "root"
+    for name in ("blobs/a", "images/dfly.json", "results/r.json"):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_text(name)
+    for _ in range(2):  # once more, it is there
+        lend(store, Host("trixie", work.parent, work))
+    lent = work / ".local" / "share" / "dfly-harness"
+    assert sorted(file.name for file in lent.rglob("*") if file.is_file()) == ["a", "dfly.json"]
+    assert (lent / "blobs" / "a").samefile(store / "blobs" / "a")
+
+
+def test_what_was_run_before_is_run_again_unless_one_goes_on(tmp_path: Path) -> None:
+    host = Host("here", None, tmp_path)
+    record = {"trouble": None, "results": [{"test": "a", "verdict": "passed"}]}
+    (tmp_path / "suite.json").write_text(json.dumps(record))
+    assert verdicts_on(host, "suite", "no-such-suite", go_on=True) == {"a": "passed"}
+    with pytest.raises(FailedError, match="suite left no record"):
+        verdicts_on(host, "suite", "no-such-suite")
 
 
 @needs_checkout

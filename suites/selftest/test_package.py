@@ -12,13 +12,14 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pexpect
 import pytest
 from installed import ROOT, Installed, build_wheel, needs_checkout
 
 from harness.cli.completion import SHELLS
 from harness.config import HOME_VARIABLE
 
-pytestmark = [needs_checkout, pytest.mark.xdist_group("package")]
+pytestmark = needs_checkout
 #: What of the checkout is of no use without it.
 ONLY_HERE = re.compile(r"\.(ci|github|git\w+|editorconfig|pre-commit-config)|[\w-]+\.(md|yml|ini|toml)$|LICENSE$")
 
@@ -130,6 +131,18 @@ def test_each_shell_takes_its_completions(installed: Installed, shell: str) -> N
     }
     if shell in ask:
         assert installed.run([shell, "-c", ask[shell]]).stdout.split()[:1] == ["--kyua"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_completes_a_line_that_is_typed(installed: Installed) -> None:
+    functions = installed.work / "functions"
+    functions.mkdir()
+    (functions / "_dfly-harness").write_text(installed.run(["dfly-harness", "completion", "zsh"]).stdout)
+    with pexpect.spawn("zsh", ["-f", "-i"], timeout=60, encoding="utf-8", env={"TERM": "dumb", **os.environ}) as zsh:
+        zsh.sendline(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; print rea''dy")
+        zsh.expect("ready")
+        zsh.send("dfly-harness report --ky\t")
+        zsh.expect("--kyua")
 
 
 def test_the_page_of_dependencies_names_them_all() -> None:

@@ -64,4 +64,4 @@ def test_an_unknown_page_is_a_mistake_in_the_command_line(capsys: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         pages.main(["nonsense"])
     assert ended.value.code == 2
-    assert "no page is called nonsense; there are: commands, eras, known-defects" in capsys.readouterr().err
+    assert "no page is called nonsense; there are: api, commands, eras, known-defects" in capsys.readouterr().err

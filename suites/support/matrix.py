@@ -10,7 +10,10 @@ verdicts differ.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -112,19 +115,43 @@ def prepare(name: str, folder: Path, mirror: str) -> Host:
     return host
 
 
+def lend(store: Path, host: Host) -> None:
+    """Let HOST have the DragonFly images and kernels of STORE; what is large is linked, as it is never written."""
+    if host.root is None:
+        return
+    theirs = host.work / ".local" / "share" / "dfly-harness"
+    for name in ("blobs", "images", "kernels", "keys"):
+        if (store / name).is_dir():
+            shutil.copytree(store / name, theirs / name, dirs_exist_ok=True, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copy2(source, target)
+
+
 def say(text: str) -> None:
     """Tell on standard error what is going on."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
 
 
-def tests_on(host: Host, what: str, words: str) -> dict[str, str]:
-    """Return the verdicts of a run with WORDS there, by test; raises FailedError where it leaves no record."""
-    say(f"{host.name}: {what}")
+def verdicts_on(host: Host, what: str, words: str, *, go_on: bool = False) -> dict[str, str]:
+    """Return the verdicts of a run with WORDS there, by test; raises FailedError where it leaves no record.
+
+    With GO_ON what has a record is not run again.
+    """
     file = host.work / f"{what}.json"
-    file.unlink(missing_ok=True)
-    done = host.run(f"{host.command} run {words} --json {what}.json")
-    if not file.exists():
-        raise FailedError(f"{host.name}: {what} left no record:\n{(done.stdout + done.stderr)[-3000:]}")
+    if not (go_on and file.exists()):
+        say(f"{host.name}: {what}")
+        file.unlink(missing_ok=True)
+        done = host.run(f"{host.command} run {words} --json {what}.json")
+        if not file.exists():
+            raise FailedError(f"{host.name}: {what} left no record:\n{(done.stdout + done.stderr)[-3000:]}")
     record: dict[str, Any] = json.loads(file.read_text())
     if record["trouble"]:
         raise FailedError(f"{host.name}: {what}: {record['trouble']['text']}")
@@ -148,10 +175,10 @@ class Findings:
         return [f"{test}: {verdict}" for test, verdict in everything.items() if verdict not in fine]
 
 
-def examine(host: Host, conformance: str, selftests: str) -> Findings:
-    """Run all of it on HOST."""
-    suite = tests_on(host, "conformance", f"--control {conformance}")
-    own = tests_on(host, "selftests", selftests)
+def examine(host: Host, conformance: str, selftests: str, *, go_on: bool = False) -> Findings:
+    """Run all of it on HOST; with GO_ON what was not run yet."""
+    suite = verdicts_on(host, "conformance", f"--control {conformance}", go_on=go_on)
+    own = verdicts_on(host, "selftests", selftests, go_on=go_on)
     facts = host.must("grep ^PRETTY_NAME= /etc/os-release; qemu-system-x86_64 --version; gcc --version")
     lines = [line for line in facts.splitlines() if line.strip()]
     system = lines[0].partition("=")[2].strip('"')
@@ -195,13 +222,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--conformance", default="-n 2", metavar="WORDS", help="for the suite (default: %(default)s)")
     own = " ".join(f"selftest/test_{name}.py" for name in SELFTESTS)
     parser.add_argument("--selftests", default=own, metavar="WORDS", help="the selftests (default: %(default)s)")
+    parser.add_argument("--store", type=Path, help="a store whose DragonFly images and kernels the releases may use")
+    parser.add_argument("--go-on", action="store_true", help="do not run again what an earlier call has run")
     parser.add_argument("--note", action="store_true", help=f"put the rows into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     found: list[Findings] = []
     try:
         for name in options.hosts:
             host = prepare(name, options.folder.resolve(), options.mirror)
-            found.append(examine(host, options.conformance, options.selftests))
+            if options.store is not None:
+                lend(options.store, host)
+            found.append(examine(host, options.conformance, options.selftests, go_on=options.go_on))
             sys.stdout.write(f"{found[-1].row}\n")
             if options.note:
                 PAGE.write_text(note(PAGE.read_text(), found[-1].row))

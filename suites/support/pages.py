@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python suites/support/pages.py"
 #: Modules of this package by the page they make; each has make(), which raises ValueError where it cannot.
 PAGES = {
+    "api": "api",
     "commands": "commands",
     "eras": "eras",
     "known-defects": "known_defects",

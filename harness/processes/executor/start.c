@@ -111,23 +111,6 @@ __asm__(".globl become\n"
 	"ud2\n");
 _Static_assert(REGION == 0x40000, "become() knows the size of a region");
 
-/* The compiler may call these two by itself. */
-void *memcpy(void *to, const void *from, u64 length)
-{
-	void *start_of = to;
-
-	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
-	return start_of;
-}
-
-void *memset(void *to, int value, u64 length)
-{
-	void *start_of = to;
-
-	__asm__ volatile("rep stosb" : "+D"(to), "+c"(length) : "a"(value) : "memory");
-	return start_of;
-}
-
 u64 length_of(const char *text)
 {
 	u64 length = 0;

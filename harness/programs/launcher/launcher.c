@@ -38,23 +38,6 @@ __asm__(".globl _start\n"
 	"call start_in_c\n"
 	"ud2\n");
 
-/* The compiler may call these two by itself. */
-void *memcpy(void *to, const void *from, u64 length)
-{
-	void *start_of = to;
-
-	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
-	return start_of;
-}
-
-void *memset(void *to, int value, u64 length)
-{
-	void *start_of = to;
-
-	__asm__ volatile("rep stosb" : "+D"(to), "+c"(length) : "a"(value) : "memory");
-	return start_of;
-}
-
 static const char *token;
 
 static char *append(char *to, const char *text)

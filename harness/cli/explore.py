@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""explore: one operation is held before each of its instructions in turn while another one is made."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.cli.mutate import seconds_in
+from harness.cli.options import add_command
+from harness.errors import ExitCode, UsageError
+from harness.explore.campaign import Exploration, Pair, read_trials, spread
+from harness.explore.candidates import FUNCTIONS, Candidate
+from harness.explore.operations import OPERATIONS, find_operation
+from harness.explore.saved import save_test, two_columns
+from harness.explore.trial import Trial, Verdict
+from harness.guests.dragonfly import DragonFlyTarget
+from harness.guests.options import TargetOptions
+from harness.guests.targets import resolve_target
+from harness.report.terminal import make_console, make_output, progress_display
+from harness.store import Store
+
+_FORMAT = 1
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add explore."""
+    parser = add_command(
+        commands,
+        "explore",
+        "Hold operation A before each of its instructions in turn, make B meanwhile, and judge what comes of it. "
+        f"Operations: {', '.join(sorted(OPERATIONS))}, or FILE.py::FUNCTION.",
+        "dfly-harness explore exit pathname --budget 10m --save races/",
+    )
+    parser.add_argument("first", metavar="A", help="the operation that is held")
+    parser.add_argument("second", metavar="B", help="the operation that is made meanwhile")
+    TargetOptions.declare(parser.add_argument)
+    parser.add_argument("--budget", metavar="T", type=seconds_in, default=None, help="end after T: 90s, 30m, 2h")
+    parser.add_argument("--number", metavar="N", type=int, default=0, help="only N points, spread over all")
+    parser.add_argument(
+        "--functions", metavar="F,F", default="", help="points in these functions (what deals with processes)"
+    )
+    parser.add_argument("--every", action="store_true", help="every instruction, not only what may touch shared memory")
+    parser.add_argument("-n", metavar="N", dest="workers", type=int, default=1, help="machines side by side (1)")
+    parser.add_argument("--list", action="store_true", help="list what is known of this pair; run nothing")
+    parser.add_argument("--anew", action="store_true", help="try again what is known")
+    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write a test for each finding into FOLDER")
+    parser.set_defaults(action=_explore)
+
+
+def _explore(options: argparse.Namespace) -> int:
+    store = Store()
+    pair = Pair(find_operation(options.first), find_operation(options.second))
+    given = TargetOptions.read(options)
+    target = resolve_target(given.choice, store)
+    if not isinstance(target, DragonFlyTarget):
+        raise UsageError("explore needs a DragonFly kernel")
+    names = tuple(each.strip() for each in options.functions.split(",") if each.strip()) or FUNCTIONS
+    asked = hashlib.sha256(f"{_FORMAT} {target.key}".encode()).hexdigest()[:12]
+    file = store.folder("explorations") / f"{pair.name}-{asked}.jsonl"
+    if options.list:
+        return _report(list(read_trials(file).values()), options)
+    done = _campaign(options, store, target, pair, file, names)
+    return _report(done, options)
+
+
+def _campaign(
+    options: argparse.Namespace, store: Store, target: DragonFlyTarget, pair: Pair, file: Path, names: Sequence[str]
+) -> list[Trial]:
+    console = make_console()
+    began = time.monotonic()
+    until = began + (options.budget if options.budget is not None else float("inf"))
+
+    def say(trial: Trial) -> None:
+        if trial.verdict.is_finding:
+            console.print(f"{trial.seconds:5.1f} s  {trial}", markup=False, highlight=False, soft_wrap=True)
+
+    exploration = Exploration(
+        target, store, pair, file, say, memory=options.memory, names=names, every=options.every
+    )  # fmt: skip
+    with progress_display("points") as progress:
+        progress(f"finding out what {pair.first.name} executes, and what serial orders come to")
+        points = exploration.prepare()
+    known = {} if options.anew else read_trials(file)
+    chosen = spread(points, options.number)
+    todo = [each for each in chosen if _is_open(known, pair, each)]
+    console.print(
+        f"{len(points)} points, {len(todo)} of {len(chosen)} to come; campaign: {file}", markup=False, soft_wrap=True
+    )
+    for said in sorted(exploration.serial):
+        console.print(f"serial: {said}", markup=False, highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    new = exploration.run(todo, max(1, options.workers), until)
+    minutes = (time.monotonic() - started) / 60
+    if new:
+        console.print(f"{len(new)} interleavings in {minutes:.1f} minutes: {len(new) / minutes:.0f} per minute")
+    here = {each.name for each in chosen}
+    return [trial for trial in read_trials(file).values() if trial.point in here]
+
+
+def _is_open(known: dict[tuple[str, str, str], Trial], pair: Pair, point: Candidate) -> bool:
+    trial = known.get((pair.first.name, pair.second.name, point.name))
+    return trial is None or trial.verdict is Verdict.LOST
+
+
+def _report(trials: list[Trial], options: argparse.Namespace) -> int:
+    output = make_output()
+
+    def line(text: str) -> None:
+        output.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    findings = sorted(
+        (each for each in trials if each.verdict.is_finding), key=lambda each: list(Verdict).index(each.verdict)
+    )
+    for trial in findings:
+        line("")
+        line(two_columns(trial))
+        if options.save is not None:
+            line(f"saved: {save_test(trial, options.save)}")
+    counted = Counter(trial.verdict for trial in trials)
+    told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+    waited = sum(trial.waited for trial in trials)
+    line(f"{options.first} held, {options.second} meanwhile: {told or 'nothing tried'}; {waited} times B waited for A")
+    return ExitCode.TEST_FAILED if findings else ExitCode.PASSED

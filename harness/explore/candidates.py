@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where an operation is worth holding: before the instructions it executes that may touch memory others see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs, CsInsn
+from capstone.x86 import X86_OP_MEM, X86_REG_RBP, X86_REG_RIP, X86_REG_RSP
+
+from harness.explore.operations import Operation
+from harness.explore.trial import Stage
+from harness.guests.whitebox import Whitebox
+from harness.kernels.artefact import Kernel
+from harness.machine.elf import KernelSymbols, read_code
+from harness.machine.executed import EXECUTED, CodeRange, Instrument, instrument
+from harness.machine.lines import LineTables
+from harness.machine.qemu import qemu_version
+from harness.races.points import name_of
+from harness.store import Store
+
+#: Functions that most operations on processes pass, of those that a kernel has.
+FUNCTIONS = tuple(
+    """
+    exit1 killalllwps lwp_exit kern_wait reaplwp fork1 start_forked_proc lwp_fork1 lwp_fork pfind pfindn zpfind
+    pgfind enterpgrp leavepgrp pgdelete pgref pgrel fixjobc orphanpg sess_hold sess_rele proc_add_allproc
+    proc_makepid proc_move_allproc_zombie proc_remove_zombie proc_reparent pstall phold prele pholdzomb prelezomb
+    inferior reaper_get reaper_exit reaper_init reaper_drop reaper_hold reaper_sigtest sys_procctl allproc_scan
+    zombproc_scan alllwp_scan sysctl_kern_proc sysctl_out_proc sysctl_kern_proc_args sysctl_kern_proc_cwd
+    sysctl_kern_proc_pathname fill_kinfo_proc fill_kinfo_lwp sys_setsid sys_setpgid sys_getpgid sys_getsid
+    sys_setuid kern_kill sys_kill killpg_internal ksignal lwp_signotify lwpsignal pgsignal proc_stop proc_unstop
+    issignal postsig sigexit kern_ptrace sys_ptrace change_euid change_ruid cratom cratom_proc uihold chgproccnt
+    kern_getcwd fdfree cache_fullpath filt_proc filt_procattach filt_procdetach knote
+    """.split()
+)
+_STACK = {X86_REG_RSP, X86_REG_RBP, X86_REG_RIP}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An instruction: its name as a point, and its source line where that is known."""
+
+    address: int
+    name: str
+    place: str = ""
+
+
+def ranges_of(store: Store, kernel: Kernel, names: Sequence[str]) -> list[CodeRange]:
+    """Return the code of those of the functions NAMES that KERNEL has."""
+    elf = store.blob(kernel.elf)
+    symbols = KernelSymbols(elf)
+    known = [symbol for name in names if (symbol := symbols.find(name)) is not None and symbol.size]
+    found = {each.address: each for each in known}
+    return [CodeRange(each.address, read_code(elf, each.address, each.size)) for _, each in sorted(found.items())]
+
+
+def instrument_of(store: Store, ranges: Sequence[CodeRange]) -> Instrument:
+    """Return what notes which of RANGES is executed."""
+    return instrument(ranges, qemu_version(), store.cache)
+
+
+def touches_memory(instruction: CsInsn) -> bool:
+    """Tell whether INSTRUCTION may touch memory that others see.
+
+    Not what only the thread itself has: its stack, and constants beside the code.  `%gs:` is the CPU's own.
+    """
+    if instruction.mnemonic.startswith(("lea", "nop")):
+        return False
+    return any(
+        each.type == X86_OP_MEM and not (each.mem.base in _STACK and not each.mem.index) and not each.mem.segment
+        for each in instruction.operands
+    )
+
+
+def executed_addresses(stage: Stage, first: Operation, second: Operation, ranges: Sequence[CodeRange]) -> set[int]:
+    """Return which addresses of RANGES, which STAGE's machine notes, are executed while FIRST is made, by whomever."""
+    notes, place = stage.executed_by(first, second), 0
+    found = set()
+    for each in ranges:
+        found |= {each.address + at for at in range(len(each.code)) if notes[place + at] & EXECUTED}
+        place += len(each.code)
+    return found
+
+
+def candidates(
+    kernel: Whitebox, ranges: Sequence[CodeRange], executed: set[int], *, all_of_them: bool
+) -> list[Candidate]:
+    """Return the instructions of RANGES that were EXECUTED and may touch shared memory, or ALL OF THEM."""
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+    decoder.detail = True
+    lines = _lines(kernel, ranges)
+    found = []
+    for each in ranges:
+        for number, instruction in enumerate(decoder.disasm(each.code, each.address)):
+            if instruction.address not in executed:
+                continue
+            if number == 0 or all_of_them or touches_memory(instruction):
+                address = instruction.address
+                found.append(Candidate(address, name_of(kernel, address), lines.get(address, "")))
+    return found
+
+
+def _lines(kernel: Whitebox, ranges: Sequence[CodeRange]) -> dict[int, str]:
+    if not kernel.has_debug_file:
+        return {}
+    found: dict[int, str] = {}
+    tables: LineTables = kernel.lines
+    paths = {path for each in ranges if (path := tables.unit_at(each.address)) is not None}
+    for path in paths:
+        name = path.rpartition("/")[2]
+        for extent in tables.unit(path.rpartition("/sys/")[2]).extents:
+            if not extent.inlined:
+                for address in range(extent.begin, extent.end):
+                    found[address] = f"{name}:{extent.line}"
+    return found

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The operations that are explored: what one of the processes of a small family does to another, or to itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from signal import SIGKILL, SIGSTOP
+from typing import Any
+
+from harness.errors import UsageError
+from harness.processes import WEXITED, WNOHANG, WNOWAIT, IdType, Pending, ProcTable, RemoteProcess
+from harness.processes.kinfo import KinfoProc, ProcStat
+from harness.races.schedule import Driven
+
+_SOMEBODY = 1001
+
+
+@dataclass
+class Scene:
+    """A parent and its child, the target; a group of the target's own, and others who look at it.
+
+    Each operation is made by somebody of its own, whom the scene makes: `first` and `second` are taken in turn.
+    """
+
+    init: RemoteProcess
+    parent: RemoteProcess
+    target: RemoteProcess
+    actors: list[Driven] = field(default_factory=list)
+
+    @classmethod
+    def set(cls, init: RemoteProcess) -> Scene:
+        """Return a fresh one, of children of INIT."""
+        parent = init.fork()
+        target = parent.fork()
+        parent.setpgid(target.pid, target.pid)
+        return cls(init, parent, target)
+
+    def actor(self, kind: str) -> Driven:
+        """Return somebody who may act: `target`, a thread of `parent`, or an `other` process.
+
+        Two operations of the target's are made by two of its threads.
+        """
+        made: Driven
+        if kind == "target":
+            made = self.target if self.target not in self.actors else self.target.thread()
+        elif kind == "parent":
+            made = self.parent.thread()
+        else:
+            made = self.init.fork()
+        self.actors.append(made)
+        return made
+
+    @property
+    def roles(self) -> dict[int, str]:
+        """Who is who by pid."""
+        found = {self.init.pid: "init", self.parent.pid: "parent", self.target.pid: "target"}
+        for number, actor in enumerate(self.actors):
+            found.setdefault(actor.pid, f"actor{number}")
+        return found
+
+    def named(self, text: str) -> str:
+        """Return TEXT with the names of those whose pids it has."""
+        roles = self.roles
+        return re.sub(r"\b\d+\b", lambda found: roles.get(int(found[0]), found[0]), text)
+
+    def state(self) -> str:
+        """Return what has become of all in it, in words."""
+        roles, rows = self.roles, self.init.sysctl.kern_proc_all()
+        return "; ".join(_row(row, roles) for row in sorted(rows, key=lambda row: row.pid) if row.pid in roles)
+
+
+def _row(row: KinfoProc, roles: Mapping[int, str]) -> str:
+    word = {ProcStat.SZOMB: "zombie", ProcStat.SSTOP: "stopped"}.get(row.stat, "alive")  # type: ignore[call-overload]
+    ids = ", ".join(
+        f"{name} {roles.get(value, 'somebody')}"
+        for name, value in (("of", row.ppid), ("group", row.pgid), ("session", row.sid))
+    )
+    return f"{roles[row.pid]} {word} {ids}, uid {row.uid}"
+
+
+def _plain(result: Any) -> str:
+    return repr(result)
+
+
+def _rows(result: Any) -> str:
+    rows = result if isinstance(result, ProcTable | list) else []
+    return " ".join(str(row.pid) for row in rows if isinstance(row, KinfoProc))
+
+
+def _done(result: Any) -> str:
+    del result
+    return "done"
+
+
+def _waited(result: Any) -> str:
+    return f"{result.pid} {result.raw_status:#x}"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that one of the scene does: who, by which call, and how its result is told in words."""
+
+    name: str
+    who: str
+    start: Callable[[Driven, Scene], Pending[Any]]
+    say: Callable[[Any], str] = _plain
+    #: Of the kernel's features, what it takes.
+    feature: str = ""
+    prepare: Callable[[Driven, Scene], None] = lambda _who, _scene: None
+
+
+def _table(name: str, say: Callable[[Any], str], *arguments: str) -> Operation:
+    def start(who: Driven, scene: Scene) -> Pending[Any]:
+        asked = {"pid": scene.target.pid}
+        return getattr(who.start.sysctl, f"kern_proc_{name}")(*[asked[each] for each in arguments])  # type: ignore[no-any-return]
+
+    return Operation(name, "other", start, say)
+
+
+def _by(method: str, *arguments: Any, who: str = "target", say: Callable[[Any], str] = _done, **more: Any) -> Operation:
+    name = more.pop("name", method)
+    return Operation(name, who, lambda actor, _: getattr(actor.start, method)(*arguments), say, **more)
+
+
+def _at_target(method: str, *arguments: Any, who: str, say: Callable[[Any], str] = _done, **more: Any) -> Operation:
+    name = more.pop("name", method)
+    return Operation(
+        name, who, lambda actor, scene: getattr(actor.start, method)(scene.target.pid, *arguments), say, **more
+    )
+
+
+def _acquire(who: Driven, scene: Scene) -> None:
+    del scene
+    who.procctl_reaper_acquire()
+
+
+def _join_parent(who: Driven, scene: Scene) -> None:
+    """Let the target lead no group any more."""
+    del who
+    scene.parent.setpgid(scene.target.pid, scene.parent.getpgrp())
+
+
+def _attach(who: Driven, scene: Scene) -> None:
+    who.ptrace("PT_ATTACH", scene.target.pid)
+    who.wait4(scene.target.pid)
+
+
+_ALL = [
+    _by("exit", 3),
+    _by("fork"),
+    _by("setsid", prepare=_join_parent),
+    _by("setuid", _SOMEBODY),
+    _by("vfork_exit", name="vfork"),
+    _by("procctl_reaper_acquire", name="acquire"),
+    _by("procctl_reaper_release", name="release", prepare=_acquire),
+    _at_target("kill", SIGKILL, who="other"),
+    _at_target("kill", SIGSTOP, who="other", name="stop"),
+    _at_target("wait4", WNOHANG, who="parent", name="wait", say=_waited),
+    _at_target("getpgid", who="other", say=_plain),
+    _at_target("getsid", who="other", say=_plain),
+    _table("all", _done),
+    _table("pid", _rows, "pid"),
+    _table("pgrp", _rows, "pid"),
+    _table("args", _done, "pid"),
+    _table("cwd", _done, "pid"),
+    _table("pathname", _done, "pid"),
+]
+
+
+def _special() -> list[Operation]:
+    def attach(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.ptrace("PT_ATTACH", scene.target.pid)
+
+    def detach(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.ptrace("PT_DETACH", scene.target.pid, 1, 0)
+
+    def killpg(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.kill(-scene.target.pid, SIGKILL)
+
+    def look(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.wait6(IdType.P_PID, scene.target.pid, WEXITED | WNOHANG | WNOWAIT)
+
+    def join(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.setpgid(scene.target.pid, scene.parent.pid)
+
+    return [
+        Operation("attach", "other", attach, _done),
+        Operation("detach", "other", detach, _done, prepare=_attach),
+        Operation("killpg", "other", killpg, _done),
+        Operation("waitid", "parent", look, _waited, feature="wait6"),
+        Operation("setpgid", "parent", join, _done),
+    ]
+
+
+#: The operations by name.
+OPERATIONS: dict[str, Operation] = {each.name: each for each in [*_ALL, *_special()]}
+
+
+def find_operation(word: str) -> Operation:
+    """Return the operation that WORD names, or the function of the user's that `FILE.py::FUNCTION` does.
+
+    Such a function gets `who`, an `other` process, and `scene`, and returns the call that it has started.  Raises
+    UsageError for what there is not.
+    """
+    if "::" not in word:
+        if word not in OPERATIONS:
+            raise UsageError(f"there is no operation {word}: {', '.join(sorted(OPERATIONS))}, or FILE.py::FUNCTION")
+        return OPERATIONS[word]
+    file, _, name = word.partition("::")
+    spec = importlib.util.spec_from_file_location("explored", file)
+    if spec is None or spec.loader is None or not Path(file).is_file():
+        raise UsageError(f"{file} is no file of Python's")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"{file} has no function {name}")
+    return Operation(word, getattr(function, "who", "other"), partial(function), _done)

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A lasting session with QEMU's gdb stub: the machine runs, and is stopped for an instant whenever a CPU meets a point.
+
+Breakpoints are QEMU's own: under TCG nothing is written into the guest's code, so no other thread meets a changed
+instruction, and whoever looks at the code finds it as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from harness.errors import DeadlineError, GuestLostError, HarnessError
+
+T = TypeVar("T")
+
+_DEADLINE = 30.0  # s; a busy host may take that long to stop the machine
+_PACKET = 1024  # bytes of memory per request; QEMU takes packets of up to 4096 characters
+_INTERRUPT = b"\x03"
+_TRAP = "05"  # SIGTRAP: a breakpoint, or a step; any other signal says that somebody has paused the machine
+
+
+class Cpu:
+    """A virtual CPU of a machine that stands still; good for as long as a handler runs."""
+
+    def __init__(self, debugger: Debugger, number: int) -> None:
+        self._debugger = debugger
+        #: Counted from 0, as the kernel counts them.
+        self.number = number
+
+    def _register(self, which: int) -> int:
+        self._debugger._select(self.number)
+        return int.from_bytes(bytes.fromhex(self._debugger._ask(f"p{which:x}")), "little")
+
+    @property
+    def address(self) -> int:
+        """Where it is: the address of the instruction it executes next."""
+        return self._register(16)
+
+    @address.setter
+    def address(self, address: int) -> None:
+        self._debugger._select(self.number)
+        self._debugger._demand(f"P10={struct.pack('<Q', address).hex()}")
+
+    @property
+    def stack(self) -> int:
+        """Its stack pointer."""
+        return self._register(7)
+
+    @property
+    def frame(self) -> int:
+        """Its frame pointer."""
+        return self._register(6)
+
+    @property
+    def takes_interrupts(self) -> bool:
+        """Whether interrupts are enabled (RFLAGS.IF)."""
+        return bool(self._register(17) & 0x200)
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether it executes the kernel's code (CPL 0)."""
+        return not self._register(18) & 3
+
+    @property
+    def own_data(self) -> int:
+        """The base of %gs: in the kernel, the data of this CPU."""
+        return self._register(25)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes at the virtual ADDRESS as this CPU sees it; raises HarnessError where nothing is mapped."""
+        self._debugger._select(self.number)
+        return self._debugger._read(address, size)
+
+    def word(self, address: int) -> int:
+        """Return the eight bytes at ADDRESS as a number; raises what read() raises."""
+        return int.from_bytes(self.read(address, 8), "little")
+
+
+#: What is done when a CPU has met a point, while the machine stands still.  It goes on behind that.
+Handler = Callable[[Cpu], None]
+
+
+class Debugger:
+    """The machine behind the gdb stub at the socket PATH, running, with points at which handlers are called.
+
+    A context manager: leaving it takes all points away and lets the machine run.  A thread of its own listens to the
+    stub; handlers are called in it, and must not call the methods of this class.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.settimeout(_DEADLINE)
+        try:
+            self._line.connect(str(path))
+        except OSError as error:
+            self._line.close()
+            raise GuestLostError(f"QEMU's gdb stub does not answer: {error.strerror}") from error
+        self._buffer = b""
+        self._stops: deque[str] = deque()  # announced, and not yet looked at
+        self._handlers: dict[int, Handler] = {}
+        self._selected = -1
+        self._wanted: deque[Callable[[HarnessError | None], None]] = deque()
+        self._ours = False  # that the machine stands
+        self._closing = False
+        #: What a handler has failed of, if one has.
+        self.complaint: HarnessError | None = None
+        #: What ended the session before its time.
+        self.failure: HarnessError | None = None
+        #: How often the machine was stopped at a point, and for how many seconds in all.
+        self.hits, self.stood = 0, 0.0
+        try:
+            self._ask("qXfer:features:read:target.xml:0,ffb")  # who has asked for that may ask for single registers
+            self.cpus = self._count_cpus()
+        except BaseException:
+            self._line.close()
+            raise
+        self._bell, self._ring = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="debugger", daemon=True)
+        self._thread.start()
+
+    # What others call
+
+    def standing(self, work: Callable[[Debugger], T]) -> T:
+        """Do WORK while the machine stands still, in this object's thread, and return what it returns.
+
+        Raises GuestLostError when the stub has gone, DeadlineError when it does not answer, and what WORK raises.
+        """
+        done: Future[T] = Future()
+
+        def do(failure: HarnessError | None) -> None:
+            try:
+                if failure is None:
+                    done.set_result(work(self))
+                else:
+                    done.set_exception(failure)
+            except BaseException as error:  # whoever asked for it is told
+                done.set_exception(error)
+
+        self._wanted.append(do)
+        if self.failure is not None:
+            raise self.failure
+        os.write(self._ring, b"!")
+        try:
+            return done.result(_DEADLINE + 10.0)
+        except TimeoutError:
+            raise DeadlineError("the machine to stop for its debugger", _DEADLINE + 10.0) from None
+
+    def at(self, address: int, handler: Handler) -> None:
+        """Have HANDLER called whenever a CPU is about to execute the instruction at ADDRESS; raises as standing()."""
+        self.standing(lambda self: self.insert(address, handler))
+
+    def forget(self, address: int) -> None:
+        """Undo at(); raises as standing()."""
+        self.standing(lambda self: self.remove(address))
+
+    def close(self) -> None:
+        """Take all points away, let the machine run and hang up."""
+        if not self._closing:
+            self._closing = True
+            with contextlib.suppress(OSError):
+                os.write(self._ring, b"!")
+            self._thread.join(_DEADLINE + 10.0)
+            self._line.close()
+            os.close(self._ring)
+            os.close(self._bell)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What WORK and handlers may call: the machine stands still
+
+    def insert(self, address: int, handler: Handler) -> None:
+        """Begin to call HANDLER at ADDRESS, instead of another one."""
+        if address not in self._handlers:
+            self._demand(f"Z0,{address:x},1")
+        self._handlers[address] = handler
+
+    def remove(self, address: int) -> None:
+        """Stop calling a handler at ADDRESS, if there is one."""
+        if self._handlers.pop(address, None) is not None:
+            self._demand(f"z0,{address:x},1")
+
+    def cpu(self, number: int) -> Cpu:
+        """Return CPU NUMBER."""
+        return Cpu(self, number)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return SIZE bytes at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
+        return self._read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store DATA at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
+        for at in range(0, len(data), _PACKET):
+            part, where = data[at : at + _PACKET], address + at
+            if (answer := self._ask(f"M{where:x},{len(part):x}:{part.hex()}")) != "OK":
+                raise HarnessError(f"the guest's memory at {where:#x} cannot be written (gdb stub: {answer!r})")
+
+    # The protocol
+
+    def _send(self, command: str) -> None:
+        self._line.sendall(f"${command}#{sum(command.encode()) & 0xFF:02x}".encode())
+
+    def _ask(self, command: str) -> str:
+        """Return the answer to COMMAND; stops that are announced meanwhile are kept."""
+        try:
+            self._send(command)
+            while (body := self._receive()).startswith(("T", "S")):
+                self._stops.append(body)
+        except TimeoutError as error:
+            raise DeadlineError("an answer of QEMU's gdb stub", _DEADLINE) from error
+        except OSError as error:
+            raise GuestLostError("QEMU's gdb stub is gone") from error
+        return body
+
+    def _demand(self, command: str) -> None:
+        if (answer := self._ask(command)) != "OK":
+            raise HarnessError(f"QEMU's gdb stub refuses {command.partition(',')[0]} ({answer!r})")
+
+    def _listen(self) -> bool:
+        """Take what the stub has sent, waiting for something if there is nothing; tell whether a packet is whole."""
+        chunk = self._line.recv(65536)
+        if not chunk:
+            raise GuestLostError("QEMU's gdb stub hung up")
+        self._buffer += chunk
+        return len(self._buffer.partition(b"#")[2]) >= 2
+
+    def _receive(self) -> str:
+        while len(self._buffer.partition(b"#")[2]) < 2:
+            self._listen()
+        body, _, rest = self._buffer.partition(b"#")
+        self._buffer = rest[2:]
+        self._line.sendall(b"+")
+        return body.rpartition(b"$")[2].decode("ascii", "replace")
+
+    def _count_cpus(self) -> int:
+        first = self._ask("qfThreadInfo")
+        found: list[str] = []
+        while first.startswith("m"):
+            found += first[1:].split(",")
+            first = self._ask("qsThreadInfo")
+        return len(found)
+
+    def _select(self, number: int) -> None:
+        if number != self._selected:
+            self._demand(f"Hg{number + 1:x}")
+            self._selected = number
+
+    def _read(self, address: int, size: int) -> bytes:
+        data = b""
+        for at in range(0, size, _PACKET):
+            part = min(_PACKET, size - at)
+            answer = self._ask(f"m{address + at:x},{part:x}")
+            try:
+                data += bytes.fromhex(answer)
+            except ValueError:
+                message = f"the guest's memory at {address + at:#x} cannot be read (gdb stub: {answer!r})"
+                raise HarnessError(message) from None
+        return data
+
+    # The thread
+
+    def _serve(self) -> None:
+        try:
+            self._go()
+            while not self._closing:
+                ready, _, _ = select.select([self._line.fileno(), self._bell], [], [])
+                if self._bell in ready:
+                    os.read(self._bell, 4096)
+                if self._wanted or self._closing:
+                    self._pause()
+                    self._answer_requests()
+                    self._go_on()
+                elif self._line.fileno() in ready and self._listen():  # else it only says that it has understood
+                    self._stops.append(self._receive())
+                    self._go_on()
+            self._pause()
+            for address in list(self._handlers):
+                self.remove(address)
+            self._ask("D")
+        except HarnessError as error:
+            self.failure = error
+        except OSError as error:
+            self.failure = GuestLostError(f"QEMU's gdb stub is gone ({error.strerror or type(error).__name__})")
+        finally:
+            while self._wanted:
+                self._wanted.popleft()(self.failure)
+
+    def _go(self) -> None:
+        self._selected = -1
+        self._ours = False
+        self._send("c")
+
+    def _pause(self) -> None:
+        """Return when the machine stands still, whether because of us, of a point that a CPU has met, or of others.
+
+        Others pause it and let it go on by its monitor, so that what was heard last need not be true any more.
+        """
+        before = len(self._stops)
+        self._line.sendall(_INTERRUPT)  # it means nothing to a machine that stands
+        self._ask("qfThreadInfo")
+        self._selected = -1
+        self._ours = len(self._stops) > before
+
+    def _answer_requests(self) -> None:
+        while self._wanted:
+            self._wanted.popleft()(None)
+
+    def _go_on(self) -> None:
+        """Deal with the stops that were announced, and let the machine run again if it stands because of us."""
+        began = time.monotonic()
+        while self._stops:
+            stop = self._stops.popleft()
+            if stop[1:3] == _TRAP:
+                self._ours = True
+                self._meet(self._number_in(stop))
+                self._answer_requests()
+        if self._ours:
+            self.stood += time.monotonic() - began
+            self._go()
+        # Else somebody has paused the machine by its monitor, and will let it go on by that, too.
+
+    def _number_in(self, stop: str) -> int:
+        _, _, thread = stop.partition("thread:")
+        return int(thread.partition(";")[0].rpartition(".")[2], 16) - 1
+
+    def _meet(self, number: int) -> None:
+        """Call the handler of the point that CPU NUMBER has met, and take it over the point."""
+        self.hits += 1
+        self._selected = -1
+        cpu = Cpu(self, number)
+        handler = self._handlers.get(cpu.address)
+        if handler is None:  # it was taken away while the CPU was on its way to it
+            return
+        try:
+            handler(cpu)
+        except HarnessError as error:  # it is told to whoever asks next
+            self.complaint = self.complaint or error
+        if cpu.address in self._handlers:
+            self.step(number)
+
+    def step(self, number: int) -> None:
+        """Have CPU NUMBER execute one instruction, without interrupts, while all others stand."""
+        self._send(f"vCont;s:{number + 1:x}")
+        self._receive()
+        self._selected = -1

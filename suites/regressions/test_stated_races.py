@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Known races, stated: who stands where while somebody else goes on.  One run tells whether a kernel has them.
+
+An interleaving that the kernel's own tokens exclude is none of its defects.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from harness.processes import RemoteProcess
+from harness.races.schedule import Schedule
+from support.procfs import fails_or_not
+
+pytestmark = pytest.mark.needs_kernel
+kern_proc = pytest.mark.kern_proc
+defect = pytest.mark.defect
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.cpus(2)
+@defect(
+    since=300701,
+    until=600101,
+    severity="panic by any user",
+    reason="kern.proc.pathname reads p_fd without the token under which exit1() clears it (fixed by a23ed7f524, 2021)",
+)
+def test_who_is_asked_for_his_program_may_exit_meanwhile(init: RemoteProcess, schedule: Schedule) -> None:
+    """The path, or ESRCH, or the exit waits for the answer (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
+    reader, child = init.fork(), init.fork()
+    ask = partial(reader.start.sysctl.kern_proc_pathname, child.pid)
+    with schedule.holding(reader, at="cache_fullpath", doing=ask) as asking, schedule.excluded():
+        schedule.until(child, reaches="proc_move_allproc_zombie", doing=child.start.exit)
+    with fails_or_not():
+        asking.result()
+    assert init.wait4(child.pid).pid == child.pid
+
+
+@kern_proc("sysctl_kern_proc_pathname")
+@pytest.mark.cpus(2)
+@defect(
+    since=300701,
+    severity="panic by any user",
+    reason="kern.proc.pathname asks for p_textnch and uses p_fd, which exit1() gives up first, without the token",
+)
+def test_who_has_given_up_his_files_may_be_asked_for_his_program(init: RemoteProcess, schedule: Schedule) -> None:
+    """The path, or an error, while he gives up his memory, which takes time (kern_exit.c: exit1, vmspace_relexit)."""
+    reader, child = init.fork(), init.fork()
+    with schedule.holding(child, at="vmspace_relexit", doing=child.start.exit), fails_or_not():
+        schedule.result(reader.start.sysctl.kern_proc_pathname(child.pid), reader)
+    assert init.wait4(child.pid).pid == child.pid
+
+
+@kern_proc("pholdzomb")
+@pytest.mark.passes("prelezomb", "pfind", "proc_remove_zombie")
+@pytest.mark.cpus(4)
+@defect(
+    since=300104,
+    until=500900,
+    severity="panic by any user",
+    reason="a reaper gives up its own hold before the zombie is off the list: panic (fixed by f071b5e0ac, 2020)",
+)
+def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Schedule) -> None:
+    """The second waits while the first has the zombie in hand, here for a list that somebody reads (kern_exit.c)."""
+    parent, reader = init.fork(), init.fork()
+    first, second = parent.thread(), parent.thread()
+    zombie = parent.fork()
+    zombie.exit()
+    ask = partial(reader.start.kill, zombie.pid, 0)
+    schedule.apart(first)
+    schedule.apart(second)
+    with (
+        schedule.holding(reader, at="pfind", doing=ask) as looking,
+        schedule.holding(reader, at="lwkt_reltoken", doing=looking.let_go),
+    ):
+        reaping = schedule.until(first, reaches="proc_remove_zombie", doing=partial(first.start.wait4, zombie.pid))
+        waiting = second.start.wait4(zombie.pid)
+        schedule.settle(waiting, second)
+    assert reaping.result().pid == zombie.pid
+    with fails_or_not():
+        assert waiting.result().pid != zombie.pid
+    with fails_or_not():
+        looking.result()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Exploring interleavings, as far as no kernel is needed: operations, points, what is kept and what is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+from testkernel import build_kernel
+
+from harness.cli import main
+from harness.errors import ExitCode, UsageError
+from harness.explore.campaign import read_trials, spread
+from harness.explore.candidates import Candidate, touches_memory
+from harness.explore.operations import OPERATIONS, Scene, find_operation
+from harness.explore.saved import save_test, two_columns
+from harness.explore.trial import Trial, Verdict
+from harness.guests.whitebox import Whitebox
+from harness.machine.description import MachineDescription
+from harness.machine.qemu import Machine
+from harness.oracle import make_oracle
+from harness.races.points import address_of, name_of
+from harness.store import Store
+
+FOUND = Trial("exit", "pathname", "exit1+0x1f", Verdict.PANIC, "Fatal trap 12\ntrace", "kern_exit.c:378", seen=2)
+
+
+def decoded(code: str) -> bool:
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+    decoder.detail = True
+    (instruction,) = decoder.disasm(bytes.fromhex(code), 0x1000)
+    return touches_memory(instruction)
+
+
+@pytest.mark.parametrize(
+    ("code", "shared"),
+    [
+        ("488b4730", True),  # mov 0x30(%rdi),%rax
+        ("f00fb117", True),  # lock cmpxchg %edx,(%rdi)
+        ("488b45f0", False),  # mov -0x10(%rbp),%rax: the thread's own stack
+        ("4889d8", False),  # mov %rbx,%rax
+        ("488d4730", False),  # lea 0x30(%rdi),%rax: an address only
+        ("65488b042508000000", False),  # mov %gs:0x8,%rax: the CPU's own
+        ("0f1f4000", False),  # nopl
+    ],
+)
+def test_only_what_others_may_see_is_a_point(code: str, shared: bool) -> None:
+    assert decoded(code) is shared
+
+
+def test_an_operation_there_is_none_of_is_told_with_those_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["explore", "exit", "levitate"]) == ExitCode.USAGE
+    assert "there is no operation levitate: " in capfd.readouterr().err
+
+
+def test_an_operation_of_the_users_own_is_a_function(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def look(who, scene):\n    return who.start.getpgid(scene.target.pid)\nlook.who = 'parent'\n")
+    assert find_operation(f"{file}::look").who == "parent"
+    with pytest.raises(UsageError, match="has no function other"):
+        find_operation(f"{file}::other")
+    with pytest.raises(UsageError, match="is no file of Python's"):
+        find_operation(f"{tmp_path / 'nothing.py'}::look")
+
+
+def test_all_operations_are_made_by_somebody_there_is() -> None:
+    assert {each.who for each in OPERATIONS.values()} == {"target", "parent", "other"}
+    assert all(name == each.name for name, each in OPERATIONS.items())
+
+
+def test_what_was_tried_is_read_back_and_what_was_written_by_halves_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "campaign.jsonl"
+    assert read_trials(file) == {}
+    again = Trial("exit", "pathname", "exit1+0x1f", Verdict.SERIAL)
+    file.write_text(FOUND.to_json() + "\n" + again.to_json() + "\n" + FOUND.to_json()[:30])
+    assert list(read_trials(file).values()) == [again]
+
+
+def test_points_are_spread_and_always_the_same() -> None:
+    points = [Candidate(number, f"f+{number:#x}") for number in range(100)]
+    assert spread(points, 10) == spread(points[::-1], 10)
+    assert len({each.address // 50 for each in spread(points, 10)}) == 2
+    assert sorted(spread(points, 0), key=lambda each: each.address) == points
+
+
+def test_a_finding_is_shown_as_two_columns() -> None:
+    shown = two_columns(FOUND)
+    assert "panic: exit held, pathname meanwhile; seen 2 times" in shown
+    rows = [line.split("|") for line in shown.splitlines() if "|" in line]
+    assert [bool(left.strip()) for left, _ in rows] == [True, True, False, True]
+    assert "stands at exit1+0x1f (kern_exit.c:378)" in shown
+    assert "Fatal trap 12" in shown
+
+
+def test_a_finding_is_saved_as_a_test(tmp_path: Path) -> None:
+    file = save_test(FOUND, tmp_path / "races")
+    text = file.read_text()
+    compile(text, str(file), "exec")
+    assert "expect_serial(fresh_guest, 'exit', 'pathname', at='exit1+0x1f')" in text
+    assert "def test_exit_at_exit1_0x1f_and_pathname(fresh_guest)" in text
+
+
+def test_a_scene_names_who_is_in_it() -> None:
+    scene = Scene.set(make_oracle().spawn())  # type: ignore[arg-type]  # which is driven in the same way
+    other = scene.actor("other")
+    said = scene.named(f"{scene.target.pid} of {scene.parent.pid}, {other.pid}, 99999")
+    assert said == "target of parent, actor0, 99999"
+    assert "target alive of parent, group target, session init, uid 0" in scene.state()
+
+
+def test_points_have_names(tmp_path: Path) -> None:
+    kernel = build_kernel(tmp_path, "-gdwarf-4", program="looping.c")
+    box = Whitebox(Machine(MachineDescription(), Store(tmp_path / "store")), kernel, kernel)
+    point = box.address("point")
+    assert address_of(box, "point") == address_of(box, hex(point)) == address_of(box, point) == point
+    assert address_of(box, "point+0x3") == address_of(box, "point+3") == point + 3
+    assert name_of(box, point) == "point"
+    assert name_of(box, point + 3) == "point+0x3"
+    assert name_of(box, 16) == "0x10"
+    lines = (Path(__file__).parent / "testkernel" / "looping.c").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "turns++" in text)
+    assert name_of(box, address_of(box, f"looping.c:{line}")).startswith("point")
+    for wrong, said in {
+        "nothing": "no symbol nothing",
+        "looping.c:1": "became no code",
+        "0xzz": "is no address",
+        "a b": "is no point",
+    }.items():
+        with pytest.raises(UsageError, match=said):
+            address_of(box, wrong)
