@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import secrets
+import select
 import sys
 from pathlib import Path
+
+_PIPE_SECONDS = 1.0  # until somebody opens a pipe to write to it
 
 #: What `--json -` means: the record is printed, and what is for people goes to standard error.
 STANDARD_OUTPUT = Path("-")
@@ -63,6 +67,22 @@ def output_file(text: str) -> Path:
 def record_file(text: str) -> Path:
     """Return the file TEXT as output_file() does, STANDARD_OUTPUT for `-`."""
     return STANDARD_OUTPUT if text == str(STANDARD_OUTPUT) else output_file(text)
+
+
+def read_file(file: Path) -> str:
+    """Return the text of FILE; raises OSError for a pipe that nobody writes to, which would be waited for.
+
+    A shell's `<(command)` has a writer from the beginning on, however long that takes.
+    """
+    if not file.is_fifo():
+        return file.read_text()
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:
+        select.select([stream], [], [], _PIPE_SECONDS)
+        begun = stream.read(1)  # nothing: nobody is there; None: somebody is, and has not written yet
+        os.set_blocking(stream.fileno(), True)
+        if begun == b"":
+            raise OSError(errno.EPIPE, "nobody writes to this pipe")
+        return ((begun or b"") + stream.readall()).decode()
 
 
 def input_file(text: str) -> Path:

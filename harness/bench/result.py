@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
-from harness.files import write_whole
+from harness.files import read_file, write_whole
 from harness.results.certainty import Interval, shift_interval
 from harness.store import Store
 
@@ -111,7 +111,7 @@ class BenchResult:
 def read_bench(file: Path) -> BenchResult:
     """Return the bench in FILE; raises UsageError, in one line, when it is none."""
     try:
-        return BenchResult.from_json(json.loads(file.read_text()))
+        return BenchResult.from_json(json.loads(read_file(file)))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

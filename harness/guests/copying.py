@@ -36,6 +36,8 @@ class Put:
             file, path = text, ""
         if not Path(file).exists():
             raise ValueError(f"there is no file {file}: write FILE[:PATH]")
+        if not (Path(file).is_file() or Path(file).is_dir()):
+            raise ValueError(f"{file} is neither a file nor a folder")  # a pipe would be waited for
         return cls(Path(file).absolute(), path or posixpath.join(PLACE, Path(file).name))
 
     def __str__(self) -> str:

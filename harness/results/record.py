@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness.errors import UsageError
-from harness.files import write_whole
+from harness.files import read_file, write_whole
 from harness.results.causes import first_words, panic_in
 from harness.results.changes import Change
 from harness.results.coverage import Coverage
@@ -342,7 +342,7 @@ def read_record(file: Path) -> RunRecord:
     try:
         if file == partial or (not file.exists() and partial.exists()):
             return read_partial(partial)
-        return RunRecord.from_json(json.loads(file.read_text()))
+        return RunRecord.from_json(json.loads(read_file(file)))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -311,6 +311,7 @@ def paused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     image = build_control_image(Store().cache, lambda _: None)
     boot = LinuxStyleBoot(image.kernel, image.initrd, image.append)
     with Machine(MachineDescription(memory=256, boot=boot), Store(tmp_path_factory.mktemp("store"))) as machine:
+        machine.start()
         console = Console(machine.serial[0], tmp_path_factory.mktemp("console") / "log")
         console.expect([READY], awaited="the guest", deadline=180)
         machine.pause()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -91,3 +92,20 @@ def test_a_file_nobody_can_write_is_refused_at_once(
     said = capsys.readouterr().err
     assert said.splitlines()[-1].count(why) == 1, said
     assert words[-1] in said
+
+
+@pytest.mark.parametrize("words", [["bench", "--scale"], ["bench", "--against"], ["replay"]])
+def test_a_pipe_nobody_writes_to_is_no_record_and_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(tmp_path / "store"))
+    os.mkfifo(tmp_path / "pipe")
+    assert main([*words, str(tmp_path / "pipe"), *(["x", "--check"] if words == ["replay"] else [])]) == 2
+    assert "nobody writes to this pipe" in capsys.readouterr().err
+
+
+def test_a_shells_pipe_is_read_as_a_file_however_slow_the_writer() -> None:
+    code = "from harness.files import read_file; from pathlib import Path; print(read_file(Path('/dev/stdin')), end='')"
+    line = f"(sleep 1.5; echo first; sleep 0.2; echo second) | {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "first\nsecond\n", done.stderr
