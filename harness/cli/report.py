@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from harness.cli.options import add_command
 from harness.config import share
@@ -57,6 +59,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " without RECORD of the last run in which it failed",
     )
     parser.add_argument("--markdown", action="store_true", help="with --bug: Markdown instead of plain text")
+    parser.add_argument(
+        "--c", metavar="FILE", type=Path, help="with --bug: a C program that shows it, such as `reproduce --c` writes"
+    )
     parser.add_argument("--json", metavar="FILE", type=output_file, help="with --merge, also write the record to FILE")
     parser.add_argument("--html", metavar="FILE", type=output_file, help="write one self-contained page instead")
     parser.add_argument(
@@ -79,6 +84,8 @@ def _report(options: argparse.Namespace) -> int:
     store = Store()
     if options.markdown and options.bug is None:
         raise UsageError("--markdown is how --bug is written; a run's report is Markdown unless --text or --html")
+    if options.c is not None and options.bug is None:
+        raise UsageError("--c is part of a report on one test: name that with --bug")
     if options.bug is not None:
         return _bug(options, store)
     if not options.merge and (len(options.record) > 1 or options.json):
@@ -131,21 +138,30 @@ def _bug(options: argparse.Namespace, store: Store) -> int:
         raise UsageError(f"there is nothing to report: {options.bug} {said} in what is on record")
     test = (exact or tests)[0]
     last = next(each for each in reversed(failed) if each.result.test == test)
+    result, program = _with_program(last.result, options.c)
     title, parts = bug_report(
-        last.result,
+        result,
         last.record,
         sightings(test, _without_repeats(known)),
         [*reports_on(test, store)],
-        _reproducer(last.result),
+        program,
     )
     sys.stdout.write((markdown if options.markdown else plain)(title, parts))
     return ExitCode.PASSED
 
 
-def _reproducer(result: TestResult) -> str:
-    """Return the text of the C program that shows what RESULT shows; nothing where there is none, or no more."""
+def _with_program(result: TestResult, given: Path | None) -> tuple[TestResult, str]:
+    """Return RESULT and the text of the C program that shows the same: the one GIVEN, else the suite's, if any.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    if given is not None:
+        try:
+            return replace(result, reproducer=given.name), given.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--c {given}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     file = share() / "suites" / result.reproducer
-    return file.read_text() if result.reproducer and file.is_file() else ""
+    return result, file.read_text() if result.reproducer and file.is_file() else ""
 
 
 def _without_repeats(known: Sequence[Appearance]) -> list[Appearance]:

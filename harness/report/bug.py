@@ -142,7 +142,13 @@ def _what_happens(result: TestResult, headline: str, symptom: str) -> Iterator[s
     met = _EXPECTATION.findall(result.reason)
     if result.verdict is Verdict.PANIC and headline:
         yield f"The kernel panics: {headline}"
-    elif result.verdict in {Verdict.PANIC, Verdict.HANG} or not met:
+    elif result.verdict is Verdict.HANG:
+        calls = [
+            f"{name}()" for name in result.fingerprint.split("<")[:-1]
+        ]  # the last part tells the cause from others
+        where = f"; when it was looked at it was in {', called by '.join(calls)}" if calls else ""
+        yield f"The kernel answers nobody any more{where}."
+    elif result.verdict is Verdict.PANIC or not met:
         yield f"The test ends with: {result.verdict}. {result.cause}"
     else:
         yield f"The test fails: {_CLASS.sub('', ' '.join(met[:_MOST_WORDS]))}"

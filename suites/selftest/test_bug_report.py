@@ -212,3 +212,33 @@ def test_a_run_is_a_mail(store: Store, capsys: pytest.CaptureFixture[str]) -> No
     assert "No test came to anything else" in run_text(quiet)
     linux = replace(run, is_dragonfly=False)
     assert "These results say nothing about DragonFly." in run_text(linux)
+
+
+def test_of_a_hang_it_is_told_where_the_kernel_was(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    file = store.home / "r.json"
+    hung = replace(FAILED, verdict=Verdict.HANG, fingerprint="inferior<sys_setpgid<862c2aee2a")
+    record(hung, "v6.5.0.2", 600519, 30).write(store, file)
+    text = " ".join(told(capsys, "--bug", "a_child_ends", str(file)).split())
+    assert text.startswith("Kernel hangs: A child ends [2] ")
+    assert "any more; when it was looked at it was in inferior(), called by sys_setpgid()." in text
+    assert "862c2aee2a" not in text
+
+
+def test_a_program_of_ones_own_is_part_of_the_report(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `reproduce --c` has written; its first words are the symptom."""
+    program = tmp_path / "mine.c"
+    program.write_text("/*\n * it dies: at once\n *\n *\tcc mine.c\n */\nint main(void) { return 1; }\n")
+    file = store.home / "r.json"
+    record(FAILED, "v6.5.0.2", 600519, 30).write(store, file)
+    text = told(capsys, "--bug", "a_child_ends", str(file), "--c", str(program))
+    assert text.startswith("it dies\n")
+    assert program.read_text() in text
+    assert "Save as mine.c" in text
+    capsys.readouterr()
+    for words in (["--bug", "a_child_ends", str(file), "--c", str(tmp_path / "none.c")], ["--c", str(program)]):
+        assert main(["report", *words]) == 2
+    said = capsys.readouterr().err
+    assert "none.c: No such file or directory" in said
+    assert "name that with --bug" in said
