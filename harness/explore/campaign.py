@@ -26,6 +26,7 @@ from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize
 from harness.machine.executed import Instrument
 from harness.processes.session import Session, Warmth
+from harness.races.points import relative_line
 from harness.races.schedule import Schedule
 from harness.store import Store
 
@@ -137,7 +138,9 @@ class Exploration:
                 except queue.Empty:
                     return
                 trial, sound = attempt(stage, self._pair.first, self._pair.second, point.name, self.serial)
-                trial = replace(trial, place=point.place)
+                trial = replace(trial, place=point.place, kernel=stage.identity)
+                if trial.verdict.is_finding:
+                    trial = replace(trial, line=relative_line(stage.schedule.kernel, point.address))
                 if trial.verdict.is_finding and sound:
                     trial = self._again(stage, trial)
                     sound = not trial.verdict.is_finding or trial.verdict is Verdict.ANOMALY
@@ -150,7 +153,8 @@ class Exploration:
         again, _ = attempt(stage, self._pair.first, self._pair.second, trial.point, self.serial)
         if again.verdict is trial.verdict:
             return replace(trial, seen=2)
-        return replace(again, place=trial.place, said=again.said or f"once: {trial.said}")
+        said = again.said or f"once: {trial.said}"
+        return replace(trial, verdict=again.verdict, said=said, waited=again.waited)
 
     def _note(self, trial: Trial, done: list[Trial]) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from harness.machine.elf import KernelSymbols, read_code
 from harness.machine.executed import EXECUTED, CodeRange, Instrument, instrument
 from harness.machine.lines import LineTables
 from harness.machine.qemu import qemu_version
-from harness.races.points import name_of
+from harness.races.points import code_of_line, name_of
 from harness.store import Store
 
 #: Functions that most operations on processes pass, of those that a kernel has.
@@ -99,6 +99,24 @@ def candidates(
                 address = instruction.address
                 found.append(Candidate(address, name_of(kernel, address), lines.get(address, "")))
     return found
+
+
+def points_of_line(kernel: Whitebox, line: str) -> list[str]:
+    """Return the instructions of LINE (`exit1:+35`) that may touch shared memory, or its first if none does.
+
+    Raises UsageError when it became no code of KERNEL, or no lines of that are known.
+    """
+    function, _, lines = line.partition(":+")
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+    decoder.detail = True
+    found = code_of_line(kernel, function, int(lines))
+    chosen = [
+        instruction.address
+        for begin, end in found
+        for instruction in decoder.disasm(kernel.code(begin, end - begin), begin)
+        if touches_memory(instruction)
+    ]
+    return [name_of(kernel, address) for address in chosen or [found[0][0]]]
 
 
 def _lines(kernel: Whitebox, ranges: Sequence[CodeRange]) -> dict[int, str]:

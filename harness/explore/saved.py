@@ -7,10 +7,15 @@ import re
 import textwrap
 from pathlib import Path
 
+import pytest
+
+from harness.errors import UsageError
+from harness.explore.candidates import points_of_line
 from harness.explore.operations import find_operation
-from harness.explore.trial import Trial, attempt_on
+from harness.explore.trial import Stage, Trial, attempt_on
 from harness.processes import Hub
 from harness.processes.session import Session
+from harness.races.points import address_of
 from harness.races.schedule import Schedule
 
 _WIDTH = 58
@@ -27,7 +32,14 @@ from harness.explore.saved import expect_serial
 @pytest.mark.cpus(4)
 def test_{name}(fresh_guest):
     """{behaviour}"""
-    expect_serial(fresh_guest, {first!r}, {second!r}, at={point!r})
+    expect_serial(
+        fresh_guest,
+        {first!r},
+        {second!r},
+        at={point!r},
+        line={line!r},
+        found_on={kernel!r},
+    )
 '''
 
 
@@ -61,18 +73,29 @@ def save_test(trial: Trial, folder: Path) -> Path:
         name=name,
         behaviour=behaviour,
         point=trial.point,
+        line=trial.line,
+        kernel=trial.kernel,
     )
     file = folder / f"test_{name}.py"
     file.write_text(text)
     return file
 
 
-def expect_serial(session: Session, first: str, second: str, *, at: str) -> None:
-    """Hold operation FIRST at the point AT while SECOND is made; for tests.
+def expect_serial(session: Session, first: str, second: str, *, at: str, line: str = "", found_on: str = "") -> None:
+    """Hold operation FIRST at the instruction AT while SECOND is made; for tests.
 
-    Raises AssertionError when the results are none of a serial order, or something is damaged, and what the guest's
-    death raises.  A kernel that does not pass the point does not have the race.
+    On another kernel than FOUND_ON, whose code differs, it is held at each instruction of LINE (`exit1:+35`) that may
+    touch shared memory.  A kernel that does not pass the point does not have the race; one that has no such line, or
+    whose lines are not known, makes the test not applicable.  Raises AssertionError when the results are none of a
+    serial order or something is damaged, and what the guest's death raises.
     """
     hub: Hub = session.hub
     with Schedule(session.guest, hub, hub.spawn()) as schedule:
-        attempt_on(session, schedule, find_operation(first), find_operation(second), at)
+        stage = Stage(session, schedule)
+        try:
+            elsewhere = line and found_on and stage.identity != found_on
+            points = points_of_line(schedule.kernel, line) if elsewhere else [at]
+            address_of(schedule.kernel, points[0])
+        except UsageError as error:
+            pytest.skip(f"not applicable: {error}")
+        attempt_on(stage, find_operation(first), find_operation(second), points)

@@ -50,8 +50,9 @@ class Verdict(StrEnum):
 class Trial:
     """What came of holding operation `first` at `point` while `second` was made.
 
-    `waited` tells that `second` waited for what `first` had; `place` is the point's source line where that is known.
-    `seen` counts how often it came to this.
+    `waited` tells that `second` waited for what `first` had; `place` is the point's source line where that is known,
+    `line` the same counted from its function's first, `kernel` the one it was tried on, in its own words.  `seen`
+    counts how often it came to this.
     """
 
     first: str
@@ -63,6 +64,8 @@ class Trial:
     waited: bool = False
     seconds: float = 0.0
     seen: int = 1
+    line: str = ""
+    kernel: str = ""
 
     def to_json(self) -> str:
         """Return it as a line."""
@@ -91,6 +94,11 @@ class Stage:
         self._hub.deadline = _PATIENCE
         self._kernel = session.guest.kernel
         self._counts: dict[str, int] = {}
+
+    @property
+    def identity(self) -> str:
+        """Its kernel, in its own words."""
+        return self._session.guest.identity
 
     def executed_by(self, first: Operation, second: Operation) -> Notes:
         """Return what the machine executes while FIRST is made alone, where SECOND might be.
@@ -252,12 +260,13 @@ def _difference(said: str, serial: Sequence[str] | frozenset[str]) -> str:
     return f"{said}\nserial: " + "\nserial: ".join(sorted(serial))
 
 
-def attempt_on(session: Session, schedule: Schedule, first: Operation, second: Operation, point: str) -> None:
-    """Make one interleaving; raises AssertionError for what is not right, and what a guest's death raises."""
-    stage = Stage(session, schedule)
+def attempt_on(stage: Stage, first: Operation, second: Operation, points: Sequence[str]) -> None:
+    """Make an interleaving for each of POINTS; raises AssertionError for what is not right, and what a death raises."""
     serial = serial_outcomes(stage, first, second)
-    played = stage.play(first, second, point)
-    stage.clear()
-    damage = stage.damage()
-    assert damage is None, f"{damage[0]}: {damage[1]}"
-    assert not played.reached or played.said in serial, _difference(played.said, serial)
+    for point in points:
+        played = stage.play(first, second, point)
+        stage.clear()
+        damage = stage.damage()
+        assert damage is None, f"{first.name} at {point}: {damage[0]}: {damage[1]}"
+        fine = not played.reached or played.said in serial
+        assert fine, f"{first.name} at {point}: {_difference(played.said, serial)}"

@@ -7,11 +7,13 @@ import re
 
 from harness.errors import UsageError
 from harness.guests.whitebox import Whitebox
+from harness.machine.lines import Unit
 
 _LINE = re.compile(r"([\w./-]+\.[chsS]):(\d+)")
+_RELATIVE = re.compile(r"([A-Za-z_]\w*):\+(\d+)")
 _OFFSET = re.compile(r"([A-Za-z_][\w.]*)(?:\+(0x[0-9a-fA-F]+|\d+))?")
 
-#: FUNCTION, FUNCTION+0x1f, FILE:LINE, or an address.
+#: FUNCTION, FUNCTION+0x1f, FUNCTION:+LINES, FILE:LINE, or an address.
 Point = str | int
 
 
@@ -34,9 +36,54 @@ def address_of(kernel: Whitebox, point: Point) -> int:
         if not found:
             raise UsageError(f"line {line[2]} of {line[1]} became no code of this kernel")
         return min(found)
+    if (relative := _RELATIVE.fullmatch(point)) is not None:
+        return code_of_line(kernel, relative[1], int(relative[2]))[0][0]
     if (name := _OFFSET.fullmatch(point)) is None:
-        raise UsageError(f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FILE:LINE or an address")
+        raise UsageError(
+            f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FUNCTION:+LINES, FILE:LINE"
+        )
     return kernel.address(name[1]) + int(name[2] or "0", 0)
+
+
+def code_of_line(kernel: Whitebox, function: str, lines: int) -> list[tuple[int, int]]:
+    """Return where the code of a line begins and ends that is LINES lines after the first one of FUNCTION.
+
+    So a line has a name that changes elsewhere in its file do not touch.  Raises UsageError as address_of() does.
+    """
+    unit = _unit_of(kernel, function)
+    first = next((line for line, name in unit.functions if name == function), None)
+    if first is None:
+        raise UsageError(f"where {function} begins is not known")
+    own = kernel.symbols[function]
+    found = sorted(
+        (each.begin, each.end)
+        for each in unit.extents
+        if each.line == first + lines and own.address <= each.begin < own.address + max(own.size, 1)
+    )
+    if not found:
+        raise UsageError(f"line {lines} of {function} became no code of this kernel")
+    return found
+
+
+def relative_line(kernel: Whitebox, address: int) -> str:
+    """Return the line that ADDRESS comes from, as `FUNCTION:+LINES`; "" where that is not known."""
+    found = kernel.functions.locate(address)
+    if found is None or not kernel.has_debug_file:
+        return ""
+    try:
+        unit = _unit_of(kernel, found[0])
+    except UsageError:
+        return ""
+    first = next((line for line, name in unit.functions if name == found[0]), None)
+    line = next((each.line for each in unit.extents if each.begin <= address < each.end and not each.inlined), None)
+    return f"{found[0]}:+{line - first}" if first is not None and line is not None and line >= first else ""
+
+
+def _unit_of(kernel: Whitebox, function: str) -> Unit:
+    path = kernel.lines.unit_at(kernel.address(function))
+    if path is None:
+        raise UsageError(f"{function} is not C: no lines of it are known")
+    return kernel.lines.unit(path.rpartition("/sys/")[2])
 
 
 def name_of(kernel: Whitebox, address: int) -> str:

@@ -12,7 +12,7 @@ from testkernel import build_kernel
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
 from harness.explore.campaign import read_trials, spread
-from harness.explore.candidates import Candidate, touches_memory
+from harness.explore.candidates import Candidate, points_of_line, touches_memory
 from harness.explore.operations import OPERATIONS, Scene, find_operation
 from harness.explore.saved import save_test, two_columns
 from harness.explore.trial import Trial, Verdict
@@ -20,10 +20,12 @@ from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
 from harness.oracle import make_oracle
-from harness.races.points import address_of, name_of
+from harness.races.points import address_of, name_of, relative_line
 from harness.store import Store
 
-FOUND = Trial("exit", "pathname", "exit1+0x1f", Verdict.PANIC, "Fatal trap 12\ntrace", "kern_exit.c:378", seen=2)
+FOUND = Trial(
+    "exit", "pathname", "exit1+0x1f", Verdict.PANIC, "Fatal trap 12\ntrace", "kern_exit.c:378", seen=2, line="exit1:+91"
+)
 
 
 def decoded(code: str) -> bool:
@@ -97,7 +99,8 @@ def test_a_finding_is_saved_as_a_test(tmp_path: Path) -> None:
     file = save_test(FOUND, tmp_path / "races")
     text = file.read_text()
     compile(text, str(file), "exec")
-    assert "expect_serial(fresh_guest, 'exit', 'pathname', at='exit1+0x1f')" in text
+    assert "at='exit1+0x1f'" in text
+    assert "line='exit1:+91'" in text
     assert "def test_exit_at_exit1_0x1f_and_pathname(fresh_guest)" in text
 
 
@@ -121,7 +124,12 @@ def test_points_have_names(tmp_path: Path) -> None:
     lines = (Path(__file__).parent / "testkernel" / "looping.c").read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "turns++" in text)
     assert name_of(box, address_of(box, f"looping.c:{line}")).startswith("point")
+    relative = relative_line(box, address_of(box, f"looping.c:{line}"))
+    assert relative == "point:+2"
+    assert address_of(box, relative) == address_of(box, f"looping.c:{line}")
+    assert all(name.startswith("point") for name in points_of_line(box, relative))
     for wrong, said in {
+        "point:+50": "became no code",
         "nothing": "no symbol nothing",
         "looping.c:1": "became no code",
         "0xzz": "is no address",
