@@ -100,6 +100,7 @@ class Exploration:
     def prepare(self) -> list[Candidate]:
         """Return where the first operation is held; what serial orders allow is learnt on the occasion."""
         with staged(self._watched) as stage:
+            stage.demand(self._pair.first, self._pair.second)
             self.serial = serial_outcomes(stage, self._pair.first, self._pair.second)
             executed = executed_addresses(stage, self._pair.first, self._pair.second, self._instrument.ranges)
             return candidates(stage.schedule.kernel, self._ranges, executed, all_of_them=self._every)

@@ -156,6 +156,7 @@ _ALL = [
     _by("setsid", prepare=_join_parent),
     _by("setuid", _SOMEBODY),
     _by("vfork_exit", name="vfork"),
+    _by("reexec", name="execve"),
     _by("procctl_reaper_acquire", name="acquire"),
     _by("procctl_reaper_release", name="release", prepare=_acquire),
     _at_target("kill", SIGKILL, who="other"),
@@ -188,7 +189,16 @@ def _special() -> list[Operation]:
     def join(who: Driven, scene: Scene) -> Pending[Any]:
         return who.start.setpgid(scene.target.pid, scene.parent.pid)
 
+    def title(who: Driven, scene: Scene) -> Pending[Any]:
+        return who.start.sysctl.set_kern_proc_args(scene.target.pid, b"another title")
+
+    def reap_kill(who: Driven, scene: Scene) -> Pending[Any]:
+        del scene
+        return who.start.procctl_reap_kill(SIGKILL)
+
     return [
+        Operation("title", "target", title, _done),
+        Operation("reapkill", "parent", reap_kill, _done, feature="reap_kill", prepare=_acquire),
         Operation("attach", "other", attach, _done),
         Operation("detach", "other", detach, _done, prepare=_attach),
         Operation("killpg", "other", killpg, _done),

@@ -92,10 +92,12 @@ def expect_serial(session: Session, first: str, second: str, *, at: str, line: s
     hub: Hub = session.hub
     with Schedule(session.guest, hub, hub.spawn()) as schedule:
         stage = Stage(session, schedule)
+        operations = find_operation(first), find_operation(second)
         try:
+            stage.demand(*operations)
             elsewhere = line and found_on and stage.identity != found_on
             points = points_of_line(schedule.kernel, line) if elsewhere else [at]
             address_of(schedule.kernel, points[0])
         except UsageError as error:
             pytest.skip(f"not applicable: {error}")
-        attempt_on(stage, find_operation(first), find_operation(second), points)
+        attempt_on(stage, *operations, points)

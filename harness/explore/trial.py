@@ -100,6 +100,12 @@ class Stage:
         """Its kernel, in its own words."""
         return self._session.guest.identity
 
+    def demand(self, *operations: Operation) -> None:
+        """Raise UsageError when the kernel lacks what one of OPERATIONS takes."""
+        for each in operations:
+            if each.feature and not self._session.facts.has(each.feature):
+                raise UsageError(f"this kernel has no {each.feature}, which {each.name} takes")
+
     def executed_by(self, first: Operation, second: Operation) -> Notes:
         """Return what the machine executes while FIRST is made alone, where SECOND might be.
 
