@@ -27,6 +27,7 @@ _THREAD_STATES = {1: "runs or is runnable", 2: "is stopped", 3: "sleeps"}
 _ZOMBIE, _STOPPED = 4, 3
 # sys/proc.h
 _FLAGS = {0x2: "CONTROLT", 0x10: "PPWAIT", 0x800: "TRACED", 0x2000: "WEXIT", 0x8000000: "EXEC"}
+_WEXIT = 0x2000
 _SIGNALS = 128
 
 
@@ -70,7 +71,7 @@ class Looking:
         """Yield who is held (p_lock, lwp_lock), and all that does not hold in the process table."""
         for process in self._by_pid:
             name = self._name(process)
-            if count := self._held(process):
+            if (count := self._held(process)) and not self._is_held_by_itself(process):
                 yield f"{name} is held {_times(count)} (p_lock)"
             for lwp in self._threads(process):
                 if (count := lwp.integer("lwp_lock")) > 0:
@@ -83,10 +84,13 @@ class Looking:
         if process is None:
             raise UsageError(f"there is no process {pid} (dfly-ps lists them)")
         where = f"struct proc {process.address:#x}"
-        yield f"{self._name(process)} is {self._state(process)}{self._status(process)}, {where}"
+        article = "a " if process.integer("p_stat") == _ZOMBIE else ""
+        yield f"{self._name(process)} is {article}{self._state(process)}{self._status(process)}, {where}"
         if process.integer("p_stat") == _ZOMBIE:
             yield from self._why_a_zombie_stays(process)
-        if count := self._held(process):
+        if self._is_held_by_itself(process):
+            yield "it is held once (p_lock), by its own last thread, as zombies are: whoever reaps it lets that go"
+        elif count := self._held(process):
             yield f"it is held {_times(count)} (p_lock): whoever ends or reaps it waits until it is let go"
         for lwp in self._threads(process):
             state = _THREAD_STATES.get(lwp.integer("lwp_stat"), "is in no known state")
@@ -142,6 +146,11 @@ class Looking:
     @staticmethod
     def _held(process: KernelStruct) -> int:
         return process.word("p_lock") & HOLDS
+
+    def _is_held_by_itself(self, process: KernelStruct) -> bool:
+        """Tell whether a zombie has the one hold that its last thread leaves (kern_exit.c: lwp_exit)."""
+        dead = process.integer("p_stat") == _ZOMBIE and process.word("p_flags") & _WEXIT
+        return bool(dead) and self._held(process) == 1
 
     @staticmethod
     def _state(process: KernelStruct) -> str:

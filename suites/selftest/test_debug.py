@@ -143,12 +143,21 @@ def test_holds_names_who_is_held_and_what_is_broken(look: Looking) -> None:
 def test_why_says_what_a_zombie_waits_for(look: Looking) -> None:
     said = "\n".join(look.why(7))
     for words in (
-        "process 7 (sh) is zombie, exited with 3",
+        "process 7 (sh) is a zombie, exited with 3",
         "waits to be waited for by process 1 (init), which sleeps at 'wait'",
         "it is held 2 times (p_lock)",
         "in group 1 of session 1",
     ):
         assert words in said, said
+
+
+def test_a_zombies_own_hold_is_no_news(tmp_path: Path) -> None:
+    was = '&init, &group1, 7, 2, 4, 0, "sh"'
+    assert was in SOURCE
+    own = linked(tmp_path, SOURCE.replace(was, '&init, &group1, 7, 1, 4, 0x2000, "sh"'))
+    look = Looking(FileMemory(own), KernelSymbols(own), layouts_of(own, None, STRUCTURES))
+    assert not any("process 7" in said for said in look.holds())
+    assert "by its own last thread" in "\n".join(look.why(7))
 
 
 def test_why_says_what_threads_do_and_what_is_pending(look: Looking) -> None:
@@ -193,7 +202,7 @@ def test_drgn_knows_types_and_has_our_commands(kernel: Path, look: Looking, caps
     own["dfly_why"](7)
     own["dfly_why"](8)
     said = capsys.readouterr().out
-    assert "process 7 (sh) is zombie" in said
+    assert "process 7 (sh) is a zombie" in said
     assert "there is no process 8" in said
 
 
