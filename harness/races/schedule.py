@@ -353,7 +353,9 @@ class Schedule:
 
     def result(self, call: Pending[T], who: Driven, *, deadline: float = DEADLINE) -> T:
         """Return what CALL, which WHO makes, comes to; raises that, or NotSchedulableError as until() does."""
-        self._await(lambda: call.done, who, self.thread_of(who), "the end of its call", None, deadline)
+        # Whose thread is not known yet cannot be asked for it any more; what it waits for is then not told.
+        thread = self._threads.get(_key(who), 0)
+        self._await(lambda: call.done, who, thread, "the end of its call", None, deadline, contested=bool(thread))
         return call.result()
 
     def settle(self, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE, ended: bool = False) -> bool:
@@ -363,7 +365,9 @@ class Schedule:
         channel is closed, early on.  Raises NotSchedulableError when it still computes after DEADLINE seconds of the
         guest's time.
         """
-        thread, quiet = self.thread_of(who), 0
+        if not call.done and _key(who) not in self._threads:
+            raise UsageError(f"schedule.apart() comes before {_called(who)} makes a call that may wait")
+        thread, quiet = self._threads.get(_key(who), 0), 0
 
         def settled() -> bool:
             nonlocal quiet
