@@ -15,6 +15,7 @@ _WIDTH, _TAB = 72, 8
 _ALARM = 10  # s after which a call that is to return has not
 _NUMBER = re.compile(r"-?\d+")
 _FLAGS = re.compile(r"<(.*): \d+>")
+_WORD = re.compile(r"-?\w+(\|\w+)*")  # a number, a name, names of flags
 _SIGNAL = re.compile(r"SIG[A-Z0-9]+|\d+")
 #: Which of its names a program uses needs a header; some are always needed.
 _HEADERS = {
@@ -98,6 +99,8 @@ class _Writer:
     def _call(self, step: Step) -> tuple[str, str]:
         """Return STEP in C and in words.  Raises UsageError for arguments that are not understood."""
         if step.name in _SPECIAL:
+            if not all(_WORD.fullmatch(word) for word in step.arguments):
+                raise UsageError(f"{step} is not understood")
             return _SPECIAL[step.name](self, step)
         form = FORMS[step.name]
         if len(step.arguments) != len(form.kinds):
@@ -108,8 +111,10 @@ class _Writer:
                 in_c, in_words = self._reference(word, step.who)
             elif kind == "q":
                 in_c = in_words = _quoted(word)
+            elif _WORD.fullmatch(in_c := _constant(word)):
+                in_words = in_c
             else:
-                in_c = in_words = _constant(word)
+                raise UsageError(f"{step} is not understood")
             c.append(in_c)
             words.append(in_words)
         said = form.words.format(*words, who=self._called(step.who))
@@ -368,7 +373,7 @@ def write_program(story: Story, title: str, name: str, expectation: str = "") ->
 def is_told(step: Step, story: Story) -> bool:
     """Tell whether STEP of STORY can be written in C."""
     if step.child:
-        return True
+        return all(_WORD.fullmatch(_constant(word)) for word in step.arguments)
     try:
         _Writer(Story(story.root, story.steps, dies=True), "", "", "")._call(step)
     except UsageError:
