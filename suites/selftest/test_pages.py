@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support import eras, pages
+from support.errors import _raised
 
 
 @pytest.fixture
@@ -64,4 +66,20 @@ def test_an_unknown_page_is_a_mistake_in_the_command_line(capsys: pytest.Capture
     with pytest.raises(SystemExit) as ended:
         pages.main(["nonsense"])
     assert ended.value.code == 2
-    assert "no page is called nonsense; there are: api, commands, eras, known-defects" in capsys.readouterr().err
+    assert (
+        "no page is called nonsense; there are: api, commands, eras, errors, known-defects" in capsys.readouterr().err
+    )
+
+
+def test_the_page_of_errors_has_what_is_raised_with_words_and_nothing_else() -> None:
+    code = (
+        "raise UsageError(f'no {kind} {name!r} here')\n"
+        "raise HarnessError('one ' + f'{two} ' + 'three | four') from error\n"
+        "raise HarnessError(str(error))\n"
+        "raise ValueError('not for users')\n"
+        "raise\n"
+    )
+    assert list(_raised(ast.parse(code))) == [("UsageError", "no … … here"), ("HarnessError", "one … three | four")]
+    page = (pages.ROOT / "docs" / "errors.md").read_text()
+    for words in ("is no regular file", "there is no record …", "has no debug file"):
+        assert words in page, words

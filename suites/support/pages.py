@@ -24,6 +24,7 @@ PAGES = {
     "api": "api",
     "commands": "commands",
     "eras": "eras",
+    "errors": "errors",
     "known-defects": "known_defects",
     "man": "man",
     "oracle-rules": "oracle_rules",
