@@ -81,5 +81,5 @@ def test_the_page_of_errors_has_what_is_raised_with_words_and_nothing_else() -> 
     )
     assert list(_raised(ast.parse(code))) == [("UsageError", "no … … here"), ("HarnessError", "one … three | four")]
     page = (pages.ROOT / "docs" / "errors.md").read_text()
-    for words in ("is no regular file", "there is no record …", "has no debug file"):
+    for words in ("cannot be written: there is no folder …", "there is no record …", "has no debug file"):
         assert words in page, words
