@@ -318,6 +318,7 @@ def test_a_group_that_may_not_be_signalled_is_not_reported_as_missing(init: Remo
     since=200000,
     severity="wrong answer",
     reason="no SIGCHLD is sent when a stopped child goes on",
+    reproducer="sigcont-no-sigchld.c",
 )
 def test_a_parent_is_told_when_a_stopped_child_goes_on(init: RemoteProcess) -> None:
     """POSIX has SIGCHLD for it, as for the stop (kern_sig.c: proc_unstop)."""
