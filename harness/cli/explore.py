@@ -72,8 +72,6 @@ def _campaign(
     options: argparse.Namespace, store: Store, target: DragonFlyTarget, pair: Pair, file: Path, names: Sequence[str]
 ) -> list[Trial]:
     console = make_console()
-    began = time.monotonic()
-    until = began + (options.budget if options.budget is not None else float("inf"))
 
     def say(trial: Trial) -> None:
         if trial.verdict.is_finding:
@@ -94,6 +92,7 @@ def _campaign(
     for said in sorted(exploration.serial):
         console.print(f"serial: {said}", markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
+    until = started + (options.budget if options.budget is not None else float("inf"))
     new = exploration.run(todo, max(1, options.workers), until)
     minutes = (time.monotonic() - started) / 60
     if new:

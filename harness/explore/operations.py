@@ -98,7 +98,7 @@ def _done(result: Any) -> str:
 
 
 def _waited(result: Any) -> str:
-    return f"{result.pid} {result.raw_status:#x}"
+    return f"{result.pid} {result.raw_status:#x}" if result.pid else "nobody"
 
 
 @dataclass(frozen=True)
