@@ -374,6 +374,7 @@ def test_a_tracee_stopped_in_its_sleep_can_be_killed_by_its_debugger(init: Remot
     since=200000,
     severity="wrong answer",
     reason="PT_CONTINUE leaves its signal in p_xstat, which nobody reads if the process was stopped in its sleep",
+    reproducer="ptrace-kill-in-sleep.c",
 )
 def test_a_tracee_stopped_in_its_sleep_is_given_the_signal_it_is_continued_with(init: RemoteProcess) -> None:
     """DATA is the signal to deliver (ptrace(2): PT_CONTINUE; sys_process.c: sendsig; kern_sig.c: issignal)."""

@@ -44,6 +44,7 @@ def test_who_is_asked_for_his_program_may_exit_meanwhile(init: RemoteProcess, sc
     since=300701,
     severity="panic by any user",
     reason="kern.proc.pathname asks for p_textnch and uses p_fd, which exit1() gives up first, without the token",
+    reproducer="pathname-of-exiting.c",
 )
 def test_who_has_given_up_his_files_may_be_asked_for_his_program(init: RemoteProcess, schedule: Schedule) -> None:
     """The path, or an error, while he gives up his memory, which takes time (kern_exit.c: exit1, vmspace_relexit)."""
