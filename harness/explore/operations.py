@@ -187,7 +187,7 @@ def _special() -> list[Operation]:
         return who.start.wait6(IdType.P_PID, scene.target.pid, WEXITED | WNOHANG | WNOWAIT)
 
     def join(who: Driven, scene: Scene) -> Pending[Any]:
-        return who.start.setpgid(scene.target.pid, scene.parent.pid)
+        return who.start.setpgid(scene.target.pid, scene.init.pid)
 
     def title(who: Driven, scene: Scene) -> Pending[Any]:
         return who.start.sysctl.set_kern_proc_args(scene.target.pid, b"another title")
