@@ -115,9 +115,12 @@ def _report(trials: list[Trial], options: argparse.Namespace) -> int:
     findings = sorted(
         (each for each in trials if each.verdict.is_finding), key=lambda each: list(Verdict).index(each.verdict)
     )
+    alike: dict[tuple[Verdict, str], list[Trial]] = {}
     for trial in findings:
+        alike.setdefault((trial.verdict, trial.said), []).append(trial)
+    for trial, *others in alike.values():
         line("")
-        line(two_columns(trial))
+        line(two_columns(trial, [other.point for other in others]))
         if options.save is not None:
             line(f"saved: {save_test(trial, options.save)}")
     counted = Counter(trial.verdict for trial in trials)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,11 @@ def test_{name}(fresh_guest):
 '''
 
 
-def two_columns(trial: Trial) -> str:
-    """Return TRIAL as two columns: what each of the operations does, in the order in which it happens."""
+def two_columns(trial: Trial, also_at: Sequence[str] = ()) -> str:
+    """Return TRIAL as two columns: what each of the operations does, in the order in which it happens.
+
+    ALSO_AT are other points at which the same comes of it.
+    """
     where = f"{trial.point}" + (f" ({trial.place})" if trial.place else "")
     rows = [
         (f"{trial.first}: begins", ""),
@@ -56,6 +60,8 @@ def two_columns(trial: Trial) -> str:
     for left, right in rows:
         parts = textwrap.wrap(left, _WIDTH) or [""]
         lines += [f"  {part:<{_WIDTH}} | {right if number == 0 else ''}".rstrip() for number, part in enumerate(parts)]
+    if also_at:
+        lines.append(f"  the same at {len(also_at)} other points: {', '.join(also_at[:8])}")
     lines += [f"  {line}" for line in trial.said.splitlines()[:12]]
     return "\n".join(lines)
 

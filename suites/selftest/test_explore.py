@@ -93,6 +93,7 @@ def test_a_finding_is_shown_as_two_columns() -> None:
     assert [bool(left.strip()) for left, _ in rows] == [True, True, False, True]
     assert "stands at exit1+0x1f (kern_exit.c:378)" in shown
     assert "Fatal trap 12" in shown
+    assert "the same at 2 other points: f+0x1, g" in two_columns(FOUND, ["f+0x1", "g"])
 
 
 def test_a_finding_is_saved_as_a_test(tmp_path: Path) -> None:
