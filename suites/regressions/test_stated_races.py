@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from harness.processes import RemoteProcess
+from harness.processes import RemoteProcess, fails
 from harness.races.schedule import Schedule
 from support.procfs import fails_or_not
 
@@ -84,3 +84,17 @@ def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Sch
         assert waiting.result().pid != zombie.pid
     with fails_or_not():
         looking.result()
+
+
+@kern_proc("proc_reparent")
+@pytest.mark.cpus(2)
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="kern_ptrace() attaches to a process that is exiting: it never stops, and its zombie is the tracer's",
+)
+def test_who_is_exiting_is_not_given_to_a_tracer(init: RemoteProcess, schedule: Schedule) -> None:
+    """PT_ATTACH promises a stop, which whoever is in exit1() never makes (FreeBSD: ESRCH; proc_reparent)."""
+    tracer, child = init.fork(), init.fork()
+    with schedule.holding(child, at="vmspace_relexit", doing=child.start.exit), fails("ESRCH", "EPERM", "EBUSY"):
+        schedule.result(tracer.start.ptrace("PT_ATTACH", child.pid), tracer)
