@@ -152,7 +152,7 @@ def _attach(who: Driven, scene: Scene) -> None:
 
 _ALL = [
     _by("exit", 3),
-    _by("fork"),
+    _by("storm", 1, name="fork"),  # and the child's end, and the wait for it: a child killed early is never heard of
     _by("setsid", prepare=_join_parent),
     _by("setuid", _SOMEBODY),
     _by("vfork_exit", name="vfork"),

@@ -141,9 +141,9 @@ class Stage:
         scene, one, other = self._set(first, second)
         if point is None:
             order = [(second, other), (first, one)] if reverse else [(first, one), (second, other)]
-            calls = {}
+            calls: dict[tuple[Operation, Driven], Pending[Any] | None] = {}
             for operation, who in order:
-                calls[operation, who] = operation.start(who, scene)
+                calls[operation, who] = self._start(operation, who, scene)
                 self._rest(calls[operation, who], who)
             return self._ended(scene, first, calls[first, one], second, calls[second, other])
         stand = self.schedule.arm(one, point)
@@ -151,27 +151,37 @@ class Stage:
         if not self.schedule.arrives(stand, call, one, deadline=_DEADLINE):
             stand.let_go()
             return Played(reached=False)
-        meanwhile = second.start(other, scene)
+        meanwhile = self._start(second, other, scene)
         waited = not self._rest(meanwhile, other)
         stand.let_go()
         for pending, who in ((call, one), (meanwhile, other)):
             self._rest(pending, who)
         return self._ended(scene, first, call, second, meanwhile, waited=waited)
 
-    def _rest(self, call: Pending[Any], who: Driven) -> bool:
+    @staticmethod
+    def _start(operation: Operation, who: Driven, scene: Scene) -> Pending[Any] | None:
+        """Start OPERATION; return None where WHO is gone already: the other operation may end him."""
+        try:
+            return operation.start(who, scene)
+        except ProcessGone:
+            return None
+
+    def _rest(self, call: Pending[Any] | None, who: Driven) -> bool:
+        if call is None:
+            return True
         return self.schedule.settle(call, who, deadline=_DEADLINE, ended=True)
 
     def _ended(
         self,
         scene: Scene,
         first: Operation,
-        call: Pending[Any],
+        call: Pending[Any] | None,
         second: Operation,
-        meanwhile: Pending[Any],
+        meanwhile: Pending[Any] | None,
         *,
         waited: bool = False,
     ) -> Played:
-        said = f"{_came_to(first, call, scene)} / {_came_to(second, meanwhile, scene)} / {scene.state()}"
+        said = f"{_came_to(first, call)} / {_came_to(second, meanwhile)} / {scene.state()}"
         return Played(scene.named(said), waited=waited)
 
     def clear(self) -> None:
@@ -205,8 +215,9 @@ class Played:
     waited: bool = False
 
 
-def _came_to(operation: Operation, call: Pending[Any], scene: Scene) -> str:
-    del scene
+def _came_to(operation: Operation, call: Pending[Any] | None) -> str:
+    if call is None:
+        return f"{operation.name}: gone"
     if not call.done:
         return f"{operation.name}: waits"
     try:
