@@ -210,9 +210,14 @@ class Schedule:
         return self._apart[key]
 
     def _keep_home(self) -> None:
-        """Move all others home, as far as they can be: who sleeps elsewhere wakes up there."""
+        """Move all others home, as far as they can be: who sleeps elsewhere wakes up there.
+
+        Which threads theirs are is asked now: while somebody stands, whoever waits for what that one has may keep
+        its CPU from them.
+        """
         for who in self._hub.idle():
             key = _key(who)
+            self.thread_of(who)
             if key not in self._apart and key not in self._at_home:
                 with contextlib.suppress(UsageError):  # who is not root's stays where he is
                     self._pin(who, self.home)
