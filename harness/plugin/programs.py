@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os import getpid
 from pathlib import Path
@@ -41,6 +41,14 @@ _LISTING_DEADLINE = 60.0  # s
 _SHOWN, _WIDE = 40, 500  # lines of output on the page, and their characters
 _OUTPUT = "output"
 _PROCESSES = "processes in the guest"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names of a program's cases, and of those `cleaned` up after by a part of their own."""
+
+    names: list[str]
+    cleaned: list[str]
 
 
 class Programs:
@@ -122,23 +130,23 @@ class Programs:
             return "\n".join(["    pid    ppid state    waits for  program", *lines])
         return ""
 
-    def listing(self, program: Program, format_: Format) -> list[str] | None:
+    def listing(self, program: Program, format_: Format) -> Listing | None:
         """Return the cases that PROGRAM lists; None where it cannot, or there is no guest to ask it in."""
         if not (format_.listing and self.has_machine):
             return None
-        about = [program.digest, format_.name, *self.options.args, *map(str, dict(self.options.env).items())]
+        about = ["2", program.digest, format_.name, *self.options.args, *map(str, dict(self.options.env).items())]
         key = hashlib.sha256("\0".join(about).encode()).hexdigest()[:32]
         file = self.store.cache / f"listing-{key}.json"
         with contextlib.suppress(OSError, ValueError):
-            return [str(each) for each in json.loads(file.read_text())]
-        names = self._ask(program, format_)
-        if names is not None:
+            return Listing(*json.loads(file.read_text()))
+        listing = self._ask(program, format_)
+        if listing is not None:
             part = file.with_suffix(f".{getpid()}.part")
-            part.write_text(json.dumps(names))
+            part.write_text(json.dumps([listing.names, listing.cleaned]))
             part.replace(file)
-        return names
+        return listing
 
-    def _ask(self, program: Program, format_: Format) -> list[str] | None:
+    def _ask(self, program: Program, format_: Format) -> Listing | None:
         said = io.BytesIO()
         try:
             place = self.place(program, pristine=False)
@@ -149,7 +157,8 @@ class Programs:
             return None
         if ending.status != 0:
             return None
-        return list(dict.fromkeys(format_.listed(said.getvalue().decode(errors="replace"))))
+        text = said.getvalue().decode(errors="replace")
+        return Listing(list(dict.fromkeys(format_.listed(text))), list(format_.cleaned(text)))
 
 
 class ProgramFile(pytest.File):
@@ -168,15 +177,16 @@ class ProgramFile(pytest.File):
             expected = programs.expectations(self.program)
         except UsageError as error:
             raise self.CollectError(str(error)) from None
-        names = programs.listing(self.program, format_)
-        if not names:
+        listing = programs.listing(self.program, format_)
+        if listing is None or not listing.names:
             for name in dict.fromkeys([*self._asked(), WHOLE]):
                 yield self._item(name, None if name == WHOLE or not format_.listing else name, format_)
             return
-        gone = vanished(self.path.name, names, expected, programs.osreldate)
-        for name in [*names, *gone]:
+        gone = vanished(self.path.name, listing.names, expected, programs.osreldate)
+        for name in [*listing.names, *gone]:
             item = self._item(name_of(name), name, format_)
             item.is_gone = name in gone
+            item.is_cleaned = name in listing.cleaned
             yield item
 
     def _item(self, name: str, case: str | None, format_: Format) -> ProgramItem:
@@ -200,7 +210,7 @@ class ProgramItem(pytest.Item):
         super().__init__(**given)
         self.case = case
         self._format = format_
-        self.is_gone = False
+        self.is_gone = self.is_cleaned = False
         #: What the program said of its cases, where it ran as a whole.
         self.results: list[Judged] = []
         #: What there is to show of its last run: title and text.
@@ -261,7 +271,21 @@ class ProgramItem(pytest.Item):
             if expectation is None:
                 raise
             return Case(name, Outcome.FAILED, str(error))
-        return chosen(reader, ending, name)
+        case = chosen(reader, ending, name)
+        return self._clean_up(case) if self.is_cleaned else case
+
+    def _clean_up(self, case: Case) -> Case:
+        """Run the part that cleans up after CASE, where that ran; return what both came to (atf-test-case(4))."""
+        words = [*self.file.programs.options.args, *self._format.cleanup(case.name)]
+        try:
+            ending = self._run(words, ExitStatus(), anew=False)
+        except GuestDeadlineError as error:
+            wrong = str(error)  # its guest goes
+        else:
+            wrong = "" if ending.status == 0 else str(ending)
+        if not wrong or case.outcome is not Outcome.PASSED:
+            return case
+        return replace(case, outcome=Outcome.BROKEN, reason=f"it passed, but cleaning up after it did not: {wrong}")
 
     def _run_whole(self) -> tuple[list[Case], Case]:
         reader = self._format.reader("")
@@ -275,14 +299,16 @@ class ProgramItem(pytest.Item):
             raise
         return judged(reader, ending.status, ending.died)
 
-    def _run(self, words: Sequence[str], reader: Reader) -> Ending:
+    def _run(self, words: Sequence[str], reader: Reader, *, anew: bool = True) -> Ending:
         programs = self.file.programs
         place = programs.place(self.file.program)
         file = programs.output(self.nodeid.rpartition("/")[2])
         try:
             with file.open("wb") as sink:
-                return place.run(words, reader, programs.options.deadline, sink)
+                return place.run(words, reader, programs.options.deadline, sink, anew=anew)
         except NotStartedError:
+            if not anew:
+                raise  # what is to be cleaned up is there
             programs.spoil()  # an earlier case may have filled the disk
             with file.open("wb") as sink:
                 return programs.place(self.file.program).run(words, reader, programs.options.deadline, sink)

@@ -21,7 +21,8 @@ class Format:
 
     `signs` are texts of which a program that speaks it contains one; `listing` are the arguments with which it lists
     its cases, which `listed` reads; `choice` are those with which it runs one case within so many seconds.  Programs
-    without a `listing` run as a whole.
+    without a `listing` run as a whole.  `cleaned` reads from the listing which cases have a part that cleans up, and
+    `cleanup` are the arguments with which that is run.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Format:
     listing: tuple[str, ...] = ()
     listed: Callable[[str], Sequence[str]] = lambda _: ()
     choice: Callable[[str, float], tuple[str, ...]] = lambda _case, _seconds: ()
+    cleaned: Callable[[str], Sequence[str]] = lambda _: ()
+    cleanup: Callable[[str], tuple[str, ...]] = lambda _case: ()
     is_first: bool = False  # whether its arguments come before the user's
 
 
@@ -125,6 +128,8 @@ FORMATS = (
         ("-l",),
         lambda text: list(atf.listed(text)),
         lambda case, _: (case,),
+        lambda text: [name for name, cleans in atf.listed(text).items() if cleans],
+        lambda case: (f"{case}:cleanup",),
     ),
     Format("tap", lambda _: Tap()),
     Format("ktap", lambda _: Tap()),

@@ -104,10 +104,12 @@ class Workplace:
         self._credentials = f"{number}:{group}:{','.join(groups.split())}"
         self._environment |= {"HOME": home, "USER": user, "LOGNAME": user}
 
-    def command(self, arguments: Sequence[str], token: str, variables: Mapping[str, str]) -> str:
-        """Return the shell's line that runs the program with ARGUMENTS."""
+    def command(self, arguments: Sequence[str], token: str, variables: Mapping[str, str], *, anew: bool = True) -> str:
+        """Return the shell's line that runs the program with ARGUMENTS; ANEW in an empty folder."""
         options = self._options
-        if options.cwd is None:
+        if options.cwd is None and not anew:
+            prepare = f"cd {_WORK}"
+        elif options.cwd is None:
             prepare = f"rm -rf {_WORK} && mkdir -m 777 {_WORK} && chmod 1777 {_WORK} && cd {_WORK}"
         else:
             prepare = f"cd {shlex.quote(options.cwd)}"
@@ -125,15 +127,21 @@ class Workplace:
         deadline: float,
         sink: BinaryIO,
         variables: Mapping[str, str] = {},
+        *,
+        anew: bool = True,
     ) -> Ending:
         """Run the program; READER gets the lines of its output, SINK all of it.
+
+        Its folder is an empty one, unless the user chose one, or it is not to begin ANEW.
 
         A case, or what comes before the first one, may take DEADLINE seconds.  Raises GuestDeadlineError after that,
         CaseBrokenError where the kernel does not execute the program, KernelPanicError and GuestLostError.
         """
         token = secrets.token_hex(16)
         guest = self.guest
-        channel = guest.ssh.begin(self.command(arguments, token, variables), terminal=self._options.pty, merged=True)
+        channel = guest.ssh.begin(
+            self.command(arguments, token, variables, anew=anew), terminal=self._options.pty, merged=True
+        )
         with contextlib.closing(channel):
             if not self._options.pty:
                 channel.shutdown_write()

@@ -62,6 +62,22 @@ echo ok 3 "# SKIP no such thing"
 echo ok 4 - last
 exit 1
 """
+# Speaks as ATF's do: `-l`, CASE, CASE:cleanup.
+ATF = r"""#!/bin/sh
+# application/X-atf-tp
+case $1 in
+    -l) printf 'Content-Type: application/X-atf-tp; version="1"\n\nident: leaves\nhas.cleanup: true\n\n'
+        printf 'ident: after\n\nident: dirty\nhas.cleanup: true\n\nident: wrong\nhas.cleanup: true\n'; exit 0 ;;
+    leaves) echo here >mine; echo there >/tmp/left-behind; echo passed ;;
+    leaves:cleanup) grep -q here mine && rm /tmp/left-behind ;;
+    after) if [ -e /tmp/left-behind ]; then echo "failed: it is there yet"; exit 1; fi; echo passed ;;
+    dirty) echo passed ;;
+    dirty:cleanup) echo "cannot"; exit 4 ;;
+    wrong) echo "failed: one is two"; exit 1 ;;
+    wrong:cleanup) exit 5 ;;
+    *) exit 9 ;;
+esac
+"""
 # What each says, and its verdict.
 ODD = {
     "passes": ("#!/bin/sh\nexit 0\n", "passed", ""),
@@ -152,6 +168,22 @@ def test_each_listed_case_is_a_test_of_its_own(go: Path, tmp_path: Path) -> None
     assert "killed by signal 11 (SIGSEGV)" in results["TestDies"]["reason"]
     assert record["starts"] == 3  # and one each after the hang and the panic
     assert junit.read_text().count("<testcase") == 7
+
+
+@pytest.mark.on_vm
+def test_what_cleans_up_after_a_case_is_run_after_it(tmp_path: Path) -> None:
+    program = tmp_path / "t_leaves"
+    program.write_text(ATF)
+    program.chmod(0o755)
+    results = results_of(record_of(tmp_path, "--program", program, "--no-again", status=1))
+    assert {name: result["verdict"] for name, result in results.items()} == {
+        "leaves": "passed",
+        "after": "passed",
+        "dirty": "test error",
+        "wrong": "failed",
+    }
+    assert results["dirty"]["reason"] == "E   it passed, but cleaning up after it did not: exit status 4"
+    assert results["wrong"]["reason"] == "E   one is two"
 
 
 @pytest.mark.on_vm
