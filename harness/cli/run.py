@@ -181,8 +181,9 @@ def _run(options: argparse.Namespace) -> int:
     workers = options.workers or _default_workers(options, given, words)
     arguments += ["-n", workers] if workers else []
     arguments += ["-x"] if options.first else []
-    # Beside the suites it would lie in a checkout, or among the packages of an installation.
-    arguments += ["-o", f"cache_dir={store.cache / 'pytest'}"]
+    if not any("no:cacheprovider" in word for word in (*words.options, os.environ.get("PYTEST_ADDOPTS", ""))):
+        # Beside the suites it would lie in a checkout, or among the packages of an installation.
+        arguments += ["-o", f"cache_dir={store.cache / 'pytest'}"]
     # That pytest's own plugins were asked what is a test and what an option's value is no news to users.
     quiet = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
     return _end(int(pytest.main([*arguments, *quiet, *words.options])))
