@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import struct
 import threading
 import time
@@ -22,12 +21,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError
+from harness.machine.gdbstub import DEADLINE, GdbLine
 
 T = TypeVar("T")
 
-_DEADLINE = 30.0  # s; a busy host may take that long to stop the machine
-_PACKET = 1024  # bytes of memory per request; QEMU takes packets of up to 4096 characters
-_INTERRUPT = b"\x03"
 _TRAP = "05"  # SIGTRAP: a breakpoint, or a step; any other signal says that somebody has paused the machine
 
 
@@ -41,7 +38,7 @@ class Cpu:
 
     def _register(self, which: int) -> int:
         self._debugger._select(self.number)
-        return int.from_bytes(bytes.fromhex(self._debugger._ask(f"p{which:x}")), "little")
+        return int.from_bytes(bytes.fromhex(self._debugger._line.ask(f"p{which:x}")), "little")
 
     @property
     def address(self) -> int:
@@ -81,7 +78,7 @@ class Cpu:
     def read(self, address: int, size: int) -> bytes:
         """Return SIZE bytes at the virtual ADDRESS as this CPU sees it; raises HarnessError where nothing is mapped."""
         self._debugger._select(self.number)
-        return self._debugger._read(address, size)
+        return self._debugger._line.read(address, size)
 
     def word(self, address: int) -> int:
         """Return the eight bytes at ADDRESS as a number; raises what read() raises."""
@@ -100,15 +97,7 @@ class Debugger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._line = socket.socket(socket.AF_UNIX)
-        self._line.settimeout(_DEADLINE)
-        try:
-            self._line.connect(str(path))
-        except OSError as error:
-            self._line.close()
-            raise GuestLostError(f"QEMU's gdb stub does not answer: {error.strerror}") from error
-        self._buffer = b""
-        self._stops: deque[str] = deque()  # announced, and not yet looked at
+        self._line = GdbLine(path)
         self._handlers: dict[int, Handler] = {}
         self._selected = -1
         self._wanted: deque[Callable[[HarnessError | None], None]] = deque()
@@ -121,7 +110,8 @@ class Debugger:
         #: How often the machine was stopped at a point, and for how many seconds in all.
         self.hits, self.stood = 0, 0.0
         try:
-            self._ask("qXfer:features:read:target.xml:0,ffb")  # who has asked for that may ask for single registers
+            # Who has asked for that may ask for single registers.
+            self._line.ask("qXfer:features:read:target.xml:0,ffb")
             self.cpus = self._count_cpus()
         except BaseException:
             self._line.close()
@@ -153,9 +143,9 @@ class Debugger:
             raise self.failure
         os.write(self._ring, b"!")
         try:
-            return done.result(_DEADLINE + 10.0)
+            return done.result(DEADLINE + 10.0)
         except TimeoutError:
-            raise DeadlineError("the machine to stop for its debugger", _DEADLINE + 10.0) from None
+            raise DeadlineError("the machine to stop for its debugger", DEADLINE + 10.0) from None
 
     def at(self, address: int, handler: Handler) -> None:
         """Have HANDLER called whenever a CPU is about to execute the instruction at ADDRESS; raises as standing()."""
@@ -171,7 +161,7 @@ class Debugger:
             self._closing = True
             with contextlib.suppress(OSError):
                 os.write(self._ring, b"!")
-            self._thread.join(_DEADLINE + 10.0)
+            self._thread.join(DEADLINE + 10.0)
             self._line.close()
             os.close(self._ring)
             os.close(self._bell)
@@ -203,76 +193,30 @@ class Debugger:
 
     def read(self, address: int, size: int) -> bytes:
         """Return SIZE bytes at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
-        return self._read(address, size)
+        return self._line.read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
         """Store DATA at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
-        for at in range(0, len(data), _PACKET):
-            part, where = data[at : at + _PACKET], address + at
-            if (answer := self._ask(f"M{where:x},{len(part):x}:{part.hex()}")) != "OK":
-                raise HarnessError(f"the guest's memory at {where:#x} cannot be written (gdb stub: {answer!r})")
+        self._line.write(address, data)
 
     # The protocol
 
-    def _send(self, command: str) -> None:
-        self._line.sendall(f"${command}#{sum(command.encode()) & 0xFF:02x}".encode())
-
-    def _ask(self, command: str) -> str:
-        """Return the answer to COMMAND; stops that are announced meanwhile are kept."""
-        try:
-            self._send(command)
-            while (body := self._receive()).startswith(("T", "S")):
-                self._stops.append(body)
-        except TimeoutError as error:
-            raise DeadlineError("an answer of QEMU's gdb stub", _DEADLINE) from error
-        except OSError as error:
-            raise GuestLostError("QEMU's gdb stub is gone") from error
-        return body
-
     def _demand(self, command: str) -> None:
-        if (answer := self._ask(command)) != "OK":
+        if (answer := self._line.ask(command)) != "OK":
             raise HarnessError(f"QEMU's gdb stub refuses {command.partition(',')[0]} ({answer!r})")
 
-    def _listen(self) -> bool:
-        """Take what the stub has sent, waiting for something if there is nothing; tell whether a packet is whole."""
-        chunk = self._line.recv(65536)
-        if not chunk:
-            raise GuestLostError("QEMU's gdb stub hung up")
-        self._buffer += chunk
-        return len(self._buffer.partition(b"#")[2]) >= 2
-
-    def _receive(self) -> str:
-        while len(self._buffer.partition(b"#")[2]) < 2:
-            self._listen()
-        body, _, rest = self._buffer.partition(b"#")
-        self._buffer = rest[2:]
-        self._line.sendall(b"+")
-        return body.rpartition(b"$")[2].decode("ascii", "replace")
-
     def _count_cpus(self) -> int:
-        first = self._ask("qfThreadInfo")
+        first = self._line.ask("qfThreadInfo")
         found: list[str] = []
         while first.startswith("m"):
             found += first[1:].split(",")
-            first = self._ask("qsThreadInfo")
+            first = self._line.ask("qsThreadInfo")
         return len(found)
 
     def _select(self, number: int) -> None:
         if number != self._selected:
             self._demand(f"Hg{number + 1:x}")
             self._selected = number
-
-    def _read(self, address: int, size: int) -> bytes:
-        data = b""
-        for at in range(0, size, _PACKET):
-            part = min(_PACKET, size - at)
-            answer = self._ask(f"m{address + at:x},{part:x}")
-            try:
-                data += bytes.fromhex(answer)
-            except ValueError:
-                message = f"the guest's memory at {address + at:#x} cannot be read (gdb stub: {answer!r})"
-                raise HarnessError(message) from None
-        return data
 
     # The thread
 
@@ -287,13 +231,13 @@ class Debugger:
                     self._pause()
                     self._answer_requests()
                     self._go_on()
-                elif self._line.fileno() in ready and self._listen():  # else it only says that it has understood
-                    self._stops.append(self._receive())
+                elif self._line.fileno() in ready and self._line.listen():  # else it only says that it has understood
+                    self._line.stops.append(self._line.receive())
                     self._go_on()
             self._pause()
             for address in list(self._handlers):
                 self.remove(address)
-            self._ask("D")
+            self._line.ask("D")
         except HarnessError as error:
             self.failure = error
         except OSError as error:
@@ -305,18 +249,18 @@ class Debugger:
     def _go(self) -> None:
         self._selected = -1
         self._ours = False
-        self._send("c")
+        self._line.send("c")
 
     def _pause(self) -> None:
         """Return when the machine stands still, whether because of us, of a point that a CPU has met, or of others.
 
         Others pause it and let it go on by its monitor, so that what was heard last need not be true any more.
         """
-        before = len(self._stops)
-        self._line.sendall(_INTERRUPT)  # it means nothing to a machine that stands
-        self._ask("qfThreadInfo")
+        before = len(self._line.stops)
+        self._line.interrupt()  # it means nothing to a machine that stands
+        self._line.ask("qfThreadInfo")
         self._selected = -1
-        self._ours = len(self._stops) > before
+        self._ours = len(self._line.stops) > before
 
     def _answer_requests(self) -> None:
         while self._wanted:
@@ -325,8 +269,8 @@ class Debugger:
     def _go_on(self) -> None:
         """Deal with the stops that were announced, and let the machine run again if it stands because of us."""
         began = time.monotonic()
-        while self._stops:
-            stop = self._stops.popleft()
+        while self._line.stops:
+            stop = self._line.stops.popleft()
             if stop[1:3] == _TRAP:
                 self._ours = True
                 self._meet(self._number_in(stop))
@@ -357,6 +301,6 @@ class Debugger:
 
     def step(self, number: int) -> None:
         """Have CPU NUMBER execute one instruction, without interrupts, while all others stand."""
-        self._send(f"vCont;s:{number + 1:x}")
-        self._receive()
+        self._line.send(f"vCont;s:{number + 1:x}")
+        self._line.receive()
         self._selected = -1
