@@ -107,7 +107,7 @@ class Debugger:
         self.complaint: HarnessError | None = None
         #: What ended the session before its time.
         self.failure: HarnessError | None = None
-        #: How often the machine was stopped at a point, and for how many seconds in all.
+        #: How often a CPU has met a point that has a handler, and for how many seconds the machine stood in all.
         self.hits, self.stood = 0, 0.0
         try:
             # Who has asked for that may ask for single registers.
@@ -286,12 +286,12 @@ class Debugger:
 
     def _meet(self, number: int) -> None:
         """Call the handler of the point that CPU NUMBER has met, and take it over the point."""
-        self.hits += 1
         self._selected = -1
         cpu = Cpu(self, number)
         handler = self._handlers.get(cpu.address)
         if handler is None:  # it was taken away while the CPU was on its way to it
             return
+        self.hits += 1
         try:
             handler(cpu)
         except HarnessError as error:  # it is told to whoever asks next
