@@ -97,7 +97,7 @@ def _subject(options: argparse.Namespace, store: Store) -> Iterator[_Subject]:
         if not options.asked and _opens_gdb(options):
             yield _Subject(PipeReader(), elf, debug, machine.target, machine.gdb)
             return
-        with GdbStub(machine.gdb) as stub:  # the machine stands still meanwhile
+        with GdbStub(machine.gdb, paused=machine.paused) as stub:  # the machine stands still meanwhile
             yield _Subject(stub, elf, debug, machine.target)
     else:
         if options.kernel is None:

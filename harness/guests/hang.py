@@ -108,7 +108,7 @@ class Trial:
             pass
 
     def _look(self) -> None:
-        if self._machine.monitor.execute("query-status").get("status") != "running":
+        if not self._machine.runs:
             self._looks.append(True)
             return
         self._machine.pause()
@@ -136,8 +136,8 @@ def observe(
     Return one line on its kernel, the frames most looks at its busiest CPU agree on, and titled texts.  CLOCK reads
     the kernel's tick counter; without one the CPUs' own movement has to do.  Leaves the machine running.
     """
-    status = str(machine.monitor.execute("query-status").get("status"))
-    if status != "running":
+    if not machine.runs:
+        status = machine.monitor.execute("query-status").get("status")
         return f"the machine itself stands still (QEMU: {status})", (), []
     before = clock() if clock is not None else 0
     samples: list[list[Processor]] = []

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,11 @@ _NONE = "none is held; in another terminal: dfly-harness hold"
 
 
 @contextlib.contextmanager
-def held(guest: Guest, store: Store, name: str) -> Iterator[None]:
-    """Let other commands find GUEST by NAME inside the block; raises UsageError for a name that is taken."""
+def held(guest: Guest, store: Store, name: str) -> Iterator[Callable[[], None]]:
+    """Let other commands find GUEST by NAME inside the block; raises UsageError for a name that is taken.
+
+    Gives what is to be called when the machine has been paused, or goes on.
+    """
     if not name or "/" in name or ":" in name or name.startswith("."):
         raise UsageError(f"{name!r} is no name for a guest")
     access = guest.target.access()
@@ -42,15 +45,19 @@ def held(guest: Guest, store: Store, name: str) -> Iterator[None]:
     }
     file = store.folder(_FOLDER) / name
     with file.open("a+") as ours:
+
+        def write() -> None:
+            ours.truncate(0)
+            ours.write(json.dumps({**about, "paused": not guest.machine.runs}))
+            ours.flush()
+
         try:
             fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"there is a guest called {name} already: --name says another name") from None
         try:
-            ours.truncate(0)
-            ours.write(json.dumps(about))
-            ours.flush()
-            yield
+            write()
+            yield write
         finally:
             file.unlink(missing_ok=True)
 
@@ -64,12 +71,16 @@ def _files(guest: Guest) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class HeldMachine:
-    """What of a held guest can be looked into: its debugger's socket, the blobs of its kernel, what it is."""
+    """What of a held guest can be looked into: its debugger's socket, the blobs of its kernel, what it is.
+
+    And whether it is paused: QEMU's gdb stub does not tell.
+    """
 
     gdb: Path
     elf: str
     debug: str
     target: str
+    paused: bool
 
 
 def held_machine(store: Store, name: str = "") -> HeldMachine:
@@ -85,7 +96,8 @@ def held_machine(store: Store, name: str = "") -> HeldMachine:
     file = store.folder(_FOLDER) / (name or names[0])
     try:
         about = json.loads(file.read_text())
-        return HeldMachine(Path(about["gdb"]), about.get("elf", ""), about.get("debug", ""), about["target"])
+        elf, debug = about.get("elf", ""), about.get("debug", "")
+        return HeldMachine(Path(about["gdb"]), elf, debug, about["target"], about["paused"])
     except (OSError, ValueError, KeyError, TypeError):
         raise HarnessError(f"the guest called {file.name} is not ready, or has just gone") from None
 

@@ -202,7 +202,7 @@ class Whitebox:
         Raises DamagedError when the table cannot be walked, UsageError when the kernel's debug file is not known.
         """
         structures = self.structures
-        was_running = bool(self._machine.monitor.execute("query-status").get("running"))
+        was_running = self._machine.runs
         self._machine.pause()
         try:
             yield read_table(KernelMemory(self._machine), self.symbols, structures)

@@ -25,7 +25,7 @@ from harness.machine.gdbstub import DEADLINE, GdbLine
 
 T = TypeVar("T")
 
-_TRAP = "05"  # SIGTRAP: a breakpoint, or a step; any other signal says that somebody has paused the machine
+_TRAP = "05"  # SIGTRAP: a breakpoint, or a step; any other signal says that it stands as it was asked to
 
 
 class Cpu:
@@ -92,17 +92,21 @@ Handler = Callable[[Cpu], None]
 class Debugger:
     """The machine behind the gdb stub at the socket PATH, running, with points at which handlers are called.
 
-    A context manager: leaving it takes all points away and lets the machine run.  A thread of its own listens to the
-    stub; handlers are called in it, and must not call the methods of this class.
+    A context manager: leaving it takes all points away and lets the machine run, unless it is PAUSED.  A thread of its
+    own listens to the stub; handlers are called in it, and must not call the methods of this class.
+
+    While there is such a session, nobody else may stop the machine or let it go on: QEMU announces a stop of its
+    monitor's in the words of one that was asked for here, so that the two could not be told apart.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, paused: bool = False) -> None:
         self._line = GdbLine(path)
         self._handlers: dict[int, Handler] = {}
         self._selected = -1
         self._wanted: deque[Callable[[HarnessError | None], None]] = deque()
-        self._ours = False  # that the machine stands
         self._closing = False
+        #: Whether the machine is to stand still until resume(), rather than just while it is looked at.
+        self.paused = paused
         #: What a handler has failed of, if one has.
         self.complaint: HarnessError | None = None
         #: What ended the session before its time.
@@ -155,8 +159,16 @@ class Debugger:
         """Undo at(); raises as standing()."""
         self.standing(lambda self: self.remove(address))
 
+    def pause(self) -> None:
+        """Have the machine stand still until resume(); raises as standing()."""
+        self.standing(lambda self: self._keep(paused=True))
+
+    def resume(self) -> None:
+        """Let the machine run again; raises as standing()."""
+        self.standing(lambda self: self._keep(paused=False))
+
     def close(self) -> None:
-        """Take all points away, let the machine run and hang up."""
+        """Take all points away, let the machine run unless it is paused, and hang up."""
         if not self._closing:
             self._closing = True
             with contextlib.suppress(OSError):
@@ -199,6 +211,9 @@ class Debugger:
         """Store DATA at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
         self._line.write(address, data)
 
+    def _keep(self, *, paused: bool) -> None:
+        self.paused = paused
+
     # The protocol
 
     def _demand(self, command: str) -> None:
@@ -222,22 +237,23 @@ class Debugger:
 
     def _serve(self) -> None:
         try:
-            self._go()
+            self._go_on()
             while not self._closing:
                 ready, _, _ = select.select([self._line.fileno(), self._bell], [], [])
                 if self._bell in ready:
                     os.read(self._bell, 4096)
                 if self._wanted or self._closing:
-                    self._pause()
+                    self._stop()
                     self._answer_requests()
                     self._go_on()
                 elif self._line.fileno() in ready and self._line.listen():  # else it only says that it has understood
                     self._line.stops.append(self._line.receive())
                     self._go_on()
-            self._pause()
+            self._stop()
             for address in list(self._handlers):
                 self.remove(address)
-            self._line.ask("D")
+            if not self.paused:
+                self._line.ask("D")
         except HarnessError as error:
             self.failure = error
         except OSError as error:
@@ -246,39 +262,28 @@ class Debugger:
             while self._wanted:
                 self._wanted.popleft()(self.failure)
 
-    def _go(self) -> None:
-        self._selected = -1
-        self._ours = False
-        self._line.send("c")
-
-    def _pause(self) -> None:
-        """Return when the machine stands still, whether because of us, of a point that a CPU has met, or of others.
-
-        Others pause it and let it go on by its monitor, so that what was heard last need not be true any more.
-        """
-        before = len(self._line.stops)
+    def _stop(self) -> None:
+        """Return when the machine stands still, whether it did already, because of us or of a point that was met."""
         self._line.interrupt()  # it means nothing to a machine that stands
         self._line.ask("qfThreadInfo")
         self._selected = -1
-        self._ours = len(self._line.stops) > before
 
     def _answer_requests(self) -> None:
         while self._wanted:
             self._wanted.popleft()(None)
 
     def _go_on(self) -> None:
-        """Deal with the stops that were announced, and let the machine run again if it stands because of us."""
+        """Deal with the stops that were announced, and let the machine run again unless it is paused."""
         began = time.monotonic()
         while self._line.stops:
             stop = self._line.stops.popleft()
             if stop[1:3] == _TRAP:
-                self._ours = True
                 self._meet(self._number_in(stop))
                 self._answer_requests()
-        if self._ours:
+        if not self.paused:
             self.stood += time.monotonic() - began
-            self._go()
-        # Else somebody has paused the machine by its monitor, and will let it go on by that, too.
+            self._selected = -1
+            self._line.send("c")
 
     def _number_in(self, stop: str) -> int:
         _, _, thread = stop.partition("thread:")

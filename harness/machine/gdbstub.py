@@ -110,11 +110,13 @@ class GdbLine:
 class GdbStub:
     """A session with the stub at the socket PATH.
 
-    The machine stands still while it lasts.  A context manager: leaving it lets the machine run again.
+    The machine stands still while it lasts.  A context manager: leaving it lets the machine run again, unless it is
+    said to be PAUSED.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, paused: bool = False) -> None:
         self._line = GdbLine(path)
+        self._paused = paused
 
     def write(self, address: int, data: bytes) -> None:
         """Store DATA at the virtual ADDRESS; raises HarnessError where nothing is mapped."""
@@ -128,9 +130,10 @@ class GdbStub:
     read_virtual = read
 
     def close(self) -> None:
-        """Let the machine run again and hang up."""
+        """Let the machine run again, unless it is paused, and hang up."""
         try:
-            self._line.ask("D")
+            if not self._paused:
+                self._line.ask("D")
         except HarnessError:
             pass
         finally:

@@ -507,7 +507,7 @@ class Machine:
         """Give a session with its gdb stub, in which it runs; raises GuestLostError when the stub does not answer."""
         if self.debugger is not None:
             raise HarnessError("this machine has a debugger already")
-        with Debugger(self.gdb_socket) as debugger:
+        with Debugger(self.gdb_socket, paused=not self.runs) as debugger:
             self.debugger = debugger
             try:
                 yield debugger
@@ -521,16 +521,29 @@ class Machine:
         """
         if self.debugger is not None:
             return self.debugger.standing(work)
-        with GdbStub(self.gdb_socket) as stub:
+        with GdbStub(self.gdb_socket, paused=not self.runs) as stub:
             return work(stub)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the virtual CPUs run, rather than being paused; a debugger's looks at them do not count."""
+        if self.debugger is not None:
+            return not self.debugger.paused
+        return bool(self.monitor.execute("query-status")["running"])
 
     def pause(self) -> None:
         """Stop all virtual CPUs; the guest's clock stands still."""
-        self.monitor.execute("stop")
+        if self.debugger is not None:
+            self.debugger.pause()
+        else:
+            self.monitor.execute("stop")
 
     def resume(self) -> None:
         """Let the virtual CPUs run (again)."""
-        self.monitor.execute("cont")
+        if self.debugger is not None:
+            self.debugger.resume()
+        else:
+            self.monitor.execute("cont")
 
     def read_virtual(self, address: int, size: int, cpu: int = 0) -> bytes:
         """Return SIZE bytes at ADDRESS in the address space that virtual CPU number CPU is in.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import HarnessError
 from harness.guests.attach import attach_console, attach_shell
@@ -35,10 +35,10 @@ def hold(guest: Guest, test: str, why: Sequence[str] = ()) -> None:
     name = f"test-{os.getpid()}"
     _say(f"  look     dfly-harness debug --hold {name}")
     try:
-        with held(guest, Store(), name):
+        with held(guest, Store(), name) as note:
             while (key := _ask()) != "":
                 try:
-                    _obey(guest, key)
+                    _obey(guest, key, note)
                 except HarnessError as error:
                     _say(f"  {error}")
     finally:
@@ -67,18 +67,19 @@ def ways_in(guest: Guest) -> Iterator[str]:
     yield f"gdb      gdb{symbols} -ex {shlex.quote(f'target remote {guest.machine.gdb_socket}')}"
 
 
-def _obey(guest: Guest, key: str) -> None:
-    if key == "r":
+def _obey(guest: Guest, key: str, note: Callable[[], None]) -> None:
+    """Do what KEY asks for; NOTE has others told that the machine has been paused, or goes on."""
+    if key in ("r", "s", "c"):
         guest.machine.resume()
-    elif key == "p":
+        note()
+    if key == "p":
         guest.machine.pause()
+        note()
     elif key == "s":
-        guest.machine.resume()
         attach_shell(guest.ssh)
     elif key == "c":
-        guest.machine.resume()
         attach_console(guest.console, max(0, guest.console.position - _CONSOLE_SHOWN))
-    else:
+    elif key != "r":
         _say(f"  {key!r} is none of the keys")
 
 

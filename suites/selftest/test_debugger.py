@@ -124,15 +124,56 @@ def test_memory_is_written_by_the_session_that_has_the_stub(running: Running, de
     assert running.runs()
 
 
+def stays(running: Running) -> bool:
+    """Tell whether the machine stands still for a while in which it would run a long way."""
+    before = running.count("turns")
+    time.sleep(0.05)
+    return running.count("turns") == before
+
+
 def test_a_machine_that_others_pause_is_left_to_them(running: Running, debugger: Debugger) -> None:
+    for _ in range(20):
+        running.machine.pause()
+        stands = running.count("turns")
+        assert debugger.standing(lambda stub: int.from_bytes(stub.read(running.at("turns"), 8), "little")) == stands
+        assert not running.machine.runs
+        assert running.count("turns") == stands
+        assert stays(running)
+        running.machine.resume()
+        assert running.machine.runs
+        assert running.runs()
+        assert debugger.standing(lambda stub: stub.cpus) == 1
+        assert running.runs()
+
+
+def test_a_machine_that_is_paused_at_a_point_stays_there(running: Running, debugger: Debugger) -> None:
+    debugger.at(running.at("point"), lambda _: None)
+    for _ in range(20):
+        running.machine.pause()
+        assert stays(running)
+        hits = debugger.hits
+        running.machine.resume()
+        await_true(lambda hits=hits: debugger.hits > hits, "the point to be met again", 30)  # type: ignore[misc]
+
+
+def test_a_session_with_a_paused_machine_leaves_it_paused(running: Running) -> None:
     running.machine.pause()
-    stands = running.count("turns")
-    assert debugger.standing(lambda stub: int.from_bytes(stub.read(running.at("turns"), 8), "little")) == stands
-    time.sleep(0.05)  # in which it would run
-    assert running.count("turns") == stands
-    running.machine.resume()
-    assert running.runs()
-    assert debugger.standing(lambda stub: stub.cpus) == 1
+    try:
+        with running.machine.debugged() as debugger:
+            assert stays(running)
+            assert debugger.standing(lambda stub: stub.cpus) == 1
+            assert stays(running)
+        assert not running.machine.runs
+        running.machine.standing(lambda stub: stub.read(running.at("turns"), 8))
+        assert not running.machine.runs
+        assert stays(running)
+        with running.machine.debugged():
+            running.machine.resume()
+            assert running.runs()
+            running.machine.pause()
+        assert stays(running)
+    finally:
+        running.machine.resume()
     assert running.runs()
 
 

@@ -20,10 +20,12 @@ from rich.console import Console
 
 from harness.config import share
 from harness.errors import ExitCode
+from harness.guests.held import held_machine
 from harness.machine.gdbstub import GdbStub
 from harness.processes.connection import await_true
 from harness.report.live import Board
 from harness.results.verdict import Verdict
+from harness.store import Store
 
 ESCAPE = "\x1b"
 
@@ -249,12 +251,18 @@ def test_the_machine_of_a_failed_test_is_held_and_can_be_entered(tmp_path: Path)
         await_true(lambda: "said before it failed" in Path(log).read_text(), "the console's log", 30)
         port = int(re.search(r"-p (\d+)", ssh)[1])  # type: ignore[index]
         assert not greets(port, 1)  # it is paused
-        with GdbStub(stub) as gdb:
+        machine = held_machine(Store(), f"test-{child.pid}")
+        assert machine.paused
+        assert machine.gdb == stub
+        with GdbStub(machine.gdb, paused=machine.paused) as gdb:
             assert len(gdb.read(KERNEL_TEXT, 16)) == 16
+        assert not greets(port, 1)  # and stays paused
         child.sendline("x")
         child.expect_exact("'x' is none of the keys")
+        child.expect_exact(PROMPT)
         child.sendline("r")
         child.expect_exact(PROMPT)
+        assert not held_machine(Store(), f"test-{child.pid}").paused
         assert greets(port, 60)
         if shutil.which("ssh"):
             argv = [*shlex.split(ssh), "-o", "BatchMode=yes", "echo $((6 * 7))"]
