@@ -13,44 +13,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from harness import __version__
+from harness.cli.commands import MODULES, SUMMARIES
 from harness.config import store_home
 from harness.errors import ExitCode, HarnessError, SignalledError
-from harness.report.terminal import make_console
 
-# Modules and the commands they have: only the one that is asked for is imported, so that each starts quickly.
-_MODULES = {
-    "run": ("run",),
-    "replay": ("replay",),
-    "reproduce": ("reproduce",),
-    "debug": ("debug",),
-    "report": ("report",),
-    "history": ("history",),
-    "compare": ("compare",),
-    "bisect": ("bisect",),
-    "store": ("image", "kernel", "store"),
-    "guests": ("shell", "console", "hold", "copy"),
-    "slot": ("slot",),
-    "mutate": ("mutate",),
-    "explore": ("explore",),
-    "bench": ("bench",),
-    "calibrate": ("calibrate",),
-    "doctor": ("doctor",),
-    "completion": ("completion",),
-}
+
+class _Version(argparse.Action):
+    """Prints the version, which takes long to find out, when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from harness import __version__
+
+        sys.stdout.write(f"dfly-harness {__version__}\n")
+        parser.exit()
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of COMMAND and its like, or of all commands where there is none of that name."""
+    """Return the parser of COMMAND and its like, or of all commands where none is named.
+
+    Of what is no command, an option or a mistake, it knows what commands there are, and nothing of them.
+    """
     parser = argparse.ArgumentParser(
         prog="dfly-harness",
         description="Boots real DragonFly BSD kernels under QEMU and holds kern_proc.c to its word.",
         epilog="exit status: 0 passed, 1 a test failed, 2 usage, 3 the harness or the host failed, 130 Ctrl-C",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"dfly-harness {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in [name for name, brought in _MODULES.items() if command in brought] or _MODULES:
+    if command is not None and command not in SUMMARIES:
+        for name, summary in SUMMARIES.items():
+            commands.add_parser(name, help=summary)
+        return parser
+    for module in [name for name, brought in MODULES.items() if command is None or command in brought]:
         importlib.import_module(f"harness.cli.{module}").add_commands(commands)
     return parser
 
@@ -76,9 +71,11 @@ def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lam
     BEGUN is called when the command is known, and from then on is told of an interrupt by KeyboardInterrupt.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = build_parser(words[0] if words else None)
+    parser = build_parser(words[0] if words else "")
     options, rest = parser.parse_known_args(words)
-    action: Callable[[argparse.Namespace], int] = options.action
+    action: Callable[[argparse.Namespace], int] | None = getattr(options, "action", None)
+    if action is None:  # an option before the command, of which there are no others
+        parser.error(f"unrecognized arguments: {words[0]}")
     if rest and not getattr(options, "takes_rest", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
@@ -93,31 +90,35 @@ def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lam
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
-    console = make_console()
+
+    def say(text: str, style: str = "bold red") -> None:
+        from harness.report.terminal import make_console  # which --help does without
+
+        make_console().print(f"dfly-harness: {text}", style=style, markup=False, soft_wrap=True)
+
     try:
         begun()
         return action(options)
     except HarnessError as error:
-        console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
+        say(str(error))
         return error.exit_code
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, SignalledError) else int(signal.SIGINT)
         word = "interrupted" if number == signal.SIGINT else "terminated"
-        console.print(f"dfly-harness: {word}; all machines are stopped", style="bold", markup=False)
+        say(f"{word}; all machines are stopped", "bold")
         return 128 + number
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.HARNESS_FAILED
     except OSError as error:
-        console.print(f"dfly-harness: {error}", style="bold red", markup=False, soft_wrap=True)
+        say(str(error))
         return ExitCode.HARNESS_FAILED
     except Exception as error:
         said = " ".join(str(error).split())
-        console.print(
-            f"dfly-harness: unexpected {type(error).__name__}{': ' if said else ''}{said};"
-            f" this says nothing about a kernel, the traceback is {keep_traceback(error)}",
-            style="bold red", markup=False, soft_wrap=True,
-        )  # fmt: skip
+        say(
+            f"unexpected {type(error).__name__}{': ' if said else ''}{said};"
+            f" this says nothing about a kernel, the traceback is {keep_traceback(error)}"
+        )
         return ExitCode.HARNESS_FAILED
     finally:
         for number, handler in previous.items():

@@ -14,7 +14,7 @@ from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import BenchResult, compare_benches, read_bench
 from harness.bench.scaling import outlooks
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
-from harness.cli.options import add_command, require_room
+from harness.cli.options import begin_command, require_room
 from harness.errors import ExitCode, UsageError
 from harness.files import record_file
 from harness.guests.options import TargetOptions
@@ -28,10 +28,9 @@ from harness.store import Store
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add bench."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "bench",
-        "Measure boot, resume, calls, forks, the way to the first test, and the suite; medians, spread and ratios.",
         "dfly-harness bench --rounds 5 --suite --workers 2",
     )
     TargetOptions.declare(parser.add_argument)

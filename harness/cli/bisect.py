@@ -20,7 +20,7 @@ from harness.bisect.state import FILE, State
 from harness.bisect.summary import calibration, explain, report_of
 from harness.cli.hosts import add_host_options, hosts_of
 from harness.cli.kernels import make_builder
-from harness.cli.options import add_command, require_room
+from harness.cli.options import begin_command, require_room
 from harness.cli.touching import FOUND, add_touching, names_touching
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import output_file, record_file, write_whole
@@ -57,10 +57,9 @@ _OURS = ("action", "command", "rest", "help")
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add bisect."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "bisect",
-        "Find the commit that broke a test, panics, or made something slow (or fixed it), and prove it.",
         "dfly-harness bisect --source ~/dragonfly --good v4.8.0 --bad master --path sys/kern -- conformance -k setsid",
     )
     building = parser.add_argument_group("building kernels, as `kernel build` does")

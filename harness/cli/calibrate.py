@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.bisect.summary import CALIBRATION
 from harness.calibration.bisect import quoted
 from harness.calibration.tables import SUBJECTS, Table, tables
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode
 from harness.files import output_file, write_whole
 from harness.report.terminal import make_output, print_table, progress_display
@@ -18,10 +18,9 @@ from harness.report.terminal import make_output, print_table, progress_display
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add calibrate."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "calibrate",
-        "Simulate kernels whose truth is known, and count how often what compare and bisect say of them is wrong.",
         "dfly-harness calibrate compare --quick",
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{' or '.join(SUBJECTS)} (default: all)")

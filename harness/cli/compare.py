@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.hosts import add_host_options, hosts_of
-from harness.cli.options import add_command, require_room
+from harness.cli.options import begin_command, require_room
 from harness.cli.touching import add_touching, map_for
 from harness.compare.campaign import CONFIDENCE, Campaign, Contender, Plan
 from harness.compare.cost_judgement import BLOCKS, COUNTED_BOOTS
@@ -39,10 +39,9 @@ _CONTROL = "control"
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add compare."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "compare",
-        "Run the same tests on several kernels and say what differs, and how sure that is.",
         "dfly-harness compare stock fixed --repeat 5 --suite regressions -k pathname --defects",
     )
     parser.add_argument(

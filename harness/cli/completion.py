@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode
 
 SHELLS = ("bash", "zsh", "fish")
@@ -18,10 +18,9 @@ _FOLDERS = {"TREE", "FOLDER", "REPO", "SOURCE"}
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add completion."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "completion",
-        "Print what SHELL needs to complete commands and options.",
         'eval "$(dfly-harness completion bash)"',
     )
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.cli.replay import find_recording, target_of
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.files import input_file
@@ -49,10 +49,9 @@ class _Subject:
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add debug."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "debug",
-        "Look into a kernel that is held, recorded, or dumped: in drgn or gdb, or by one command.",
         "dfly-harness debug --hold --command dfly-ps --command 'dfly-why 42'",
     )
     parser.description = (

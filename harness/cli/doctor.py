@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.cli.options import add_command, require_room
+from harness.cli.options import begin_command, require_room
 from harness.errors import DeadlineError, ExitCode, HarnessError
 from harness.guests.guest import MachineSize, Progress
 from harness.guests.targets import TargetChoice, first_commands, has_dragonfly, resolve_target
@@ -70,9 +70,7 @@ _OPTIONAL = (
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add doctor."""
-    parser = add_command(
-        commands, "doctor", "Check this host; --fix installs what is missing.", "dfly-harness doctor --fix"
-    )
+    parser = begin_command(commands, "doctor", "dfly-harness doctor --fix")
     parser.add_argument("--fix", action="store_true", help="install missing packages with apt-get (as root or by sudo)")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(action=_doctor)

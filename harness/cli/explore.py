@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cli.mutate import seconds_in
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
 from harness.explore.campaign import Exploration, Pair, read_trials, spread
 from harness.explore.candidates import FUNCTIONS, Candidate
@@ -29,14 +29,16 @@ _FORMAT = 1
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add explore."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "explore",
-        "Hold operation A before each of its instructions in turn, make B meanwhile, and judge what comes of it. "
-        f"Operations: {', '.join(sorted(OPERATIONS))}, or FILE.py::FUNCTION.",
         "dfly-harness explore exit pathname --budget 10m --save races/",
     )
-    parser.add_argument("first", metavar="A", help="the operation that is held")
+    parser.add_argument(
+        "first",
+        metavar="A",
+        help=f"the operation that is held: {', '.join(sorted(OPERATIONS))}, or FILE.py::FUNCTION",
+    )
     parser.add_argument("second", metavar="B", help="the operation that is made meanwhile")
     TargetOptions.declare(parser.add_argument)
     parser.add_argument("--budget", metavar="T", type=seconds_in, default=None, help="end after T: 90s, 30m, 2h")

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.attach import attach_command, attach_console, attach_shell
 from harness.guests.bootcheck import boot
@@ -29,10 +31,9 @@ _SILENCE = 3600.0  # s after which a guest that says nothing is looked at all th
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add shell, console, hold and copy."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "shell",
-        "Run COMMAND in a target over SSH, or give a login shell.",
         "dfly-harness shell --kernel stock --put loop.sh 'sh /tmp/loop.sh; sysctl kern.maxproc'",
     )
     _declare(parser)
@@ -45,19 +46,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what to run: it has our standard input, and its exit status is ours",
     )
     parser.set_defaults(action=_shell)
-    parser = add_command(
+    parser = begin_command(
         commands,
         "console",
-        "Attach to a target's serial console; Ctrl-] leaves and stops the machine.",
         "dfly-harness console --cold --kernel stock --kenv boot_verbose=YES",
     )
     TargetOptions.declare(parser.add_argument)
     parser.add_argument("--cold", action="store_true", help="boot from power-on, and show that, too")
     parser.set_defaults(action=_console, put=[])
-    parser = add_command(
+    parser = begin_command(
         commands,
         "hold",
-        "Keep a guest for copy, shell --guest and ssh: until Ctrl-C, or while COMMAND runs on this host.",
         "dfly-harness hold --kernel stock sh -c 'dfly-harness copy a.out guest:/root/ && dfly-harness shell --guest"
         " guest /root/a.out'",
     )
@@ -68,10 +67,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "host_command", nargs=argparse.REMAINDER, metavar="COMMAND", help="runs on this host; its exit status is ours"
     )
     parser.set_defaults(action=_hold)
-    parser = add_command(
+    parser = begin_command(
         commands,
         "copy",
-        "Copy files and folders into a guest that is held, or out of it.",
         "dfly-harness copy a.out data guest:/root/",
     )
     parser.add_argument(
@@ -110,6 +108,8 @@ def _ready(options: argparse.Namespace) -> Iterator[Guest]:
     with progress_display("guest") as progress:
         target = resolve_target(given.choice, store, progress)
         make_console().print(target.label, style="bold", markup=False)
+        # SSH is what everybody who asks for a guest uses: it is loaded while the guest's state is.
+        threading.Thread(target=importlib.import_module, args=("paramiko",), name="load-ssh", daemon=True).start()
         session = Session.resume(Warmth(target, store, given.size), progress)
     with session:
         put_all(session.guest.ssh, options.put)

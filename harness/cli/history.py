@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from itertools import islice
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
 from harness.report.terminal import make_output, print_json, print_table
 from harness.results.neighbours import Appearance, earlier_records, history
@@ -19,10 +19,9 @@ _CAUSE = 80  # characters
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add history."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "history",
-        "Show what a test came to over the runs, or without one the runs themselves, the last one at the end.",
         "dfly-harness history test_a_zombie_is_listed_once --last 50",
     )
     parser.add_argument("test", nargs="?", metavar="TEST", help="a test, or a part of its name")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path, PurePosixPath
 
 from harness.cli.kernels import add_source_options, chosen_builder
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.config import share
 from harness.coverage.map import find_map
 from harness.coverage.mutants import Mutant, mutants_of
@@ -32,10 +32,9 @@ EQUIVALENTS = "suites/equivalents.toml"
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add mutate."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "mutate",
-        "Make small faults in a kernel, one at a time, and see whether the tests notice.",
         "dfly-harness mutate --source ~/dragonfly --function pgrel --command 'relink {file} {output}'",
     )
     TargetOptions.declare(parser.add_argument)

@@ -7,10 +7,18 @@ import argparse
 import errno
 import os
 
+from harness.cli.commands import SUMMARIES
 from harness.errors import HarnessError
 from harness.store import Store
 
 _RECORD = 1 << 20  # bytes, more than the record of most runs
+
+
+def begin_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, example: str
+) -> argparse.ArgumentParser:
+    """Add one of dfly-harness's own commands, whose summary is in harness.cli.commands."""
+    return add_command(commands, name, SUMMARIES[name], example)
 
 
 def add_command(

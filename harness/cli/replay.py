@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Target
@@ -24,10 +24,9 @@ from harness.store import Store
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add replay."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "replay",
-        "Repeat the execution of a failed test that `run --record` kept, with gdb on the kernel.",
         "dfly-harness replay - test_setsid --at -100000",
     )
     parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, or - for the last run")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.files import output_file, write_whole
@@ -33,10 +33,9 @@ _NAMED = 5
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add report."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "report",
-        "Print a run's record as Markdown, or write it as a page or in a format of others.",
         "dfly-harness report --html report.html",
     )
     parser.add_argument(

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
 from harness.files import output_file
 from harness.guests.options import TargetOptions
@@ -32,10 +32,9 @@ _MET = re.compile(r"^E\s+(.*)$", re.MULTILINE)
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add reproduce."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "reproduce",
-        "Make a C program of the calls that a failed test made, cut down to those that matter, and try it.",
         "dfly-harness reproduce - test_a_zombie_is_protected --c zombie.c",
     )
     parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, a run's name, or - for the last run")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.kernels import add_source_options, kernel_from_source, wants_source
-from harness.cli.options import add_command, require_room
+from harness.cli.options import begin_command, require_room
 from harness.config import share
 from harness.coverage.choice import choose
 from harness.coverage.follow import changed_places
@@ -41,10 +41,9 @@ _DEFAULT_WORKERS = 2
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add run."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "run",
-        "Run the conformance suite, or the tests in PATH, on a target.",
         "dfly-harness run --kernel stock -k setsid",
     )
     parser.usage = "dfly-harness run [OPTION...] [PATH...] [PYTEST OPTION...]"

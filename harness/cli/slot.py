@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from harness.cli.options import add_command
+from harness.cli.options import begin_command
 from harness.guests.options import ACCELERATOR
 from harness.machine.description import Accelerator
 from harness.runs.slot import attend, describe
@@ -14,10 +14,9 @@ from harness.store import Store
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add slot."""
-    parser = add_command(
+    parser = begin_command(
         commands,
         "slot",
-        "Make a run for `compare --hosts` or `bisect --hosts` on another host: what ssh starts there.",
         "dfly-harness slot --about",
     )
     parser.add_argument("--about", action="store_true", help="say what this host is, as JSON, and end")

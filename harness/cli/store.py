@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.cli.images import add_image_commands
 from harness.cli.kernels import add_build_command
-from harness.cli.options import add_command
+from harness.cli.options import add_command, begin_command
 from harness.errors import ExitCode
 from harness.files import input_file
 from harness.guests.features import FEATURES, KernelFacts
@@ -30,14 +30,12 @@ _Commands = argparse._SubParsersAction
 
 def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     """Add image, kernel and store."""
-    image = add_command(
-        commands, "image", "Base images: fetch, build, import, warm, list, show, remove.", "dfly-harness image releases"
-    )
+    image = begin_command(commands, "image", "dfly-harness image releases")
     actions = image.add_subparsers(dest="image_command", required=True, metavar="ACTION")
     add_image_commands(actions)
     _add_record_commands(actions, BaseImage)
 
-    kernel = add_command(commands, "kernel", "Kernels: build, import, list, show, remove.", "dfly-harness kernel list")
+    kernel = begin_command(commands, "kernel", "dfly-harness kernel list")
     actions = kernel.add_subparsers(dest="kernel_command", required=True, metavar="ACTION")
     parser = add_command(
         actions,
@@ -53,7 +51,7 @@ def add_commands(commands: _Commands[argparse.ArgumentParser]) -> None:
     add_build_command(actions)
     _add_record_commands(actions, Kernel)
 
-    store = add_command(commands, "store", "The store itself: prune, verify, path.", "dfly-harness store prune")
+    store = begin_command(commands, "store", "dfly-harness store prune")
     actions = store.add_subparsers(dest="store_command", required=True, metavar="ACTION")
     parser = add_command(actions, "path", "Print where the store is.", "dfly-harness store path")
     parser.add_argument("--json", action="store_true", help="print it as JSON")

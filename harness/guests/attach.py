@@ -13,14 +13,15 @@ import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator
-from typing import TextIO
-
-import paramiko
+from typing import TYPE_CHECKING, TextIO
 
 from harness.errors import GuestLostError, UsageError
 from harness.guests.console import Console
 from harness.guests.ssh import SshConnection
 from harness.visible import visible
+
+if TYPE_CHECKING:
+    import paramiko
 
 _QUIT = b"\x1d"  # Ctrl-], as in telnet(1)
 _LONGEST_SILENCE = 3600.0  # seconds

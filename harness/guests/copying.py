@@ -8,11 +8,13 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import paramiko
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.guests.ssh import SshConnection
+
+if TYPE_CHECKING:
+    import paramiko
 
 #: Where in a guest a file lies that was put there without a path.
 PLACE = "/tmp"  # noqa: S108  (in the guest, which is ours alone)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import DeadlineError, ExitCode, GuestLostError, HarnessError, UsageError
-from harness.guests.builder import Shell
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import BOOT_DEADLINE, Guest, MachineSize, Progress
 from harness.images.base import BaseImage, disk_of, require_free_name
@@ -22,6 +22,9 @@ from harness.kernels.artefact import Kernel
 from harness.machine.description import Accelerator, Disk, DiskFormat, MachineDescription
 from harness.machine.qemu import qemu_img
 from harness.store import Store
+
+if TYPE_CHECKING:
+    from harness.guests.builder import Shell
 
 _COPY_DEADLINE = 600.0
 _POWER_OFF_DEADLINE = 120.0

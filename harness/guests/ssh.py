@@ -13,10 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import paramiko
+from typing import TYPE_CHECKING
 
 from harness.errors import DeadlineError, GuestDeadlineError, GuestLostError, HarnessError, UsageError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    import paramiko
+
+    _Policy = paramiko.MissingHostKeyPolicy
+else:  # a run's workers resume their guests, and speak to none of them by SSH
+    paramiko = Later("paramiko")
+    _Policy = object  # of which paramiko asks nothing but the method
 
 _FIRST_BANNER_WAIT = 1.0
 _RETRY = 0.1
@@ -68,7 +76,7 @@ def load_private_key(file: Path) -> paramiko.PKey:
         raise UsageError(f"{file} is not a private SSH key ({error})") from None
 
 
-class _Pin(paramiko.MissingHostKeyPolicy):
+class _Pin(_Policy):
     """Accept only the pinned host key, or any key where none is pinned yet."""
 
     def __init__(self, pinned: str | None) -> None:

@@ -11,13 +11,17 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import InterpSegment
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    from elftools.common import exceptions
+    from elftools.elf import dynamic, elffile, segments
+else:  # the control guest is put together once
+    exceptions, dynamic = Later("elftools.common.exceptions"), Later("elftools.elf.dynamic")
+    elffile, segments = Later("elftools.elf.elffile"), Later("elftools.elf.segments")
 
 _LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "lib", "lib64")
 _MAX_LINKS = 16  # symbolic links followed for one path
@@ -139,15 +143,15 @@ def _needs(program: Path) -> tuple[str | None, list[str]]:
     libraries: list[str] = []
     try:
         with program.open("rb") as stream:
-            elf = ELFFile(stream)
+            elf = elffile.ELFFile(stream)
             for segment in elf.iter_segments():
-                if isinstance(segment, InterpSegment):
+                if isinstance(segment, segments.InterpSegment):
                     interpreter = segment.get_interp_name()
             for section in elf.iter_sections():
-                if isinstance(section, DynamicSection):
+                if isinstance(section, dynamic.DynamicSection):
                     # pyelftools names an attribute after the tag, at run time.
                     libraries += [vars(tag)["needed"] for tag in section.iter_tags("DT_NEEDED")]
-    except ELFError as error:
+    except exceptions.ELFError as error:
         raise HarnessError(f"{program.name}: not a readable ELF program ({error})") from None
     return interpreter, libraries
 
@@ -160,8 +164,8 @@ def _module_name(name: str) -> str:
 def _module_dependencies(name: str, content: bytes) -> list[str]:
     """Return the names of the modules that a module's .modinfo section says it depends on."""
     try:
-        section = ELFFile(io.BytesIO(content)).get_section_by_name(".modinfo")
-    except ELFError as error:
+        section = elffile.ELFFile(io.BytesIO(content)).get_section_by_name(".modinfo")
+    except exceptions.ELFError as error:
         raise HarnessError(f"{name}: not a readable kernel module ({error})") from None
     records = section.data().split(b"\0") if section is not None else []
     lists = [record.removeprefix(b"depends=").decode() for record in records if record.startswith(b"depends=")]

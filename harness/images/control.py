@@ -25,17 +25,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_ssh_private_key,
-)
 from filelock import FileLock, Timeout
 
 from harness.errors import DeadlineError, HarnessError
@@ -43,6 +34,16 @@ from harness.files import write_whole
 from harness.images.closure import PackageTree
 from harness.images.cpio import CpioArchive
 from harness.images.debian import Wish, fetch_packages, resolve_packages, unpack_packages
+from harness.later import Later
+
+if TYPE_CHECKING:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+else:  # its keys are made with it
+    exceptions = Later("cryptography.exceptions")
+    serialization = Later("cryptography.hazmat.primitives.serialization")
+    ed25519 = Later("cryptography.hazmat.primitives.asymmetric.ed25519")
 
 BANNER = "dfly-harness control guest: CONTROL, NOT DRAGONFLY"
 READY = "control guest ready"
@@ -197,7 +198,7 @@ def _assemble(folder: Path, tree: PackageTree, manifest: _Manifest, recipe: Path
         raise HarnessError(f"the kernel packages hold {len(kernels)} kernels (boot/vmlinuz-*), not one")
     bzimage = kernels[0].read_bytes()
     release = _kernel_release(bzimage)
-    login_key, host_key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    login_key, host_key = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
     archive = _initial_root(tree, manifest, recipe, release, login_key, host_key)
 
     initrd = gzip.compress(archive.to_bytes(), mtime=0)
@@ -221,8 +222,8 @@ def _initial_root(
     manifest: _Manifest,
     recipe: Path,
     release: str,
-    login_key: Ed25519PrivateKey,
-    host_key: Ed25519PrivateKey,
+    login_key: ed25519.Ed25519PrivateKey,
+    host_key: ed25519.Ed25519PrivateKey,
 ) -> CpioArchive:
     """Return the guest's root file system.  All programs are in /bin and all libraries below /lib."""
     archive = CpioArchive()
@@ -279,12 +280,14 @@ def _kernel_release(bzimage: bytes) -> str:
     return bzimage[start : bzimage.index(b"\0", start)].decode("ascii", "replace").split(" ")[0]
 
 
-def _public_line(key: Ed25519PrivateKey) -> str:
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+def _public_line(key: ed25519.Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
-def _openssh_private(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+def _openssh_private(key: ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
 
 
 def _write_private(path: Path, content: bytes) -> None:
@@ -344,7 +347,7 @@ def _read_image(entry: Path, *, thorough: bool = False) -> ControlImage | None:
     try:
         record = json.loads((entry / _RECORD).read_text())
         image = ControlImage(kernel, initrd, ssh_key, **{**record, "packages": tuple(record["packages"])})
-        load_ssh_private_key(ssh_key.read_bytes(), password=None)
+        serialization.load_ssh_private_key(ssh_key.read_bytes(), password=None)
         looks = json.dumps([[found.st_size, found.st_mtime_ns] for found in (kernel.stat(), initrd.stat())])
         checked = entry / _CHECKED
         if not thorough and checked.exists() and checked.read_text() == looks:
@@ -354,7 +357,7 @@ def _read_image(entry: Path, *, thorough: bool = False) -> ControlImage | None:
         with contextlib.suppress(OSError):  # a store that others may only read
             write_whole(checked, looks)
         return image  # noqa: TRY300  (whatever of it fails)
-    except (OSError, ValueError, KeyError, TypeError, UnsupportedAlgorithm):
+    except (OSError, ValueError, KeyError, TypeError, exceptions.UnsupportedAlgorithm):
         return None
 
 

@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    from elftools.common import exceptions
+    from elftools.elf import elffile
+else:  # what it tells of a kernel is asked once, and kept
+    exceptions, elffile = Later("elftools.common.exceptions"), Later("elftools.elf.elffile")
 
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, section, value, size
 _STT_NOTYPE, _STT_FUNC = 0, 2
@@ -33,7 +37,7 @@ class FunctionTable:
         """Read the symbol table of KERNEL; raises UsageError when it has none."""
         with kernel.open("rb") as stream:
             try:
-                elf = ELFFile(stream)
+                elf = elffile.ELFFile(stream)
                 symbols = elf.get_section_by_name(".symtab")
                 text = elf.get_section_by_name(".text")
                 if symbols is None or text is None:
@@ -46,7 +50,7 @@ class FunctionTable:
                     if info & 15 in (_STT_FUNC, _STT_NOTYPE) and name and value >= text["sh_addr"]
                 }
                 self._end = text["sh_addr"] + text["sh_size"]
-            except (ELFError, struct.error) as error:
+            except (exceptions.ELFError, struct.error) as error:
                 raise UsageError(f"{kernel}: truncated or damaged ({error})") from error
         self._addresses = sorted(found)
         self._names = [found[address] for address in self._addresses]
@@ -99,7 +103,7 @@ class DebugInformation:
 
     @cached_property
     def _dwarf(self) -> Any:
-        elf = ELFFile(self._file.open("rb"))  # kept open: DWARF is parsed piece by piece
+        elf = elffile.ELFFile(self._file.open("rb"))  # kept open: DWARF is parsed piece by piece
         if not elf.has_dwarf_info():
             raise UsageError(f"{self._file} has no debug information")
         return elf.get_dwarf_info()

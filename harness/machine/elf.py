@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from elftools.common.exceptions import ELFError
-from elftools.construct.core import ConstructError
-from elftools.elf.elffile import ELFFile
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    from elftools.common import exceptions
+    from elftools.construct import core as construct
+    from elftools.elf import elffile
+else:  # kernels are taken to pieces when they are imported
+    exceptions, construct = Later("elftools.common.exceptions"), Later("elftools.construct.core")
+    elffile = Later("elftools.elf.elffile")
 
 KERNBASE = 0xFFFFFFFF80000000
 """Where physical address 0 appears in the kernel's address space (vmparam.h: KERNBASE)."""
@@ -28,8 +33,8 @@ _NAME = struct.Struct("<I")
 _VERSION_MAX = 1024  # newvers.sh writes two lines
 _VERSION_TEXT = re.compile(rb"DragonFly v?\d+\.\d[^\0\n]*")
 
-# pyelftools follows whatever a damaged header says, and lets out what comes of that.
-_DAMAGE = (ELFError, ConstructError, struct.error, ArithmeticError, LookupError, OSError, TypeError, ValueError)
+# pyelftools follows whatever a damaged header says, and lets out what comes of that, beside errors of its own.
+_DAMAGE = (struct.error, ArithmeticError, LookupError, OSError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -208,10 +213,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, mmap.mmap]]:
             if len(content) < _ELF_HEADER_SIZE:
                 raise UsageError(f"{path}: truncated (the ELF header is not complete)")
             try:
-                elf = ELFFile(stream)
+                elf = elffile.ELFFile(stream)
                 _demand_kernel(path, elf, content)
                 yield elf, content
-            except _DAMAGE as error:
+            except (exceptions.ELFError, construct.ConstructError, *_DAMAGE) as error:
                 raise UsageError(f"{path}: truncated or damaged ({str(error) or type(error).__name__})") from error
 
 
@@ -246,7 +251,7 @@ def _table(elf: Any, content: mmap.mmap, name: str) -> _SymbolTable | None:
     for part in (section, strings):
         begin, size = part["sh_offset"], part["sh_size"]
         if begin + size > len(content):
-            raise ELFError(f"{name} ends at byte {begin + size} of {len(content)}")
+            raise exceptions.ELFError(f"{name} ends at byte {begin + size} of {len(content)}")
         parts.append(content[begin : begin + size])
     return _SymbolTable(*parts)
 

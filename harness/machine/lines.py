@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-from elftools.dwarf.ranges import RangeEntry
-from elftools.elf.elffile import ELFFile
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.later import Later
+
+if TYPE_CHECKING:
+    from elftools.dwarf import ranges
+    from elftools.elf import elffile
+else:  # line tables are read once, and kept
+    ranges, elffile = Later("elftools.dwarf.ranges"), Later("elftools.elf.elffile")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class LineTables:
 
     def __init__(self, file: Path) -> None:
         """Open FILE; raises UsageError when it has no debug information."""
-        elf = ELFFile(file.open("rb"))  # kept open: DWARF is parsed piece by piece
+        elf = elffile.ELFFile(file.open("rb"))  # kept open: DWARF is parsed piece by piece
         if not elf.has_dwarf_info():
             raise UsageError(f"{file} has no debug information")
         self._file = file
@@ -87,7 +91,7 @@ class LineTables:
                 (each.begin_offset, each.end_offset) if getattr(each, "is_absolute", False)
                 else (low + each.begin_offset, low + each.end_offset)
                 for each in entries
-                if isinstance(each, RangeEntry)
+                if isinstance(each, ranges.RangeEntry)
             ]  # fmt: skip
             return tuple(sorted(found))
         if "DW_AT_high_pc" not in given:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 from harness.errors import DeadlineError, GuestLostError, HarnessError, UsageError
 from harness.machine.debugger import Debugger
@@ -38,9 +38,11 @@ from harness.machine.description import (
 )
 from harness.machine.executed import Execution, demand_plugins
 from harness.machine.gdbstub import GdbStub
-from harness.machine.monitor import Monitor
 from harness.store import Store
 from harness.toolchain import run_tool
+
+if TYPE_CHECKING:
+    from harness.machine.monitor import Monitor
 
 T = TypeVar("T")
 
@@ -326,6 +328,8 @@ class Machine:
             )
         for far in theirs:
             far.close()
+        from harness.machine.monitor import Monitor  # loaded while QEMU starts, which takes as long
+
         try:
             self._monitor = Monitor(ours[0])
         except (GuestLostError, DeadlineError):

@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-import paramiko
+from typing import TYPE_CHECKING, BinaryIO
 
 from harness.errors import GuestDeadlineError, GuestLostError, HarnessError
 from harness.guests.guest import Guest
@@ -25,6 +23,9 @@ from harness.programs.options import ProgramOptions
 from harness.programs.program import Program
 from harness.store import Store
 from harness.toolchain import compile_program
+
+if TYPE_CHECKING:
+    import paramiko
 
 _FOLDER = "/tmp/dfly-program"  # noqa: S108  (in the guest, which is ours alone)
 _LAUNCHER, _STDIN, _WORK = f"{_FOLDER}/launcher", f"{_FOLDER}/stdin", f"{_FOLDER}/work"

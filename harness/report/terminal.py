@@ -13,14 +13,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.segment import Segment
 from rich.table import Table
 
@@ -104,8 +96,11 @@ def transfer_display(title: str, console: Console | None = None) -> Iterator[Cal
     """Show how much of a transfer is done, how fast, and how long it will take: a bar, or a line every few seconds."""
     console = make_console() if console is None else console
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        from rich import progress  # which takes longer to load than all the rest of it
+
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+        speed = (progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+        with progress.Progress(*columns, *speed, console=console, transient=True) as bars:
             task = bars.add_task(escape(title), total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
         return

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import build_parser, main
+from harness.cli.commands import SUMMARIES
 from harness.cli.run import _default_workers
 from harness.config import share
 from harness.errors import UsageError
@@ -136,11 +137,58 @@ def test_each_command_is_brought_by_the_module_that_has_it() -> None:
         assert name in known(build_parser(name)) < every
 
 
+#: What takes long to load, and who starts quickly without it: help, and a command until its guest has been started.
+HEAVY = frozenset(
+    {"asyncio", "capstone", "cryptography", "elftools", "numpy", "paramiko", "pycdlib", "_pytest", "qemu"}
+)
+
+
+def loaded_by(words: Sequence[str]) -> set[str]:
+    """Return the modules that dfly-harness has loaded when it has understood WORDS."""
+    code = """
+import atexit, sys
+from harness.cli import build_parser, main
+from harness.cli.commands import SUMMARIES
+words = sys.argv[1:]
+atexit.register(lambda: print("loaded:", *sys.modules))
+main(words) if words[-1].startswith("--") else build_parser(words[0])
+"""
+    shown = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+    return set(shown.rpartition("loaded:")[2].split())
+
+
 def test_run_loads_nothing_of_what_only_other_commands_need() -> None:
-    code = "import sys; from harness.cli import build_parser; build_parser('run'); print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    shown = loaded_by(["run"])
     assert "harness.cli.run" in shown
-    assert not {"numpy", "pycdlib", "harness.cli.bisect"} & set(shown)
+    assert not {"numpy", "pycdlib", "harness.cli.bisect"} & shown
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"]], ids=" ".join)
+def test_help_loads_no_command(words: Sequence[str]) -> None:
+    shown = loaded_by(words)
+    assert "harness.cli.commands" in shown
+    assert not {"harness.cli.run", "harness.cli.guests", "harness.store", "rich", *HEAVY} & shown
+
+
+@pytest.mark.parametrize("words", [["shell", "--help"], ["shell"]], ids=" ".join)
+def test_shell_loads_what_its_guest_needs_when_the_guest_is_being_started(words: Sequence[str]) -> None:
+    shown = loaded_by(words)
+    assert "harness.cli.guests" in shown
+    assert not HEAVY & shown
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    status, output, _ = cli.run("--help")
+    assert status == 0
+    words = " ".join(output.split())
+    for name, summary in SUMMARIES.items():
+        assert f" {name} {summary} " in words
+
+
+def test_an_option_before_the_command_is_a_mistake(cli: Cli) -> None:
+    status, _, errors = cli.run("-x", "shell", "true")
+    assert status == 2
+    assert errors.splitlines()[-1] == "dfly-harness: error: unrecognized arguments: -x"
 
 
 def test_a_kernel_that_is_not_in_the_store(cli: Cli) -> None:

@@ -97,6 +97,7 @@ def prepare(name: str, folder: Path, mirror: str) -> Host:
     if not (root / "usr" / "bin" / "python3").exists():
         say(f"{name}: installing it in {root}")
         shutil.rmtree(root, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)  # mmdebstrap makes the last folder of a path only
         call("mmdebstrap", "--variant=apt", f"--include={_ALMOST_NOTHING}", name, root, mirror)
     host = Host(name, root, root / _HOME)
     version = host.must("python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'").strip()
