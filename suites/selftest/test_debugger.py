@@ -83,8 +83,12 @@ def test_a_handler_is_called_each_time_and_the_machine_goes_on_behind_it(running
 
 def test_two_points_that_follow_each_other_are_both_met(running: Running, debugger: Debugger) -> None:
     met: list[str] = []
-    for name in ("point", "other_point"):
-        debugger.at(running.at(name), lambda _, name=name: met.append(name))  # type: ignore[misc]
+
+    def watch(stub: Debugger) -> None:  # both at once: else the first is met, and met again, before there is another
+        for name in ("point", "other_point"):
+            stub.insert(running.at(name), lambda _, name=name: met.append(name))  # type: ignore[misc]
+
+    debugger.standing(watch)
     await_true(lambda: len(met) > 8, "the points to be met", 30)
     pairs = set(pairwise(met))
     assert pairs == {("point", "other_point"), ("other_point", "point")}
