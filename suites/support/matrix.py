@@ -33,6 +33,7 @@ HERE = "here"
 SELFTESTS = ("machine", "directboot", "lanes", "replay", "warm_states", "resume", "guests", "control_image", "whitebox")
 _MIRROR = "http://deb.debian.org/debian"
 _ALMOST_NOTHING = "ca-certificates,python3-venv"
+_VALID = "Acquire::Check-Valid-Until"
 _HOME = "root"  # in a release's folder
 _STEP = 3600.0  # s that a step may take
 _ENTER = """
@@ -98,7 +99,7 @@ def prepare(name: str, folder: Path, mirror: str) -> Host:
         say(f"{name}: installing it in {root}")
         shutil.rmtree(root, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)  # mmdebstrap makes the last folder of a path only
-        call("mmdebstrap", "--variant=apt", f"--include={_ALMOST_NOTHING}", name, root, mirror)
+        call("mmdebstrap", "--variant=apt", f"--include={_ALMOST_NOTHING}", *_apt_options(), name, root, mirror)
     host = Host(name, root, root / _HOME)
     version = host.must("python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'").strip()
     say(f"{name}: Python {version}, installing the harness")
@@ -114,6 +115,13 @@ def prepare(name: str, folder: Path, mirror: str) -> Host:
     install = "venv/bin/pip install -q --no-index --find-links wheels --force-reinstall dfly-harness"
     host.must(f"python3 -m venv venv; {install}; apt-get update -qq; dfly-harness doctor --fix")
     return host
+
+
+def _apt_options() -> list[str]:
+    """Return what this host's apt is told of archives that are out of date, such as a mirror that stands still."""
+    with contextlib.suppress(OSError, FailedError):
+        return [f"--aptopt={line.rstrip(';')}" for line in call("apt-config", "dump", _VALID).splitlines() if line]
+    return []
 
 
 def lend(store: Path, host: Host) -> None:
