@@ -18,7 +18,8 @@ from harness.guests.guest import MachineSize, Target
 from harness.guests.targets import TargetChoice, resolve_target
 from harness.processes.recording import Recording, Replay
 from harness.report.terminal import make_console, progress_display
-from harness.results.record import last_record, read_record
+from harness.results.naming import named, only_test
+from harness.results.record import find_record, read_record
 from harness.store import Store
 
 
@@ -29,7 +30,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "replay",
         "dfly-harness replay - test_setsid --at -100000",
     )
-    parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, or - for the last run")
+    parser.add_argument("run", metavar="RUN", help="what `run --json` wrote, a run's name, or - for the last run")
     parser.add_argument("test", metavar="TEST", help="the test, or a part of its name that is no other's")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -46,16 +47,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def find_recording(run: str, test: str, store: Store) -> Recording:
     """Return what was recorded of TEST, or of the one test whose name has it, in RUN; raises UsageError for none."""
-    file = last_record(store) if run == "-" else Path(run)
-    matching = [result for result in read_record(file).results if test in result.test]
-    found = [result for result in matching if result.test == test] or matching
-    kept = [result for result in found if result.recording]
-    if len(kept) == 1:
-        return Recording.load(Path(kept[0].recording))
-    if kept:
-        raise UsageError(f"{test} is part of several: {', '.join(result.test for result in kept)}")
-    why = "has no recording: dfly-harness run --record makes them, of tests that fail" if found else "is no test of it"
-    raise UsageError(f"{file}: {test} {why}")
+    file = find_record(run, store)
+    found = named(test, read_record(file).results)
+    kept = {result.test: result.recording for result in found if result.recording}
+    if not kept:
+        lacks = "has no recording: dfly-harness run --record makes them, of tests that fail"
+        raise UsageError(f"{file}: {test} {lacks if found else 'is no test of it'}")
+    return Recording.load(Path(kept[only_test(kept)]))
 
 
 def target_of(recording: Recording, store: Store) -> tuple[Target, MachineSize]:

@@ -22,13 +22,13 @@ from harness.report.plain import markdown, plain
 from harness.report.summary import run_markdown, run_text
 from harness.report.tap import run_tap
 from harness.results.bisection import reports_on
+from harness.results.naming import named, only_test
 from harness.results.neighbours import Appearance, history
 from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.shards import merge
 from harness.store import Store
 
 _HISTORY = 200  # runs of a test that are looked through
-_NAMED = 5
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -123,19 +123,16 @@ def _bug(options: argparse.Namespace, store: Store) -> int:
     if options.record:
         file = find_record(options.record[0], store)
         record = read_record(file)
-        known += [Appearance(file, record, each) for each in record.results if options.bug in each.test]
+        known += [Appearance(file, record, each) for each in named(options.bug, record.results)]
         own = [each for each in known if each.record == record]
     else:
         own = known
     failed = [each for each in own if each.result.verdict.against_kernel]
-    tests = list(dict.fromkeys(each.result.test for each in failed))
-    exact = [test for test in tests if test == options.bug or test.endswith(f"::{options.bug}")]
-    if len(exact or tests) > 1:
-        raise UsageError(f"which one? {', '.join(sorted(exact or tests)[:_NAMED])}")
+    tests = [each.test for each in named(options.bug, (each.result for each in failed))]
     if not tests:
         said = "passed or was not judged" if own else "did not run"
         raise UsageError(f"there is nothing to report: {options.bug} {said} in what is on record")
-    test = (exact or tests)[0]
+    test = only_test(tests)
     last = next(each for each in reversed(failed) if each.result.test == test)
     result, program = _with_program(last.result, options.c)
     title, parts = bug_report(

@@ -21,6 +21,7 @@ from harness.reproduce.program import FORMS, is_told, write_program
 from harness.reproduce.reduction import reduce_story
 from harness.reproduce.steps import Story, read_story
 from harness.reproduce.trial import Trials
+from harness.results.naming import named, only_test
 from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.verdict import Verdict
 from harness.store import Store
@@ -49,14 +50,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _failed(run: str, test: str, store: Store) -> tuple[RunRecord, TestResult]:
     file = find_record(run, store)
     record = read_record(file)
-    named = [result for result in record.results if test in result.test]
-    found = [each for each in named if each.test == test or each.test.endswith(f"::{test}")] or named
-    against = [each for each in found if each.verdict.against_kernel]
-    if len(against) > 1:
-        raise UsageError(f"which one? {', '.join(each.test for each in against[:5])}")
+    found = named(test, record.results)
+    against = {each.test: each for each in found if each.verdict.against_kernel}
     if not against:
         raise UsageError(f"{file}: {test} {'did not fail' if found else 'is no test of it'}")
-    return record, against[0]
+    return record, against[only_test(against)]
 
 
 def _reproduce(options: argparse.Namespace) -> int:

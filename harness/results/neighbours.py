@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.results.changes import Change, ChangeKind
+from harness.results.naming import named
 from harness.results.record import RunRecord, TestResult, read_record, record_files
 from harness.results.verdict import Verdict
 from harness.store import Store
@@ -104,9 +105,7 @@ def history(store: Store, test: str, limit: int) -> list[Appearance]:
     """Return the last LIMIT results of tests whose name is, or has in it, TEST, the earliest first."""
     found: list[Appearance] = []
     for file, record in earlier_records(store):
-        named = [result for result in record.results if test in result.test]
-        exact = [result for result in named if result.test == test or result.test.endswith(f"::{test}")]
-        found += [Appearance(file, record, result) for result in reversed(exact or named)]
+        found += [Appearance(file, record, result) for result in reversed(named(test, record.results))]
         if len(found) >= limit:
             break
     return found[:limit][::-1]

@@ -20,6 +20,7 @@ from harness.files import read_file, write_whole
 from harness.results.causes import first_words, panic_in
 from harness.results.changes import Change
 from harness.results.coverage import Coverage
+from harness.results.kinds import what_else
 from harness.results.measurements import Measurements
 from harness.results.verdict import Verdict
 from harness.store import Store
@@ -293,12 +294,12 @@ class RunRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild it from any format up to FORMAT; raises KeyError, TypeError or ValueError for what is none."""
+        if data.get("kind", KIND) != KIND:
+            raise ValueError(f"it is a {data['kind']}")
         if int(data.get("format", 1)) > FORMAT:
             raise ValueError(
                 f"it has format {data['format']}, and this dfly-harness reads up to {FORMAT}: install a newer one"
             )
-        if data.get("kind", KIND) != KIND:
-            raise ValueError(f"it is a {data['kind']}")
         given: dict[str, Any] = {name: str(data.get(name, "")) for name in _TEXTS}
         given |= {name: int(data.get(name, default)) for name, default in _NUMBERS.items()}
         return cls(
@@ -338,14 +339,17 @@ def read_record(file: Path) -> RunRecord:
     """
     from harness.results.partial import partial_of, read_partial  # which is made of what is here
 
-    partial = partial_of(file)
+    partial, text = partial_of(file), ""
     try:
         if file == partial or (not file.exists() and partial.exists()):
             return read_partial(partial)
-        return RunRecord.from_json(json.loads(read_file(file)))
+        text = read_file(file)
+        return RunRecord.from_json(json.loads(text))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if what := what_else(text):
+            raise UsageError(f"{file} is no record of a run: {what}") from None
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UsageError(
             f"{file} is no record of a run: give what `dfly-harness run --json FILE` wrote ({said})"

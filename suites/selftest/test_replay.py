@@ -43,7 +43,7 @@ def test_a_result_knows_its_recording(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("test", "words"),
-    [("test_c", "is no test of it"), ("test_b", "has no recording"), ("test_a", "is part of several")],
+    [("test_c", "is no test of it"), ("test_b", "has no recording"), ("test_a", "which one? test_a1, test_a2")],
 )
 def test_replay_says_why_there_is_nothing_to_replay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], test: str, words: str

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.bench.result import BenchResult
+from harness.cli import main
 from harness.config import share
 from harness.errors import ExitCode, UsageError
+from harness.explore.trial import Trial
+from harness.explore.trial import Verdict as Interleaving
 from harness.report.words import sentence
 from harness.results.certainty import Interval
 from harness.results.changes import Change, ChangeKind
@@ -19,6 +24,7 @@ from harness.results.comparison import ComparedKernel, Comparison, Difference, J
 from harness.results.costs import Cost, Costs, Unit
 from harness.results.coverage import Coverage, FunctionCoverage
 from harness.results.measurements import Measurements
+from harness.results.mutation import Fate, MutantResult, append
 from harness.results.record import BETWEEN_TESTS, FORMAT, RunRecord, TestResult, Trouble, charge, keep, read_record
 from harness.results.summary import conclusion
 from harness.results.verdict import Look, Side, Verdict
@@ -135,9 +141,34 @@ def test_fields_of_a_later_minor_version_are_ignored() -> None:
 
 
 def test_what_is_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text(json.dumps({"kind": "comparison", "format": 1, "target": "", "results": []}))
-    with pytest.raises(UsageError, match="it is a comparison"):
+    (tmp_path / "c.json").write_text(json.dumps({"kind": "cake", "format": 99, "target": "", "results": []}))
+    with pytest.raises(UsageError, match="it is a cake"):
         read_record(tmp_path / "c.json")
+
+
+def written_by_other_commands(store: Store, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what commands beside `run` write, as they write it, and what reads it."""
+    file = folder / "comparison.json"
+    file.write_text(json.dumps(Comparison((ComparedKernel("a", "1", "kernel a", 3),), (), 0.99).to_json()))
+    yield file, "the record of a comparison: `dfly-harness compare`"
+    bench = BenchResult("", "", "tcg", (), ()).write(store, folder / "bench.json")
+    yield bench, "the record of a bench: `dfly-harness bench --against"
+    file = folder / "explore.jsonl"
+    trial = Trial("exit", "fork", "kern_exit.c:1", Interleaving.SERIAL).to_json()
+    file.write_text(f"{trial}\n{trial}\n")
+    yield file, "a campaign of explore: `dfly-harness explore A B --list`"
+    file = folder / "mutate.jsonl"
+    append(file, MutantResult("m1", "kern_proc.c", "pfind", 1, "return", Fate.SURVIVED))
+    yield file, "a campaign of mutate: `dfly-harness mutate --list`"
+
+
+@pytest.mark.parametrize("words", [["report"], ["replay"], ["reproduce"]], ids=" ".join)
+def test_what_another_command_wrote_is_called_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for file, said in written_by_other_commands(Store(), tmp_path):
+        assert main([*words, str(file), *(["test"] if words != ["report"] else [])]) == 2
+        assert f"{file.name} is no record of a run: it is {said}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_format_1_is_read() -> None:
