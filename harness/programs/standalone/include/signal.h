@@ -37,6 +37,14 @@ typedef struct __siginfo {
 } siginfo_t;
 enum { CLD_EXITED = 1, CLD_KILLED, CLD_DUMPED, CLD_TRAPPED, CLD_STOPPED, CLD_CONTINUED };
 
+typedef struct sigaltstack {
+	void *ss_sp;
+	size_t ss_size;
+	int ss_flags;
+} stack_t;
+#define SS_ONSTACK 0x01
+#define SS_DISABLE 0x04
+
 struct sigaction {
 	union {
 		void (*handler)(int);
@@ -47,6 +55,7 @@ struct sigaction {
 };
 #define sa_handler of.handler
 #define sa_sigaction of.action
+#define SA_ONSTACK 0x01
 #define SA_RESTART 0x02
 #define SA_SIGINFO 0x40
 #define SA_NOCLDSTOP 0x08
@@ -65,6 +74,7 @@ int sigprocmask(int how, const sigset_t *wanted, sigset_t *old);
 int sigpending(sigset_t *pending);
 int sigsuspend(const sigset_t *mask);
 int sigtimedwait(const sigset_t *wanted, siginfo_t *info, const struct timespec *time);
+int sigaltstack(const stack_t *wanted, stack_t *old);
 int sigemptyset(sigset_t *set);
 int sigfillset(sigset_t *set);
 int sigaddset(sigset_t *set, int signal);

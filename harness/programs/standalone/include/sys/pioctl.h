@@ -12,6 +12,7 @@ struct procfs_status {
 #define PIOCSFL 0x80007003ul
 #define PIOCWAIT 0x40207004ul
 #define PIOCCONT 0x80007005ul
+#define S_EXEC 0x01
 #define S_SIG 0x02
 #define S_CORE 0x10
 #define S_EXIT 0x20
