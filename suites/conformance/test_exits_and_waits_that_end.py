@@ -25,6 +25,7 @@ defect = pytest.mark.defect
     feature="!bounded_drain",
     severity="hang",
     reason="exit1() waits for the terminal's output to be read, for ever and with signals off (mended by de22b67f22)",
+    reproducer="session-leader-drain.c",
 )
 def test_a_session_leader_ends_though_nobody_reads_its_terminal(init: RemoteProcess) -> None:
     """At most a second later than others (kern_exit.c: exit1, ttywait)."""
@@ -67,6 +68,7 @@ def test_events_go_with_whoever_asked_for_them(init: RemoteProcess, between: str
     severity="hang",
     reason="a signal that comes between the new mask and the sleep is given to the process, and the sleep goes on"
     " (mended by bbd7e13329)",
+    reproducer="sigsuspend-early.c",
 )
 def test_a_signal_that_comes_early_ends_the_wait_for_it(init: RemoteProcess) -> None:
     """Be it before, while or after sigsuspend() begins; shows on several CPUs (POSIX: sigsuspend())."""

@@ -70,6 +70,7 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
     feature="caps_hole",
     severity="breach",
     reason="calls that name a bare capability were checked for restrictions, not for the user (mended by 35a77c5f59)",
+    reproducer="acct-by-anybody.c",
 )
 @pytest.mark.parametrize("call", [("acct", "/nonexistent"), ("mount", "null", "/", 0, 0)], ids=lambda call: call[0])
 def test_an_ordinary_user_turns_no_accounting_on(init: RemoteProcess, call: tuple[str | int, ...]) -> None:
@@ -145,6 +146,7 @@ def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: 
     feature="syscap",
     severity="breach",
     reason="lwp_setaffinity() looks at no prison, and jails may do what SYSCAP_NOSCHED_CPUSET stands for",
+    reproducer="jail-cpus-outside.c",
 )
 def test_a_jailed_root_moves_nobody_outside_to_other_cpus(init: RemoteProcess) -> None:
     """Whoever is outside does not exist, or the privilege is missing (kern_usched.c: sys_lwp_setaffinity)."""

@@ -75,6 +75,7 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
     until=600101,
     severity="panic by any user",
     reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic",
+    reproducer="pathname-of-swapper.c",
 )
 def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) -> None:
     """It runs none, and whoever asks for it, root or not, is told so: EINVAL since May 2021 (kern_proc.c).
@@ -97,6 +98,7 @@ def test_asking_for_the_program_of_the_swapper_is_harmless(init: RemoteProcess) 
     until=500900,
     severity="panic by any user",
     reason="a reaper gives up its own hold before the zombie is off the list: panic",
+    reproducer="threads-wait-at-once.c",
 )
 def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> None:
     """Whoever meets a zombie that is being reaped waits; shows on several CPUs (kern_exit.c: kern_wait, pholdzomb)."""
@@ -154,6 +156,7 @@ def test_no_pid_comes_back_within_ten_seconds_on_a_crowded_table(init: RemotePro
     since=200902,
     severity="wrong answer",
     reason="killpg() walks over members that move meanwhile, and on into the groups they moved to",
+    reproducer="killpg-moving.c",
 )
 def test_a_signal_to_a_group_reaches_nobody_else(init: RemoteProcess) -> None:
     """Members may leave while it is sent; shows on several CPUs (kern_sig.c: dokillpg; kern_proc.c: enterpgrp)."""
@@ -357,6 +360,7 @@ def test_a_title_that_is_too_long_is_refused(init: RemoteProcess) -> None:
     feature="!lpmap",
     severity="wrong answer",
     reason="execve() leaves the title in the shared page (mended by 64b5a8a550)",
+    reproducer="title-outlives-exec.c",
 )
 def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess) -> None:
     """Args shows the new program's, not what the old one called itself (kern_exec.c, kern_proc.c: proc_usermap)."""

@@ -63,6 +63,7 @@ def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: Rem
     since=500709,
     severity="wrong answer",
     reason="lwp_getname() overwrites ESRCH with the outcome of copying an empty name",
+    reproducer="lwp-getname-nobody.c",
 )
 def test_a_thread_that_does_not_exist_has_no_name(init: RemoteProcess) -> None:
     """ESRCH (lwp_getname(2); kern_prot.c: sys_lwp_getname)."""

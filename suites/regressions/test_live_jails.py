@@ -112,7 +112,12 @@ def test_a_jailed_process_learns_no_priorities_outside(init: RemoteProcess, thre
 
 @pytest.mark.passes("pfind")
 @pytest.mark.eras(since=400706, reason="lwp_getaffinity() appeared in January 2017, within 400705")
-@defect(since=400705, severity="breach", reason="lwp_getaffinity() looks at no prison")
+@defect(
+    since=400705,
+    severity="breach",
+    reason="lwp_getaffinity() looks at no prison",
+    reproducer="jail-cpus-outside.c",
+)
 def test_a_jailed_process_learns_no_cpus_outside(init: RemoteProcess) -> None:
     """As with getpriority() (kern_usched.c: sys_lwp_getaffinity)."""
     jailed = jailed_process(init)
@@ -129,6 +134,7 @@ def test_a_jailed_process_learns_no_cpus_outside(init: RemoteProcess) -> None:
     since=200000,
     severity="leak of kernel memory",
     reason="sysctl_jail_list() adds what ksnprintf() would have written, and hands out what lies behind its buffer",
+    reproducer="jail-list-overrun.c",
 )
 def test_the_list_of_jails_ends_where_it_ends(init: RemoteProcess) -> None:
     """However long their paths and names are (kern_jail.c: sysctl_jail_list)."""
@@ -153,6 +159,7 @@ def test_the_list_of_jails_ends_where_it_ends(init: RemoteProcess) -> None:
     since=200000,
     severity="leak",
     reason="a jail that comes to nothing leaves the reference of its root: the file system can never be unmounted",
+    reproducer="jail-of-a-file.c",
 )
 def test_a_jail_that_comes_to_nothing_keeps_no_file_system(init: RemoteProcess) -> None:
     """jail() of a file is refused, and leaves nothing (jail(2); kern_jail.c: kern_jail, pr_root)."""
@@ -206,6 +213,7 @@ def test_a_restricted_root_traces_no_unrestricted_one(init: RemoteProcess) -> No
     since=600503,
     severity="wrong answer",
     reason="__SYSCAP_INPARENT goes by p_ppid, which is the debugger's pid: the debugger is restricted, the parent not",
+    reproducer="syscap-inparent-debugger.c",
 )
 def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: RemoteProcess) -> None:
     """It is the parent's (syscap_set(2); kern_caps.c: sys_syscap_set)."""

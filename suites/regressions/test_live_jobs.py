@@ -67,6 +67,7 @@ def test_the_group_of_an_inherited_process_can_be_stopped_from_the_terminal(init
     since=400101,
     severity="wrong answer",
     reason="fork1() does not count a child that RFNOWAIT gives to the reaper, and exit1() takes it from the count",
+    reproducer="rfnowait-job-control.c",
 )
 def test_a_child_given_to_the_reaper_at_its_birth_is_counted_as_it_is_at_its_end(init: RemoteProcess) -> None:
     """Its end leaves its group as it was before its birth (rfork(2): RFNOWAIT; kern_proc.c: fixjobc)."""
@@ -86,6 +87,7 @@ def test_a_child_given_to_the_reaper_at_its_birth_is_counted_as_it_is_at_its_end
     since=200000,
     severity="wrong answer",
     reason="PT_ATTACH gives the tracee a parent, and fixjobc() judges its group by that one from then on",
+    reproducer="traced-job-control.c",
 )
 def test_a_debugger_of_another_session_does_not_change_what_a_group_counts(init: RemoteProcess) -> None:
     """The parent is what it was; so is what its children's groups count (POSIX; kern_proc.c: fixjobc)."""
@@ -103,6 +105,7 @@ def test_a_debugger_of_another_session_does_not_change_what_a_group_counts(init:
     since=200000,
     severity="wrong answer",
     reason="setpgid() moves a process that is exiting and has left the counts already: its old group loses it twice",
+    reproducer="setpgid-exiting.c",
 )
 def test_a_process_that_is_exiting_is_taken_from_its_groups_count_once(init: RemoteProcess, kernel: Whitebox) -> None:
     """It cannot be moved any more, or is moved and counts nowhere (kern_exit.c: exit1; kern_prot.c: sys_setpgid)."""

@@ -29,6 +29,7 @@ LWP_PARAMS = struct.Struct("<5Q")
     since=200000,
     severity="leak",
     reason="a thread whose number cannot be stored is taken back, but for its reference to the credentials",
+    reproducer="thread-not-made.c",
 )
 def test_a_thread_that_could_not_be_made_keeps_no_credentials(init: RemoteProcess, kernel: Whitebox) -> None:
     """They go with the process (lwp_create(2); kern_fork.c: lwp_create1, lwp_fork2, td_ucred)."""

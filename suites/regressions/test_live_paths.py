@@ -53,6 +53,7 @@ def test_a_directory_that_was_removed_is_nobodys(init: RemoteProcess) -> None:
     since=300701,
     severity="wrong answer",
     reason="cache_fullpath() does not mind that the program's file has been removed (NCF_DESTROYED)",
+    reproducer="removed-program.c",
 )
 def test_a_program_that_was_removed_is_not_told_by_a_name_that_is_anothers(init: RemoteProcess) -> None:
     """Whoever replaces a program does not make others run his (FreeBSD: ENOENT; sysctl_kern_proc_pathname)."""

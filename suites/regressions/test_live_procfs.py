@@ -55,6 +55,7 @@ def test_room_for_a_map_is_no_reason_to_take_the_kernels_memory(init: RemoteProc
     since=200000,
     severity="wrong answer",
     reason="/proc/N/status is made up in 256 bytes, which sixteen groups and large ids overflow",
+    reproducer="status-of-many-groups.c",
 )
 def test_the_status_of_a_process_in_many_groups_can_be_read(init: RemoteProcess) -> None:
     """With all its groups (procfs(5); procfs_status.c: psbuf)."""

@@ -13,11 +13,13 @@ from signal import SIGKILL, SIGURG, SIGUSR1
 
 import pytest
 
+from harness.guests.guest import Guest
 from harness.guests.whitebox import Whitebox
 from harness.processes import SA_SIGINFO, GuestError, Handler, IdType, RemoteProcess, RforkFlag, fails, fails_with
 from support.holds import held
 from support.processes import F_GETOWN, F_SETOWN, SOMEBODY, bury, eventually, hearing, logged
 from support.procfs import end, stalled
+from support.programs import said_in_c
 
 pytestmark = pytest.mark.needs_kernel
 defect = pytest.mark.defect
@@ -56,6 +58,21 @@ def test_nothing_is_pending_for_a_new_process_or_thread(init: RemoteProcess, kin
     assert parent.sigpending() == {SIGUSR1}
     created = parent.fork() if kind == "process" else parent.thread()
     assert created.sigpending() == frozenset()
+
+
+# ---- Stacks of handlers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.passes("pfind")
+@defect(
+    since=200000,
+    severity="wrong answer",
+    reason="kern_sigaltstack() minds SS_ONSTACK where the stack is disabled, and not where it is replaced",
+    reproducer="sigaltstack-in-use.c",
+)
+def test_a_stack_that_a_handler_runs_on_is_not_replaced(guest: Guest) -> None:
+    """EPERM (POSIX: sigaltstack(); kern_sig.c: kern_sigaltstack)."""
+    assert said_in_c(guest, "sigaltstack-in-use.c") == "right: EPERM"
 
 
 # ---- Parents' deaths ----------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ def test_whom_a_debugger_lets_go_belongs_to_the_reaper_if_its_parent_has_died(in
     since=200000,
     severity="wrong answer",
     reason="the parent of a tracee is remembered as a number: whoever has it by then gets the child",
+    reproducer="detached-to-stranger.c",
 )
 def test_whom_a_debugger_lets_go_is_not_given_to_a_stranger_of_its_parents_pid(
     init: RemoteProcess, allocator: PidAllocator
@@ -262,6 +263,7 @@ def test_a_process_that_is_traced_cannot_ask_to_be_traced(init: RemoteProcess) -
     since=500902,
     severity="wrong answer",
     reason="exit1() looks for deaths to tell of among its children by p_pptr, and a tracee is the tracer's",
+    reproducer="traced-parent-death-signal.c",
 )
 def test_a_traced_process_hears_of_its_parents_death(init: RemoteProcess) -> None:
     """The signal it has asked for is about its parent, not its debugger (procctl(2); FreeBSD: p_orphans)."""
@@ -286,6 +288,7 @@ def test_a_traced_process_hears_of_its_parents_death(init: RemoteProcess) -> Non
     since=600510,
     severity="wrong answer",
     reason="reaper_kill() descends by p_children: who is traced from outside escapes it",
+    reproducer="reap-kill-traced.c",
 )
 def test_a_descendant_traced_from_outside_is_within_its_reapers_reach(init: RemoteProcess) -> None:
     """PROC_REAP_KILL signals all descendants (procctl(2); kern_fork.c: reaper_kill)."""
@@ -303,6 +306,7 @@ def test_a_descendant_traced_from_outside_is_within_its_reapers_reach(init: Remo
     since=600510,
     severity="wrong answer",
     reason="reaper_kill() descends by p_children: who is traced from inside, no descendant at all, is signalled",
+    reproducer="reap-kill-traced.c",
 )
 def test_a_stranger_traced_by_a_descendant_is_out_of_its_reapers_reach(init: RemoteProcess) -> None:
     """PROC_REAP_KILL signals descendants alone (procctl(2); kern_fork.c: reaper_kill)."""

@@ -100,6 +100,7 @@ def test_the_report_of_nothing_is_empty(init: RemoteProcess) -> None:
     since=500900,
     severity="wrong answer",
     reason="whoever only looks at a zombie (WNOWAIT) reserves it as a reaper would: others are told ECHILD meanwhile",
+    reproducer="zombie-looked-at.c",
 )
 def test_a_zombie_somebody_looks_at_is_there_for_whoever_reaps_it(init: RemoteProcess, kernel: Whitebox) -> None:
     """WNOWAIT leaves it to be waited for (POSIX: waitid(); kern_exit.c: kern_wait; kern_proc.c: pwaitres_set)."""
@@ -163,6 +164,7 @@ def test_what_a_child_has_used_is_counted_once(init: RemoteProcess) -> None:
     since=200000,
     severity="wrong answer",
     reason="lwp_exit() hands down lwp_ru, in which nobody keeps the time: that of a thread that has ended is forgotten",
+    reproducer="thread-time-forgotten.c",
 )
 def test_the_time_of_a_thread_that_has_ended_still_counts(init: RemoteProcess) -> None:
     """RUSAGE_SELF is about all threads, ended ones included (POSIX: getrusage(); kern_exit.c: lwp_exit)."""
@@ -181,6 +183,7 @@ def test_the_time_of_a_thread_that_has_ended_still_counts(init: RemoteProcess) -
     since=200000,
     severity="wrong answer",
     reason="while a child writes its core it is in SCORE, which kern_wait() reports as stopped, by signal 0",
+    reproducer="core-reported-as-stop.c",
 )
 def test_a_child_that_writes_its_core_is_not_stopped(init: RemoteProcess) -> None:
     """wait4(WUNTRACED) reports its death, and nothing before (POSIX: waitpid(); kern_sig.c: sigexit, SCORE)."""

@@ -26,6 +26,7 @@ defect = pytest.mark.defect
     until=600101,
     severity="panic by any user",
     reason="kern.proc.pathname reads p_fd without the token under which exit1() clears it (fixed by a23ed7f524, 2021)",
+    reproducer="pathname-of-exiting.c",
 )
 def test_who_is_asked_for_his_program_may_exit_meanwhile(init: RemoteProcess, schedule: Schedule) -> None:
     """The path, or ESRCH, or the exit waits for the answer (kern_proc.c: sysctl_kern_proc_pathname, vfs_cache.c)."""
@@ -62,6 +63,7 @@ def test_who_has_given_up_his_files_may_be_asked_for_his_program(init: RemotePro
     until=500900,
     severity="panic by any user",
     reason="a reaper gives up its own hold before the zombie is off the list: panic (fixed by f071b5e0ac, 2020)",
+    reproducer="threads-wait-at-once.c",
 )
 def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Schedule) -> None:
     """The second waits while the first has the zombie in hand, here for a list that somebody reads (kern_exit.c)."""
@@ -92,6 +94,7 @@ def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Sch
     since=200000,
     severity="wrong answer",
     reason="kern_ptrace() attaches to a process that is exiting: it never stops, and its zombie is the tracer's",
+    reproducer="attach-to-exiting.c",
 )
 def test_who_is_exiting_is_not_given_to_a_tracer(init: RemoteProcess, schedule: Schedule) -> None:
     """PT_ATTACH promises a stop, which whoever is in exit1() never makes (FreeBSD: ESRCH; proc_reparent)."""

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NEAR = 2000, TRIES = 20000 };
+enum { LARGEST = 999899, ENOUGH = 3000, TRIES = 200000 };
 
 static int stay[2]; /* whoever reads it ends with us */
 
@@ -55,26 +55,23 @@ born(pid_t wanted)
 }
 
 /* Make processes until one has the number WANTED; tell whether one has.
- * What comes after a number that is too large is chosen at random. */
+ * Numbers grow, and begin again from below only where the choice among
+ * the next ones goes beyond the largest: then a small one comes. */
 static int
 born_as(pid_t wanted)
 {
 	int tries;
-	pid_t last = 0;
+	pid_t last = wanted + 1;
 
-	for (tries = 0; tries < TRIES; tries++) {
-		if (last >= wanted || last < wanted - NEAR) {
-			choose_among(999000);
-			last = born(wanted);
-			choose_among(0);
-			if (last == wanted)
-				return 1;
-		}
+	for (tries = 0; tries < TRIES && last != wanted; tries++) {
+		if (last > wanted)
+			choose_among(LARGEST);
 		last = born(wanted);
-		if (last == wanted)
-			return 1;
+		if (last < wanted)
+			choose_among(0);
 	}
-	return 0;
+	choose_among(0);
+	return last == wanted;
 }
 
 int
@@ -92,6 +89,10 @@ main(void)
 		       "(be root)\n");
 		return 77;
 	}
+
+	/* The larger the next number, the sooner it begins again. */
+	while (born(-1) < ENOUGH)
+		;
 
 	/* A parent has a child, which tells who its parent is when it
 	 * is asked. */
