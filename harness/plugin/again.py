@@ -15,6 +15,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from harness.plugin.applies import needs_target
+from harness.plugin.coverage import carry
 from harness.plugin.outcome import RERUN, attach, attach_further, further_of, result_of
 from harness.plugin.recorder import Recorder
 from harness.plugin.supply import GuestSupply
@@ -108,6 +109,7 @@ class Attempts:
         others = tuple(result for number, result in known if number != chosen)
         shown = attempts[chosen]
         _join_further(attempts, shown)
+        carry(shown[-1], (report for reports in attempts if reports is not shown for report in reports))
         kept = replace(worst, again=others, pristine=False)
         if others:
             self._count(kept)

@@ -7,7 +7,7 @@ teardown: by the test, but also by the kernel's daemons and interrupts meanwhile
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,7 +87,7 @@ class CoverageTaker:
         between = self._hits(rig.started())
         between |= self._between if self._between is not None else between
         self._between = None
-        vars(report)[_KEY] = {"test": pack(hits), "between": pack(between)}
+        vars(report)[_KEY] = [{"test": pack(hits), "between": pack(between)}]
 
     def _hits(self, notes: Sequence[Notes]) -> Hits:
         assert self._code is not None
@@ -95,6 +95,12 @@ class CoverageTaker:
         for each in notes:
             found |= self._code.hits(each)
         return found
+
+
+def carry(report: pytest.TestReport, others: Iterable[pytest.TestReport]) -> None:
+    """Let REPORT, on a test's end, carry also what OTHERS carry, on other runs of it, of which pytest is not told."""
+    if more := [told for other in others if other is not report for told in vars(other).get(_KEY, ())]:
+        vars(report)[_KEY] = [*vars(report).get(_KEY, ()), *more]
 
 
 def code_of(tested: TestedTarget, store: Store, names: Sequence[str]) -> Code:
@@ -120,7 +126,7 @@ class CoverageLedger:
         if self._options.coverage is None:
             return
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + float(getattr(report, "duration", 0))
-        if (told := vars(report).pop(_KEY, None)) is not None:
+        for told in vars(report).pop(_KEY, ()):
             self._told.append((report.nodeid, told))
 
     def finish(self, tests: Collection[str]) -> Coverage:

@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize, Target
 from harness.machine.description import Lane
+from harness.plugin.coverage import carry
 from harness.plugin.outcome import attach, result_of
 from harness.plugin.rig import Rig
 from harness.plugin.supply import GuestSupply
@@ -47,18 +48,22 @@ class Recorder:
         """Run ITEM once more, which failed as REPORTS say, and let them carry the recording."""
         failed = next((report for report in reports if report.failed), None)
         if failed is not None and self._supply.rig is not None:
-            said, kept = self._record(item, nextitem, self._supply.rig)
+            said, kept = self._record(item, nextitem, reports, self._supply.rig)
             failed.sections.append(("recording", said))
             if kept is not None and (result := result_of(failed)) is not None:
                 attach(failed, replace(result, recording=str(kept.folder)))
 
-    def _record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
+    def _record(
+        self, item: pytest.Item, nextitem: pytest.Item | None, told: Sequence[pytest.TestReport], rig: Rig
+    ) -> tuple[str, Recording | None]:
         try:
-            return self._try_to_record(item, nextitem, rig)
+            return self._try_to_record(item, nextitem, told, rig)
         except HarnessError as error:
             return f"it could not be recorded: {error}", None
 
-    def _try_to_record(self, item: pytest.Item, nextitem: pytest.Item | None, rig: Rig) -> tuple[str, Recording | None]:
+    def _try_to_record(
+        self, item: pytest.Item, nextitem: pytest.Item | None, told: Sequence[pytest.TestReport], rig: Rig
+    ) -> tuple[str, Recording | None]:
         store = self._store
         name = f"{_NAME.sub('-', item.nodeid.rpartition('::')[2])[:80]}-{secrets.token_hex(4)}"
         folder = store.folder("recordings") / name
@@ -76,6 +81,7 @@ class Recorder:
             again: Any = item
             again._initrequest()
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        carry(told[-1], reports)
         if not finished or not any(report.failed for report in reports):
             discard(begun)
             return "it did not fail while it was recorded" if finished else "its machine was not used", None

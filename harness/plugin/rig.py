@@ -149,7 +149,9 @@ class Rig:
         """Let the next session, and it alone, note its EVENTS; FINISH gets it, and ends it, as soon as it is spent."""
         self.discard()
         lane, self.lane = self.lane, Lane.RECORDED
-        self._warmths[self.lane, self._given] = Warmth(self.target, self._store, self.size, self.lane, events=events)
+        self._warmths[self.lane, self._given] = Warmth(
+            self.target, self._store, self.size, self.lane, events=events, instrument=self.instrument
+        )
         self._finish = finish
         try:
             yield

@@ -359,6 +359,31 @@ def test_each_test_has_its_own_on_the_control_guest(
     assert main(["run", *chosen, "--only", "-k", "stays"]) == 2
 
 
+#: What it does depends on how often it has run: first, once more on a pristine machine, and once more while recorded.
+RUNS = """
+from pathlib import Path
+
+def test_fails(init):
+    file = Path(__file__).with_name("runs")
+    file.write_text(file.read_text() + "x" if file.exists() else "x")
+    calls = {1: "getsid", 2: "setsid", 3: "setpgid"}
+    getattr(init.fork(), calls[len(file.read_text())])(*([0, 0] if len(file.read_text()) == 3 else []))
+    assert False
+"""
+
+
+@pytest.mark.on_vm
+def test_all_runs_of_a_test_count_the_recorded_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests, record = tmp_path / "test_own.py", tmp_path / "record.json"
+    tests.write_text(RUNS)
+    monkeypatch.setenv("DFLY_HARNESS_HOME", str(make_store(tmp_path).home))
+    calls = ["__x64_sys_getsid", "__x64_sys_setsid", "__x64_sys_setpgid", "__x64_sys_getpgid"]
+    words = ["--control", "--record", f"--coverage={','.join(calls)}", str(tests), f"--json={record}"]
+    assert main(["run", *words, "-p", "no:cacheprovider"]) == 1
+    assert (tmp_path / "runs").read_text() == "xxx"
+    assert {each.function for each in read_record(record).coverage.functions if each.run} == set(calls[:3])
+
+
 @pytest.mark.on_vm
 @pytest.mark.skipif(not has_dragonfly(Store()), reason="there is no DragonFly target in the store")
 def test_lines_of_a_dragonfly_kernel(tmp_path: Path) -> None:
