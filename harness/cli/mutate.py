@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import time
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from harness.config import share
 from harness.coverage.map import find_map
 from harness.coverage.mutants import Mutant, mutants_of
 from harness.errors import ExitCode, UsageError
+from harness.guests.bootcheck import BOOT_VARIABLE
 from harness.guests.options import TargetOptions
 from harness.guests.targets import decide
 from harness.kernels.patch import apply_patches
@@ -45,6 +47,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--most-tests", metavar="N", type=int, default=0, help="at most N tests on each fault")
     parser.add_argument("--map", metavar="KERNEL", default="", help="by what tests were found to run on KERNEL")
     parser.add_argument("-n", metavar="N", dest="workers", type=int, default=1, help="faults side by side (1)")
+    parser.add_argument(
+        "--boot-deadline", metavar="T", type=seconds_in, default=60.0, help="how long each may take to boot (60s)"
+    )
+    parser.add_argument("--again", action="store_true", help="try those again that survived, by the tests of today")
     parser.add_argument("--list", action="store_true", help="list the faults and what is known of them; run nothing")
     parser.add_argument("--declare", metavar="NAME=REASON", help="declare that a fault changes nothing, and why")
     parser.add_argument("--equivalents", metavar="FILE", type=Path, help="where such declarations are kept")
@@ -92,10 +98,17 @@ def _mutate(options: argparse.Namespace) -> int:
     file = store.folder("mutations") / f"{PurePosixPath(path).stem}-{key}.jsonl"
     known = read_results(file)
     chosen = spread(faults, options.number)
-    todo = [each for each in chosen if each.name not in known or _is_open(known[each.name], equivalents)]
+    again = {Fate.SURVIVED} if options.again else set()
+    todo = [
+        each
+        for each in chosen
+        if each.name not in known or known[each.name].fate in again or _is_open(known[each.name], equivalents)
+    ]
     if not options.list:
         campaign = _campaign(options, store, source, path, text, file, equivalents)
         console.print(f"{len(todo)} of {len(chosen)} faults to come; campaign: {file}", markup=False, soft_wrap=True)
+        # Of a fault in what every process runs nothing comes up; what has booted before is tried then, on this host.
+        os.environ.setdefault(BOOT_VARIABLE, f"{options.boot_deadline:g}")
         until = time.monotonic() + (options.budget if options.budget is not None else float("inf"))
         campaign.run(todo, workers=max(1, options.workers), until=until)
         known = read_results(file)

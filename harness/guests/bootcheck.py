@@ -42,6 +42,10 @@ class BootFailedError(HarnessError):
         super().__init__(text)
 
 
+#: The environment variable that says how long a target may take to boot, in seconds.
+BOOT_VARIABLE = "DFLY_HARNESS_BOOT_DEADLINE"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Another target, to tell whether kernel, image or host is at fault; `has_booted` on this host before."""
@@ -51,15 +55,32 @@ class Comparison:
     has_booted: bool
 
 
+def boot_deadline() -> float:
+    """Return how many seconds a target may take to boot: BOOT_DEADLINE, or what BOOT_VARIABLE says.
+
+    Raises UsageError where that is no time.
+    """
+    given = os.environ.get(BOOT_VARIABLE, "")
+    try:
+        seconds = float(given or BOOT_DEADLINE)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UsageError(f"{BOOT_VARIABLE}={given}: not a number of seconds")
+    return seconds
+
+
 def boot(
-    guest: Guest, progress: Progress = lambda _: None, *, deadline: float = BOOT_DEADLINE, ahead: bool = False
+    guest: Guest, progress: Progress = lambda _: None, *, deadline: float | None = None, ahead: bool = False
 ) -> None:
     """Boot GUEST, AHEAD of the clock or not; where it does not come up, find out why before its kernel is blamed.
 
     It is tried once under TCG, and then another kernel is, on the same image if possible.  Only where that one comes
     up is the kernel at fault: a panic on the way up may be the image's doing, too.  Raises BootFailedError with what
     was found; and as it is what Guest.boot() raises under TCG when QEMU does not start, or another kernel comes up.
+    DEADLINE is boot_deadline() unless it is given.
     """
+    deadline = boot_deadline() if deadline is None else deadline
     try:
         guest.boot(progress, deadline=deadline, ahead=ahead)
     except UsageError:

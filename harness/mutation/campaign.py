@@ -147,8 +147,8 @@ class Campaign:
         if mutant.name in self.equivalents:
             return replace(given, fate=Fate.EQUIVALENT, reason=self.equivalents[mutant.name])
         try:
-            tests, are_about_it = self._tests_of(mutant)
-            given = replace(given, reaching=len(tests) if are_about_it else 0)
+            tests, are_about_it, number = self._tests_of(mutant)
+            given = replace(given, reaching=number)
             kernel = maker.make(mutant.apply(self.subject.text))
             if identify_kernel(kernel).text_digest == self._original:
                 found = replace(given, fate=Fate.SAME_CODE)
@@ -162,17 +162,17 @@ class Campaign:
             found = replace(given, reason=str(error).partition("\n")[0])
         return replace(found, seconds=round(time.monotonic() - began, 1))
 
-    def _tests_of(self, mutant: Mutant) -> tuple[tuple[str, ...], bool]:
-        """Return the tests to run on MUTANT, and whether they are known to run its line.
+    def _tests_of(self, mutant: Mutant) -> tuple[tuple[str, ...], bool, int]:
+        """Return the tests to run on MUTANT, whether they are known to run its line, and how many are.
 
         Of what no test runs, at boot for instance, a few show whether the kernel comes up and works at all.
         """
         place = self._follower.place(mutant.line)
         choice = choose(self.subject.known, [place]) if place is not None else None
         if choice is not None and choice.tests and not choice.unreached:
-            return choice.tests[: self.subject.most_tests or None], True
+            return choice.tests[: self.subject.most_tests or None], True, len(choice.tests)
         nearby = choice.tests if choice is not None else ()
-        return (nearby or self._broad)[:_BROAD], False
+        return (nearby or self._broad)[:_BROAD], False, 0
 
     @cached_property
     def _broad(self) -> tuple[str, ...]:
@@ -195,13 +195,26 @@ class Campaign:
                     return replace(given, fate=Fate.CAUGHT, test=caught.test, verdict=str(caught.verdict))
                 if not run.is_whole:
                     return replace(given, reason=run.said.partition("\n")[0])
+            if len(tests) < given.reaching:
+                return self._try_more(given, record, folder)
         return replace(given, fate=Fate.SURVIVED)
 
-    def _run(self, kernel: Kernel, tests: Sequence[str], record: Path) -> Run:
+    def _try_more(self, given: MutantResult, kernel: Kernel, folder: Path) -> MutantResult:
+        """Run the tests that say that they are about the function, too, whatever bounds how many that run the line."""
+        run = self._run(kernel, (), folder / f"{given.name}.json", about=given.function)
+        results = run.record.results if run.record is not None else ()
+        caught = next((one for one in results if one.verdict.against_kernel), None)
+        if caught is not None:
+            return replace(given, fate=Fate.CAUGHT, test=caught.test, verdict=str(caught.verdict))
+        judged = sum(one.verdict.is_judged for one in results)
+        return replace(given, fate=Fate.SURVIVED, tried=min(given.tried + judged, given.reaching))
+
+    def _run(self, kernel: Kernel, tests: Sequence[str], record: Path, *, about: str = "") -> Run:
         options = RunOptions(
             replace(self.subject.machine, kernel=None, image=None),
             resolved=ResolvedTarget(self.subject.image, kernel),
             order=Order("written"),
+            function=about,
         )
         arguments = [*test_arguments(list(tests), defects=False), *options.words(), "-x"]
         return self._runner.run(arguments, 0, record)

@@ -21,7 +21,7 @@ from harness.guests.bootcheck import BootFailedError, Culprit, boot, to_compare_
 from harness.guests.console import Console
 from harness.guests.crash import CrashReport
 from harness.guests.dragonfly import DragonFlyTarget
-from harness.guests.guest import Guest, KernelPanicError, MachineSize, Progress
+from harness.guests.guest import BOOT_DEADLINE, Guest, KernelPanicError, MachineSize, Progress
 from harness.guests.quirks import boot_quirks
 from harness.images.base import BaseImage
 from harness.kernels.artefact import Kernel, import_kernel
@@ -223,6 +223,17 @@ def test_another_kernel_than_the_one_asked_for_is_said_at_once(world: World) -> 
     with pytest.raises(HarnessError, match=r"^another kernel is running$"):
         boot(world.guest("new", TCG))
     assert world.booted == [("new", TCG)]
+
+
+def test_how_long_a_boot_may_take_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(bootcheck.BOOT_VARIABLE, raising=False)
+    assert bootcheck.boot_deadline() == BOOT_DEADLINE
+    monkeypatch.setenv(bootcheck.BOOT_VARIABLE, "7.5")
+    assert bootcheck.boot_deadline() == 7.5
+    for nonsense in ("0", "-3", "soon", "nan"):
+        monkeypatch.setenv(bootcheck.BOOT_VARIABLE, nonsense)
+        with pytest.raises(UsageError, match="not a number of seconds"):
+            bootcheck.boot_deadline()
 
 
 def test_the_same_image_goes_first_and_damage_is_passed_by(world: World) -> None:

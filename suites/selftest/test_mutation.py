@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,26 @@ class TestFates:
         judge(monkeypatch, lambda _: a_run(Verdict.PASSED, Verdict.PASSED))
         result = self.one(a_campaign(store, tree, builds, tmp_path), fault("run", "`==` becomes `!=`"))
         assert (result.fate, result.tried, result.reaching) == (Fate.SURVIVED, 2, 2)
+
+    def test_where_not_all_tests_ran_those_about_the_function_follow(
+        self, store: Store, tree: Path, builds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[list[str]] = []
+
+        def run(self: SuiteRunner, arguments: Sequence[str], seed: int, record: Path) -> Run:
+            del self, seed, record
+            told.append([word for word in arguments if "::" in word or "function" in word])
+            if "::" in told[-1][0]:
+                return a_run(Verdict.PASSED)
+            return Run(RunRecord("t", is_dragonfly=True, results=(TestResult("about.py::it", Verdict.FAILED),)))
+
+        monkeypatch.setattr(SuiteRunner, "run", run)
+        campaign = a_campaign(store, tree, builds, tmp_path)
+        campaign.subject = replace(campaign.subject, most_tests=1)
+        result = self.one(campaign, fault("run", "the call of other is left out"))
+        assert (result.fate, result.test, result.tried, result.reaching) == (Fate.CAUGHT, "about.py::it", 1, 2)
+        assert [len(words) for words in told] == [1, 1]
+        assert told[1] == ["--dfly-function=run"]
 
     def test_a_kernel_that_does_not_boot_is_caught(
         self, store: Store, tree: Path, builds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

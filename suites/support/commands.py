@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "DFLY_HARNESS_HOME": "where the store is; else the platform's folder for user data",
     "PYTEST_ADDOPTS": "options for pytest, which `run` heeds as pytest does",
     "DFLY_HARNESS_SSH": "how other hosts are reached (`--hosts`), such as `ssh -F FILE`",
+    "DFLY_HARNESS_BOOT_DEADLINE": "how many seconds a target may take to boot, instead of 180",
     "DFLY_HARNESS_SEED": "set for each run of `compare` and `bisect`: what a test draws by chance, it draws by this",
     "CC": "the C compiler for the boot stub and the executor; else gcc, clang or cc",
     "GITHUB_STEP_SUMMARY": "set by GitHub Actions: the run's summary is added to that file",
