@@ -47,36 +47,41 @@ _SHARING, _ALONE = "memory of a further machine", "memory of a further machine t
 _PEERS = f"{PEER} (Linux): a fresh machine and one command"
 
 
-class _Readings:
+class Readings:
     """Collects readings by name, in the order they were first taken."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], list[float]] = {}
 
     def add(self, name: str, unit: str, value: float) -> None:
+        """Note a reading."""
         self._values.setdefault((name, unit), []).append(value)
 
     @contextmanager
     def seconds(self, name: str) -> Iterator[None]:
+        """Note how long the block takes."""
         started = time.perf_counter()
         yield
         self.add(name, "s", time.perf_counter() - started)
 
     def measurements(self) -> tuple[Measurement, ...]:
+        """Return them all."""
         return tuple(Measurement(name, unit, tuple(values)) for (name, unit), values in self._values.items())
 
     def median(self, name: str) -> float:
+        """Return the median of the readings called NAME; raises StopIteration where there are none."""
         return next(statistics.median(values) for (known, _), values in self._values.items() if known == name)
 
 
-def _measure_host(readings: _Readings) -> None:
+def measure_host(readings: Readings) -> None:
+    """Note how fast this host is just now."""
     with readings.seconds(YARDSTICK):
         digest = bytes(32)
         for _ in range(_YARDSTICK):
             digest = hashlib.sha256(digest).digest()
 
 
-def _measure_calls(readings: _Readings, process: RemoteProcess, transport: str) -> None:
+def _measure_calls(readings: Readings, process: RemoteProcess, transport: str) -> None:
     started = time.perf_counter()
     for _ in range(CALLS):
         process.getpid()
@@ -102,7 +107,7 @@ def _small_test(session: Session) -> None:
     session.close()
 
 
-def _measure_swaps(readings: _Readings, warmth: Warmth) -> None:
+def _measure_swaps(readings: Readings, warmth: Warmth) -> None:
     """Swap a spare machine in, as a test that needs a fresh one gets it."""
     spare = Spare(lambda: True)
     for _ in range(3):
@@ -116,13 +121,13 @@ def _measure_swaps(readings: _Readings, warmth: Warmth) -> None:
             session.hub.spawn().getpid()
 
 
-def _measure_memory(readings: _Readings, warmth: Warmth, store: Store) -> None:
+def _measure_memory(readings: Readings, warmth: Warmth, store: Store) -> None:
     with contextlib.suppress(MemoryUnknownError):
         readings.add(_SHARING, "MiB", further_machine(warmth))
         readings.add(_ALONE, "MiB", not_sharing(warmth, store))
 
 
-def _measure_time_warp(readings: _Readings, warmth: Warmth) -> None:
+def _measure_time_warp(readings: Readings, warmth: Warmth) -> None:
     with Session.resume(warmth) as session:
         sleeper = session.hub.spawn()
         before = sleeper.clock_gettime(Clock.CLOCK_MONOTONIC)
@@ -153,7 +158,7 @@ def run_bench(
 
     Raises what booting and resuming raise, and HarnessError when the suite does not pass: a time says nothing then.
     """
-    readings = _Readings()
+    readings = Readings()
     warmth = Warmth(target, store, size)
     warmth.snapshot(progress)
     progress("probing the time-warped lane")
@@ -161,7 +166,7 @@ def run_bench(
     identity = accelerator = ""
     for number in range(rounds):
         for _ in range(3):
-            _measure_host(readings)
+            measure_host(readings)
         progress(f"round {number + 1} of {rounds}: cold boot")
         with readings.seconds("cold boot to the first call answered"):
             session = Session.boot(target, store, size)
@@ -209,7 +214,7 @@ def run_bench(
     )
 
 
-def _ratios(readings: _Readings, *, suite_workers: int, is_peered: bool) -> tuple[Ratio, ...]:
+def _ratios(readings: Readings, *, suite_workers: int, is_peered: bool) -> tuple[Ratio, ...]:
     """Return what the measurements mean to each other; SUITE_WORKERS is 0 where the suite did not run."""
     ratios = [
         Ratio("cold boot / resume", readings.median("cold boot to the first call answered")
@@ -244,11 +249,11 @@ def seconds_to_first_test(options: Sequence[str]) -> float:
             [*argv, "-k", FIRST_TEST, "--json", str(file)], deadline=_FIRST_DEADLINE, awaited="a run of one test to end"
         )
         if done.returncode != 0:
-            raise HarnessError(f"the run fails, so its time says nothing: {_why(file, done.stderr)}")
+            raise HarnessError(f"the run fails, so its time says nothing: {why_failed(file, done.stderr)}")
         return datetime.fromisoformat(read_record(file).first_test).timestamp() - entered
 
 
-def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> None:
+def _measure_suite(readings: Readings, suite: Sequence[str], workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"
         argv = [sys.executable, "-m", "pytest", *suite, f"--{PYTEST_PREFIX}json={file}", "-q"]
@@ -256,7 +261,7 @@ def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> N
         with readings.seconds(f"suite, {workers} worker(s)"):
             done = run_tethered(argv, deadline=_SUITE_DEADLINE, awaited="a run of the suite to end")
         if done.returncode != 0:
-            raise HarnessError(f"the suite does not pass, so its time says nothing: {_why(file, done.stderr)}")
+            raise HarnessError(f"the suite does not pass, so its time says nothing: {why_failed(file, done.stderr)}")
         record = read_record(file)
     name = f"suite, {workers} worker(s)"
     began, first = (datetime.fromisoformat(moment).timestamp() for moment in (record.started, record.first_test))
@@ -272,7 +277,7 @@ def _measure_suite(readings: _Readings, suite: Sequence[str], workers: int) -> N
         readings.add(f"{name}, as it would be with {count}", "s", play(work, count).seconds)
 
 
-def _why(record: Path, said: str) -> str:
+def why_failed(record: Path, said: str) -> str:
     """Return what RECORD says of a run that failed; where it left none, the complaint it SAID last."""
     if not record.exists():
         return said.strip().rpartition("\n")[2]

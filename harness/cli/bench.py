@@ -10,11 +10,13 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.bench.bench import run_bench
+from harness.bench.coverage import measure_coverage
 from harness.bench.peers import PEER, VirtmeNg
 from harness.bench.result import BenchResult, compare_benches, read_bench
 from harness.bench.scaling import outlooks
 from harness.cli.kernels import add_source_options, kernel_from_source, source_arguments, wants_source
 from harness.cli.options import begin_command, require_room
+from harness.coverage.kernel import split_names
 from harness.errors import ExitCode, UsageError
 from harness.files import record_file
 from harness.guests.options import TargetOptions
@@ -51,6 +53,13 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="RECORD",
         help="measure nothing: say what more cores would make of the run that left RECORD",
     )
+    parser.add_argument(
+        "--coverage",
+        metavar="FILES",
+        nargs="?",
+        const="",
+        help="measure only what `run --coverage[=FILES]` costs: the same work, with --suite the suite, in turn",
+    )
     add_source_options(parser)
     parser.set_defaults(action=_bench)
 
@@ -72,17 +81,32 @@ def _bench(options: argparse.Namespace) -> int:
     with progress_display("bench") as progress:
         resolved = decide(given.choice, store)
         suite = suite_arguments(RunOptions(given, resolved=resolved)) if options.suite else ()
-        result = run_bench(
-            resolved.open(store, progress),
-            store,
-            given.size,
-            rounds=options.rounds,
-            again=again,
-            suite=suite,
-            workers=options.workers,
-            peer=peer,
-            progress=progress,
-        )
+        if options.coverage is not None:
+            if resolved.kernel is None:
+                raise UsageError("--coverage needs a kernel of the store: where its code is is not known otherwise")
+            result = measure_coverage(
+                resolved.open(store, progress),
+                resolved.kernel,
+                store,
+                given.size,
+                split_names(options.coverage),
+                rounds=options.rounds,
+                suite=suite,
+                workers=options.workers,
+                progress=progress,
+            )
+        else:
+            result = run_bench(
+                resolved.open(store, progress),
+                store,
+                given.size,
+                rounds=options.rounds,
+                again=again,
+                suite=suite,
+                workers=options.workers,
+                peer=peer,
+                progress=progress,
+            )
     console = make_output_beside(options.json)
     _show(result, console)
     console.print(f"record: {result.write(store, options.json)}", markup=False, soft_wrap=True)
