@@ -32,7 +32,7 @@ def test_a_child_has_no_descriptor_that_fork_closes(init: RemoteProcess) -> None
     assert child.open("/dev/null") == closed
 
 
-@pytest.mark.passes("proc_add_allproc")
+@pytest.mark.passes("pfind")
 @pytest.mark.feature("clofork")
 def test_each_flag_of_a_descriptor_is_set_by_itself(init: RemoteProcess) -> None:
     """F_SETFD sets both as they are given (kern_descrip.c: fsetfdflags)."""

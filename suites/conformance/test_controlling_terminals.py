@@ -45,7 +45,7 @@ def test_opening_a_terminal_does_not_make_it_the_controlling_one(init: RemotePro
     assert (row(init, init.pid).tdev, row(init, leader.pid).tdev) == (None, None)
 
 
-@pytest.mark.passes("sysctl_out_proc")
+@pytest.mark.passes("proc_makepid")
 def test_users_do_not_open_a_terminal_of_roots(init: RemoteProcess) -> None:
     """EACCES: it belongs to whoever has made it (tty_pty.c: ptcopen)."""
     _, _, path = init.openpty()

@@ -148,3 +148,70 @@ def test_root_sets_groups_and_the_first_one_is_the_effective_one(init: RemotePro
     process.setuid(SOMEBODY)
     with fails(EPERM):
         process.setgroups([SAVED])
+
+
+def changes(calls: Calls, to: int) -> dict[str, Callable[[RemoteProcess], None]]:
+    """Return each way to make ids TO, by what it is called."""
+    return {
+        "all": lambda process: calls.set_all(process, to),
+        "effective": lambda process: calls.set_effective(process, to),
+        "real of two": lambda process: calls.set_two(process, to, SAME),
+        "effective of two": lambda process: calls.set_two(process, SAME, to),
+        "real of three": lambda process: calls.set_three(process, to, SAME, SAME),
+        "effective of three": lambda process: calls.set_three(process, SAME, to, SAME),
+        "saved of three": lambda process: calls.set_three(process, SAME, SAME, to),
+    }
+
+
+WAYS = {
+    "all": (STRANGER, STRANGER, STRANGER),
+    "effective": (0, STRANGER, 0),
+    "real of two": (STRANGER, 0, 0),
+    "effective of two": (0, STRANGER, STRANGER),
+    "real of three": (STRANGER, 0, 0),
+    "effective of three": (0, STRANGER, 0),
+    "saved of three": (0, 0, STRANGER),
+}
+each_way = pytest.mark.parametrize("way", WAYS)
+
+
+@both
+@each_way
+def test_root_changes_the_ids_that_are_named_and_no_others(init: RemoteProcess, calls: Calls, way: str) -> None:
+    """-1 leaves one alone; setreuid() saves the new effective id (setresuid(2); kern_prot.c: sys_setuid and so on)."""
+    process = init.fork()
+    changes(calls, STRANGER)[way](process)
+    assert ids(init, process, calls) == WAYS[way]
+
+
+@both
+@each_way
+@pytest.mark.needs_kernel
+def test_whoever_has_changed_his_ids_is_known_by_it(init: RemoteProcess, calls: Calls, way: str) -> None:
+    """And so are his children, and others are not (issetugid(2); kern_prot.c: setsugid; kern_fork.c: fork1)."""
+    process = init.fork()
+    changes(calls, STRANGER)[way](process)
+    assert [each.syscall("issetugid").value for each in (process, process.fork(), init.fork())] == [1, 1, 0]
+
+
+@both
+@each_way
+@pytest.mark.needs_kernel
+def test_to_become_who_one_is_changes_nothing(init: RemoteProcess, calls: Calls, way: str) -> None:
+    """Whatever was asked for (issetugid(2); kern_prot.c: sys_setuid and so on, setsugid)."""
+    process = init.fork()
+    changes(calls, 0)[way](process)
+    assert ids(init, process, calls) == (0, 0, 0)
+    assert process.syscall("issetugid").value == 0
+
+
+@both
+def test_of_three_ids_each_may_be_made_one_of_the_others_alone(init: RemoteProcess, calls: Calls) -> None:
+    """Without privilege (setresuid(2); kern_prot.c: sys_setresuid, sys_setresgid)."""
+    for number in range(3):
+        for id_ in (REAL, EFFECTIVE, SAVED):
+            process = three(init, calls)
+            wanted = [id_ if number == each else SAME for each in range(3)]
+            calls.set_three(process, *wanted)
+            expected = [id_ if number == each else own for each, own in enumerate((REAL, EFFECTIVE, SAVED))]
+            assert ids(init, process, calls) == tuple(expected)

@@ -22,7 +22,7 @@ def _family(init: Process) -> tuple[Process, Process, Process]:
     return reaper, reaper.fork(), reaper.fork()
 
 
-@pytest.mark.passes("allproc_scan")
+@pytest.mark.passes("pfind")
 @CONFINED
 @pytest.mark.parametrize("whose", ["sibling of the reaper", "parent of the reaper"])
 def test_who_is_below_a_reaper_signals_nobody_outside(init: Process, whose: str) -> None:

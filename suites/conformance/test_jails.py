@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, EPERM
+from errno import EINVAL, EPERM, ESRCH
+from signal import SIGKILL, SIGTERM
 
 import pytest
 
@@ -61,3 +62,33 @@ def test_a_jail_can_be_entered_while_somebody_is_in_it(init: RemoteProcess) -> N
     for number in (jid, 0, -1):
         with fails(EINVAL):
             late.jail_attach(number)
+
+
+def test_a_jailed_process_signals_nobody_outside(init: RemoteProcess) -> None:
+    """Nor anybody in another jail; the others in its own it does (kern_prot.c: p_trespass, PRISON_CHECK)."""
+    jailed, other, outside = init.fork(), init.fork(), init.fork()
+    jailed.jail("/")
+    other.jail("/")
+    inmate = jailed.fork()
+    for stranger in (other, outside):
+        for signal in (0, SIGTERM):
+            with fails(EPERM, ESRCH):
+                jailed.kill(stranger.pid, signal)
+    jailed.kill(inmate.pid, SIGKILL)
+    assert jailed.wait4(inmate.pid).signal == SIGKILL
+    bury(init, jailed, other, outside)
+
+
+def test_whoever_changes_his_users_stays_in_his_jail(init: RemoteProcess) -> None:
+    """All of his credentials belong to it, and keep it (kern_prot.c: cratom_proc, prison_hold)."""
+    first, late = init.fork(), init.fork()
+    jid = first.jail("/")
+    for user in (SOMEBODY, SOMEBODY + 1, SOMEBODY + 2):
+        child = first.fork()
+        child.setgroups([user])
+        child.setresuid(user, user, user)
+        assert (row(init, child.pid).jailid, row(init, child.pid).uid) == (jid, user)
+        bury(first, child)
+    late.jail_attach(jid)
+    assert row(init, late.pid).jailid == jid
+    bury(init, first, late)

@@ -107,6 +107,31 @@ def test_without_the_nearest_reaper_the_next_one_inherits(init: Process, ending:
 
 
 @pytest.mark.passes("proc_remove_zombie")
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_orphans_pass_by_all_reapers_that_have_gone(init: Process, gone: int) -> None:
+    """Though a nearer one that lives is asked meanwhile (kern_fork.c: reaper_get, which shortens the chain)."""
+    init.procctl_reaper_acquire()
+    between = [init]
+    for _ in range(gone):
+        between.append(between[-1].fork())
+        between[-1].procctl_reaper_acquire()
+    near = between[-1].fork()
+    near.procctl_reaper_acquire()
+    for reaper in between[1:]:
+        bury(init, reaper)
+    for _ in range(2):
+        parent = near.fork()
+        kept = parent.fork()
+        bury(near, parent)
+        assert kept.getppid() == near.pid
+        bury(near, kept)
+    orphan = near.fork()
+    bury(init, near)
+    assert orphan.getppid() == init.pid
+    bury(init, orphan)
+
+
+@pytest.mark.passes("proc_remove_zombie")
 def test_a_reaper_that_has_released_its_office_inherits_no_more(init: Process) -> None:
     """Orphans go to process one again; those inherited before stay (kern_fork.c: sys_procctl)."""
     init.procctl_reaper_acquire()

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import struct
 from errno import EAGAIN
 from signal import SIGKILL
 
 import pytest
 
+from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, Resource, fails
 from support.children import parked
 from support.processes import SOMEBODY, bury
@@ -69,6 +71,37 @@ def test_the_limit_shrinks_with_each_generation(init: RemoteProcess) -> None:
     elder.setuid(SOMEBODY)
     # However deep INIT itself is, ten generations further down there is room for one less.
     assert room(user) == room(elder) + 1
+
+
+@pytest.mark.passes("proc_add_allproc")
+@pytest.mark.needs_kernel
+@REFUSED_SLOWLY
+@pytest.mark.parametrize(("free", "user_may", "root_may"), [(30, True, True), (5, False, True), (0, False, False)])
+def test_the_last_ten_processes_of_all_are_roots(
+    init: RemoteProcess, kernel: Whitebox, free: int, user_may: bool, root_may: bool
+) -> None:
+    """EAGAIN for others, and without room for root (fork(2); kern_fork.c: fork1, maxproc)."""
+    user = init.fork()
+    user.setuid(SOMEBODY)
+    before = kernel.word("maxproc")
+    kernel.write(kernel.address("maxproc"), struct.pack("<i", kernel.word("nprocs") + free))
+    try:
+        assert [may_fork(user), may_fork(init)] == [user_may, root_may]
+    finally:
+        kernel.write(kernel.address("maxproc"), struct.pack("<i", before))
+    assert may_fork(user)
+    bury(init, user)
+
+
+def may_fork(parent: RemoteProcess) -> bool:
+    """Tell whether PARENT can have another child, and make none."""
+    try:
+        bury(parent, parent.fork())
+    except GuestError as error:
+        if error.name != "EAGAIN":
+            raise
+        return False
+    return True
 
 
 def room(parent: RemoteProcess) -> int:

@@ -8,11 +8,13 @@ from signal import SIGCHLD, SIGKILL, SIGUSR1
 import pytest
 
 from harness.processes import WNOHANG, Handler, RemoteProcess, RforkFlag, WaitOption, fails
+from harness.processes.memory import OwnMemory
 from support.processes import bury, eventually, expect_signals, hearing
 
 needs_kernel = pytest.mark.needs_kernel
 CHILD = RforkFlag.RFPROC | RforkFlag.RFFDG
 F_GETFD = 1
+MAP_PRIVATE, MAP_ANON = 2, 0x1000  # sys/mman.h
 
 
 @needs_kernel
@@ -59,6 +61,53 @@ def test_who_shares_a_table_of_files_can_take_a_copy_of_his_own(init: RemoteProc
     child.exit()
     assert parent.wait4(child.pid).exit_status == 0
     bury(init, parent)
+
+
+@needs_kernel
+@pytest.mark.passes("proc_add_allproc")
+def test_who_shares_a_table_of_files_can_begin_anew_without_any(init: RemoteProcess) -> None:
+    """By rfork(RFCFDG) without a child: it can be driven no more, and ends; the others keep theirs (rfork(2): RFCFDG).
+
+    (kern_fork.c: fork1, fdinit)
+    """
+    parent = init.fork()
+    opened = parent.open("/dev/null")
+    child = parent.rfork(RforkFlag.RFPROC)
+    child.start.syscall("rfork", RforkFlag.RFCFDG)  # nobody is left to answer
+    assert init.start.getpid().result(20.0) == init.pid
+    assert parent.start.wait4(child.pid).result(20.0).pid == child.pid
+    assert parent.syscall("fcntl", opened, F_GETFD, 0).value >= 0
+    bury(init, parent)
+
+
+@needs_kernel
+@pytest.mark.passes("proc_add_allproc")
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_shares_memory_can_take_a_copy_of_his_own(init: RemoteProcess, kept: bool) -> None:
+    """By rfork() without RFMEM and without a child (rfork(2): RFMEM; kern_fork.c: fork1, vm_fork)."""
+    parent = init.fork()
+    page = parent.syscall("mmap", 0, 4096, 3, MAP_PRIVATE | MAP_ANON, -1, 0, 0).wide
+    child = parent.rfork(CHILD | RforkFlag.RFMEM)
+    OwnMemory(child).write(page, b"first")
+    assert OwnMemory(parent).read(page, 5) == b"first"
+    assert child.syscall("rfork", RforkFlag.RFFDG | (RforkFlag.RFMEM if kept else 0)).value == 0
+    OwnMemory(child).write(page, b"other")
+    assert OwnMemory(parent).read(page, 5) == (b"other" if kept else b"first")
+    bury(parent, child)
+    bury(init, parent)
+
+
+@needs_kernel
+@pytest.mark.passes("proc_makepid")
+def test_who_has_several_threads_takes_no_copy_for_one_of_them(init: RemoteProcess) -> None:
+    """EINVAL, unless it is for a child (rfork(2); kern_fork.c: fork1, p_nthreads)."""
+    process = init.fork()
+    thread = process.thread()
+    for caller in (process, thread):
+        with fails("EINVAL"):
+            caller.syscall("rfork", RforkFlag.RFFDG)
+    bury(process, process.rfork(CHILD))
+    bury(init, process)
 
 
 @needs_kernel
@@ -116,11 +165,16 @@ def test_a_child_may_be_nobodys(init: RemoteProcess) -> None:
 
 @needs_kernel
 @pytest.mark.passes("proc_move_allproc_zombie", "pfind")
-def test_the_end_of_a_leader_is_that_of_its_peers(init: RemoteProcess) -> None:
-    """It kills them and waits until they are gone (rfork(2): RFTHREAD; kern_exit.c: exit1, p_peers)."""
+@pytest.mark.parametrize("files", ["own", "shared"])
+def test_the_end_of_a_leader_is_that_of_its_peers(init: RemoteProcess, files: str) -> None:
+    """It kills them and waits until they are gone (rfork(2): RFTHREAD; kern_exit.c: exit1, p_peers).
+
+    Those that share its files share what knows of locks, too (kern_fork.c: fork1, p_fdtol).
+    """
     init.procctl_reaper_acquire()
     leader = init.fork()
-    peers = [leader.rfork(CHILD | RforkFlag.RFTHREAD) for _ in range(3)]
+    kind = CHILD if files == "own" else RforkFlag.RFPROC
+    peers = [leader.rfork(kind | RforkFlag.RFTHREAD) for _ in range(3)]
     peers[1].exit(5)  # whoever goes before leaves the others
     assert leader.wait4(peers[1].pid).exit_status == 5
     assert [peer.getppid() for peer in (peers[0], peers[2])] == [leader.pid] * 2

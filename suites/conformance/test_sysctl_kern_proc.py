@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import struct
-from errno import EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM
+from errno import EINVAL, EISDIR, ENOENT, ENOMEM, ENOTDIR, EPERM
 
 import pytest
 
@@ -118,6 +118,21 @@ def test_the_signal_trampoline_is_where_it_is_said_to_be(init: RemoteProcess, ke
     code = kernel.read(kernel.address("sigcode"), kernel.word("szsigcode"))
     assert end - start == len(code)
     assert OwnMemory(init).read(start, len(code)) == code
+
+
+@kern_proc("sysctl_kern_proc_sigtramp")
+@pytest.mark.eras(since=400_901, reason="kern.proc.sigtramp came with e6141a7fee, 2017-03-29")
+def test_the_signal_trampoline_is_the_same_for_whatever_process_is_named(init: RemoteProcess) -> None:
+    """A second one is EINVAL, and too little room ENOMEM (kern_proc.c: sysctl_kern_proc_sigtramp)."""
+    mib = oid(init, "kern.proc.sigtramp")
+    answer, length = init.sysctl.raw(mib, 4096)
+    assert length == len(answer) == 48
+    for pid in (init.pid, NO_SUCH_ID, -1):
+        assert init.sysctl.raw((*mib, pid), 4096) == (answer, length)
+    with fails(EINVAL):
+        init.sysctl.raw((*mib, init.pid, init.pid), 4096)
+    with fails(ENOMEM):
+        init.sysctl.raw(mib, 47)
 
 
 @kern_proc("sysctl_kern_proc")

@@ -4,15 +4,28 @@
 from __future__ import annotations
 
 from errno import ECHILD, EINVAL
-from signal import SIGCHLD, SIGKILL
+from signal import SIGCHLD, SIGCONT, SIGKILL
 
 import pytest
 
-from harness.processes import WEXITED, WNOHANG, WNOWAIT, WUNTRACED, IdType, Process, RemoteProcess, fails
+from harness.processes import (
+    WCONTINUED,
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    WUNTRACED,
+    IdType,
+    Process,
+    RemoteProcess,
+    WaitOption,
+    fails,
+)
+from harness.processes.wire import Buffer
 from support.children import exited_child
-from support.processes import SOMEBODY, exists
+from support.processes import SOMEBODY, await_continued, await_idle, await_stopped, bury, exists, stop
+from support.tracing import let_go
 
-CLD_EXITED, CLD_KILLED = 1, 2  # sys/signal.h
+CLD_EXITED, CLD_KILLED, CLD_CONTINUED = 1, 2, 6  # sys/signal.h
 WITH_WAIT6 = pytest.mark.feature("wait6")
 
 
@@ -112,3 +125,79 @@ def test_wait6_tells_a_child_that_was_killed_from_one_that_ended(init: Process) 
     init.kill(killed.pid, SIGKILL)
     described = [init.wait6(IdType.P_PID, child.pid, WEXITED).siginfo for child in (killed, ended)]
     assert [(info.code, info.status) for info in described if info is not None] == [(CLD_KILLED, 9), (CLD_EXITED, 9)]
+
+
+@pytest.mark.passes("proc_remove_zombie")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
+def test_wait6_chooses_by_jail(init: RemoteProcess) -> None:
+    """Of children in jails those of the one that is named (kern_exit.c: kern_wait, P_JAILID)."""
+    children = [init.fork() for _ in range(3)]
+    jids = [child.jail("/") for child in children]
+    for child in children:
+        child.exit()
+    assert init.wait6(IdType.P_JAILID, jids[1], WEXITED).pid == children[1].pid
+    with fails(ECHILD):
+        init.wait6(IdType.P_JAILID, jids[1], WEXITED | WNOHANG)
+    assert {init.wait4().pid for _ in range(2)} == {children[0].pid, children[2].pid}
+
+
+@pytest.mark.passes("proc_remove_zombie")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
+@pytest.mark.parametrize("wanted", ["status", "usage", "information", "nothing"])
+def test_wait6_tells_what_it_is_asked_for(init: RemoteProcess, wanted: str) -> None:
+    """A null pointer is no place to write to (wait(2); kern_exit.c: sys_wait6)."""
+    zombie = exited_child(init, 4)
+    places = {"status": Buffer(size=4, wanted=True), "usage": Buffer(size=288, wanted=True)}
+    places["information"] = Buffer(size=init.abi.siginfo_size, wanted=True)
+    given = {name: place if name == wanted else 0 for name, place in places.items()}
+    options = init.abi.wait_option_bits(WEXITED)
+    result = init.syscall("wait6", 0, zombie.pid, given["status"], options, given["usage"], given["information"])
+    assert result.value == zombie.pid
+    if wanted == "status":
+        assert result.memory(places["status"]) == (4 << 8).to_bytes(4, "little")
+    if wanted == "information":
+        assert init.abi.decode_siginfo(result.memory(places["information"])).pid == zombie.pid
+
+
+@pytest.mark.passes("proc_makepid")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
+def test_wnowait_leaves_the_report_of_a_child_that_goes_on(init: RemoteProcess) -> None:
+    """Until somebody takes it (kern_exit.c: kern_wait, P_CONTINUED)."""
+    child = init.fork()
+    stop(init, child)
+    assert init.wait4(child.pid, WUNTRACED).pid == child.pid
+    init.kill(child.pid, SIGCONT)
+    await_continued(init, child)
+    for options in (WNOWAIT, WNOWAIT, WaitOption(0)):
+        found = init.wait6(IdType.P_PID, child.pid, WCONTINUED | WNOHANG | options)
+        assert (found.pid, found.siginfo is not None and found.siginfo.code) == (child.pid, CLD_CONTINUED)
+    assert init.wait6(IdType.P_PID, child.pid, WCONTINUED | WNOHANG).pid == 0
+    bury(init, child)
+
+
+@pytest.mark.passes("proc_reparent")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
+@pytest.mark.parametrize("traced", [True, False])
+def test_who_asks_for_traced_children_hears_of_their_stops_alone(init: RemoteProcess, traced: bool) -> None:
+    """WTRAPPED is for those that are traced, WUNTRACED for others as well (wait(2); kern_exit.c: kern_wait)."""
+    tracer = init.fork()
+    child = tracer.fork()
+    if traced:
+        await_idle(init, child)
+        tracer.ptrace("PT_ATTACH", child.pid)
+        await_stopped(init, child)
+    else:
+        stop(init, child)
+    found = tracer.wait6(IdType.P_PID, child.pid, WaitOption.WTRAPPED | WNOHANG)
+    assert found.pid == (child.pid if traced else 0)
+    if traced:
+        let_go(tracer, child)
+    else:
+        assert tracer.wait6(IdType.P_PID, child.pid, WUNTRACED | WNOHANG).pid == child.pid
+        init.kill(child.pid, SIGCONT)
+    bury(tracer, child)
+    bury(init, tracer)
