@@ -69,26 +69,36 @@ class TestGaps:
 
     def test_lines_and_conditions_need_one(self) -> None:
         known = a_map(one=[0, 1, 3])
-        assert list(missing_reasons(known, Unreached({}, {}))) == [
+        assert list(missing_reasons(known, "kern_proc.c", Unreached({}, {}))) == [
             "no test runs kern_proc.c:20",
             "no test has it both ways at kern_proc.c:11",
         ]
-        assert not list(missing_reasons(known, Unreached({20: "x"}, {11: "x"})))
+        assert not list(missing_reasons(known, "kern_proc.c", Unreached({20: "x"}, {11: "x"})))
 
     def test_a_way_to_panic_needs_none(self) -> None:
-        assert not list(missing_reasons(a_map(one=[0, 1, 2, 3, 4, 5]), Unreached({}, {})))
+        assert not list(missing_reasons(a_map(one=[0, 1, 2, 3, 4, 5]), "kern_proc.c", Unreached({}, {})))
 
     def test_a_reason_for_what_is_run_is_out_of_date(self) -> None:
-        said = list(missing_reasons(a_map(one=[0, 1, 2, 3, 4, 5]), Unreached({20: "x"}, {11: "x"})))
+        said = list(missing_reasons(a_map(one=[0, 1, 2, 3, 4, 5]), "kern_proc.c", Unreached({20: "x"}, {11: "x"})))
         assert len(said) == 2
         assert all("and one does" in each for each in said)
 
+    def test_what_chance_runs_may_be_run(self) -> None:
+        known = a_map(one=[0, 1, 2, 3, 4, 5])
+        assert not list(missing_reasons(known, "kern_proc.c", Unreached({20: "race"}, {11: "race"})))
+
     def test_reasons_are_read(self, tmp_path: Path) -> None:
         file = tmp_path / "unreached.toml"
-        file.write_text('[reasons]\nboot = "at boot"\n[[5]]\nlines = "1, 3-4"\nconditions = "7"\nwhy = "boot"\n')
-        assert read_reasons(file, 5) == Unreached(dict.fromkeys((1, 3, 4), "at boot"), {7: "at boot"})
-        assert read_reasons(file, 6) == Unreached({}, {})
-        file.write_text('[reasons]\n[[5]]\nlines = "1"\nwhy = "because"\n')
+        file.write_text(
+            '[reasons]\nboot = "at boot"\n[[5]]\nfile = "a.c"\nlines = "1, 3-4"\nconditions = "7"\nwhy = "boot"\n'
+            '[[5]]\nfile = "b.c"\nlines = "1"\nwhy = "boot"\n'
+        )
+        assert read_reasons(file, 5) == {
+            "a.c": Unreached(dict.fromkeys((1, 3, 4), "boot"), {7: "boot"}),
+            "b.c": Unreached({1: "boot"}, {}),
+        }
+        assert read_reasons(file, 6) == {}
+        file.write_text('[reasons]\n[[5]]\nfile = "a.c"\nlines = "1"\nwhy = "because"\n')
         with pytest.raises(ValueError, match="no reason that is explained"):
             read_reasons(file, 5)
         assert list(numbers("")) == []

@@ -4,8 +4,8 @@
 `python suites/support/reach.py [KERNEL...]` says, for each kernel of the store that was measured:
 
 * which tests are marked to be about a function of kern_proc.c, or to pass through it, that they never enter;
-* which lines and conditions of kern_proc.c no test runs for which suites/unreached.toml has no reason, and which of its
-  reasons are about what a test does run.
+* which lines and conditions of the files it is about no test runs for which suites/unreached.toml has no reason, and
+  which of its reasons are about what a test does run.
 
 Exit status 1 if there is any, 2 where nothing was measured.
 """
@@ -37,9 +37,13 @@ FILE = "kern_proc.c"
 AT_BOOT = frozenset({"procinit", "procinsertinit", "pgrpinsertinit", "sessinsertinit"})
 
 
+#: These may be run, as chance will have it.
+BY_CHANCE = frozenset({"race", "one_cpu"})
+
+
 @dataclass(frozen=True)
 class Unreached:
-    """What is known of a kernel's lines, and conditions by their lines, that no test runs: with the reason."""
+    """What is known of a file: lines, and conditions by their lines, that no test runs, with the name of the reason."""
 
     lines: Mapping[int, str]
     conditions: Mapping[int, str]
@@ -52,17 +56,18 @@ def numbers(text: str) -> Iterator[int]:
         yield from range(int(first), int(last or first) + 1)
 
 
-def read_reasons(file: Path, osreldate: int) -> Unreached:
-    """Return what FILE says of the kernel of OSRELDATE; raises ValueError for a reason that is none."""
+def read_reasons(file: Path, osreldate: int) -> dict[str, Unreached]:
+    """Return what FILE says of the kernel of OSRELDATE, by source file; raises ValueError for a reason that is none."""
     data: dict[str, Any] = tomllib.loads(file.read_text())
-    said: dict[str, dict[int, str]] = {"lines": {}, "conditions": {}}
+    found: dict[str, Unreached] = {}
     for entry in data.get(str(osreldate), []):
-        reason = data["reasons"].get(entry["why"])
-        if not reason:
+        why = entry["why"]
+        if not data["reasons"].get(why):
             raise ValueError(f"{file.name}: {entry} has no reason that is explained")
-        for kind, known in said.items():
-            known |= dict.fromkeys(numbers(entry.get(kind, "")), reason)
-    return Unreached(**said)
+        known = found.get(entry["file"], Unreached({}, {}))
+        lines, conditions = (dict.fromkeys(numbers(entry.get(kind, "")), why) for kind in ("lines", "conditions"))
+        found[entry["file"]] = Unreached({**known.lines, **lines}, {**known.conditions, **conditions})
+    return found
 
 
 def wrong_marks(measured: Sequence[CoverageMap], items: Sequence[pytest.Item]) -> Iterator[str]:
@@ -86,28 +91,41 @@ def wrong_marks(measured: Sequence[CoverageMap], items: Sequence[pytest.Item]) -
             yield f"{test}: marked {mark}({name}), and never enters it"
 
 
-def missing_reasons(known: CoverageMap, reasons: Unreached) -> Iterator[str]:
-    """Yield what of kern_proc.c no test of KNOWN runs without one of REASONS, and which of these are out of date."""
+def missing_reasons(known: CoverageMap, file: str, reasons: Unreached) -> Iterator[str]:
+    """Yield what of FILE no test of KNOWN runs without one of REASONS, and which of these are out of date."""
+    never, one_sided = gaps(known, file)
+    if lost := never - reasons.lines.keys():
+        yield f"no test runs {file}:{ranges_of(lost)}"
+    if lost := one_sided - reasons.conditions.keys() - reasons.lines.keys():
+        yield f"no test has it both ways at {file}:{ranges_of(lost)}"
+    if stale := _for_certain(reasons.lines) - never:
+        yield f"{REASONS.name} says that no test runs {file}:{ranges_of(stale)}, and one does"
+    if stale := _for_certain(reasons.conditions) - one_sided:
+        yield f"{REASONS.name} says that no test has it both ways at {file}:{ranges_of(stale)}, and one does"
+
+
+def _for_certain(reasons: Mapping[int, str]) -> set[int]:
+    return {line for line, why in reasons.items() if why not in BY_CHANCE}
+
+
+def gaps(known: CoverageMap, file: str) -> tuple[set[int], set[int]]:
+    """Return which lines of FILE no test of KNOWN runs, and of the others those with a condition that has one way only.
+
+    Ways that lead straight to panic() do not count.
+    """
     hits = known.hits()
     count = len(known.code.lines)
-    run = {line.line: hit for line, hit in zip(known.code.lines, hits, strict=False) if line.file.endswith(f"/{FILE}")}
+    run: dict[int, bool] = {}
+    for line, hit in zip(known.code.lines, hits, strict=False):
+        if line.file.endswith(f"/{file}"):
+            run[line.line] = run.get(line.line, False) or bool(hit)
     ways: Counter[int] = Counter()
-    seen: set[int] = set()
     for number, branch in enumerate(known.code.branches):
-        if branch.file.endswith(f"/{FILE}"):
-            seen.add(branch.line)
+        if branch.file.endswith(f"/{file}"):
             both = zip(hits[count + 2 * number : count + 2 * number + 2], branch.fatal, strict=True)
             ways[branch.line] += sum(not gone and not fatal for gone, fatal in both)
     never = {line for line, hit in run.items() if not hit}
-    one_sided = {line for line, left in ways.items() if left and line not in never}
-    if lost := never - reasons.lines.keys():
-        yield f"no test runs {FILE}:{ranges_of(lost)}"
-    if lost := one_sided - reasons.conditions.keys() - reasons.lines.keys():
-        yield f"no test has it both ways at {FILE}:{ranges_of(lost)}"
-    if stale := reasons.lines.keys() - never:
-        yield f"{REASONS.name} says that no test runs {FILE}:{ranges_of(stale)}, and one does"
-    if stale := reasons.conditions.keys() - one_sided:
-        yield f"{REASONS.name} says that no test has it both ways at {FILE}:{ranges_of(stale)}, and one does"
+    return never, {line for line, left in ways.items() if left and line not in never}
 
 
 def complaints(store: Store, kernels: Sequence[str], items: Sequence[pytest.Item]) -> dict[str, list[str]]:
@@ -117,7 +135,12 @@ def complaints(store: Store, kernels: Sequence[str], items: Sequence[pytest.Item
     if not measured:
         raise ValueError(f"no kernel was measured: dfly-harness run --coverage={FILE}")
     found = {
-        known.label: list(missing_reasons(known, read_reasons(REASONS, known.osreldate)))
+        known.label: [
+            said
+            for file, reasons in read_reasons(REASONS, known.osreldate).items()
+            if known.has(file)
+            for said in missing_reasons(known, file, reasons)
+        ]
         for known in measured
         if str(known.osreldate) in tomllib.loads(REASONS.read_text())
     }
