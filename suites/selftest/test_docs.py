@@ -10,24 +10,40 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from harness.cli import build_parser, main
+from harness.cli.commands import SUMMARIES
 from harness.config import share
 
 DOCS = share() / "docs"
-#: Pages whose commands need a machine.
-ON_VM = {"first-verdict"}
 #: Pages with a selftest of their own.
 APART = {"programs"}
 PAGES = sorted(page for page in DOCS.glob("*.md") if page.stem not in APART)
+CONTRIBUTING = share() / "CONTRIBUTING.md"
+#: All that is for people; the pages of commands and errors are made from the sources.
+TEXTS = sorted(
+    page
+    for page in (*DOCS.glob("*.md"), *share().glob("README.md"), *share().glob("CONTRIBUTING.md"))
+    if page.stem not in {"commands", "errors"}
+)
+#: How commands of others begin that pages tell: each needs a tool chain that is no part of this.
+OTHERS = {"GOOS=dragonfly GOARCH=amd64", "cargo test", 'eval "$(dfly-harness'}
 _NAME = re.compile(r"# ([\w-]+\.\w+)\n")
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def inline(page: Path) -> list[str]:
+    """Return the dfly-harness commands with more than one word in the text of PAGE, without what a shell does."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = [" ".join(each.split()) for each in re.findall(r"(?<!`)`dfly-harness ([^`]*)`", text)]
+    return [each.partition(" > ")[0] for each in found]
 
 
 def told(page: Path) -> list[list[str]]:
@@ -37,34 +53,39 @@ def told(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True)[2:] for line in lines]
 
 
+def run_as_told(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run SCRIPT in FOLDER, where dfly-harness is the one of this checkout."""
+    code = "import sys; from harness.cli import main; sys.exit(main())"
+    with tempfile.TemporaryDirectory() as tools:
+        command = Path(tools) / "dfly-harness"
+        command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
+        command.chmod(0o755)
+        return subprocess.run(
+            ["sh", "-c", f"set -ex\n{script}"],
+            cwd=folder,
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=580,
+        )
+
+
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.on_vm] if page.stem in ON_VM else [], id=page.stem)
+        pytest.param(
+            page, marks=[pytest.mark.on_vm] if "--control" in "".join(blocks(page, "sh")) else [], id=page.stem
+        )
         for page in PAGES
         if blocks(page, "sh")
     ],
 )
 def test_the_commands_do_what_a_page_says(tmp_path: Path, page: Path) -> None:
-    tools, work = tmp_path / "bin", tmp_path / "work"
-    tools.mkdir()
-    work.mkdir()
-    command = tools / "dfly-harness"
-    code = "import sys; from harness.cli import main; sys.exit(main())"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n')
-    command.chmod(0o755)
     for block in blocks(page, "python"):
         if (name := _NAME.match(block)) is not None:
-            (work / name[1]).write_text(block)
-    done = subprocess.run(
-        ["sh", "-c", "set -ex\n" + "\n".join(blocks(page, "sh"))],
-        cwd=work,
-        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=580,
-    )
+            (tmp_path / name[1]).write_text(block)
+    done = run_as_told("\n".join(blocks(page, "sh")), tmp_path)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-3000:]
 
 
@@ -78,6 +99,39 @@ def test_commands_that_need_a_kernel_exist(tmp_path: Path, monkeypatch: pytest.M
         options, rest = build_parser().parse_known_args(words)
         understood = not rest or getattr(options, "takes_rest", False)
         assert understood, f"dfly-harness {shlex.join(words)}: {rest}"
+
+
+@pytest.mark.parametrize("page", [page for page in TEXTS if inline(page)], ids=lambda page: page.stem)
+def test_commands_that_are_named_in_a_text_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in inline(page):
+        words = shlex.split(line)
+        if len(words) == 1:
+            assert words[0] in SUMMARIES, line
+            continue
+        options, rest = build_parser().parse_known_args(words)
+        assert not rest or getattr(options, "takes_rest", False), f"dfly-harness {line}: {rest}"
+
+
+def test_what_else_is_told_to_do_is_there() -> None:
+    """The commands of blocks that are not ours: scripts of the checkout, and three of others that need their tools."""
+    lines = [
+        line for page in sorted(DOCS.glob("*.md")) for each in blocks(page, "console") for line in each.splitlines()
+    ]
+    others = [line.split()[1:] for line in lines if line.startswith("$ ") and not line.startswith("$ dfly-harness ")]
+    scripts = [words for words in others if words[0] == "python"]
+    assert {" ".join(words[:2]) for words in others if words[0] != "python"} == OTHERS
+    for words in scripts:
+        assert (share() / words[1]).is_file(), words
+
+
+@pytest.mark.skipif(not CONTRIBUTING.exists(), reason="an installed harness has no CONTRIBUTING")
+def test_the_commands_of_contributing_find_tests() -> None:
+    (script,) = blocks(CONTRIBUTING, "sh")
+    done = run_as_told(script, share())
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-3000:]
+    assert "pgrel" in script
+    assert all(name in done.stdout for name in ("test_wait.py", "::test_", "suites/regressions/"))
 
 
 def test_every_page_is_found_from_the_first() -> None:
