@@ -37,6 +37,7 @@ from harness.store import Store
 
 _BY_SIGNAL = 128
 _DEFAULT_WORKERS = 2
+_KNOWN_TESTS = "nfplugin"  # what pytest calls its list of all tests it has ever collected
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -180,12 +181,31 @@ def _run(options: argparse.Namespace) -> int:
     workers = options.workers or _default_workers(options, given, words)
     arguments += ["-n", workers] if workers else []
     arguments += ["-x"] if options.first else []
+    plugins: list[object] = []
     if not any("no:cacheprovider" in word for word in (*words.options, os.environ.get("PYTEST_ADDOPTS", ""))):
         # Beside the suites it would lie in a checkout, or among the packages of an installation.
         arguments += ["-o", f"cache_dir={store.cache / 'pytest'}"]
+        plugins.append(_FailuresOnly())
     # That pytest's own plugins were asked what is a test and what an option's value is no news to users.
     quiet = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
-    return _end(int(pytest.main([*arguments, *quiet, *words.options])))
+    return _end(int(pytest.main([*arguments, *quiet, *words.options], plugins)))
+
+
+class _FailuresOnly:
+    """A plugin by which the store's cache keeps which tests have failed, but not which there have ever been.
+
+    pytest never forgets one, and reads them all whenever it starts: with suites of others, whose programs are tests by
+    the thousand, that comes to half a second.  Only --new-first asks for them.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        if config.cache is None or config.getoption("newfirst", default=False):
+            return
+        if config.pluginmanager.has_plugin(_KNOWN_TESTS):
+            config.pluginmanager.unregister(name=_KNOWN_TESTS)
+            if config.cache.get("cache/nodeids", None):
+                config.cache.set("cache/nodeids", [])
 
 
 def _touching_changes(

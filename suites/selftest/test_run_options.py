@@ -19,7 +19,7 @@ from testkernel import build_kernel
 
 from harness.bisect.question import Question
 from harness.cli import main
-from harness.config import share
+from harness.config import HOME_VARIABLE, share
 from harness.errors import ExitCode, UsageError
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget, TargetChoice, decide
@@ -67,6 +67,21 @@ def test_auto_workers_are_as_many_as_memory_allows(tests: Path) -> None:
     argv += [f"--rootdir={tests}", "--dfly-memory=100000000", "-p", "no:cacheprovider"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tests, timeout=120)
     assert "created: 1/1 worker" in done.stdout, done.stdout
+
+
+def test_a_run_keeps_which_tests_have_failed_but_not_all_there_have_ever_been(
+    tests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "store"))
+    known = Store().cache / "pytest" / "v" / "cache" / "nodeids"
+    (tests / "test_inner.py").write_text(PASSES + "def test_two():\n    assert 0\n")
+    assert run("run", "--oracle", tests).returncode == ExitCode.TEST_FAILED
+    assert not known.exists()
+    again = run("run", "--oracle", "--new-first", "--last-failed", tests).stdout
+    assert "1 failed, 1 deselected" in again or "1 failed in" in again, again
+    assert "test_two" in known.read_text()
+    assert run("run", "--oracle", "--last-failed", tests).returncode == ExitCode.TEST_FAILED
+    assert json.loads(known.read_text()) == []
 
 
 def test_defects_are_collected_where_nothing_else_is_named() -> None:
