@@ -193,8 +193,8 @@ def find_map(store: Store, wanted: str, kernel: str, osreldate: int, places: Seq
     """Return the map that knows most of what tests run on the kernel whose file has the digest KERNEL.
 
     WANTED is the file of a map, or the name of the kernel that it is of.  Where it is empty, that is the kernel's own
-    map, or else one of the nearest version.  PLACES are files and functions that it must know.  Raises UsageError for
-    none.
+    map, or else one of the nearest version.  PLACES are files and functions that it must know.  A map of some tests
+    only, which a run of a few has left, gives way to one that knows twice as many.  Raises UsageError for none.
     """
     if wanted and Path(wanted).is_file():
         return read_map(Path(wanted))
@@ -206,8 +206,14 @@ def find_map(store: Store, wanted: str, kernel: str, osreldate: int, places: Seq
         of = f" of kernel {wanted}" if wanted else ""
         what = ", ".join(dict.fromkeys(places)) or "what"
         raise UsageError(f"it is not known yet which tests run {what}{of}: `dfly-harness run --coverage` measures it")
-    # Of those as near, the last one made.
-    return min(known, key=lambda each: (each.kernel != kernel, abs(each.osreldate - osreldate) if osreldate else 0))
+
+    def distance(each: CoverageMap) -> tuple[bool, int]:
+        return each.kernel != kernel, abs(each.osreldate - osreldate) if osreldate else 0
+
+    nearest = min(map(distance, known))
+    near = [each for each in known if distance(each) == nearest]  # the last one made first
+    most = max(len(each.tests) for each in near)
+    return next(each for each in near if 2 * len(each.tests) >= most)
 
 
 def map_of(store: Store, kernel: str, names: Sequence[str]) -> CoverageMap | None:

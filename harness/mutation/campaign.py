@@ -19,7 +19,7 @@ from harness.coverage.choice import choose
 from harness.coverage.follow import Follower
 from harness.coverage.map import CoverageMap
 from harness.coverage.mutants import Mutant
-from harness.errors import HarnessError, UsageError
+from harness.errors import DeadlineError, HarnessError, UsageError
 from harness.guests.options import TargetOptions
 from harness.guests.targets import ResolvedTarget
 from harness.images.base import BaseImage
@@ -84,8 +84,17 @@ class Campaign:
     def run(self, mutants: Sequence[Mutant], *, workers: int, until: float) -> list[MutantResult]:
         """Judge MUTANTS by WORKERS side by side until the monotonic time UNTIL; return what is known then.
 
-        Raises HarnessError when the sources do not build without any fault.
+        Raises HarnessError when the sources do not build without any fault, UsageError when the campaign is under way
+        elsewhere: two would judge the same faults, and take each other's kernels away.
         """
+        with contextlib.ExitStack() as alone:
+            try:
+                alone.enter_context(self.store.lock(f"mutate-{self.file.stem}", deadline=0))
+            except DeadlineError:
+                raise UsageError("this campaign is under way in another command: wait for that, or end it") from None
+            return self._share_out(mutants, workers, until)
+
+    def _share_out(self, mutants: Sequence[Mutant], workers: int, until: float) -> list[MutantResult]:
         todo: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
         for mutant in mutants:
             todo.put(mutant)

@@ -198,8 +198,10 @@ def test_the_names_of_what_is_measured() -> None:
     assert split_names("kern_exit.c, kern_wait,,kern_exit.c") == ("kern_exit.c", "kern_wait")
 
 
-def some_map(kernel: str, hits: Sequence[Sequence[int]], **more: int) -> CoverageMap:
-    """Return a map of a small file: two functions with lines 10 to 12 and 20 to 21."""
+def some_map(
+    kernel: str, hits: Sequence[Sequence[int]], names: tuple[str, ...] = ("a.c",), **more: int | str
+) -> CoverageMap:
+    """Return a map, by those NAMES, of a small file: two functions with lines 10 to 12 and 20 to 21."""
     places = (("f", 10), ("f", 11), ("f", 12), ("g", 20), ("g", 21))
     lines = tuple(Line("sys/kern/a.c", line, name) for name, line in places)
     code = Code(
@@ -214,7 +216,7 @@ def some_map(kernel: str, hits: Sequence[Sequence[int]], **more: int) -> Coverag
         found = np.zeros(code.size, dtype=bool)
         found[list(own)] = True
         tests[f"t.py::test_{number}"] = Reach(found, 1.0)
-    return CoverageMap(kernel, f"kernel {kernel}", ("a.c",), code, tests, **more)  # type: ignore[arg-type]
+    return CoverageMap(kernel, f"kernel {kernel}", names, code, tests, **more)  # type: ignore[arg-type]
 
 
 class TestMaps:
@@ -248,6 +250,14 @@ class TestMaps:
             names_touching(store, [Place.parse("g")], 1)
         with pytest.raises(UsageError, match="measures it"):
             find_map(store, "", "another", 590000, ["kern_exit.c"])
+
+    def test_a_map_of_a_few_tests_does_not_stand_for_that_of_the_suite(self, tmp_path: Path) -> None:
+        store = Store(tmp_path)
+        some_map("k", [[0], [0], [0]], names=("all.c",), measured="2026-01-01").keep(store)
+        some_map("k", [[0]], names=("one.c",), measured="2026-01-02").keep(store)
+        assert len(find_map(store, "", "k", 600000).tests) == 3
+        some_map("k", [[0], [0]], names=("two.c",), measured="2026-01-03").keep(store)
+        assert len(find_map(store, "", "k", 600000).tests) == 2  # about as many, and newer
 
     def test_what_is_no_map_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "x.map").write_bytes(b"no map")

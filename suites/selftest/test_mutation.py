@@ -201,6 +201,21 @@ class TestFates:
         with pytest.raises(HarnessError, match="do not build without any fault"):
             campaign.run([fault("run", "`1` becomes `0`")], workers=1, until=float("inf"))
 
+    def test_there_is_one_command_at_it(
+        self, store: Store, tree: Path, builds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        campaign = a_campaign(store, tree, builds, tmp_path)
+        mutant = fault("run", "`==` becomes `!=`")
+
+        def meanwhile(tests: Sequence[str]) -> Run:
+            del tests
+            with pytest.raises(UsageError, match="under way in another command"):
+                a_campaign(store, tree, builds, tmp_path).run([mutant], workers=1, until=float("inf"))
+            return a_run(Verdict.FAILED)
+
+        judge(monkeypatch, meanwhile)
+        assert self.one(campaign, mutant).fate is Fate.CAUGHT
+
     def test_a_budget_that_is_spent_ends_it(self, store: Store, tree: Path, builds: str, tmp_path: Path) -> None:
         assert a_campaign(store, tree, builds, tmp_path).run(mutants_of(PATH, TEXT), workers=1, until=0.0) == []
 
