@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import harness
+from harness.errors import HarnessError
 from support import eras, pages
-from support.errors import _raised
+from support.errors import _said, kinds_of
 
 
 @pytest.fixture
@@ -73,13 +77,42 @@ def test_an_unknown_page_is_a_mistake_in_the_command_line(capsys: pytest.Capture
 
 def test_the_page_of_errors_has_what_is_raised_with_words_and_nothing_else() -> None:
     code = (
+        "class LostError(GuestLostError):\n    def __init__(self, x):\n        super().__init__(f'{x} got lost')\n"
+        "class OtherError(ValueError):\n    def __init__(self):\n        super().__init__('not for users')\n"
         "raise UsageError(f'no {kind} {name!r} here')\n"
         "raise HarnessError('one ' + f'{two} ' + 'three | four') from error\n"
         "raise HarnessError(str(error))\n"
+        "raise LostError('who')\n"
         "raise ValueError('not for users')\n"
+        "def made(): return LostError('five six')\n"
         "raise\n"
     )
-    assert list(_raised(ast.parse(code))) == [("UsageError", "no … … here"), ("HarnessError", "one … three | four")]
+    tree = ast.parse(code)
+    assert sorted(_said(tree, kinds_of([tree]))) == [
+        ("GuestLostError", "five six"),
+        ("GuestLostError", "who"),
+        ("GuestLostError", "… got lost"),
+        ("HarnessError", "one … three | four"),
+        ("UsageError", "no … … here"),
+    ]
+
+
+def test_every_error_of_the_harness_has_its_kind_on_the_page_of_errors() -> None:
+    for module in pkgutil.walk_packages(harness.__path__, "harness."):
+        if not module.name.startswith(("harness._share", "harness.programs.standalone")):
+            importlib.import_module(module.name)
+    classes = [HarnessError]
+    for each in classes:
+        classes += [derived for derived in each.__subclasses__() if derived.__module__.startswith("harness.")]
+    sources = [ast.parse(file.read_text()) for file in (pages.ROOT / "harness").rglob("*.py")]
+    assert len(classes) > 20
+    assert {each.__name__ for each in classes} <= kinds_of(sources).keys()
+    page = (pages.ROOT / "docs" / "errors.md").read_text()
+    for words in ("the guest's kernel panicked: …", "QEMU was killed by signal … as it started", "does not apply: …"):
+        assert words in page, words
+
+
+def test_the_page_of_errors_names_what_is_met_most() -> None:
     page = (pages.ROOT / "docs" / "errors.md").read_text()
     for words in ("cannot be written: there is no folder …", "there is no record …", "has no debug file"):
         assert words in page, words

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 _HARNESS = Path(__file__).resolve().parents[2] / "harness"
+_WORD = re.compile(r"[A-Za-z]{3}")
 _HEAD = """\
 # What it can say
 
@@ -33,6 +34,10 @@ _KINDS = {
         "Exit status 3: something that was awaited did not happen",
         "It reads `waited N s for …`.  A busy host is the most frequent cause: fewer workers, or a quieter host.",
     ),
+    "InstallFailedError": (
+        "Exit status 1: it speaks against the kernel",
+        "It does not build, or does not come up where another one does.  The log, or the console, is named or quoted.",
+    ),
     "DamagedError": (
         "The kernel's memory contradicts itself",
         "A list of its process table does not end or leads nowhere: a finding about the kernel, or it was looked at in"
@@ -41,11 +46,17 @@ _KINDS = {
 }
 
 
+#: Errors that are told with those of another class than they are derived from.
+_TOLD_WITH = {"BuildFailedError": "InstallFailedError", "BootFailedError": "InstallFailedError"}
+
+
 def make() -> str:
     """Return the page."""
     found: dict[str, set[tuple[str, str]]] = {kind: set() for kind in _KINDS}
-    for file in sorted(_HARNESS.rglob("*.py")):
-        for kind, text in _raised(ast.parse(file.read_text())):
+    trees = {file: ast.parse(file.read_text()) for file in sorted(_HARNESS.rglob("*.py"))}
+    kinds = kinds_of(trees.values())
+    for file, tree in trees.items():
+        for kind, text in _said(tree, kinds):
             found[kind].add((text, file.relative_to(_HARNESS).as_posix()))
     parts = [_HEAD]
     for kind, (title, about) in _KINDS.items():
@@ -55,18 +66,47 @@ def make() -> str:
     return "\n".join(parts)
 
 
-def _raised(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield class and words of each error that is raised with words of its own."""
+def kinds_of(trees: Iterable[ast.Module]) -> dict[str, str]:
+    """Return of each class of errors in TREES with which kind it is told: its nearest ancestor that is one."""
+    bases = {
+        node.name: [_name(base) for base in node.bases]
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def kind(name: str) -> str:
+        if name in _TOLD_WITH or name in _KINDS:
+            return _TOLD_WITH.get(name, name)
+        return next((found for base in bases.get(name, ()) if (found := kind(base))), "")
+
+    return {name: found for name in (*_KINDS, *bases) if (found := kind(name))}
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _said(tree: ast.Module, kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield kind and words of each error that is made with words of its own: where it is raised, or by its class."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+        if isinstance(node, ast.ClassDef) and node.name in kinds:
+            made = [each for each in ast.walk(node) if isinstance(each, ast.Call) and _is_super(each.func)]
+            kind = kinds[node.name]
+        elif isinstance(node, ast.Raise | ast.Return):
+            call = node.exc if isinstance(node, ast.Raise) else node.value
+            made = [call] if isinstance(call, ast.Call) else []
+            kind = kinds.get(_name(made[0].func), "") if made else ""
+        else:
             continue
-        called = node.exc.func
-        kind = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-        if kind not in _KINDS or not node.exc.args:
-            continue
-        text = _words(node.exc.args[0])
-        if re.search(r"[A-Za-z]{3}", text):  # what merely hands on another's words says nothing itself
-            yield kind, text
+        for call in made if kind else []:
+            for text in filter(_WORD.search, map(_words, call.args[:1])):  # else it hands on another's words
+                yield kind, text
+
+
+def _is_super(called: ast.expr) -> bool:
+    """Tell whether CALLED is super().__init__, by which a class of errors gives all of its kind their words."""
+    return isinstance(called, ast.Attribute) and called.attr == "__init__" and isinstance(called.value, ast.Call)
 
 
 def _words(node: ast.expr) -> str:
