@@ -19,6 +19,10 @@ here, by its exit status; `…` stands for names and numbers.  Look for the long
 """
 #: Errors by the class that is raised, and what all of its kind mean and ask for.
 _KINDS = {
+    "InstallFailedError": (
+        "Exit status 1: it speaks against the kernel",
+        "It does not build, or does not come up where another one does.  The log, or the console, is named or quoted.",
+    ),
     "UsageError": (
         "Exit status 2: a mistake in what was asked for",
         "Nothing has been run.  The line says what to change.",
@@ -33,10 +37,6 @@ _KINDS = {
     "DeadlineError": (
         "Exit status 3: something that was awaited did not happen",
         "It reads `waited N s for …`.  A busy host is the most frequent cause: fewer workers, or a quieter host.",
-    ),
-    "InstallFailedError": (
-        "Exit status 1: it speaks against the kernel",
-        "It does not build, or does not come up where another one does.  The log, or the console, is named or quoted.",
     ),
     "DamagedError": (
         "The kernel's memory contradicts itself",
