@@ -6,10 +6,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.options import begin_command
+from harness.config import share
 from harness.errors import ExitCode, UsageError
 from harness.files import output_file
 from harness.guests.options import TargetOptions
@@ -62,7 +64,41 @@ def _reproduce(options: argparse.Namespace) -> int:
     record, result = _failed(options.run, options.test, store)
     if not record.is_dragonfly:
         raise UsageError("a program is made for DragonFly: this run was on the control guest")
-    dies = result.verdict in {Verdict.PANIC, Verdict.HANG}
+    by_hand = share() / "suites" / result.reproducer
+    with progress_display("reproduce") as progress:
+        given = as_recorded(TargetOptions.read(options), record)
+        choice = TargetChoice(
+            given.choice.image or record.image,
+            given.choice.kernel or record.kernel,
+            environment=given.choice.environment,
+        )
+
+        def trials() -> Trials:
+            warmth = Warmth(resolve_target(choice, store, progress), store, given.size)
+            return Trials(lambda: Session.resume(warmth, progress), store, deadline=options.deadline)
+
+        try:
+            said, text = _cut_down(options, result, trials, progress)
+        except UsageError as refusal:
+            if not (result.reproducer and by_hand.is_file()):
+                raise
+            console.print(f"{refusal}: here is the program written by hand", markup=False, soft_wrap=True)
+            said, text = _try_by_hand(options, result, by_hand, trials)
+    console.print(f"{said} (kernel {choice.kernel or 'installed'})", markup=False, soft_wrap=True)
+    if not text:
+        return ExitCode.TEST_FAILED
+    _offer(text, options.c)
+    return ExitCode.PASSED
+
+
+def _cut_down(
+    options: argparse.Namespace, result: TestResult, trials: Callable[[], Trials], progress: Callable[[str], None]
+) -> tuple[str, str]:
+    """Return what came of it, and the recorded calls of RESULT as a program, empty where that shows nothing.
+
+    Raises UsageError for calls that cannot be told.
+    """
+    dies = _dies(result)
     story = read_story(result.calls, FORMS, dies=dies)
     story = story.without(number for number, step in enumerate(story.steps) if not is_told(step, story))
     name = options.c.name if options.c else "reproducer.c"
@@ -71,33 +107,42 @@ def _reproduce(options: argparse.Namespace) -> int:
     def program(told: Story) -> str:
         return write_program(told, title, name, expectation)
 
-    given = as_recorded(TargetOptions.read(options), record)
-    with progress_display("reproduce") as progress:
-        choice = given.choice
-        target = resolve_target(
-            TargetChoice(choice.image or record.image, choice.kernel or record.kernel, environment=choice.environment),
-            store,
-            progress,
-        )
-        warmth = Warmth(target, store, given.size)
-        with Trials(lambda: Session.resume(warmth, progress), store, deadline=options.deadline) as trials:
+    with trials() as tried:
 
-            def shows(told: Story) -> bool:
-                progress(f"try {trials.count + 1}: {len(told.steps)} calls")
-                return trials.shows(program(told), name, dies=dies)
+        def shows(told: Story) -> bool:
+            progress(f"try {tried.count + 1}: {len(told.steps)} calls")
+            return tried.shows(program(told), name, dies=dies)
 
-            if not shows(story):
-                left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
-                console.print(f"{len(story.steps)} calls as a program do not show it{left}: nothing is offered")
-                return ExitCode.TEST_FAILED
-            small = reduce_story(story, shows)
-            runs = min(options.times, _LETHAL) if dies else options.times
-            count = sum(shows(small) for _ in range(runs))
-    text = program(small)
-    said = f"{len(story.steps)} calls cut down to {len(small.steps)} in {trials.count} tries"
-    console.print(f"{said}; showed the defect {count} of {runs} times on {target.label}", markup=False, soft_wrap=True)
-    _offer(text, options.c)
-    return ExitCode.PASSED
+        if not shows(story):
+            left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
+            said = f"{len(story.steps)} calls, made one after the other, do not show it{left}"
+            if result.reproducer:
+                raise UsageError(said)
+            return f"{said}, as of a race they would not: nothing is offered", ""
+        small = reduce_story(story, shows)
+        runs = _runs(options, dies)
+        count = sum(shows(small) for _ in range(runs))
+        cut = f"{len(story.steps)} calls cut down to {len(small.steps)} in {tried.count} tries"
+    return f"{cut}; showed the defect {count} of {runs} times", program(small)
+
+
+def _try_by_hand(
+    options: argparse.Namespace, result: TestResult, file: Path, trials: Callable[[], Trials]
+) -> tuple[str, str]:
+    """Return what came of FILE, the program of the known defect of RESULT, and it, empty where it shows nothing."""
+    text, dies = file.read_text(), _dies(result)
+    runs = _runs(options, dies)
+    with trials() as tried:
+        count = sum(tried.shows(text, file.name, dies=dies) for _ in range(runs))
+    return f"{file.name} showed the defect {count} of {runs} times", text if count else ""
+
+
+def _dies(result: TestResult) -> bool:
+    return result.verdict in {Verdict.PANIC, Verdict.HANG}
+
+
+def _runs(options: argparse.Namespace, dies: bool) -> int:
+    return min(options.times, _LETHAL) if dies else int(options.times)
 
 
 def as_recorded(given: TargetOptions, record: RunRecord) -> TargetOptions:

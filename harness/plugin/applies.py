@@ -21,8 +21,9 @@ from harness.guests.features import KernelFacts
 MARKERS = (
     "eras(since, until, reason): __DragonFly_version range in which the promise is made",
     "feature(*conditions, reason): features the kernel must have, or with `!` before the name lack, for the promise",
-    "defect(since, until, feature, severity, reason, reproducer): demonstrates a known defect of such kernels, where"
-    " only --defects runs it; reproducer is a file of suites/reproducers that shows it, too",
+    "defect(since, until, feature, severity, reason, reproducer, introduced): demonstrates a known defect of such"
+    " kernels, where only --defects runs it; reproducer is a file of suites/reproducers that shows it, too; introduced"
+    " the commit that is proved to have brought it",
 )
 # Fixtures that stand for the target: tests without them are not about a kernel.
 _TARGET_FIXTURES = {"init", "rig", "guest", "hub", "fresh_guest"}

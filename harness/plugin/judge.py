@@ -142,6 +142,7 @@ class Judge:
             lane=lane,
             defect=str(properties.get(DEFECT) or properties.get(EXPECTED, "")),
             reproducer=_reproducer(item) if properties.get(DEFECT) else "",
+            introduced=_introduced(item) if properties.get(DEFECT) else "",
             measurements=measured,
             calls=tuple(line for title, text in texts if title == CALLS for line in text.splitlines()),
         )
@@ -192,3 +193,9 @@ def _reproducer(item: pytest.Item) -> str:
     mark = item.get_closest_marker("defect")
     name = mark.kwargs.get("reproducer") if mark is not None else None
     return f"reproducers/{name}" if name else ""
+
+
+def _introduced(item: pytest.Item) -> str:
+    """Return the commit that is proved to have brought the known defect of ITEM; empty where none is."""
+    mark = item.get_closest_marker("defect")
+    return str(mark.kwargs.get("introduced", "")) if mark is not None else ""

@@ -92,7 +92,7 @@ def bug_report(
         Part("What happens", tuple(_what_happens(result, headline, symptom))),
         Part("What should happen", (sentence(result),)),
         Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
-        Part("Since", tuple(_since(found))),
+        Part("Since", tuple(_since(found)) or tuple(_told(result))),
         _death(sections),
         Part("Last system calls of the test, and their results", lines=tuple(map(_shown, result.calls[-_CALLS:]))),
         _program(result, reproducer),
@@ -169,6 +169,12 @@ def _since(found: Sequence[BisectionReport]) -> Iterator[str]:
             f" {report.probability:.1%} probability{' and proved' if report.proved else ''}."
             f"{' Proof: ' + '; '.join(told) + '.' if told else ''}"
         )
+
+
+def _told(result: TestResult) -> Iterator[str]:
+    """Yield what the test itself knows of the commit."""
+    if result.introduced:
+        yield f"Commit {result.introduced}: shown on a kernel of that commit, and not on one of its parent."
 
 
 def _sections(evidence: str) -> dict[str, str]:

@@ -13,7 +13,16 @@ UNDER_WAY = "(under way)"
 _LINE = re.compile(r"process (\d+): ([A-Za-z_0-9]+)\((.*?)\) = (.*)", re.DOTALL)
 _BIRTHS = ("fork", "vfork", "rfork")
 _CHILD = re.compile(r"<(?:gone )?process (\d+)>")
+_BULK = "{call} is a loop of many calls, and the record has none of them"
 _WAITED = re.compile(r"WaitResult\(pid=(\d+)(?:, status=WaitStatus\(raw=(\d+))?")
+#: Why a test is no program whose last call, by its name, is the one that failed.
+_REFUSALS = {
+    "sysctl": "what failed is what {call} told, and of an answer the record has no more than its beginning",
+    "storm": _BULK,
+    "spawn_many": _BULK,
+    "repeat_until": _BULK,
+    "signals": "what failed is what a handler had noted, and handlers are not on record",
+}
 _COMMA = re.compile(r",\s*(?![^(\[{'\"]*[)\]}'\"])")
 
 
@@ -110,7 +119,10 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
         found = _LINE.fullmatch(line)
         if found is None:
             if line.startswith("thread "):
-                raise UsageError(f"threads made calls ({line[:60]}): this cannot be told as a program yet")
+                raise UsageError(
+                    f"threads made calls ({line[:60]}), beside each other: what came first is not on record, and a"
+                    " program of one call after the other would be another test"
+                )
             left_out.append(line)
             last_is_known = False
             continue
@@ -128,7 +140,7 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
     if not steps:
         raise UsageError("no calls of it are on record")
     if not dies and not last_is_known:
-        raise UsageError(f"its last call is none that is made in C yet: {left_out[-1][:100]}")
+        raise UsageError(_refusal(left_out[-1]))
     root = steps[0].who
     born = {root}
     for step in steps:
@@ -136,6 +148,14 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
             raise UsageError(f"its first calls are not on record: nobody has made process {step.who}")
         born |= {step.child} if step.child else set()
     return Story(root, tuple(_once(steps)), dies, tuple(left_out))
+
+
+def _refusal(line: str) -> str:
+    """Return why a test whose last call is on LINE cannot be told as a program."""
+    found = _LINE.fullmatch(line)
+    name, call = (found[2], f"{found[2]}({found[3][:50]})") if found is not None else ("", "")
+    said = _REFUSALS.get(name, "its last call is none that is made in C yet: {line}")
+    return said.format(call=call, line=line[:100])
 
 
 def _once(steps: Sequence[Step]) -> list[Step]:

@@ -32,7 +32,7 @@ KIND = "run"
 NO_TEST = "no test matches"
 #: Stands for a test where a kernel died and none was there to be charged with it.
 BETWEEN_TESTS = "between tests"
-_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "reproducer", "line")
+_OF_THE_TEST = ("seconds", "functions", "behaviour", "worker", "defect", "reproducer", "introduced", "line")
 _RESULT_TEXTS = (
     "reason",
     "evidence",
@@ -43,6 +43,7 @@ _RESULT_TEXTS = (
     "recording",
     "defect",
     "reproducer",
+    "introduced",
 )
 _RECORDS = "[0-9]*-*.json"
 #: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
@@ -65,9 +66,10 @@ class TestResult:
     calls of one that failed; `lane` is how time passed for it (harness.machine.description.Lane); `measurements` what
     its fork storms showed; `recording` the folder that `replay` reads; `defect` the known defect of this kernel's era
     that the test shows where it fails, or for which a program's list of known failures let it fail, and `reproducer` a
-    C file below suites/ that shows the same.  `line` is where in its file it failed, or begins, 0 where that is not
-    known.  `again` is what it came to when it was run again, in that order, and `pristine` says of one of these that it
-    had a machine of its own because the one before had failed.
+    C file below suites/ that shows the same, and `introduced` the commit that is proved to have brought it. `line` is
+    where in its file it failed, or begins, 0 where that is not known. `again` is what it came to when it was run again,
+    in that order, and `pristine` says of one of these that it had a machine of its own because the one before had
+    failed.
     """
 
     __test__ = False
@@ -85,6 +87,7 @@ class TestResult:
     recording: str = ""
     defect: str = ""
     reproducer: str = ""
+    introduced: str = ""
     measurements: Measurements = field(default_factory=Measurements)
     calls: tuple[str, ...] = ()
     again: tuple[TestResult, ...] = ()

@@ -71,7 +71,7 @@ def test_asking_for_the_program_of_an_exiting_process_is_harmless(init: RemotePr
 
 @pytest.mark.passes("sysctl_kern_proc_pathname")
 @defect(
-    since=300701,
+    since=400704,
     until=600101,
     severity="panic by any user",
     reason="kern.proc.pathname of process 0, which runs no program, counts a mount at NULL: panic",
@@ -118,7 +118,7 @@ def test_several_threads_may_wait_for_children_at_once(init: RemoteProcess) -> N
 
 @kern_proc("proc_makepid")
 @defect(
-    since=400704,
+    since=300704,
     severity="wrong answer",
     reason="the inner loop steps to another pid without looking at that one's own delay",
     reproducer="delay-bypass.c",

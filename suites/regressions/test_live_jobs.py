@@ -25,7 +25,7 @@ defect = pytest.mark.defect
 @kern_proc("fixjobc")
 @pytest.mark.passes("orphanpg")
 @defect(
-    since=400101,
+    since=400100,
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
     reproducer="job-control-reaper.c",
@@ -45,7 +45,7 @@ def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) 
 
 @kern_proc("fixjobc")
 @defect(
-    since=400101,
+    since=400100,
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
     reproducer="job-control-reaper.c",
@@ -64,7 +64,7 @@ def test_the_group_of_an_inherited_process_can_be_stopped_from_the_terminal(init
 
 @kern_proc("fixjobc")
 @defect(
-    since=400101,
+    since=400100,
     severity="wrong answer",
     reason="fork1() does not count a child that RFNOWAIT gives to the reaper, and exit1() takes it from the count",
     reproducer="rfnowait-job-control.c",

@@ -180,7 +180,7 @@ def test_the_time_of_a_thread_that_has_ended_still_counts(init: RemoteProcess) -
 
 @pytest.mark.passes("pholdzomb")
 @defect(
-    since=200000,
+    since=400302,
     severity="wrong answer",
     reason="while a child writes its core it is in SCORE, which kern_wait() reports as stopped, by signal 0",
     reproducer="core-reported-as-stop.c",

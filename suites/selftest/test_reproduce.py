@@ -65,7 +65,10 @@ def test_calls_are_read_back_and_what_is_no_call_in_c_is_left_out() -> None:
         ((), "no calls of it are on record"),
         (("thread 2 of process 30: getpid() = 30",), "threads made calls"),
         (("process 31: setsid() = 31", "process 32: getpid() = 32"), "nobody has made process 32"),
-        (("process 31: setsid() = 31", "process 31: storm(5 x fork) = Storm()"), "none that is made in C yet"),
+        (("process 31: setsid() = 31", "process 31: storm(5 x fork) = Storm()"), "a loop of many calls"),
+        (("process 31: setsid() = 31", "process 31: sysctl(kern.proc.all) = []"), "what sysctl.kern.proc.all. told"),
+        (("process 31: setsid() = 31", "process 31: signals() = []"), "what a handler had noted"),
+        (("process 31: setsid() = 31", "process 31: rtprio(1) = 0"), "none that is made in C yet"),
     ],
 )
 def test_what_cannot_be_told_is_refused_in_one_line(calls: tuple[str, ...], said: str) -> None:
@@ -232,6 +235,37 @@ def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
     assert "setsid" not in text
     assert "cc child.c && ./a.out" in text
     assert 'printf("DEFECT: wait4() fails with ECHILD\\n");' in text
+
+
+@pytest.mark.on_vm
+@pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [("threads-pending-inherited.c", 0), ("title-outlives-exec.c", 1)],
+    ids=["shown", "not shown"],
+)
+def test_what_no_calls_can_tell_is_shown_by_the_program_written_by_hand(
+    program: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of threads, tables and races: tried before it is offered, as any other."""
+    target = resolve_target(TargetChoice(), Store())
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None:
+        pytest.skip("the kernel is not in the store")
+    calls = ("process 30: fork() = <process 31>", "thread 32 of process 30: getpid() = 30")
+    failed = TestResult(
+        "a.py::test_a", Verdict.FAILED, defect="it is", reproducer=f"reproducers/{program}", calls=calls
+    )
+    record = RunRecord(
+        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name, results=(failed,)
+    )
+    file, offered = tmp_path / "r.json", tmp_path / "a.c"
+    record.write(Store(), file)
+    assert main(["reproduce", str(file), "test_a", "--c", str(offered), "--times", "2"]) == status
+    said = capsys.readouterr().err
+    assert "threads made calls" in said
+    assert f"{program} showed the defect {0 if status else 2} of 2 times" in said
+    assert offered.exists() == (status == 0)
 
 
 def test_the_machine_is_the_runs_unless_another_is_asked_for() -> None:

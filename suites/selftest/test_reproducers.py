@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,11 @@ from harness.guests.targets import has_dragonfly
 from harness.programs.c_program import build_standalone
 from harness.programs.cases import CaseBrokenError
 from harness.programs.program import Program, find_programs
+from harness.results.bisection import BisectionReport, Culprit
 from harness.results.record import RunRecord, TestResult, read_record
 from harness.results.verdict import Verdict
 from harness.store import Store
-from support import pages, shown
+from support import introduced, pages, shown
 
 FOLDER = Path(__file__).parents[1] / "reproducers"
 FILES = sorted(FOLDER.glob("*.c"))
@@ -28,6 +31,13 @@ ELSEWHERE = re.compile(
     r"<sys/(event|jail|kinfo|lwp|pioctl|procctl|rtprio|sysctl)\.h>|\b(wait6|rfork|getsid|lwp_\w+|mount|setgroups|ioprio_\w+)\("
 )
 WIDE = 72
+REPORT = {
+    "format": 1, "kind": "bisection report", "key": "", "source": "", "sought": "", "good": [], "bad": "", "commits": 1,
+    "confidence": 0.95, "decided": True, "probability": 0.99, "rate": 1.0, "bits": 0.0, "posterior": [],
+    "stretches": [], "experiments": 2, "tested": 2, "proving": 5, "builds": 2, "build_seconds": 0.0, "run_seconds": 0.0,
+    "proof": {"parent p is good, bad in 0 of 2 runs": "holds", "b without it is good": "not possible"},
+    "test": "suites/reproducers/x.c::whole", "failure": "", "excerpt": "", "observations": [],
+}  # fmt: skip
 
 
 def name_of(file: Path) -> str:
@@ -85,6 +95,27 @@ def test_what_was_shown_is_what_the_marks_say() -> None:
         for version, verdict in known[name].items():
             within = any(mark.kwargs["since"] <= version < mark.kwargs.get("until", 1 << 62) for mark in marks)
             assert within or verdict not in shown.SHOWN, (name, version, verdict)
+
+
+def test_the_commits_that_marks_name_are_those_that_were_proved() -> None:
+    """Some mark of a reproducer that was bisected names its commit, and no mark names another."""
+    proved = introduced.load()
+    named = {
+        name: {mark.kwargs["introduced"] for mark in marks if "introduced" in mark.kwargs}
+        for name, marks in marked().items()
+    }
+    assert {name: each for name, each in named.items() if each} == {name: {one.words} for name, one in proved.items()}
+
+
+def test_what_a_bisection_has_proved_is_kept_and_nothing_else() -> None:
+    culprit = Culprit("0123456789abcdef", "A", "2020-11-15", 'says "so"', (), 0.99)
+    report = BisectionReport.from_json({**REPORT, "culprits": [asdict(culprit)], "proved": True})
+    name, one = introduced.read(report)
+    assert (name, one.words) == ("x.c", "0123456789 of 2020-11-15")
+    assert one.proof == ("parent p is good, bad in 0 of 2 runs",)
+    assert tomllib.loads(introduced.text({name: one}))[name]["subject"] == 'says "so"'
+    with pytest.raises(ValueError, match=r"x\.c: the bisection has proved no commit"):
+        introduced.read(BisectionReport.from_json({**REPORT, "culprits": [asdict(culprit)], "proved": False}))
 
 
 def test_a_record_adds_to_what_was_shown() -> None:

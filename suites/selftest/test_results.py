@@ -86,6 +86,7 @@ WHOLE = RunRecord(
             recording="/r",
             defect="known",
             reproducer="reproducers/x.c",
+            introduced="0123456789 of 2020-11-15",
             measurements=Measurements(((0.5, 17), (0.75, 18)), (10.5,), (1500.25,)),
             calls=("fork() = 7",),
             again=(TestResult("a.py::test_a[case]", Verdict.PASSED, 1.25, pristine=True),),

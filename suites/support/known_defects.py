@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.results.verdict import Verdict
-from support import pages, shown
+from support import introduced, pages, shown
+from support.introduced import Introduction
 
 #: What a defect may do, the gravest first: every `defect` mark names one of these.
 SEVERITIES = {
@@ -34,16 +35,29 @@ _HEAD = """\
 # Known defects of the kernel
 
 Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests, `suites/shown.toml` and
-`suites/known_defects.md`; do not edit.  Each test states what ought to be and fails on a kernel that has the
-defect; `dfly-harness run --defects PATH` runs it.  *Since* and *until* are values of `__DragonFly_version`
-(`kern.osreldate`): the kernels that have the defect lie from the one up to, and not including, the other.  A defect
-without *until* is alive in April 2026.  *Shown on* are the kernels on which the test or its reproducer was run and
-showed it: 400704 is of January 2017, 500901 of July 2020, 600106 is 6.2, 600302 is 6.4, 600518 is of 19 April 2026.
+`suites/known_defects.md`; do not edit.  Each test states what ought to be and fails on a kernel that has the defect;
+`dfly-harness run --defects PATH` runs it. *Since* and *until* are values of `__DragonFly_version` (`kern.osreldate`):
+the kernels that have the defect lie from the one up to, and not including, the other. A defect without *until* is alive
+in April 2026. *Shown on* are the kernels on which the test or its reproducer was run and showed it: 300704 is of 21
+April 2014, the oldest kernel tried, 400100 of November 2014, 400704 of January 2017, 500901 of July 2020, 600106 is
+6.2, 600302 is 6.4, 600516 is of January 2026, 600518 of 19 April 2026.
 
 A *reproducer* is a C program of one file that needs no harness: `cc FILE && ./a.out` on DragonFly.  Its exit status is
 0 where the kernel is right, 1 where it has the defect, 77 where it does not apply; where the kernel dies of it, its
 first comment says so.  `dfly-harness run --program suites/reproducers/FILE` builds it on this host and runs it in a
 guest.
+"""
+
+
+_COMMITS = """\
+## The commits that brought them
+
+What is not *always* there, and was bisected with the reproducer of its row: kernels were built of the commit and of its
+parent, and run.  *Always* means that the code is older than the oldest kernel that was tried, of 21 April 2014
+(3a877e444f, the commit that gave pids their delay), or as old as what it is about.
+
+| commit | of | subject | shown by | proof |
+|---|---|---|---|---|
 """
 
 
@@ -60,11 +74,13 @@ class Defect:
     until: int | None
     reproducer: str = ""
     shown: tuple[int, ...] = ()
+    introduced: str = ""  # the commit, and of when it is
 
     @property
     def row(self) -> str:
         """Its line of the table."""
         since = "always" if self.since <= _ALWAYS else str(self.since)
+        since += f": {self.introduced}" if self.introduced else ""
         test = f"[{self.test}](../{self.file})"
         cause = self.cause.replace("|", chr(92) + "|")
         reproducer = f"[{self.reproducer}](../suites/reproducers/{self.reproducer})" if self.reproducer else ""
@@ -97,6 +113,7 @@ def defects_of(items: Iterable[pytest.Item]) -> list[Defect]:
             marker.kwargs.get("until"),
             reproducer := marker.kwargs.get("reproducer", ""),
             _shown_on(known, shown.name_of(name), reproducer),
+            marker.kwargs.get("introduced", ""),
         )
     if complaints:
         raise ValueError("\n".join(complaints))
@@ -125,6 +142,15 @@ def page(defects: list[Defect]) -> str:
     return "".join(parts)
 
 
+def commits(known: Mapping[str, Introduction]) -> str:
+    """Return the part of the page that says which commits are proved to have brought what."""
+    rows = (
+        f"| {one.commit} | {one.date} | {one.subject.replace('|', chr(92) + '|')} | {name} | {'; '.join(one.proof)} |\n"
+        for name, one in sorted(known.items(), key=lambda pair: (pair[1].date, pair[0]))
+    )
+    return _COMMITS + "".join(rows) + "\n" if known else ""
+
+
 def make() -> str:
     """Return the page.  Raises ValueError for a mark that does not say enough."""
-    return f"{page(defects_of(pages.collected()))}\n{FIXES.read_text()}"
+    return f"{page(defects_of(pages.collected()))}\n{commits(introduced.load())}{FIXES.read_text()}"
