@@ -132,6 +132,8 @@ def _resolved(word: str, given: TargetOptions, store: Store) -> ResolvedTarget:
 
 
 def _check(options: argparse.Namespace, given: TargetOptions) -> None:
+    if tests := [word for word in options.targets if "/" in word or "::" in word or word.endswith(".py")]:
+        raise UsageError(f"{tests[0]} is no kernel: say which tests are compared by --suite {tests[0]}")
     if len(options.targets) < 2:
         raise UsageError("compare needs at least two kernels: the baseline, and what is held against it")
     if options.blocks < 1:

@@ -88,7 +88,7 @@ def _booted(options: argparse.Namespace) -> Iterator[Guest]:
     store, given = Store(), TargetOptions.read(options)
     with progress_display("guest") as progress:
         target = resolve_target(given.choice, store, progress)
-        make_console().print(target.label, style="bold", markup=False)
+        make_console().print(target.label, style="bold", markup=False, soft_wrap=True)
         guest = Guest(target, store, given.size)
         boot(guest, progress)
     with guest:
@@ -107,7 +107,7 @@ def _ready(options: argparse.Namespace) -> Iterator[Guest]:
         return
     with progress_display("guest") as progress:
         target = resolve_target(given.choice, store, progress)
-        make_console().print(target.label, style="bold", markup=False)
+        make_console().print(target.label, style="bold", markup=False, soft_wrap=True)
         # SSH is what everybody who asks for a guest uses: it is loaded while the guest's state is.
         threading.Thread(target=importlib.import_module, args=("paramiko",), name="load-ssh", daemon=True).start()
         session = Session.resume(Warmth(target, store, given.size), progress)

@@ -476,3 +476,8 @@ def test_what_is_freed_and_what_is_damaged_is_told_as_json(cli: Cli) -> None:
     assert (status, list(json.loads(output))) == (0, ["freed"])
     status, output, _ = cli.run("store", "verify", "--json")
     assert (status, json.loads(output)) == (0, {"damaged_blobs": [], "damaged_warm_states": [], "damaged_cache": []})
+
+
+@pytest.mark.parametrize("word", ["mine/test_mine.py", "test_mine.py", "conformance/test_wait.py::test_x"])
+def test_tests_among_the_kernels_to_compare_are_told_from_them(cli: Cli, word: str) -> None:
+    assert_one_line(cli.run("compare", "oracle", word), 2, f"{word} is no kernel", f"--suite {word}")
