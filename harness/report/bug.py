@@ -27,6 +27,7 @@ _EXPECTATION = re.compile(r"^E\s+(.*)$", re.MULTILINE)
 _ABOUT = re.compile(r"^/\*\n \* (.*?)\n \*\n", re.DOTALL | re.MULTILINE)
 _CLASS = re.compile(r"^(?:\w+\.)+\w+Error: ")  # of an exception, which says nothing elsewhere
 _SENTENCE = re.compile(r"[:.]\s")
+_OBJECT = re.compile(r" at 0x[0-9a-f]+>")  # of the harness, which says nothing elsewhere
 _CALL = 100  # characters of a call and its result
 _MOST_WORDS = 6  # lines of what was expected and not met
 
@@ -139,7 +140,7 @@ def _what_happens(result: TestResult, headline: str, symptom: str) -> Iterator[s
         yield symptom
     if result.known_defect:
         yield f"Cause: {result.known_defect}." if symptom else f"{_capitalised(result.known_defect)}."
-    met = _EXPECTATION.findall(result.reason)
+    met = [line for line in _EXPECTATION.findall(result.reason) if not _OBJECT.search(line)]
     if result.verdict is Verdict.PANIC and headline:
         yield f"The kernel panics: {headline}"
     elif result.verdict is Verdict.HANG:

@@ -31,7 +31,10 @@ defect = pytest.mark.defect
     reproducer="job-control-reaper.c",
 )
 def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) -> None:
-    """A parent in the same session and another group does, whoever it is (POSIX: orphaned process group; fixjobc)."""
+    """A group is not orphaned while a member has a parent in the same session and another group (POSIX; fixjobc).
+
+    That holds for whoever is the parent, the reaper that inherits the member included.
+    """
     init.procctl_reaper_acquire()
     middle = init.fork()
     middle.setpgid(0, 0)

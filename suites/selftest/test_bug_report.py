@@ -137,6 +137,24 @@ def test_what_was_expected_and_not_met_is_told(store: Store, capsys: pytest.Capt
     assert "600519: 1 of 1, failed" in text.replace("\n        ", " ")
 
 
+def test_objects_of_the_harness_are_not_told_to_who_has_none(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    file = store.home / "r.json"
+    reason = "E   assert 33 not in [33]\nE    +  where [33] = <function all at 0x7f419d8f0d60>()"
+    record(replace(FAILED, reason=reason), "v6.5.0.2", 600519, 30).write(store, file)
+    text = told(capsys, "--bug", "a_child_ends", str(file))
+    assert "The test fails: assert 33 not in [33]\n" in text
+    assert "0x7f41" not in text
+
+
+def test_the_commit_that_a_mark_names_is_told_where_no_bisection_is_at_hand(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = store.home / "r.json"
+    known = replace(FAILED, defect="it takes 128", introduced="0123456789 of 2020-11-15")
+    record(known, "v6.5.0.2", 600519, 30).write(store, file)
+    assert "Commit 0123456789 of 2020-11-15: shown on a kernel" in told(capsys, "--bug", "a_child_ends", str(file))
+
+
 def test_a_bisection_tells_since_when(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     culprit = Culprit("35a77c5f59" + "0" * 30, "A. Committer", "2026-02-01", "kernel: check more", ("x.c",), 0.99)
     found = BisectionReport(
