@@ -53,7 +53,11 @@ def names_touching(store: Store, places: Sequence[Place], number: int) -> tuple[
 
     Raises UsageError where none runs them.
     """
+    from harness.runs.suite import is_test  # which loads pytest, and few commands need it
+
     choice = choose(map_for(store, "", places), places)
-    if choice.unreached or not choice.tests:
+    # Those of the user's own that were measured elsewhere are not found from here.
+    found = tuple(filter(is_test, choice.tests))
+    if choice.unreached or not found:
         raise UsageError(f"no test is known to run {', '.join(map(str, choice.unreached or places))}")
-    return choice.tests[:number]
+    return found[:number]

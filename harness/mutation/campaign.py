@@ -31,7 +31,7 @@ from harness.results.mutation import Fate, MutantResult, append
 from harness.runs.options import RunOptions
 from harness.runs.order import Order
 from harness.runs.runner import Run, SuiteRunner
-from harness.runs.suite import test_arguments
+from harness.runs.suite import is_test, test_arguments
 from harness.store import Store
 
 # So many tests run on a fault first: most that can catch it are among them, and collecting all takes seconds.
@@ -178,16 +178,18 @@ class Campaign:
         """
         place = self._follower.place(mutant.line)
         choice = choose(self.subject.known, [place]) if place is not None else None
-        if choice is not None and choice.tests and not choice.unreached:
-            return choice.tests[: self.subject.most_tests or None], True, len(choice.tests)
-        nearby = choice.tests if choice is not None else ()
+        nearby = tuple(filter(is_test, choice.tests)) if choice is not None else ()
+        if choice is not None and nearby and not choice.unreached:
+            return nearby[: self.subject.most_tests or None], True, len(nearby)
         return (nearby or self._broad)[:_BROAD], False, 0
 
     @cached_property
     def _broad(self) -> tuple[str, ...]:
         """The tests that run most in the least time."""
         tests = self.subject.known.tests
-        return tuple(sorted(tests, key=lambda test: -tests[test].hits.sum() / max(tests[test].seconds, _LEAST)))
+        return tuple(
+            sorted(filter(is_test, tests), key=lambda test: -tests[test].hits.sum() / max(tests[test].seconds, _LEAST))
+        )
 
     def _try(self, given: MutantResult, kernel: Path, tests: Sequence[str], folder: Path) -> MutantResult:
         with _registered(self.store, f"mutant-{given.name}", kernel) as record:

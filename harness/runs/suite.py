@@ -29,7 +29,8 @@ def suite_names() -> list[str]:
     return sorted(folder.name for folder in (share() / _SUITES).iterdir() if any(folder.glob("test_*.py")))
 
 
-def _is_test(word: str) -> bool:
+def is_test(word: str) -> bool:
+    """Tell whether there is a file for WORD, or a suite of that name: a test of the user's own may be elsewhere."""
     try:
         find_tests(word)
     except UsageError:
@@ -74,7 +75,7 @@ class PytestWords:
         left = list(words)
         options: list[str] = []
         _, unknown = config._parser.parse_known_and_unknown_args(list(words))
-        values = {word for option, word in pairwise(words) if option in unknown and not _is_test(word)}
+        values = {word for option, word in pairwise(words) if option in unknown and not is_test(word)}
         tests = [word for word in tests_in(words) if word not in values]
         # A word is a test where there is one test less without it: the same text may be an option's value elsewhere.
         while left:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EALREADY, ECHILD, ENOTCONN
+from errno import EALREADY, ECHILD, EFAULT, ENOTCONN
 from signal import SIGCHLD, SIGKILL, SIGSTOP
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from harness.processes import SA_NOCLDSTOP, SA_NOCLDWAIT, WNOHANG, WUNTRACED, Handler, Process, RemoteProcess, fails
 from support.children import exited_child
 from support.processes import bury, eventually, exists, logged, row, stop
+
+P_PID, PROC_REAP_STATUS = 0, 3  # sys/procctl.h
 
 # ---- Inheritance --------------------------------------------------------------------------------------------------
 
@@ -168,6 +170,17 @@ def test_the_office_of_reaper_is_taken_once(init: Process) -> None:
     init.procctl_reaper_acquire()
 
 
+@pytest.mark.passes("pfind")
+@pytest.mark.needs_kernel
+def test_a_reapers_status_need_not_be_told(init: Process) -> None:
+    """Without a place for it nothing is wrong, with a bad one it is EFAULT (kern_fork.c: sys_procctl, uap->data)."""
+    assert isinstance(init, RemoteProcess)
+    init.procctl_reaper_acquire()
+    assert init.syscall("procctl", P_PID, init.pid, PROC_REAP_STATUS, 0).value == 0
+    with fails(EFAULT):
+        init.syscall("procctl", P_PID, init.pid, PROC_REAP_STATUS, 0x1000)
+
+
 @pytest.mark.passes("proc_remove_zombie")
 def test_a_reapers_status_names_its_youngest_child(init: Process) -> None:
     """The head of p_children, zombies included; -1 for none (kern_fork.c: sys_procctl)."""
@@ -244,6 +257,25 @@ def test_the_children_of_a_parent_that_wants_no_zombies_leave_none(
         init.wait4(child.pid)
     eventually(lambda: not exists(init, child.pid), "init to reap the child")
     assert logged(init) == []
+
+
+@pytest.mark.passes("proc_remove_zombie")
+@UNWILLING
+def test_what_nobody_wants_goes_with_its_own_children_to_the_reaper(
+    init: Process, refuse: Callable[[Process], None]
+) -> None:
+    """Those that live, and those that are zombies already (kern_exit.c: exit1, reproc)."""
+    init.procctl_reaper_acquire()
+    parent = init.fork()
+    refuse(parent)
+    child = parent.fork()
+    living, zombie = child.fork(), child.fork()
+    zombie.exit(7)
+    child.exit(6)
+    assert init.wait4(child.pid).exit_status == 6
+    assert init.wait4(zombie.pid).exit_status == 7
+    assert living.getppid() == init.pid
+    bury(init, living, parent)
 
 
 @pytest.mark.passes("proc_remove_zombie")

@@ -14,6 +14,7 @@ from support.processes import bury, eventually, expect_signals, hearing
 needs_kernel = pytest.mark.needs_kernel
 CHILD = RforkFlag.RFPROC | RforkFlag.RFFDG
 F_GETFD = 1
+RFPGLOCK = 1 << 30  # sys/unistd.h
 MAP_PRIVATE, MAP_ANON = 2, 0x1000  # sys/mman.h
 
 
@@ -90,11 +91,22 @@ def test_who_shares_memory_can_take_a_copy_of_his_own(init: RemoteProcess, kept:
     child = parent.rfork(CHILD | RforkFlag.RFMEM)
     OwnMemory(child).write(page, b"first")
     assert OwnMemory(parent).read(page, 5) == b"first"
-    assert child.syscall("rfork", RforkFlag.RFFDG | (RforkFlag.RFMEM if kept else 0)).value == 0
+    assert child.syscall("rfork", RforkFlag.RFMEM if kept else 0).value == 0
     OwnMemory(child).write(page, b"other")
     assert OwnMemory(parent).read(page, 5) == (b"other" if kept else b"first")
     bury(parent, child)
     bury(init, parent)
+
+
+@needs_kernel
+@pytest.mark.passes("proc_makepid")
+@pytest.mark.parametrize("flag", [RforkFlag.RFPPWAIT, RFPGLOCK], ids=["RFPPWAIT", "RFPGLOCK"])
+def test_what_is_the_kernels_own_is_refused(init: RemoteProcess, flag: int) -> None:
+    """EINVAL, and there is no child (rfork(2); kern_fork.c: sys_rfork, RFKERNELONLY)."""
+    before = sorted(init.sysctl.kern_proc_all().pids)
+    with fails("EINVAL"):
+        init.syscall("rfork", CHILD | flag)
+    assert sorted(init.sysctl.kern_proc_all().pids) == before
 
 
 @needs_kernel

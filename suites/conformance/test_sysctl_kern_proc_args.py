@@ -44,6 +44,19 @@ def test_a_child_begins_with_its_parents_args(init: RemoteProcess) -> None:
 
 
 @kern_proc("sysctl_kern_proc_args")
+@pytest.mark.needs_kernel
+def test_a_child_of_a_process_whose_args_are_not_kept_has_none_either(init: RemoteProcess) -> None:
+    """There is nothing to share (kern_exec.c, kern_fork.c: p_args)."""
+    child = init.fork()
+    with setting(init, "kern.ps_arg_cache_limit", 0):
+        child.reexec()
+    grandchild = child.fork()
+    assert [raw_args(init, each.pid) for each in (child, grandchild)] == [b"", b""]
+    bury(child, grandchild)
+    bury(init, child)
+
+
+@kern_proc("sysctl_kern_proc_args")
 def test_a_process_gives_itself_a_title(init: RemoteProcess) -> None:
     """Writing to its own args replaces them for every reader (kern_proc.c: sysctl_kern_proc_args)."""
     child = init.fork()

@@ -164,6 +164,23 @@ def test_wait6_tells_what_it_is_asked_for(init: RemoteProcess, wanted: str) -> N
 @pytest.mark.passes("proc_makepid")
 @pytest.mark.needs_kernel
 @WITH_WAIT6
+def test_a_stop_and_a_continuation_need_not_be_told_either(init: RemoteProcess) -> None:
+    """They are reported by the return value alone (kern_exit.c: kern_wait, info)."""
+    child = init.fork()
+    stop(init, child)
+    options = init.abi.wait_option_bits(WUNTRACED | WCONTINUED | WNOHANG)
+    assert init.syscall("wait6", 0, child.pid, 0, options, 0, 0).value == child.pid
+    assert init.syscall("wait6", 0, child.pid, 0, options, 0, 0).value == 0
+    init.kill(child.pid, SIGCONT)
+    await_continued(init, child)
+    assert init.syscall("wait6", 0, child.pid, 0, options, 0, 0).value == child.pid
+    assert init.syscall("wait6", 0, child.pid, 0, options, 0, 0).value == 0
+    bury(init, child)
+
+
+@pytest.mark.passes("proc_makepid")
+@pytest.mark.needs_kernel
+@WITH_WAIT6
 def test_wnowait_leaves_the_report_of_a_child_that_goes_on(init: RemoteProcess) -> None:
     """Until somebody takes it (kern_exit.c: kern_wait, P_CONTINUED)."""
     child = init.fork()

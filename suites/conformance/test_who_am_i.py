@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.needs_kernel, pytest.mark.passes("proc_makepid")]
 GETNAME = pytest.mark.eras(since=500710, reason="lwp_getname() appeared in November 2019, within 500709")
 REAL, EFFECTIVE, SAVED = 61_101, 61_102, 61_103
 NOWHERE = 0x1000  # no process has memory there
+LONGEST = 1023  # bytes of a thread's name (sys/upmap.h: LPMAP_MAXTHREADTITLE)
 ROOM = 40  # bytes that are asked for of a thread's name
 
 
@@ -126,3 +127,14 @@ def test_a_thread_that_there_is_not_gets_no_name(init: RemoteProcess) -> None:
             init.syscall("lwp_setname", tid, b"some\0")
     with fails(EFAULT):
         init.syscall("lwp_setname", init.gettid(), NOWHERE)
+
+
+@pytest.mark.kern_proc("lwpfind")
+@GETNAME
+def test_a_threads_name_may_fill_its_page(init: RemoteProcess) -> None:
+    """All but the last byte of LPMAP_MAXTHREADTITLE; asked for no byte, none is told (kern_prot.c: sys_lwp_getname)."""
+    tid = init.gettid()
+    name = bytes(65 + number % 26 for number in range(LONGEST))
+    init.syscall("lwp_setname", tid, name + b"\0")
+    assert name_of(init, tid, LONGEST + 1) == name + b"\0"
+    assert init.syscall("lwp_getname", tid, NOWHERE, 0).value == 0

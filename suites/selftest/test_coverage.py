@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -239,12 +239,22 @@ class TestMaps:
         assert map_of(store, "k", ("a.c",)) is not None
         assert map_of(store, "other", ("a.c",)) is None
 
-    def test_the_map_of_the_nearest_kernel_serves(self, tmp_path: Path) -> None:
+    def test_the_map_of_most_tests_serves_not_a_later_one_of_a_few(self, tmp_path: Path) -> None:
+        store = Store(tmp_path)
+        some_map("k", [[0], [0, 1], [3]]).keep(store)
+        replace(some_map("k", [[0]]), names=("f",), measured="2999-01-01T00:00:00+00:00").keep(store)
+        assert len(find_map(store, "", "k", 0).tests) == 3
+
+    def test_the_map_of_the_nearest_kernel_serves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store(tmp_path)
         some_map("old", [[0]], osreldate=400000).keep(store)
         some_map("new", [[0]], osreldate=600000).keep(store)
         assert find_map(store, "", "old", 600000).kernel == "old"
         assert find_map(store, "", "another", 590000).kernel == "new"
+        with pytest.raises(UsageError, match="no test is known to run f"):  # none that can be found from here
+            names_touching(store, [Place.parse("f")], 1)
+        (tmp_path / "t.py").touch()
+        monkeypatch.chdir(tmp_path)
         assert names_touching(store, [Place.parse("f")], 1) == ("t.py::test_0",)
         with pytest.raises(UsageError, match="no test is known to run g"):
             names_touching(store, [Place.parse("g")], 1)
