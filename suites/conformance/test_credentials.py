@@ -192,6 +192,7 @@ def test_whoever_has_changed_his_ids_is_known_by_it(init: RemoteProcess, calls: 
     process = init.fork()
     changes(calls, STRANGER)[way](process)
     assert [each.syscall("issetugid").value for each in (process, process.fork(), init.fork())] == [1, 1, 0]
+    assert ids(init, process, calls) == WAYS[way]
 
 
 @both
