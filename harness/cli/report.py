@@ -131,7 +131,10 @@ def _bug(options: argparse.Namespace, store: Store) -> int:
     tests = [each.test for each in named(options.bug, (each.result for each in failed))]
     if not tests:
         said = "passed or was not judged" if own else "did not run"
-        raise UsageError(f"there is nothing to report: {options.bug} {said} in what is on record")
+        raise UsageError(
+            f"there is nothing to report: {options.bug} {said} in what is on record of runs; what compare and bisect"
+            " run is not among it: dfly-harness run"
+        )
     test = only_test(tests)
     last = next(each for each in reversed(failed) if each.result.test == test)
     result, program = _with_program(last.result, options.c)

@@ -46,6 +46,17 @@ def inline(page: Path) -> list[str]:
     return [each.partition(" > ")[0] for each in found]
 
 
+def shown(page: Path) -> list[str]:
+    """Return the lines of text that PAGE shows right after commands that are run, as what these say."""
+    found = re.findall(r"^```sh\n[^`]*^```\n\n```text\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in found for line in block.splitlines() if line]
+
+
+def without_times(text: str) -> str:
+    """Return TEXT without what differs from host to host."""
+    return re.sub(r"Linux \S+", "Linux", re.sub(r"\bin \d+ s\b", "in a while", text))
+
+
 def told(page: Path) -> list[list[str]]:
     """Return the dfly-harness commands in the blocks of PAGE that need a kernel."""
     lines = [line for block in blocks(page, "console") for line in block.splitlines()]
@@ -87,6 +98,9 @@ def test_the_commands_do_what_a_page_says(tmp_path: Path, page: Path) -> None:
             (tmp_path / name[1]).write_text(block)
     done = run_as_told("\n".join(blocks(page, "sh")), tmp_path)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-3000:]
+    said = without_times(done.stdout + done.stderr)
+    for line in shown(page):
+        assert without_times(line) in said, line
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if told(page)], ids=lambda page: page.stem)
@@ -132,6 +146,18 @@ def test_the_commands_of_contributing_find_tests() -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-3000:]
     assert "pgrel" in script
     assert all(name in done.stdout for name in ("test_wait.py", "::test_", "suites/regressions/"))
+
+
+def test_the_first_page_shows_what_its_commands_say_without_a_machine(tmp_path: Path) -> None:
+    page = DOCS / "first-verdict.md"
+    assert len(shown(page)) > 6
+    script = "\n".join(block for block in blocks(page, "sh") if "--control" not in block)
+    done = run_as_told(script, tmp_path)
+    said = without_times(done.stdout + done.stderr)
+    lines = [line for line in shown(page) if "ORACLE" in line or "broken" in line or "14 of" in line]
+    assert len(lines) == 4
+    for line in lines:
+        assert without_times(line) in said, line
 
 
 def test_every_page_is_found_from_the_first() -> None:
