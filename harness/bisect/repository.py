@@ -227,7 +227,7 @@ class Repository:
 
     def _without(self, tree: str, paths: tuple[PurePosixPath, ...]) -> str:
         """Return the hash of TREE without what is at PATHS."""
-        if not paths:
+        if not paths or tree == _EMPTY_TREE:  # such as a commit of a branch that somebody else's code came by
             return tree
         if (known := self._pruned.get((tree, paths))) is not None:
             return known

@@ -583,6 +583,18 @@ class TestRange:
         source.write_to(tmp_path / "less")
         assert (tmp_path / "less" / KERN_PROC).exists()
 
+    def test_a_vendors_branch_has_nothing_of_what_a_kernel_is_built_from(self, store: Store, tmp_path: Path) -> None:
+        made = project(tmp_path / "repo", 3, 1, files={2: "sys/huge"})
+        made.git("checkout", "-q", "--orphan", "vendor")
+        made.git("rm", "-rfq", ".")
+        made.write("contrib/thing.c", "int thing;\n")
+        made.commit("somebody else's code")
+        made.git("checkout", "-q", "main")
+        made.git("merge", "-q", "--no-edit", "--allow-unrelated-histories", "-m", "the merge", "vendor")
+        repository = Repository(made.folder, store, needs=["sys"], exclude=["sys/huge"])
+        scope = repository.range([made.hashes["base"]], "HEAD")
+        assert made.hashes["change 1"] in scope.history.commits
+
     def test_excluding_what_is_nowhere_is_an_error(self, store: Store, tmp_path: Path) -> None:
         made = project(tmp_path / "repo", 3, 1)
         with pytest.raises(UsageError, match="there is no sys/hgue to exclude"):
