@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from harness.compare.evidence import FIRST_BOOTS, Runs, Seen, Suspicion
 from harness.compare.verdicts import worst_results
+from harness.errors import HarnessError
 from harness.files import write_whole
 from harness.results.record import BETWEEN_TESTS
+from harness.results.verdict import Verdict
 from harness.runs.runner import Run
 
 Progress = Callable[[str], None]
@@ -75,6 +77,7 @@ class Laboratory:
             place = futures[done]
             made[place.boot, place.number] = done.result()
             self._progress(f"{len(made)} of {len(futures)} runs again of {len(runs.tests)} tests that seem to differ")
+        _demand_news(made.values())
         seen: dict[tuple[str, int], Seen] = {}
         for test, boot in product(runs.tests, runs.boots):
             base, other = (_outcomes(test, made.get((boot, number))) for number in (0, self._number))
@@ -82,6 +85,19 @@ class Laboratory:
             known = len(other) if runs.only_other else min(len(base), len(other))
             seen[test, boot] = ([] if runs.only_other else base[:known], other[:known])
         return seen
+
+
+def _demand_news(runs: Collection[Run]) -> None:
+    """Raise HarnessError where all of RUNS failed of the host or the harness: others would fail as well.
+
+    That is no reason to give a suspicion up, which lies in the kernels alone.
+    """
+    troubles = [run.trouble for run in runs if run.trouble is not None and run.trouble.verdict is Verdict.HARNESS_ERROR]
+    if troubles and len(troubles) == len(runs):
+        raise HarnessError(
+            f"what seems to differ cannot be run again: {troubles[0]}; what was found out so far is kept, "
+            "and the same command goes on with the rest"
+        )
 
 
 def _outcomes(test: str, run: Run | None) -> list[str | None]:

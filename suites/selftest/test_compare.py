@@ -37,7 +37,7 @@ from harness.compare.evidence import Inquiry, Runs, Seen, State, Suspicion, boot
 from harness.compare.retrial import MOST_SUSPICIONS, decide, raised, settle, suspects
 from harness.compare.verdicts import tally, worst_results
 from harness.config import share
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode, HarnessError, UsageError
 from harness.guests.options import TargetOptions
 from harness.machine.description import Accelerator
 from harness.report.comparison import conclusion, explain, news, percent, print_comparison, to_markdown
@@ -782,6 +782,31 @@ class TestCampaigns:
         assert (judgement.again.base, judgement.again.other, judgement.again.boots) == ((0, 12), (0, 12), 3)
         for name in ("a", "the-again"):
             assert len((tmp_path / name).read_text().split()) == 13
+
+    def test_a_full_disk_is_no_reason_to_give_a_suspicion_up(
+        self, store: Store, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What cannot be run again for want of room ends the comparison in words; once there is room it goes on."""
+        (tmp_path / "suite/test_it.py").write_text("import os\ndef test_it():\n    assert not os.environ['BROKEN']\n")
+        code = "def pytest_addoption(parser):\n    parser.addoption('--broken', default='')\n"
+        code += "def pytest_configure(config):\n    import os\n"
+        code += "    os.environ['BROKEN'] = config.getoption('--broken')\n"
+        (tmp_path / "suite/conftest.py").write_text(code)
+        sides = Contender("a", "a", ("--dfly-oracle",)), Contender("b", "b", ("--dfly-oracle", "--broken=yes"))
+        campaign = Campaign(store, replace(plan, contenders=sides))
+        real = campaign._runner.run
+        full = Run(None, "no room", 3, Trouble(Verdict.HARNESS_ERROR, "no room for the target's warm state"))
+
+        def run(arguments: Sequence[str], seed: int, record: Path) -> Run:
+            return full if record.name.startswith("again-") else real(arguments, seed, record)
+
+        monkeypatch.setattr(campaign._runner, "run", run)
+        with pytest.raises(HarnessError, match=r"no room for the target's warm state.*goes on"):
+            campaign.run(1, 0.95)
+        monkeypatch.undo()
+        monkeypatch.setenv("COUNT_FILE", "")
+        (judgement,) = Campaign(store, replace(plan, contenders=sides)).run(1, 0.95).tests[0].judgements
+        assert judgement.verdict is Difference.BROKEN
 
     def test_the_order_of_runs_goes_there_and_back(self, store: Store, plan: Plan) -> None:
         assert Campaign(store, plan).schedule(3) == [(0, 0), (0, 1), (1, 1), (1, 0), (2, 0), (2, 1)]
