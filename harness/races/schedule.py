@@ -24,14 +24,14 @@ from harness.guests.guest import Guest
 from harness.guests.processors import describe, processors
 from harness.machine.debugger import Cpu, Debugger
 from harness.processes import GuestError, Hub, Pending, RemoteProcess, RemoteThread
+from harness.races.patience import Patience
 from harness.races.points import Point, address_of, name_of
 from harness.races.threads import Contest, Threads, current_thread, serves_interrupt
 
 T = TypeVar("T")
 
-#: How long, in seconds of the guest's time, something may take to come to a point.
+#: How long, in seconds, something may take to come to a point, as harness.races.patience counts them.
 DEADLINE = 5.0
-_PATIENCE = 60.0  # s of the host's, for a guest that a busy host does not let compute
 _SLICE = 0.02
 _LOOKS, _LOOK_EVERY = 4, 0.1  # s; so often in a row a thread must be found waiting before it is said to
 #: A system call that nobody makes by himself; it tells which thread a process's is.
@@ -235,17 +235,40 @@ class Schedule:
             address = self.kernel.address(_ASKED)
             self.debugger.at(address, lambda cpu: met.append(_thread_on(cpu)))
             try:
-                who.call(_NUMBER).result(DEADLINE)
-            except GuestDeadlineError as error:
-                raise NotSchedulableError(
-                    f"{_called(who)} is not heard: {error}; schedule.apart() is for who is needed while others stand"
-                ) from None
+                self._hear(who.call(_NUMBER), who)
             finally:
                 self.debugger.forget(address)
             if len(set(met)) != 1:
                 raise HarnessError(f"the thread of {_called(who)} was not found: {len(set(met))} threads made its call")
             self._threads[key] = met[0]
         return self._threads[key]
+
+    def _hear(self, call: Pending[Any], who: Driven) -> None:
+        """Return when CALL, which waits for nothing, has been made by WHO; raises NotSchedulableError for one deaf."""
+        patience = self._patience(DEADLINE)
+        while not call.done:
+            self._guest.check()
+            if patience.is_over() and not call.done:
+                raise NotSchedulableError(
+                    f"{_called(who)} is not heard within {DEADLINE:g} s; "
+                    "schedule.apart() is for who is needed while others stand"
+                )
+            time.sleep(_SLICE)
+        call.result()
+
+    def _patience(self, deadline: float) -> Patience:
+        """Return the patience for something that is to happen within DEADLINE seconds of the guest's time."""
+        return Patience(self._guest.machine, deadline, self._idles, self._hub.observer.start.getpid)
+
+    def _idles(self) -> bool:
+        """Tell whether no CPU has anything to do but those on which somebody stands."""
+        taken = {each.cpu for each in self._standing}
+
+        def look(debugger: Debugger) -> bool:
+            del debugger
+            return all(cpu.halted for cpu in processors(self._guest.machine, None) if cpu.number not in taken)
+
+        return self.debugger.standing(look)
 
     # Points
 
@@ -445,14 +468,14 @@ class Schedule:
         contested: bool = True,
     ) -> None:
         """Return when it HAPPENED; with CONTESTED a wait for a token that a held one has is none that ends."""
-        patience = _Patience(self._guest, deadline)
+        patience = self._patience(deadline)
         seen, looked = 0, time.monotonic()
         while not happened():
             # The channel of who exits is closed early on: that is no end yet.
             if call is not None and call.answer is not None and not happened():
                 raise NotSchedulableError(f"{_called(who)} does not come to {where}: {call}")
             self._guest.check()
-            late = patience.is_over
+            late = patience.is_over()
             if contested and (late or time.monotonic() - looked >= _LOOK_EVERY):
                 looked = time.monotonic()
                 contest = self._contest(thread)
@@ -529,10 +552,10 @@ class Schedule:
         # It is in an interrupt's handler; when that returns it comes to one of these.
         for place in self._loops:
             self._watch(place, stand.thread, go)
-        patience = _Patience(self._guest, DEADLINE)
+        patience = self._patience(DEADLINE)
         while not gone_on.wait(_SLICE):
             self._guest.check()
-            if patience.is_over:
+            if patience.is_over():
                 raise GuestDeadlineError(f"{stand} to go on", DEADLINE)
 
 
@@ -542,25 +565,3 @@ def _key(who: Driven) -> tuple[int, int]:
 
 def _thread_on(cpu: Cpu) -> int:
     return cpu.word(cpu.own_data + 8)  # sys/globaldata.h: gd_curthread
-
-
-class _Patience:
-    """A deadline of SECONDS of the guest's time: its clock's ticks, or what its CPUs have got to compute."""
-
-    def __init__(self, guest: Guest, seconds: float) -> None:
-        self._guest = guest
-        self._seconds = seconds
-        self._began = time.monotonic()
-        self._kernel = guest.kernel
-        self._rate = self._kernel.word("hz")
-        self._ticks = self._kernel.word("ticks")
-        self._used = guest.machine.cpu_seconds
-
-    @property
-    def is_over(self) -> bool:
-        passed = time.monotonic() - self._began
-        if passed < self._seconds:
-            return False
-        ticks = self._kernel.word("ticks") - self._ticks & 0xFFFFFFFF
-        computed = self._guest.machine.cpu_seconds - self._used
-        return ticks >= self._seconds * self._rate or computed >= 2 * self._seconds or passed >= _PATIENCE

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Deadlines of stated interleavings: a busy host is no reason to say that something does not happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness.errors import GuestLostError
+from harness.races.patience import Patience
+
+SECONDS = 5.0
+
+
+@dataclass
+class World:
+    """A guest that somebody waits for, with clocks of its own."""
+
+    now: float = 100.0
+    cpu_seconds: float = 3.0
+    idle: bool = False
+    heard: bool = True
+    pings: int = 0
+    patience: Patience = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = Patience(
+            cast(Any, self), SECONDS, lambda: self.idle, self.ping, clock=lambda: self.now
+        )  # fmt: skip
+
+    def ping(self) -> Any:
+        self.pings += 1
+        return SimpleNamespace(done=self.heard)
+
+    def passes(self, seconds: float, computing: float = 0.0) -> bool:
+        """Let SECONDS pass, of which the guest gets COMPUTING; tell whether the deadline is over meanwhile."""
+        steps = round(seconds / 0.2)
+        for _ in range(steps):
+            self.now += 0.2
+            self.cpu_seconds += computing / steps
+            if self.patience.is_over():
+                return True
+        return False
+
+
+def test_a_guest_that_the_host_lets_compute_little_is_waited_for_longer() -> None:
+    world = World()
+    assert not world.passes(60, computing=4)
+    assert world.passes(60, computing=8)
+
+
+def test_a_guest_that_computes_as_it_likes_has_its_deadline() -> None:
+    world = World()
+    assert not world.passes(SECONDS - 0.2, computing=20)
+    assert world.passes(1, computing=1)
+
+
+def test_a_guest_that_has_nothing_to_do_and_has_heard_it_all_is_not_waited_for() -> None:
+    world = World(idle=True)
+    assert not world.passes(SECONDS - 0.2)
+    assert world.passes(2)
+    assert world.pings == 1
+
+
+def test_a_guest_that_idles_as_nothing_has_reached_it_yet_is_waited_for() -> None:
+    world = World(idle=True, heard=False)
+    assert not world.passes(2 * SECONDS)
+    assert world.passes(2 * SECONDS)
+
+
+def test_one_look_that_finds_it_idle_is_not_enough() -> None:
+    world = World()
+    assert not world.passes(SECONDS)
+    for _ in range(20):
+        world.idle = not world.idle
+        assert not world.passes(0.2)
+
+
+def test_of_a_guest_that_the_host_lets_do_nothing_nothing_is_said() -> None:
+    world = World(heard=False)
+    with pytest.raises(GuestLostError, match="the host let the guest compute"):
+        world.passes(600, computing=3)
