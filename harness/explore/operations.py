@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from signal import SIGKILL, SIGSTOP
 from typing import Any
 
 from harness.errors import UsageError
-from harness.processes import WEXITED, WNOHANG, WNOWAIT, IdType, Pending, ProcTable, RemoteProcess
+from harness.processes import WEXITED, WNOHANG, WNOWAIT, GuestError, IdType, Pending, ProcTable, RemoteProcess
 from harness.processes.kinfo import KinfoProc, ProcStat
 from harness.races.schedule import Driven
 
 _SOMEBODY = 1001
+_NOTE_EXIT = 0x80000000  # sys/event.h
+_PROCFS = "/tmp/explored-procfs"  # noqa: S108  (in the guest)
 
 
 @dataclass
@@ -31,14 +34,27 @@ class Scene:
     parent: RemoteProcess
     target: RemoteProcess
     actors: list[Driven] = field(default_factory=list)
+    #: What its operations are called.
+    names: tuple[str, ...] = ()
+    #: What else there is to see at the end, in words.
+    sights: list[Callable[[], str]] = field(default_factory=list)
+    _terminal: str = ""
 
     @classmethod
-    def set(cls, init: RemoteProcess) -> Scene:
-        """Return a fresh one, of children of INIT."""
+    def set(cls, init: RemoteProcess, names: tuple[str, ...] = ()) -> Scene:
+        """Return a fresh one, of children of INIT, for the operations called NAMES."""
         parent = init.fork()
         target = parent.fork()
         parent.setpgid(target.pid, target.pid)
-        return cls(init, parent, target)
+        return cls(init, parent, target, names=names)
+
+    def terminal(self) -> str:
+        """Return the path of a terminal, whose session the target leads from the first call on."""
+        if not self._terminal:
+            _, _, self._terminal = self.init.openpty()
+            self.parent.setpgid(self.target.pid, self.parent.getpgrp())
+            self.target.setsid()
+        return self._terminal
 
     def actor(self, kind: str) -> Driven:
         """Return somebody who may act: `target`, a thread of `parent`, or an `other` process.
@@ -71,16 +87,19 @@ class Scene:
     def state(self) -> str:
         """Return what has become of all in it, in words."""
         roles, rows = self.roles, self.init.sysctl.kern_proc_all()
-        return "; ".join(_row(row, roles) for row in sorted(rows, key=lambda row: row.pid) if row.pid in roles)
+        seen = [_row(row, roles) for row in sorted(rows, key=lambda row: row.pid) if row.pid in roles]
+        return "; ".join([*seen, *(sight() for sight in self.sights)])
 
 
 def _row(row: KinfoProc, roles: Mapping[int, str]) -> str:
+    terminal = ", on a terminal" if row.tdev is not None else ""
+    jailed = ", jailed" if row.jailid else ""
     word = {ProcStat.SZOMB: "zombie", ProcStat.SSTOP: "stopped"}.get(row.stat, "alive")  # type: ignore[call-overload]
     ids = ", ".join(
         f"{name} {roles.get(value, 'somebody')}"
         for name, value in (("of", row.ppid), ("group", row.pgid), ("session", row.sid))
     )
-    return f"{roles[row.pid]} {word} {ids}, uid {row.uid}"
+    return f"{roles[row.pid]} {word} {ids}, uid {row.uid}{terminal}{jailed}"
 
 
 def _plain(result: Any) -> str:
@@ -114,12 +133,13 @@ class Operation:
     prepare: Callable[[Driven, Scene], None] = lambda _who, _scene: None
 
 
-def _table(name: str, say: Callable[[Any], str], *arguments: str) -> Operation:
+def _table(name: str, say: Callable[[Any], str], *arguments: str, lwp: bool = False) -> Operation:
     def start(who: Driven, scene: Scene) -> Pending[Any]:
         asked = {"pid": scene.target.pid}
-        return getattr(who.start.sysctl, f"kern_proc_{name}")(*[asked[each] for each in arguments])  # type: ignore[no-any-return]
+        more = {"lwp": True} if lwp else {}
+        return getattr(who.start.sysctl, f"kern_proc_{name}")(*[asked[each] for each in arguments], **more)  # type: ignore[no-any-return]
 
-    return Operation(name, "other", start, say)
+    return Operation(f"{name}-lwp" if lwp else name, "other", start, say)
 
 
 def _by(method: str, *arguments: Any, who: str = "target", say: Callable[[Any], str] = _done, **more: Any) -> Operation:
@@ -167,6 +187,9 @@ _ALL = [
     _table("all", _done),
     _table("pid", _rows, "pid"),
     _table("pgrp", _rows, "pid"),
+    _table("all", _done, lwp=True),
+    _table("pid", _rows, "pid", lwp=True),
+    _table("pgrp", _rows, "pid", lwp=True),
     _table("args", _done, "pid"),
     _table("cwd", _done, "pid"),
     _table("pathname", _done, "pid"),
@@ -207,8 +230,92 @@ def _special() -> list[Operation]:
     ]
 
 
+def _prepared(
+    name: str,
+    who: str,
+    prepare: Callable[[Driven, Scene], int],
+    start: Callable[[Driven, Scene, int], Pending[Any]],
+    say: Callable[[Any], str] = _done,
+) -> Operation:
+    """Return the operation that START begins, with the number that PREPARE has returned for its scene."""
+    made: dict[int, int] = {}
+
+    def before(actor: Driven, scene: Scene) -> None:
+        made.clear()
+        made[id(scene)] = prepare(actor, scene)
+
+    return Operation(name, who, lambda actor, scene: start(actor, scene, made[id(scene)]), say, prepare=before)
+
+
+def _mounted(init: RemoteProcess) -> str:
+    """Return where procfs is mounted, for as long as the guest lives."""
+    try:
+        init.mkdir(_PROCFS)
+    except GuestError as error:
+        if error.name != "EEXIST":
+            raise
+    else:
+        init.syscall("mount", "procfs", _PROCFS, 0, 0)
+    return _PROCFS
+
+
+def _on_files() -> list[Operation]:
+    """Return the operations on what belongs to files: procfs, events, terminals; and on jails."""
+
+    def opened(name: str) -> Callable[[Driven, Scene], int]:
+        return lambda who, scene: who.open(f"{_mounted(scene.init)}/{scene.target.pid}/{name}", os.O_RDONLY)
+
+    def read(who: Driven, scene: Scene, fd: int) -> Pending[Any]:
+        del scene
+        return who.start.read(fd, 4096)
+
+    def open_status(who: Driven, scene: Scene, fd: int) -> Pending[Any]:
+        del fd
+        return who.start.open(f"{_PROCFS}/{scene.target.pid}/status", os.O_RDONLY)
+
+    def queue(who: Driven, scene: Scene) -> int:
+        made = who.kqueue()
+        scene.sights.append(lambda: "an end was noted" if who.kevent(made, room=1) else "no end was noted")
+        return made
+
+    def note(who: Driven, scene: Scene, made: int) -> Pending[Any]:
+        return who.start.watch_process(made, scene.target.pid, _NOTE_EXIT)
+
+    def slave(who: Driven, scene: Scene) -> int:
+        return who.open(scene.terminal(), os.O_RDWR | os.O_NOCTTY)
+
+    def attach(who: Driven, scene: Scene, fd: int) -> Pending[Any]:
+        del scene
+        return who.start.set_controlling_tty(fd)
+
+    def attached(who: Driven, scene: Scene) -> int:
+        del who
+        fd = scene.target.open(scene.terminal(), os.O_RDWR | os.O_NOCTTY)
+        if "tty" not in scene.names:
+            scene.target.set_controlling_tty(fd)
+        return fd
+
+    def revoke(who: Driven, scene: Scene, fd: int) -> Pending[Any]:
+        del fd
+        return who.start.revoke(scene.terminal())
+
+    def jailed(who: Driven, scene: Scene) -> int:
+        del who
+        return scene.init.fork().jail("/")
+
+    return [
+        _prepared("status", "other", opened("status"), read),
+        _prepared("map", "other", opened("map"), read),
+        _prepared("open", "other", lambda _, scene: len(_mounted(scene.init)), open_status),
+        _prepared("note", "other", queue, note),
+        _prepared("tty", "target", slave, attach),
+        _prepared("revoke", "other", attached, revoke),
+        _prepared("jail", "target", jailed, lambda who, _, jid: who.start.jail_attach(jid)),
+    ]
+
+
 #: The operations by name.
-OPERATIONS: dict[str, Operation] = {each.name: each for each in [*_ALL, *_special()]}
+OPERATIONS: dict[str, Operation] = {each.name: each for each in [*_ALL, *_special(), *_on_files()]}
 
 
 def find_operation(word: str) -> Operation:

@@ -125,7 +125,7 @@ class Stage:
         """Return a fresh scene, with those who make FIRST and SECOND, ready to."""
         init = self._hub.spawn()
         self.schedule.forget()
-        scene = Scene.set(init)
+        scene = Scene.set(init, (first.name, second.name))
         one, other = scene.actor(first.who), scene.actor(second.who)
         for who in (one, other):
             self.schedule.apart(who)

@@ -71,6 +71,12 @@ def test_all_operations_are_made_by_somebody_there_is() -> None:
     assert all(name == each.name for name, each in OPERATIONS.items())
 
 
+def test_the_kinds_of_calls_that_races_are_sought_in_are_all_there() -> None:
+    wanted = """exit fork vfork execve wait waitid setsid setpgid setuid kill killpg stop attach detach acquire release
+        reapkill jail all pid pgrp all-lwp pid-lwp pgrp-lwp args title cwd pathname status map open note tty revoke"""
+    assert set(wanted.split()) <= set(OPERATIONS)
+
+
 def test_what_was_tried_is_read_back_and_what_was_written_by_halves_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "campaign.jsonl"
     assert read_trials(file) == {}
