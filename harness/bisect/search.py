@@ -224,7 +224,7 @@ class Bisection:
                 self._write()
                 raise HarnessError(
                     f"the {made.role} {made.commit[:12]} {_CANNOT.get(made.trouble, 'cannot be tested')}, so nothing"
-                    f" can be found out: {made.detail or made.trouble}"
+                    f" can be found out: {made.detail or made.trouble}{_hint(made)}"
                 )
 
     def costs(self) -> tuple[list[float], list[float]]:
@@ -355,6 +355,15 @@ class Bisection:
         if undone:
             return HOLDS
         return f"{FAILS}: it was bad all the same in {runs.bad} of {runs.total} runs, so there is another cause, too"
+
+
+def _hint(made: Observation) -> str:
+    """Return what to say of an end that fails in another way than is sought: it may be what was meant."""
+    if made.trouble is not Trouble.OTHER_FAILURE:
+        return ""
+    return "; if that is what is sought, say so: " + (
+        "--panic TEXT" if made.detail.startswith("panic") else "--failure REGEX"
+    )
 
 
 _CANNOT = {

@@ -386,7 +386,7 @@ def find_record(words: str, store: Store) -> Path:
     if "/" not in words:
         places += [results / f"{words}{end}" for end in ("", ".json", f".json{PARTIAL}")]
     for place in places:
-        if place.is_file():
+        if place.exists() and not place.is_dir():  # a pipe, too, is read
             return place
     raise UsageError(
         f"there is no record {words}: give its file, a run's name (dfly-harness history), or - for the last"

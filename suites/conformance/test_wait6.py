@@ -195,7 +195,7 @@ def test_wnowait_leaves_the_report_of_a_child_that_goes_on(init: RemoteProcess) 
     bury(init, child)
 
 
-@pytest.mark.passes("proc_reparent")
+@pytest.mark.passes("proc_remove_zombie")
 @pytest.mark.needs_kernel
 @WITH_WAIT6
 @pytest.mark.parametrize("traced", [True, False])

@@ -132,7 +132,7 @@ def test_a_thread_that_there_is_not_gets_no_name(init: RemoteProcess) -> None:
 @pytest.mark.kern_proc("lwpfind")
 @GETNAME
 def test_a_threads_name_may_fill_its_page(init: RemoteProcess) -> None:
-    """All but the last byte of LPMAP_MAXTHREADTITLE; asked for no byte, none is told (kern_prot.c: sys_lwp_getname)."""
+    """All but the last byte of it; asked for no byte, none is told (kern_prot.c: sys_lwp_getname, by lwpfind())."""
     tid = init.gettid()
     name = bytes(65 + number % 26 for number in range(LONGEST))
     init.syscall("lwp_setname", tid, name + b"\0")

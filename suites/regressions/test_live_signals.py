@@ -86,6 +86,7 @@ def test_a_stack_that_a_handler_runs_on_is_not_replaced(guest: Guest) -> None:
     severity="panic by any user",
     reason="PROC_PDEATHSIG_CTL takes 128, which lwpsignal() asserts to be no signal when the parent dies",
     reproducer="pdeathsig-128.c",
+    introduced="acdf1ee6e0 of 2020-11-15",
 )
 def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> None:
     """Whether it was refused or not, the parent's end is an end like any other (kern_fork.c: PROC_PDEATHSIG_CTL)."""

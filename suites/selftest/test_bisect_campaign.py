@@ -290,7 +290,7 @@ class TestTrouble:
             (Trouble.BUILD, "does not build, so nothing can be found out: lines:1: error"),
             (Trouble.BOOT, "does not boot, so nothing can be found out: something else"),
             (Trouble.NOT_APPLICABLE, "cannot run the tests, so nothing can be found out: something else"),
-            (Trouble.OTHER_FAILURE, "cannot be tested, so nothing can be found out: something else"),
+            (Trouble.OTHER_FAILURE, "cannot be tested, so nothing can be found out: something else; .*--failure"),
         ],
     )
     @pytest.mark.parametrize("end", ["base", "change 9"])

@@ -856,7 +856,7 @@ def test_ctrl_c_ends_a_command_on_the_console(control: Booted) -> None:
     console.send("sh -c 'echo started $((6 * 7)); exec sleep 9876'\n")
     console.expect(["started 42\r\n"], awaited="the command to start", deadline=30)
     console.send("\x03")
-    console.expect([r"\^C\r\n" + PROMPT], awaited="the prompt after Ctrl-C", deadline=30)
+    console.expect([PROMPT], awaited="the prompt after Ctrl-C", deadline=30)  # its echo may come behind that
 
 
 @pytest.mark.on_vm

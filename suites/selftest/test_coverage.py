@@ -394,7 +394,7 @@ def test_fails(init):
 
 @pytest.mark.on_vm
 def test_all_runs_of_a_test_count_the_recorded_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tests, record = tmp_path / "test_runs.py", tmp_path / "record.json"
+    tests, record = tmp_path / "test_recorded_and_counted.py", tmp_path / "record.json"
     tests.write_text(RUNS)
     monkeypatch.setenv("DFLY_HARNESS_HOME", str(make_store(tmp_path).home))
     calls = ["__x64_sys_getsid", "__x64_sys_setsid", "__x64_sys_setpgid", "__x64_sys_getpgid"]
