@@ -29,7 +29,7 @@ from harness.processes.lanes import probe_time_warp
 from harness.processes.session import Session, Warmth
 from harness.processes.spare import Spare
 from harness.processes.vocabulary import Clock
-from harness.results.record import read_record
+from harness.results.record import RunRecord, read_record
 from harness.results.summary import conclusion
 from harness.store import Store
 from harness.tether import run_tethered
@@ -249,21 +249,36 @@ def seconds_to_first_test(options: Sequence[str]) -> float:
             [*argv, "-k", FIRST_TEST, "--json", str(file)], deadline=_FIRST_DEADLINE, awaited="a run of one test to end"
         )
         if done.returncode != 0:
-            raise HarnessError(f"the run fails, so its time says nothing: {why_failed(file, done.stderr)}")
+            raise HarnessError(f"the run fails, so its time says nothing: {_why(file, done.stderr)}")
         return datetime.fromisoformat(read_record(file).first_test).timestamp() - entered
 
 
-def _measure_suite(readings: Readings, suite: Sequence[str], workers: int) -> None:
+def suite_name(workers: int) -> str:
+    """Return what readings of the suite by WORKERS are called."""
+    return f"suite, {workers} worker(s)"
+
+
+def run_suite(suite: Sequence[str], workers: int) -> tuple[RunRecord, float]:
+    """Let pytest run SUITE, which is to be handed to it, by WORKERS; return the record and how many seconds it took.
+
+    Raises HarnessError when the suite does not pass, and DeadlineError when it takes an hour.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"
         argv = [sys.executable, "-m", "pytest", *suite, f"--{PYTEST_PREFIX}json={file}", "-q"]
         argv += ["-n", str(workers)] if workers > 1 else []
-        with readings.seconds(f"suite, {workers} worker(s)"):
-            done = run_tethered(argv, deadline=_SUITE_DEADLINE, awaited="a run of the suite to end")
+        began = time.perf_counter()
+        done = run_tethered(argv, deadline=_SUITE_DEADLINE, awaited="a run of the suite to end")
+        took = time.perf_counter() - began
         if done.returncode != 0:
-            raise HarnessError(f"the suite does not pass, so its time says nothing: {why_failed(file, done.stderr)}")
-        record = read_record(file)
-    name = f"suite, {workers} worker(s)"
+            raise HarnessError(f"the suite does not pass, so its time says nothing: {_why(file, done.stderr)}")
+        return read_record(file), took
+
+
+def _measure_suite(readings: Readings, suite: Sequence[str], workers: int) -> None:
+    name = suite_name(workers)
+    record, took = run_suite(suite, workers)
+    readings.add(name, "s", took)
     began, first = (datetime.fromisoformat(moment).timestamp() for moment in (record.started, record.first_test))
     inside = sum(result.seconds for result in record.results)
     waits = sum(result.seconds for result in record.results if result.lane == Lane.TIME_WARPED)
@@ -277,7 +292,7 @@ def _measure_suite(readings: Readings, suite: Sequence[str], workers: int) -> No
         readings.add(f"{name}, as it would be with {count}", "s", play(work, count).seconds)
 
 
-def why_failed(record: Path, said: str) -> str:
+def _why(record: Path, said: str) -> str:
     """Return what RECORD says of a run that failed; where it left none, the complaint it SAID last."""
     if not record.exists():
         return said.strip().rpartition("\n")[2]

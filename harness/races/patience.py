@@ -57,7 +57,7 @@ class Patience:
         passed = now - self._began
         if passed < self._seconds:
             return False
-        if self._machine.cpu_seconds - self._used >= _CPUS * self._seconds:
+        if self._computed >= _CPUS * self._seconds:
             return True
         if self._asked is None:
             with suppress(HarnessError):  # whoever waits is told of a guest that has gone
