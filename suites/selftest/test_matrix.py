@@ -14,7 +14,7 @@ from installed import needs_checkout
 
 from harness.config import share
 from support import matrix
-from support.matrix import FailedError, Findings, Host, differences, lend, note, verdicts_on
+from support.matrix import FailedError, Findings, Host, brief, differences, lend, note, verdicts_on
 
 PAGE = "# Hosts\n\n| host | QEMU |\n|---|---|\n| Debian 12 | 7.2 |\n| Debian 13 | 9 |\n\nThe end.\n"
 
@@ -28,6 +28,15 @@ def test_a_row_takes_the_place_of_that_of_the_same_system() -> None:
 
 def test_the_page_has_a_table_to_put_rows_into() -> None:
     assert "| a row |" in note((share() / "docs" / "hosts.md").read_text(), "| a row |")
+
+
+@needs_checkout
+def test_the_readme_has_the_hosts_of_the_page() -> None:
+    readme, page = matrix.README.read_text(), matrix.PAGE.read_text()
+    assert brief(readme, page) == readme
+    changed = brief(readme, note(page, "| Debian 99 | 12 | 3.15 | 17 | Linux 8 | 1 passed | 2 passed | 2027-01-01 |"))
+    assert "| Debian 99 | 12 | 3.15 | 2027-01-01 |\n\n" in changed
+    assert changed.replace("| Debian 99 | 12 | 3.15 | 2027-01-01 |\n", "") == readme
 
 
 def test_what_failed_and_what_differs_is_said() -> None:

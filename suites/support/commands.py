@@ -7,12 +7,15 @@ import argparse
 from collections.abc import Iterator
 
 from harness.cli import build_parser
+from harness.cli.commands import SUMMARIES
 
 _HEAD = """\
 # Commands and their options
 
 Made by `python suites/support/pages.py commands` from the parsers; do not edit.  `dfly-harness COMMAND --help` says the
-same.  Options that `run` does not have go to pytest, whose names for ours begin with `--dfly-`.
+same.  Options that `run` does not have go to pytest (`-m EXPR`, `--maxfail N`), whose names for ours begin with
+`--dfly-`: `pytest suites/conformance --dfly-kernel K` equals `run --kernel K`.  Listings take `--json`, and their lines
+stay whole in a pipe.
 """
 STATUSES = {
     "0": "everything passed",
@@ -37,8 +40,10 @@ def make() -> str:
     """Return the page."""
     statuses = [f"| {name} | {meaning} |" for name, meaning in STATUSES.items()]
     variables = [f"| `{name}` | {meaning} |" for name, meaning in ENVIRONMENT.items()]
+    brief = [f"| [{name}](#dfly-harness-{name}) | {_cell(summary)} |" for name, summary in SUMMARIES.items()]
+    commands = ["| command | what it does |\n|---|---|", *brief, ""]
     tables = ["| exit status | means |\n|---|---|", *statuses, "\n| environment | means |\n|---|---|", *variables, ""]
-    return "\n".join([_HEAD, *tables, *_commands(build_parser(), "dfly-harness")])
+    return "\n".join([_HEAD, *commands, *tables, *_commands(build_parser(), "dfly-harness")])
 
 
 def _commands(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:

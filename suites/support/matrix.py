@@ -3,8 +3,8 @@
 
 `python suites/support/matrix.py here trixie sid` installs each release with mmdebstrap (as root), the harness from a
 wheel, what it needs by `doctor --fix`, runs the conformance suite on the control guest and the selftests that start
-machines, and prints a row of docs/hosts.md, which --note puts there.  Exit status 1: something failed, or the hosts'
-verdicts differ.
+machines, and prints a row of docs/hosts.md, which --note puts there, and in short into README.md.  Exit status 1:
+something failed, or the hosts' verdicts differ.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python suites/support/matrix.py"
 PAGE = ROOT / "docs" / "hosts.md"
+README = ROOT / "README.md"
+#: The head of README's table: which cells of the page's rows it has.
+BRIEF = "| host | QEMU | Python | tried |\n|---|---|---|---|\n"
 HERE = "here"
 #: Selftests about machines, their states, lanes, recordings and the control guest.
 SELFTESTS = ("machine", "directboot", "lanes", "replay", "warm_states", "resume", "guests", "control_image", "whitebox")
@@ -222,6 +225,21 @@ def note(page: str, row: str) -> str:
     return "\n".join([*lines[:end], row, *lines[end:], ""])
 
 
+def brief(readme: str, page: str) -> str:
+    """Return README with the hosts of PAGE in its table."""
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")][2:]
+    table = [f"|{'|'.join([*cells[:3], cells[-1]])}|" for cells in rows]
+    before, head, after = readme.partition(BRIEF)
+    return before + head + "\n".join([*table, ""]) + after[after.index("\n\n") + 1 :]
+
+
+def put(row: str) -> None:
+    """Put ROW into the page, and what the README has of it there."""
+    page = note(PAGE.read_text(), row)
+    PAGE.write_text(page)
+    README.write_text(brief(README.read_text(), page))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Try the hosts that are named; return the exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.partition("\n")[0])
@@ -233,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--selftests", default=own, metavar="WORDS", help="the selftests (default: %(default)s)")
     parser.add_argument("--store", type=Path, help="a store whose DragonFly images and kernels the releases may use")
     parser.add_argument("--go-on", action="store_true", help="do not run again what an earlier call has run")
-    parser.add_argument("--note", action="store_true", help=f"put the rows into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--note", action="store_true", help=f"put the rows into {PAGE.relative_to(ROOT)} and README.md")
     options = parser.parse_args(arguments)
     found: list[Findings] = []
     try:
@@ -244,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
             found.append(examine(host, options.conformance, options.selftests, go_on=options.go_on))
             sys.stdout.write(f"{found[-1].row}\n")
             if options.note:
-                PAGE.write_text(note(PAGE.read_text(), found[-1].row))
+                put(found[-1].row)
     except (FailedError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 3
