@@ -112,13 +112,15 @@ class SourceStore:
     # Ways in
 
     def from_directory(self, folder: Path) -> str:
-        """Return the tree of what is in FOLDER now; quick when little has changed since the last time."""
+        """Return the tree of what is in FOLDER now, less this store; quick when little has changed since."""
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
         with self.store.lock(f"source-{name}"):
             index = self.folder / f"{name}.index"
             # Left behind by a command that was killed: we hold the lock, nobody else uses it.
             index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
-            self.git("add", "--all", "--force", ".", index=index, work_tree=folder.resolve())
+            root, home = folder.resolve(), self.store.home.resolve()
+            ours = [f":(exclude,literal){home.relative_to(root)}"] if home.is_relative_to(root) else []
+            self.git("add", "--all", "--force", "--", ".", *ours, index=index, work_tree=root)
             return self.git("write-tree", index=index).decode().strip()
 
     def from_archive(self, file: Path) -> str:

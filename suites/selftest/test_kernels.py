@@ -126,6 +126,14 @@ class TestSources:
         (tree / KERN_PROC).write_text(KERN_PROC_TEXT)
         assert open_source(store, tree).tree == first
 
+    def test_a_store_that_lies_in_the_sources_is_none_of_them(self, tree: Path, tmp_path: Path) -> None:
+        # As in a CI job whose cache has to lie in the project's folder.
+        plain = open_source(Store(tmp_path / "store"), tree).tree
+        inside = Store(tree / ".store [1]*")
+        assert [open_source(inside, tree).tree for _ in range(2)] == [plain, plain]
+        (tree / KERN_PROC).write_text(DELAY_3)
+        assert open_source(inside, tree).tree != plain
+
     def test_a_revision_an_archive_and_a_folder_are_one_tree(self, store: Store, tree: Path, tmp_path: Path) -> None:
         (tree / ".gitattributes").unlink()
         (tree / ".gitignore").unlink()
