@@ -121,6 +121,40 @@ def test_the_commands_for_gitlab_exist() -> None:
     assert written | {"run.xml"} == {*job["artifacts"]["paths"], job["artifacts"]["reports"]["junit"], "run.html"}
 
 
+def called(folder: Path, script: str, *, built: bool, status: int) -> tuple[int, list[str]]:
+    """Run SCRIPT by sh, where 6.4.2 is there if BUILT and runs come to STATUS: its exit status, and its calls."""
+    log = folder / "log"
+    log.unlink(missing_ok=True)
+    (folder / "dfly-harness").write_text(
+        f'#!/bin/sh\necho "$*" >> {log}\n'
+        f'case "$1 $2" in "image show") exit {int(not built)};; run*) exit {status};; esac\n'
+    )
+    (folder / "dfly-harness").chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-ec", script], cwd=folder, env=environment, check=False, timeout=60)
+    return done.returncode, [" ".join(line.split()[:2]) for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("recipe", ["github-steps.yml", "gitlab-ci.yml"])
+def test_a_recipe_builds_what_is_not_there_and_ends_as_the_run_does(tmp_path: Path, recipe: str) -> None:
+    (job,) = (loaded(RECIPES / recipe).get("jobs") or loaded(RECIPES / recipe)).values()
+    lines = [step["run"] for step in job["steps"] if "run" in step] if "steps" in job else job["script"]
+    script = "\n".join(line for line in lines if line.startswith("dfly-harness"))
+    rest = ["run --image"] + (["report run.json"] if "steps" in job else [])
+    for status in (0, 1):
+        ends = rest[:1] if status else rest
+        assert called(tmp_path, script, built=True, status=status) == (status, ["image show", *ends])
+    assert called(tmp_path, script, built=False, status=0) == (0, ["image show", "image build", *rest])
+
+
+def test_a_part_that_speaks_against_the_kernel_does_not_end_the_jenkinsfile(tmp_path: Path) -> None:
+    part, whole = re.findall(r'\bsh\("(.*)"\)', (RECIPES / "Jenkinsfile").read_text())
+    part = part.replace("${part}", "1").replace("${count}", "3").replace("\\$", "$")
+    for status, ends in ((0, 0), (1, 0), (2, 1), (3, 1)):
+        assert called(tmp_path, part, built=True, status=status) == (ends, ["run --image"])
+    assert called(tmp_path, whole.replace("${records}", "1.json"), built=True, status=0) == (0, ["report --merge"])
+
+
 def test_the_page_quotes_the_recipes_as_they_are() -> None:
     page = (DOCS / "ci.md").read_text()
     quoted = re.findall(r"^```(?:yaml|groovy)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
