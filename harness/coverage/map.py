@@ -34,10 +34,14 @@ _FOLDER = "coverage"
 
 @dataclass(frozen=True)
 class Reach:
-    """What one test ran, in all of its runs, and how many seconds it took the last time."""
+    """What one test ran, in all of its runs, and how many seconds it took the last time.
+
+    `source` tells one text of the test's file from another (see `text_of()`), empty where it was not written down.
+    """
 
     hits: Hits
     seconds: float = 0.0
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class CoverageMap:
             "measured": self.measured,
             "code": self.code.to_json(),
             "between": pack(self.between) if self.between is not None else "",
-            "tests": {test: [pack(reach.hits), reach.seconds] for test, reach in self.tests.items()},
+            "tests": {test: [pack(each.hits), each.seconds, each.source] for test, each in self.tests.items()},
         }
 
     @classmethod
@@ -119,7 +123,7 @@ class CoverageMap:
             str(data["label"]),
             tuple(map(str, data["names"])),
             code,
-            {test: Reach(unpack(hits, code.size), float(seconds)) for test, (hits, seconds) in data["tests"].items()},
+            {test: _reach(code, *known) for test, known in data["tests"].items()},
             unpack(data["between"], code.size) if data["between"] else None,
             str(data["tree"]),
             int(data["osreldate"]),
@@ -137,6 +141,18 @@ class CoverageMap:
         }
         only_between = int((self.between[:count] & (times == 0)).sum()) if self.between is not None else 0
         return Coverage(tuple(_functions(self.code, self.hits())), tests, only_between, str(file or ""))
+
+
+def _reach(code: Code, hits: str, seconds: float, source: str = "") -> Reach:
+    return Reach(unpack(hits, code.size), float(seconds), str(source))
+
+
+def text_of(file: Path) -> str:
+    """Return what tells the present text of FILE, of a test, from others; empty where there is no such file."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def _either(one: Hits | None, other: Hits | None) -> Hits | None:

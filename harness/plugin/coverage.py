@@ -8,6 +8,7 @@ teardown: by the test, but also by the kernel's daemons and interrupts meanwhile
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from harness.coverage.code import Code, pack, unpack
 from harness.coverage.control import control_code, known_control_code
 from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
-from harness.coverage.map import CoverageMap, Reach, map_of
+from harness.coverage.map import CoverageMap, Reach, map_of, text_of
 from harness.errors import UsageError
 from harness.files import write_whole
 from harness.guests.guest import Progress
@@ -114,10 +115,11 @@ def code_of(tested: TestedTarget, store: Store, names: Sequence[str]) -> Code:
 class CoverageLedger:
     """What all processes of a run have taken down; makes the map and the files that were asked for of it."""
 
-    def __init__(self, tested: TestedTarget, options: RunOptions, store: Store) -> None:
+    def __init__(self, tested: TestedTarget, options: RunOptions, store: Store, root: Path) -> None:
         self._tested = tested
         self._options = options
         self._store = store
+        self._root = root
         self._told: list[tuple[str, dict[str, str]]] = []
         self._seconds: dict[str, float] = {}
 
@@ -169,7 +171,11 @@ class CoverageLedger:
             hits[test] = own | hits[test] if test in hits else own
             if "between" in told:
                 between |= unpack(told["between"], code.size)
-        tests = {test: Reach(own, round(self._seconds.get(test, 0.0), 3)) for test, own in hits.items()}
+        files = {test: test.partition("::")[0] for test in hits}
+        texts = {file: text_of(self._root / file) for file in set(files.values())}
+        tests = {
+            test: Reach(own, round(self._seconds.get(test, 0.0), 3), texts[files[test]]) for test, own in hits.items()
+        }
         kernel = self._tested.resolved().kernel
         digest = kernel.elf if kernel is not None else self._tested.open().key
         osreldate = (kernel.osreldate if kernel is not None else 0) or 0

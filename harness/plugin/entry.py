@@ -168,7 +168,7 @@ class HarnessRun:
         interactive = bool(config.getoption("usepdb", default=False))
         self.attempts = Attempts(self.supply, options, recorder, self._tell, interactive=interactive)
         self._lesson = ControlLesson(share()) if options.learn_control and not self._is_worker else None
-        self._collected = CoverageLedger(self.tested, options, self.store)
+        self._collected = CoverageLedger(self.tested, options, self.store, config.rootpath)
         self._unexplained: list[str] = []
         self._told: dict[str, Any] = {}
 

@@ -25,7 +25,7 @@ from harness.coverage.choice import Place
 from harness.coverage.code import Branch, Code, Jump, Line, jumps_in, pack, unpack
 from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
-from harness.coverage.map import CoverageMap, Reach, find_map, map_of, read_map
+from harness.coverage.map import CoverageMap, Reach, find_map, map_of, read_map, text_of
 from harness.errors import UsageError
 from harness.guests.targets import has_dragonfly
 from harness.kernels.artefact import import_kernel
@@ -232,8 +232,10 @@ class TestMaps:
         store = Store(tmp_path)
         first = some_map("k", [[0, 1], [0]])
         file = first.keep(store)
-        some_map("k", [[3]]).keep(store)
+        dated = some_map("k", [[3]])
+        dated.only({test: Reach(reach.hits, 1.0, "text") for test, reach in dated.tests.items()}).keep(store)
         known = read_map(file)
+        assert (known.tests["t.py::test_0"].source, known.tests["t.py::test_1"].source) == ("text", "")
         assert set(known.tests) == {"t.py::test_0", "t.py::test_1"}
         assert list(np.flatnonzero(known.tests["t.py::test_0"].hits)) == [3]
         assert map_of(store, "k", ("a.c",)) is not None
@@ -361,6 +363,7 @@ def test_each_test_has_its_own_on_the_control_guest(
     assert "__x64_sys_setpgid" not in entered["test_stays"]
     assert all("__x64_sys_setpgid" in entered[test] for test in ("test_leaves", "test_elsewhere"))
     assert all("do_exit" in entered[test] for test in ("test_leaves", "test_stays"))  # they are killed afterwards
+    assert {reach.source for reach in known.tests.values()} == {text_of(tests)} != {""}
     # To boot is no test's doing.
     cold = ["--cold", "--coverage=start_kernel,do_exit", "-k", "leaves"]
     assert main(["run", "--control", *cold, str(tests), *words[3:]]) == 0

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from harness.coverage.code import Branch, Code, Jump, Line
-from harness.coverage.map import CoverageMap, Reach, maps
+from harness.coverage.map import CoverageMap, Reach, maps, text_of
 from harness.store import Store
 from support import pages
-from support.reach import REASONS, Unreached, missing_reasons, numbers, read_reasons, wrong_marks
+from support.reach import REASONS, Unreached, missing_reasons, numbers, read_reasons, still_true, wrong_marks
 
 PATH = "sys/kern/kern_proc.c"
 #: A measurement that says something of every test: not one of a few chosen ones.
@@ -59,6 +59,15 @@ class TestMarks:
         items = [item("one[a]", kern_proc="pgfind"), item("one[b]", kern_proc="pgfind")]
         assert not list(wrong_marks([a_map(**{"one[a]": [0], "one[b]": [2]})], items))
         assert not list(wrong_marks([a_map(**{"one[a]": [0]}), a_map(**{"one[a]": [2]})], items))
+
+    def test_what_was_measured_of_another_text_says_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "a.py").write_text("as measured")
+        known = a_map(one=[0])
+        reach = Reach(known.tests["a.py::one"].hits, 1.0, text_of(tmp_path / "a.py"))
+        dated = known.only({"a.py::one": reach, "gone.py::two": Reach(reach.hits)})
+        assert list(still_true(dated, tmp_path).tests) == ["a.py::one"]
+        (tmp_path / "a.py").write_text("as it is")
+        assert not still_true(dated, tmp_path).tests
 
     def test_what_was_not_run_says_nothing(self) -> None:
         assert not list(wrong_marks([a_map(one=[0])], [item("two", kern_proc="pgfind")]))
@@ -110,7 +119,8 @@ class TestGaps:
 
 def test_marks_of_the_suites_are_right_on_what_was_measured_here() -> None:
     """With the maps in the user's own store; `run --coverage` makes them."""
-    measured = [each for each in maps(_STORE) if each.has("kern_proc.c") and len(each.tests) >= _WHOLE]
+    measured = [still_true(each) for each in maps(_STORE) if each.has("kern_proc.c")]
+    measured = [each for each in measured if len(each.tests) >= _WHOLE]
     if not measured:
-        pytest.skip("no DragonFly kernel was measured with the whole suite")
+        pytest.skip("no DragonFly kernel was measured with the whole suite as it is")
     assert not list(wrong_marks(measured, pages.collected()))

@@ -3,7 +3,8 @@
 
 `python suites/support/reach.py [KERNEL...]` says, for each kernel of the store that was measured:
 
-* which tests are marked to be about a function of kern_proc.c, or to pass through it, that they never enter;
+* which tests are marked to be about a function of kern_proc.c, or to pass through it, that they never enter (of those
+  whose files are what they were when they were measured);
 * which lines and conditions of the files it is about no test runs for which suites/unreached.toml has no reason, and
   which of its reasons are about what a test does run.
 
@@ -24,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from harness.coverage.map import CoverageMap, maps
+from harness.coverage.map import CoverageMap, maps, text_of
 from harness.errors import UsageError
 from harness.kernels.artefact import Kernel
 from harness.results.coverage import ranges_of
@@ -68,6 +69,13 @@ def read_reasons(file: Path, osreldate: int) -> dict[str, Unreached]:
         lines, conditions = (dict.fromkeys(numbers(entry.get(kind, "")), why) for kind in ("lines", "conditions"))
         found[entry["file"]] = Unreached({**known.lines, **lines}, {**known.conditions, **conditions})
     return found
+
+
+def still_true(known: CoverageMap, root: Path = ROOT) -> CoverageMap:
+    """Return KNOWN of those tests whose files, under ROOT, are what they were when they were measured."""
+    files = {test: test.partition("::")[0] for test in known.tests}
+    texts = {file: text_of(root / file) for file in set(files.values())}
+    return known.only({test: reach for test, reach in known.tests.items() if reach.source == texts[files[test]] != ""})
 
 
 def wrong_marks(measured: Sequence[CoverageMap], items: Sequence[pytest.Item]) -> Iterator[str]:
@@ -144,7 +152,7 @@ def complaints(store: Store, kernels: Sequence[str], items: Sequence[pytest.Item
         for known in measured
         if str(known.osreldate) in tomllib.loads(REASONS.read_text())
     }
-    return {"marks": list(wrong_marks(measured, items)), **found}
+    return {"marks": list(wrong_marks([still_true(each) for each in measured], items)), **found}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
