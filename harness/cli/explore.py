@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""explore: one operation is held before each of its instructions in turn while another one is made."""
+"""explore: one operation is held before each of its instructions in turn while others are made."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import argparse
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.cli.mutate import seconds_in
 from harness.cli.options import begin_command
 from harness.errors import ExitCode, UsageError
-from harness.explore.campaign import Exploration, Pair, read_trials, spread
-from harness.explore.candidates import FUNCTIONS, Candidate
-from harness.explore.operations import OPERATIONS, find_operation
-from harness.explore.saved import save_test, two_columns
+from harness.explore.campaign import Exploration, Interleaving, Key, name_of_all, read_trials, spread
+from harness.explore.candidates import FUNCTIONS
+from harness.explore.operations import OPERATIONS, Operation, find_operation
+from harness.explore.saved import columns, save_test
 from harness.explore.trial import Trial, Verdict
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.options import TargetOptions
@@ -25,6 +25,7 @@ from harness.report.terminal import make_console, make_output, progress_display
 from harness.store import Store
 
 _FORMAT = 1
+_PREEMPTIONS = {1: "", 2: ", held in turn while the first goes on"}
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,9 +41,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"the operation that is held: {', '.join(sorted(OPERATIONS))}, or FILE.py::FUNCTION",
     )
     parser.add_argument("second", metavar="B", help="the operation that is made meanwhile")
+    parser.add_argument(
+        "third", metavar="C", nargs="?", help="another one that is made meanwhile, behind B and before B"
+    )
     TargetOptions.declare(parser.add_argument)
     parser.add_argument("--budget", metavar="T", type=seconds_in, default=None, help="end after T: 90s, 30m, 2h")
-    parser.add_argument("--number", metavar="N", type=int, default=0, help="only N points, spread over all")
+    parser.add_argument(
+        "--bound",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="preemptions at most (1); with 2, who comes after A is held as well, at each of its points, as A goes on",
+    )
+    parser.add_argument(
+        "--number", metavar="N", type=int, default=0, help="only N points, and N pairs of points, spread over all"
+    )
     parser.add_argument(
         "--functions", metavar="F,F", default="", help="points in these functions (what deals with processes)"
     )
@@ -56,22 +69,28 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _explore(options: argparse.Namespace) -> int:
     store = Store()
-    pair = Pair(find_operation(options.first), find_operation(options.second))
+    words = [word for word in (options.first, options.second, options.third) if word is not None]
+    operations = [find_operation(word) for word in words]
     given = TargetOptions.read(options)
     target = resolve_target(given.choice, store)
     if not isinstance(target, DragonFlyTarget):
         raise UsageError("explore needs a DragonFly kernel")
     names = tuple(each.strip() for each in options.functions.split(",") if each.strip()) or FUNCTIONS
     asked = hashlib.sha256(f"{_FORMAT} {target.key}".encode()).hexdigest()[:12]
-    file = store.folder("explorations") / f"{pair.name}-{asked}.jsonl"
+    file = store.folder("explorations") / f"{name_of_all(operations)}-{asked}.jsonl"
     if options.list:
-        return _report(list(read_trials(file).values()), options)
-    done = _campaign(options, store, target, pair, file, names)
+        return _report([trial for trial in read_trials(file).values() if len(trial.points) <= options.bound], options)
+    done = _campaign(options, store, target, operations, file, names)
     return _report(done, options)
 
 
 def _campaign(
-    options: argparse.Namespace, store: Store, target: DragonFlyTarget, pair: Pair, file: Path, names: Sequence[str]
+    options: argparse.Namespace,
+    store: Store,
+    target: DragonFlyTarget,
+    operations: Sequence[Operation],
+    file: Path,
+    names: Sequence[str],
 ) -> list[Trial]:
     console = make_console()
 
@@ -80,18 +99,17 @@ def _campaign(
             console.print(f"{trial.seconds:5.1f} s  {trial}", markup=False, highlight=False, soft_wrap=True)
 
     exploration = Exploration(
-        target, store, pair, file, say, memory=options.memory, names=names, every=options.every
+        target, store, operations, file, say, memory=options.memory, names=names, every=options.every
     )  # fmt: skip
     with progress_display("points") as progress:
-        progress(f"finding out what {pair.first.name} executes, and what serial orders come to")
-        points = exploration.prepare()
+        progress(f"finding out what {operations[0].name} executes, and what serial orders come to")
+        by_bound = exploration.prepare(options.bound)
     known = {} if options.anew else read_trials(file)
-    chosen = spread(points, options.number)
-    todo = [each for each in chosen if _is_open(known, pair, each)]
-    console.print(
-        f"{len(points)} points, {len(todo)} of {len(chosen)} to come; campaign: {file}", markup=False, soft_wrap=True
-    )
-    for said in sorted(exploration.serial):
+    chosen = [each for some in by_bound for each in spread(some, options.number)]
+    todo = [each for each in chosen if _is_open(known, each)]
+    counted = " and ".join(f"{len(some)} {word}" for some, word in zip(by_bound, ("points", "pairs"), strict=False))
+    console.print(f"{counted}, {len(todo)} of {len(chosen)} to come; campaign: {file}", markup=False, soft_wrap=True)
+    for said in sorted(frozenset().union(*exploration.serial.values())):
         console.print(f"serial: {said}", markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
     until = started + (options.budget if options.budget is not None else float("inf"))
@@ -99,12 +117,12 @@ def _campaign(
     minutes = (time.monotonic() - started) / 60
     if new:
         console.print(f"{len(new)} interleavings in {minutes:.1f} minutes: {len(new) / minutes:.0f} per minute")
-    here = {each.name for each in chosen}
-    return [trial for trial in read_trials(file).values() if trial.point in here]
+    here = {each.key for each in chosen}
+    return [trial for trial in read_trials(file).values() if trial.key in here]
 
 
-def _is_open(known: dict[tuple[str, str, str], Trial], pair: Pair, point: Candidate) -> bool:
-    trial = known.get((pair.first.name, pair.second.name, point.name))
+def _is_open(known: Mapping[Key, Trial], one: Interleaving) -> bool:
+    trial = known.get(one.key)
     return trial is None or trial.verdict is Verdict.LOST
 
 
@@ -122,11 +140,19 @@ def _report(trials: list[Trial], options: argparse.Namespace) -> int:
         alike.setdefault((trial.verdict, trial.said), []).append(trial)
     for trial, *others in alike.values():
         line("")
-        line(two_columns(trial, [other.point for other in others]))
+        line(columns(trial, [" and ".join(other.points) for other in others]))
         if options.save is not None:
             line(f"saved: {save_test(trial, options.save)}")
-    counted = Counter(trial.verdict for trial in trials)
-    told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
-    waited = sum(trial.waited for trial in trials)
-    line(f"{options.first} held, {options.second} meanwhile: {told or 'nothing tried'}; {waited} times B waited for A")
+    meanwhile = " and ".join(word for word in (options.second, options.third) if word is not None)
+    for bound in range(1, options.bound + 1):
+        line(f"{options.first} held, {meanwhile} meanwhile{_PREEMPTIONS[bound]}: {_counted(trials, bound)}")
     return ExitCode.TEST_FAILED if findings else ExitCode.PASSED
+
+
+def _counted(trials: Sequence[Trial], bound: int) -> str:
+    """Return what those of TRIALS with BOUND preemptions came to, in words."""
+    these = [trial for trial in trials if len(trial.points) == bound]
+    counted = Counter(trial.verdict for trial in these)
+    told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+    waited = sum(trial.waited for trial in these)
+    return f"{told or 'nothing tried'}; {waited} times one waited for another"

@@ -10,7 +10,7 @@ from capstone import CS_ARCH_X86, CS_MODE_64, Cs, CsInsn
 from capstone.x86 import X86_OP_MEM, X86_REG_RBP, X86_REG_RIP, X86_REG_RSP
 
 from harness.explore.operations import Operation
-from harness.explore.trial import Stage
+from harness.explore.stage import Stage
 from harness.guests.whitebox import Whitebox
 from harness.kernels.artefact import Kernel
 from harness.machine.elf import KernelSymbols, read_code
@@ -73,9 +73,11 @@ def touches_memory(instruction: CsInsn) -> bool:
     )
 
 
-def executed_addresses(stage: Stage, first: Operation, second: Operation, ranges: Sequence[CodeRange]) -> set[int]:
-    """Return which addresses of RANGES, which STAGE's machine notes, are executed while FIRST is made, by whomever."""
-    notes, place = stage.executed_by(first, second), 0
+def executed_addresses(
+    stage: Stage, operations: Sequence[Operation], which: int, ranges: Sequence[CodeRange]
+) -> set[int]:
+    """Return which addresses of RANGES, which STAGE's machine notes, are executed while the one at WHICH is made."""
+    notes, place = stage.executed_by(operations, which), 0
     found = set()
     for each in ranges:
         found |= {each.address + at for at in range(len(each.code)) if notes[place + at] & EXECUTED}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,17 @@ import pytest
 from harness.errors import UsageError
 from harness.explore.candidates import points_of_line
 from harness.explore.operations import find_operation
-from harness.explore.trial import Stage, Trial, attempt_on
+from harness.explore.stage import Stage, attempt_on, cpus_for
+from harness.explore.trial import Trial, located
 from harness.processes import Hub
 from harness.processes.session import Session
 from harness.races.points import address_of
 from harness.races.schedule import Schedule
 
-_WIDTH = 58
+_WIDTH = 116  # of all columns together
 
 _TEST = '''# SPDX-License-Identifier: BSD-2-Clause
-"""Found by `dfly-harness explore {first} {second}`: {verdict}."""
+"""Found by `dfly-harness explore {words}`: {verdict}."""
 
 import pytest
 
@@ -30,80 +32,99 @@ from harness.explore.saved import expect_serial
 
 
 @pytest.mark.needs_kernel
-@pytest.mark.cpus(4)
+@pytest.mark.cpus({cpus})
 def test_{name}(fresh_guest):
     """{behaviour}"""
     expect_serial(
         fresh_guest,
-        {first!r},
-        {second!r},
-        at={point!r},
-        line={line!r},
-        found_on={kernel!r},
+{arguments}
     )
 '''
 
 
-def two_columns(trial: Trial, also_at: Sequence[str] = ()) -> str:
-    """Return TRIAL as two columns: what each of the operations does, in the order in which it happens.
+def columns(trial: Trial, also_at: Sequence[str] = ()) -> str:
+    """Return TRIAL as columns: what each of the operations does, in the order in which it happens.
 
     ALSO_AT are other points at which the same comes of it.
     """
-    where = f"{trial.point}" + (f" ({trial.place})" if trial.place else "")
-    rows = [
-        (f"{trial.first}: begins", ""),
-        (f"stands at {where}", ""),
-        ("", f"{trial.second}: " + ("waits for what the other has" if trial.waited else "begins and comes to its end")),
-        ("goes on", ""),
-    ]
-    lines = [f"{trial.verdict}: {trial.first} held, {trial.second} meanwhile; seen {trial.seen} times"]
-    for left, right in rows:
-        parts = textwrap.wrap(left, _WIDTH) or [""]
-        lines += [f"  {part:<{_WIDTH}} | {right if number == 0 else ''}".rstrip() for number, part in enumerate(parts)]
+    names = trial.operations
+    width = _WIDTH // len(names)
+    lines = [f"{trial.verdict}: {trial.stated}; seen {trial.seen} times"]
+    for number, text in _rows(trial):
+        for part in textwrap.wrap(text, width) or [""]:
+            cells = [part if number == column else "" for column in range(len(names))]
+            lines.append("  " + " | ".join(f"{cell:<{width}}" for cell in cells).rstrip())
     if also_at:
         lines.append(f"  the same at {len(also_at)} other points: {', '.join(also_at[:8])}")
     lines += [f"  {line}" for line in trial.said.splitlines()[:12]]
     return "\n".join(lines)
 
 
+def _rows(trial: Trial) -> Iterator[tuple[int, str]]:
+    """Yield what happens, each with the number of the operation that does it."""
+    places = (trial.place, trial.then_place)
+    for number, (name, point) in enumerate(zip(trial.operations, trial.points, strict=False)):
+        yield number, f"{name}: begins"
+        yield number, f"stands at {located(point, places[number])}"
+    for number, name in list(enumerate(trial.operations))[len(trial.points) :]:
+        end = "waits for what another has, or comes to its end" if trial.waited else "begins and comes to its end"
+        yield number, f"{name}: {end}"
+    for number in range(len(trial.points)):
+        yield number, "goes on"
+
+
 def save_test(trial: Trial, folder: Path) -> Path:
     """Write a test that fails where TRIAL's finding is to FOLDER; return its file."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"\W+", "_", f"{trial.first}_at_{trial.point}_and_{trial.second}").strip("_")
-    place = trial.place or trial.point
-    behaviour = f"What {trial.first} and {trial.second} come to is what some order of the two does ({place})."
+    held = list(zip(trial.operations, trial.points, strict=False))
+    name = "_and_".join([*(f"{name}_at_{point}" for name, point in held), *trial.operations[len(held) :]])
+    name = re.sub(r"\W+", "_", name).strip("_")
+    place = ", ".join(filter(None, [trial.place or trial.point, trial.then_place or trial.then]))
+    given = {"at": trial.point, "line": trial.line, "then": trial.then, "then_line": trial.then_line}
+    given["found_on"] = trial.kernel
+    arguments = [*map(repr, trial.operations), *(f"{key}={value!r}" for key, value in given.items() if value)]
     text = _TEST.format(
-        first=trial.first,
-        second=trial.second,
+        words=" ".join(trial.operations) + (f" --bound {len(held)}" if len(held) > 1 else ""),
         verdict=trial.verdict.value,
+        cpus=cpus_for(len(trial.operations)),
         name=name,
-        behaviour=behaviour,
-        point=trial.point,
-        line=trial.line,
-        kernel=trial.kernel,
+        behaviour=f"What {_listed(trial.operations)} come to is what some order of them does ({place}).",
+        arguments=textwrap.indent(",\n".join(arguments) + ",", " " * 8),
     )
     file = folder / f"test_{name}.py"
     file.write_text(text)
     return file
 
 
-def expect_serial(session: Session, first: str, second: str, *, at: str, line: str = "", found_on: str = "") -> None:
-    """Hold operation FIRST at the instruction AT while SECOND is made; for tests.
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
-    On another kernel than FOUND_ON, whose code differs, it is held at each instruction of LINE (`exit1:+35`) that may
-    touch shared memory.  A kernel that does not pass the point does not have the race; one that has no such line, or
-    whose lines are not known, makes the test not applicable.  Raises AssertionError when the results are none of a
-    serial order or something is damaged, and what the guest's death raises.
+
+def expect_serial(
+    session: Session, *operations: str, at: str, line: str = "", then: str = "", then_line: str = "", found_on: str = ""
+) -> None:
+    """Hold the first of OPERATIONS at the instruction AT while the others are made; for tests.
+
+    With THEN the second one is held there while the first goes on.  On another kernel than FOUND_ON, whose code
+    differs, they are held at each instruction of LINE (`exit1:+35`), and of THEN_LINE, that may touch shared memory.  A
+    kernel that does not pass the points does not have the race; one that has no such line, or whose lines are not
+    known, makes the test not applicable.  Raises AssertionError when the results are none of a serial order or
+    something is damaged, and what the guest's death raises.
     """
     hub: Hub = session.hub
     with Schedule(session.guest, hub, hub.spawn()) as schedule:
         stage = Stage(session, schedule)
-        operations = find_operation(first), find_operation(second)
+        made = [find_operation(each) for each in operations]
+
+        def places(point: str, its_line: str) -> list[str]:
+            elsewhere = its_line and found_on and stage.identity != found_on
+            found = points_of_line(schedule.kernel, its_line) if elsewhere else [point]
+            address_of(schedule.kernel, found[0])
+            return found
+
         try:
-            stage.demand(*operations)
-            elsewhere = line and found_on and stage.identity != found_on
-            points = points_of_line(schedule.kernel, line) if elsewhere else [at]
-            address_of(schedule.kernel, points[0])
+            stage.demand(*made)
+            each_at = list(product(places(at, line), *([places(then, then_line)] if then else [])))
         except UsageError as error:
             pytest.skip(f"not applicable: {error}")
-        attempt_on(stage, *operations, points)
+        attempt_on(stage, made, each_at)

@@ -26,7 +26,7 @@ from harness.machine.debugger import Cpu, Debugger
 from harness.processes import GuestError, Hub, Pending, RemoteProcess, RemoteThread
 from harness.races.patience import Patience
 from harness.races.points import Point, address_of, name_of
-from harness.races.threads import Contest, Threads, current_thread, serves_interrupt
+from harness.races.threads import Contest, Threads, current_thread, runs, serves_interrupt, spins
 
 T = TypeVar("T")
 
@@ -113,6 +113,7 @@ class Schedule:
         self._watchers: dict[int, list[tuple[int, Callable[[Cpu], None]]]] = {}  # by address: thread and what is done
         self._stands: list[Stand] = []
         self._apart: dict[tuple[int, int], int] = {}
+        self._spun: dict[int, int] = {}  # by thread: how often in a row it was found to spin for a lock
         self._at_home: set[tuple[int, int]] = set()
         self.home = 0
 
@@ -410,12 +411,17 @@ class Schedule:
         return call.done
 
     def arrives(self, stand: Stand, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE) -> bool:
-        """Return when WHO stands, or its CALL has returned or waits elsewhere; tell whether it stands."""
+        """Return when WHO stands, or its CALL has returned or waits elsewhere; tell whether it stands.
+
+        It waits also for what another one who stands has.
+        """
         quiet = 0
 
         def happened() -> bool:
             nonlocal quiet
             if stand.arrived.is_set() or call.answer is not None:
+                return True
+            if self._contest(stand.thread) is not None:
                 return True
             quiet = quiet + 1 if self._rests(who, stand.thread) else 0
             return quiet >= _LOOKS
@@ -428,12 +434,13 @@ class Schedule:
         self._threads.clear()
         self._apart.clear()
         self._at_home.clear()
+        self._spun.clear()
 
     def _rests(self, who: Driven, thread: int) -> bool:
         """Tell whether no CPU runs WHO, which is THREAD, nor is about to."""
 
         def look(debugger: Debugger) -> bool:
-            if any(current_thread(debugger, number) == thread for number in range(debugger.cpus)):
+            if runs(debugger, thread):
                 return False
             if (queued := self._tokens.is_queued(debugger, thread)) is not None:
                 return not queued
@@ -491,14 +498,28 @@ class Schedule:
             time.sleep(_SLICE)  # what comes is noted in another thread; here the guest's health is watched
 
     def _contest(self, thread: int) -> Contest | None:
+        """Return the token that THREAD waits for and who stands has; or a spinlock that it does not come by."""
         others = [each.thread for each in self._standing if each.thread != thread]
-        return self.debugger.standing(lambda debugger: self._tokens.contest(debugger, thread, others))
+
+        def look(debugger: Debugger) -> Contest | None:
+            if (found := self._tokens.contest(debugger, thread, others)) is not None:
+                return found
+            spun = bool(others) and spins(debugger, thread, self.kernel.functions)
+            self._spun[thread] = self._spun.get(thread, 0) + 1 if spun else 0
+            # Who has a spinlock is not noted anywhere: nobody but who stands has it so long.
+            return Contest(0, "", ()) if self._spun[thread] >= _LOOKS else None
+
+        return self.debugger.standing(look)
 
     @property
     def _standing(self) -> list[Stand]:
         return [each for each in self._stands if each.arrived.is_set()]
 
     def _excluded(self, who: Driven, where: str, contest: Contest) -> str:
+        if not contest.token:
+            standing = ", ".join(map(str, self._standing))
+            spun = f"it spins for a lock while {standing} stands"
+            return f"not schedulable: {_called(who)} does not come to {where}: {spun}"
         holders = ", ".join(str(each) for each in self._standing if each.thread in contest.owners)
         return (
             f"not schedulable: {_called(who)} does not come to {where}, as it waits for the token "
@@ -512,6 +533,9 @@ class Schedule:
             running = [number for number in range(debugger.cpus) if current_thread(debugger, number) == thread]
             if not running:
                 word = self._tokens.sleeps_on(debugger, thread)
+                if self._tokens.is_queued(debugger, thread):
+                    cpus = processors(self._guest.machine, self.kernel.functions)
+                    return False, f"no CPU comes to run it ({word or 'it waited for nothing'})\n{describe(cpus)}"
                 return False, f"it waits ({word})" if word else "it waits, or runs no kernel code"
             cpus = processors(self._guest.machine, self.kernel.functions)
             frames = [cpu.frames[0] for cpu in cpus if cpu.number in running and cpu.frames]

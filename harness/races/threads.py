@@ -19,6 +19,9 @@ _INTERRUPT = re.compile(r"X(?:timer|ipiq|invltlb|sniff|cpustop|spurious|icu|ioap
 _QUEUED = 2  # sys/thread.h: TDF_RUNQ
 _LOWEST, _DEPTH = 1 << 47, 48
 _MOST_TOKENS = 64
+_WHOLLY, _DEMANDED = 1, 2  # sys/thread.h: TOK_EXCLUSIVE, TOK_EXCLREQ
+_SPIN_LOCK = re.compile(r"_?spin_lock(?:_shared)?_contested")
+_SPIN_DEPTH = 3
 _TEXT = 24
 
 
@@ -38,6 +41,29 @@ def current_thread(debugger: Debugger, number: int) -> int:
         return cpu.word(cpu.own_data + _CURRENT) if cpu.in_kernel else 0
     except HarnessError:  # the kernel has been entered this moment, and has not found its own data yet
         return 0
+
+
+def runs(debugger: Debugger, thread: int) -> bool:
+    """Tell whether a CPU runs THREAD in the kernel."""
+    return any(current_thread(debugger, number) == thread for number in range(debugger.cpus))
+
+
+def spins(debugger: Debugger, thread: int, functions: FunctionTable) -> bool:
+    """Tell whether THREAD runs, and tries to take a spinlock that somebody has (kern/kern_spinlock.c)."""
+    number = next((each for each in range(debugger.cpus) if current_thread(debugger, each) == thread), None)
+    if number is None:
+        return False
+    cpu = debugger.cpu(number)
+    address, frame = cpu.address, cpu.frame
+    for _ in range(_SPIN_DEPTH):
+        found = functions.locate(address)
+        if found is not None and _SPIN_LOCK.fullmatch(found[0]):
+            return True
+        try:
+            frame, address = cpu.word(frame), cpu.word(frame + 8)
+        except HarnessError:
+            return False
+    return False
 
 
 def serves_interrupt(cpu: Cpu, functions: FunctionTable) -> bool:
@@ -73,19 +99,26 @@ class Threads:
         return bool(self._layouts)
 
     def contest(self, debugger: Debugger, thread: int, others: list[int]) -> Contest | None:
-        """Return the token that THREAD waits for and that some of OTHERS have; None if there is none."""
-        if not self._layouts or not others:
+        """Return the token that THREAD waits for and that some of OTHERS have; None if there is none.
+
+        Whoever runs waits for none; who does not gave up all he had, and needs them all again.  Two may share a token
+        if both took it shared, and nobody else has asked for all of it.
+        """
+        if not self._layouts or not others or runs(debugger, thread):
             return None
         try:
-            tokens = self._tokens(debugger, thread)
-            # The one a thread waits for is the last in its list, and not counted among those that it has.
-            if not tokens:
-                return None
-            wanted = tokens[-1]
-            owners = tuple(other for other in others if wanted in self._tokens(debugger, other))
-            return Contest(wanted, self._token_name(debugger, wanted), owners) if owners else None
+            theirs = {other: self._tokens(debugger, other) for other in others}
+            for wanted, wholly in reversed(self._tokens(debugger, thread).items()):
+                owners = tuple(
+                    other
+                    for other, tokens in theirs.items()
+                    if wanted in tokens and (wholly or tokens[wanted] or self._is_demanded(debugger, wanted))
+                )
+                if owners:
+                    return Contest(wanted, self._token_name(debugger, wanted), owners)
         except HarnessError:  # a thread that has ended meanwhile
-            return None
+            pass
+        return None
 
     def is_critical(self, debugger: Debugger, thread: int) -> bool | None:
         """Tell whether THREAD is in a critical section, which puts interrupts off; None where that is not known."""
@@ -113,16 +146,23 @@ class Threads:
         except HarnessError:
             return ""
 
-    def _tokens(self, debugger: Debugger, thread: int) -> list[int]:
+    def _tokens(self, debugger: Debugger, thread: int) -> dict[int, bool]:
+        """Return the tokens that THREAD has or asks for, in that order, and whether wholly or to share them."""
         layout, reference = self._layouts["thread"], self._layouts["lwkt_tokref"]
         base = thread + layout.offset("td_toks_array")
         stop = self._word(debugger, thread + layout.offset("td_toks_stop"))
         count = (stop - base) // reference.size
+        found: dict[int, bool] = {}
         if not 0 <= count <= _MOST_TOKENS:
-            return []
-        return [
-            self._word(debugger, base + number * reference.size + reference.offset("tr_tok")) for number in range(count)
-        ]
+            return found
+        for place in range(base, base + count * reference.size, reference.size):
+            token = self._word(debugger, place + reference.offset("tr_tok"))
+            wholly = self._word(debugger, place + reference.offset("tr_count")) & _WHOLLY
+            found[token] = found.get(token, False) or bool(wholly)
+        return found
+
+    def _is_demanded(self, debugger: Debugger, token: int) -> bool:
+        return bool(self._word(debugger, token + self._layouts["lwkt_token"].offset("t_count")) & _DEMANDED)
 
     def _token_name(self, debugger: Debugger, token: int) -> str:
         where = self._word(debugger, token + self._layouts["lwkt_token"].offset("t_desc"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from testkernel import build_kernel
 
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
-from harness.explore.campaign import read_trials, spread
+from harness.explore.campaign import Interleaving, orders, read_trials, spread
 from harness.explore.candidates import Candidate, points_of_line, touches_memory
 from harness.explore.operations import OPERATIONS, Scene, find_operation
-from harness.explore.saved import save_test, two_columns
+from harness.explore.saved import columns, save_test
 from harness.explore.trial import Trial, Verdict
 from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
@@ -26,6 +27,8 @@ from harness.store import Store
 FOUND = Trial(
     "exit", "pathname", "exit1+0x1f", Verdict.PANIC, "Fatal trap 12\ntrace", "kern_exit.c:378", seen=2, line="exit1:+91"
 )
+
+TWICE = replace(FOUND, then="pfind+0x3", then_line="pfind:+4")
 
 
 def decoded(code: str) -> bool:
@@ -85,21 +88,64 @@ def test_what_was_tried_is_read_back_and_what_was_written_by_halves_is_left_out(
     assert list(read_trials(file).values()) == [again]
 
 
-def test_points_are_spread_and_always_the_same() -> None:
+def interleavings(*numbers: int) -> list[Interleaving]:
+    operations = find_operation("exit"), find_operation("pathname")
     points = [Candidate(number, f"f+{number:#x}") for number in range(100)]
-    assert spread(points, 10) == spread(points[::-1], 10)
-    assert len({each.address // 50 for each in spread(points, 10)}) == 2
-    assert sorted(spread(points, 0), key=lambda each: each.address) == points
+    if not numbers:
+        return [Interleaving(operations, (point,)) for point in points]
+    return [Interleaving(operations, (point, other)) for point in points for other in points[: numbers[0]]]
+
+
+def test_points_are_spread_and_always_the_same() -> None:
+    some = interleavings()
+    assert spread(some, 10) == spread(some[::-1], 10)
+    assert len({each.points[0].address // 50 for each in spread(some, 10)}) == 2
+    assert sorted(spread(some, 0), key=lambda each: each.points[0].address) == some
+
+
+def test_a_few_pairs_of_points_have_many_of_both() -> None:
+    chosen = spread(interleavings(100), 50)
+    assert len({each.points[0] for each in chosen}) > 25
+    assert len({each.points[1] for each in chosen}) > 25
+
+
+def test_three_operations_are_made_in_all_orders_behind_the_one_that_is_held() -> None:
+    three = [find_operation(word) for word in ("exit", "pathname", "kill")]
+    assert [[each.name for each in order] for order in orders(three)] == [
+        ["exit", "pathname", "kill"],
+        ["exit", "kill", "pathname"],
+    ]
+    assert [len(orders(three[:2]))] == [1]
+
+
+def test_what_was_tried_is_told_by_operations_and_points() -> None:
+    assert FOUND.key == (("exit", "pathname"), ("exit1+0x1f",))
+    assert replace(FOUND, third="kill", then="pfind").key == (("exit", "pathname", "kill"), ("exit1+0x1f", "pfind"))
+    one = Interleaving((find_operation("exit"), find_operation("pathname")), (Candidate(1, "exit1+0x1f"),))
+    assert one.key == FOUND.key
 
 
 def test_a_finding_is_shown_as_two_columns() -> None:
-    shown = two_columns(FOUND)
-    assert "panic: exit held, pathname meanwhile; seen 2 times" in shown
+    shown = columns(FOUND)
+    assert "panic: exit at exit1+0x1f (kern_exit.c:378), meanwhile pathname; seen 2 times" in shown
     rows = [line.split("|") for line in shown.splitlines() if "|" in line]
     assert [bool(left.strip()) for left, _ in rows] == [True, True, False, True]
     assert "stands at exit1+0x1f (kern_exit.c:378)" in shown
     assert "Fatal trap 12" in shown
-    assert "the same at 2 other points: f+0x1, g" in two_columns(FOUND, ["f+0x1", "g"])
+    assert "the same at 2 other points: f+0x1, g" in columns(FOUND, ["f+0x1", "g"])
+
+
+def test_of_two_preemptions_it_is_shown_who_stands_where() -> None:
+    shown = columns(TWICE)
+    assert "panic: exit at exit1+0x1f (kern_exit.c:378), then pathname at pfind+0x3, meanwhile exit" in shown
+    rows = [line.split("|") for line in shown.splitlines() if "|" in line]
+    assert [number for row in rows for number, cell in enumerate(row) if cell.strip()] == [0, 0, 1, 1, 0, 1]
+    assert "stands at pfind+0x3" in shown
+
+
+def test_of_three_operations_each_has_a_column() -> None:
+    rows = [line.split("|") for line in columns(replace(TWICE, third="kill")).splitlines() if "|" in line]
+    assert [number for row in rows for number, cell in enumerate(row) if cell.strip()] == [0, 0, 1, 1, 2, 0, 1]
 
 
 def test_a_finding_is_saved_as_a_test(tmp_path: Path) -> None:
@@ -108,7 +154,19 @@ def test_a_finding_is_saved_as_a_test(tmp_path: Path) -> None:
     compile(text, str(file), "exec")
     assert "at='exit1+0x1f'" in text
     assert "line='exit1:+91'" in text
+    assert "then" not in text.replace("expect_serial", "")
     assert "def test_exit_at_exit1_0x1f_and_pathname(fresh_guest)" in text
+
+
+def test_a_finding_of_two_preemptions_is_saved_with_both_points(tmp_path: Path) -> None:
+    text = save_test(replace(TWICE, third="kill"), tmp_path).read_text()
+    compile(text, "saved", "exec")
+    assert "explore exit pathname kill --bound 2" in text
+    assert "@pytest.mark.cpus(5)" in text
+    assert "'exit',\n        'pathname',\n        'kill',\n        at='exit1+0x1f'" in text
+    assert "then='pfind+0x3'" in text
+    assert "then_line='pfind:+4'" in text
+    assert "def test_exit_at_exit1_0x1f_and_pathname_at_pfind_0x3_and_kill(fresh_guest)" in text
 
 
 def test_a_scene_names_who_is_in_it() -> None:
