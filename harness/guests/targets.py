@@ -136,7 +136,7 @@ IMPORT_KERNEL = "dfly-harness kernel import NAME FILE"
 def first_commands() -> tuple[str, ...]:
     """Return what a user without a DragonFly target has to do to get one."""
     commands = (
-        "dfly-harness image build 6.4.2",
+        f"dfly-harness image build 6.4.2 # or {IMPORT_IMAGE.partition(' ')[2]}: a disk that has DragonFly",
         "dfly-harness run --image 6.4.2 --kernel installed",
         f"{IMPORT_KERNEL} # and run --kernel NAME: a kernel of yours, on that image",
     )
