@@ -11,6 +11,8 @@ from harness.errors import HarnessError
 from harness.plugin.applies import needs_target
 
 _HIDE = "__tracebackhide__"
+#: What runs our context managers for the test: a test's `with` is enough to see.
+_BETWEEN = {"contextlib"}
 _OWN = share() / "suites" / "selftest"
 
 
@@ -28,5 +30,6 @@ def hide_ours(item: pytest.Item, raised: ExceptionInfo[BaseException] | None) ->
         return
     for entry in raised.traceback:
         names = entry.frame.f_globals
-        if str(names.get("__name__", "")).startswith("harness."):
+        module = str(names.get("__name__", ""))
+        if module.startswith("harness.") or module in _BETWEEN:
             names.setdefault(_HIDE, _says_enough)

@@ -13,8 +13,8 @@ _HEAD = """\
 # Commands and their options
 
 `dfly-harness COMMAND --help` says the same.  Options that `run` does not have go to pytest (`-m EXPR`, `--maxfail N`),
-whose names for ours begin with `--dfly-`: `pytest suites/conformance --dfly-kernel K` equals `run --kernel K`.  Listings
-take `--json`, and their lines stay whole in a pipe.  This page is made from the parsers, by
+whose names for ours begin with `--dfly-`: `pytest suites/conformance --dfly-kernel K` equals `run --kernel K`.
+Listings take `--json`, and their lines stay whole in a pipe.  This page is made from the parsers, by
 `python suites/support/pages.py commands`.
 """
 STATUSES = {
