@@ -326,7 +326,8 @@ class Inquiry:
         if len(found.commits) != 1:
             return None
         (culprit,) = found.commits
-        if culprit in self.cannot_revert or self.revert_says(culprit) is not None:
+        # The bad end without itself is its parent, which the proof has run.
+        if culprit == self.ends.bad or culprit in self.cannot_revert or self.revert_says(culprit) is not None:
             return None
         runs = self.reverts.get(culprit, Runs())
         if runs.total + len(pending) >= _PATIENCE or len(pending) > runs.total + 1:

@@ -341,7 +341,7 @@ class Bisection:
             (culprit,) = found.commits
             undone = self.inquiry.revert_says(culprit)
             said = self._undone(culprit, undone)
-            if said:
+            if said and culprit != self.state.scope.bad:
                 proof[f"{self.state.scope.bad[:12]} without {culprit[:12]} is good"] = said
         # That it cannot be undone says nothing against it; that undoing it does not help, does.
         self.state.proved = bool(attempts) and undone is not False

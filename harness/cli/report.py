@@ -17,6 +17,7 @@ from harness.report.annotations import run_annotations
 from harness.report.bug import bug_report, sightings
 from harness.report.html import write_run
 from harness.report.kyua import write_kyua
+from harness.report.mends import mend_of, read_mends
 from harness.report.picture import run_svg
 from harness.report.plain import markdown, plain
 from harness.report.summary import run_markdown, run_text
@@ -144,6 +145,7 @@ def _bug(options: argparse.Namespace, store: Store) -> int:
         sightings(test, _without_repeats(known)),
         [*reports_on(test, store)],
         program,
+        mend_of(read_mends(share() / "suites" / "mends.toml"), result.reproducer),
     )
     sys.stdout.write((markdown if options.markdown else plain)(title, parts))
     return ExitCode.PASSED

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness import __version__
+from harness.report.mends import Mend
 from harness.report.plain import Part
 from harness.report.words import sentence
 from harness.results.bisection import HOLDS, BisectionReport
@@ -82,10 +83,12 @@ def bug_report(
     seen: Sequence[Sighting] = (),
     found: Sequence[BisectionReport] = (),
     reproducer: str = "",
+    mend: Mend | None = None,
 ) -> tuple[str, list[Part]]:
     """Return title and parts of a report on RESULT, which failed in the run of RECORD.
 
-    SEEN is where it was seen, FOUND what bisections for it came to, REPRODUCER a C program that shows it.
+    SEEN is where it was seen, FOUND what bisections for it came to, REPRODUCER a C program that shows it, MEND what has
+    mended it for a trial.
     """
     sections = _sections(result.evidence)
     headline, symptom = _headline(sections), _symptom(reproducer)
@@ -94,6 +97,7 @@ def bug_report(
         Part("What should happen", (sentence(result),)),
         Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
         Part("Since", tuple(_since(found)) or tuple(_told(result))),
+        Part("What to change", tuple(mend.words) if mend is not None else ()),
         _death(sections),
         Part("Last system calls of the test, and their results", lines=tuple(map(_shown, result.calls[-_CALLS:]))),
         _program(result, reproducer),

@@ -71,6 +71,7 @@ def test_a_stop_can_be_looked_at_any_number_of_times(init: RemoteProcess) -> Non
     severity="breach",
     reason="calls that name a bare capability were checked for restrictions, not for the user (mended by 35a77c5f59)",
     reproducer="acct-by-anybody.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 @pytest.mark.parametrize("call", [("acct", "/nonexistent"), ("mount", "null", "/", 0, 0)], ids=lambda call: call[0])
 def test_an_ordinary_user_turns_no_accounting_on(init: RemoteProcess, call: tuple[str | int, ...]) -> None:
@@ -90,6 +91,7 @@ def test_an_ordinary_user_turns_no_accounting_on(init: RemoteProcess, call: tupl
     severity="breach",
     reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
     reproducer="jail-root-outside.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
     """Root in it is refused while its allow_raw_sockets is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
@@ -107,6 +109,7 @@ def test_a_jail_without_raw_sockets_has_none(init: RemoteProcess) -> None:
     severity="breach",
     reason="caps_priv_check() asks the prison about the group of a capability, and never about the capability",
     reproducer="jail-root-outside.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> None:
     """Root in it is refused while its vfs_mount_procfs is 0, the default (jail(8); kern_jail.c: prison_priv_check)."""
@@ -124,6 +127,7 @@ def test_a_jail_that_may_mount_nothing_mounts_nothing(init: RemoteProcess) -> No
     severity="breach",
     reason="rtprio() and lwp_rtprio() look at no prison, and jails may do what SYSCAP_NOSCHED stands for",
     reproducer="jail-root-outside.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 @pytest.mark.parametrize("threads", [False, True])
 def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: bool) -> None:

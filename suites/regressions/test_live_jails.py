@@ -179,6 +179,7 @@ def test_a_jail_that_comes_to_nothing_keeps_no_file_system(init: RemoteProcess) 
     severity="breach",
     reason="p_trespass() asks for SYSCAP_NOPROC_TRESPASS, and lets root pass whatever the answer is",
     reproducer="restricted-root.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_root_that_may_not_trespass_signals_nobody_elses_processes(init: RemoteProcess) -> None:
     """EPERM (syscap_set(2): NOPROC_TRESPASS; kern_prot.c: p_trespass)."""
@@ -196,6 +197,7 @@ def test_root_that_may_not_trespass_signals_nobody_elses_processes(init: RemoteP
     severity="breach",
     reason="PT_ATTACH asks for the user alone: a restricted root controls an unrestricted one and is free",
     reproducer="restricted-root.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_a_restricted_root_traces_no_unrestricted_one(init: RemoteProcess) -> None:
     """As it cannot signal it (syscap_set(2): RESTRICTEDROOT; kern_prot.c: p_trespass; sys_process.c: PT_ATTACH)."""
@@ -214,6 +216,7 @@ def test_a_restricted_root_traces_no_unrestricted_one(init: RemoteProcess) -> No
     severity="wrong answer",
     reason="__SYSCAP_INPARENT goes by p_ppid, which is the debugger's pid: the debugger is restricted, the parent not",
     reproducer="syscap-inparent-debugger.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: RemoteProcess) -> None:
     """It is the parent's (syscap_set(2); kern_caps.c: sys_syscap_set)."""
@@ -233,6 +236,7 @@ def test_a_restriction_meant_for_the_parent_does_not_hit_a_debugger(init: Remote
     severity="breach",
     reason="sysctl_root() asks for SYSCAP_NOSYSCTL_WR, which jails have, and no more whether a variable is for jails",
     reproducer="jail-root-outside.c",
+    introduced="2b3f93ea6d of 2023-10-12",
 )
 def test_a_jailed_root_sets_no_variable_of_the_whole_system(init: RemoteProcess) -> None:
     """EPERM, as before October 2023 (kern_sysctl.c: CTLFLAG_PRISON; kern_jail.c: prison_priv_check)."""

@@ -106,6 +106,7 @@ def test_a_death_signal_there_is_none_of_harms_nobody(init: RemoteProcess) -> No
     severity="wrong answer",
     reason="PROC_PDEATHSIG_CTL drops what is out of range and reports success",
     reproducer="pdeathsig-range.c",
+    introduced="acdf1ee6e0 of 2020-11-15",
 )
 @pytest.mark.parametrize("signal", [-1, 128, 129, 999])
 def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal: int) -> None:

@@ -264,6 +264,7 @@ def test_a_process_that_is_traced_cannot_ask_to_be_traced(init: RemoteProcess) -
     severity="wrong answer",
     reason="exit1() looks for deaths to tell of among its children by p_pptr, and a tracee is the tracer's",
     reproducer="traced-parent-death-signal.c",
+    introduced="acdf1ee6e0 of 2020-11-15",
 )
 def test_a_traced_process_hears_of_its_parents_death(init: RemoteProcess) -> None:
     """The signal it has asked for is about its parent, not its debugger (procctl(2); FreeBSD: p_orphans)."""

@@ -616,8 +616,17 @@ class TestRange:
         folder = store.folder("results", "bisect-key")
         running = Bisection(state, folder, store, repository, Reader(repository))
         assert [made.name(commit) for commit in running.run().commits] == ["merge"]
+        # Without the merge the bad end is the merge's parent: nothing is to be undone.
+        assert [*state.proof.values()] == [HOLDS] * 2
+        assert not any(" without " in said for said in state.proof)
+        made.write("sys/kern/others", "after the merge\n")
+        made.commit("after")
+        scope = repository.range([made.hashes["base"]], "HEAD")
+        state = State("another", (), str(made.folder), "a failure", scope, 0.95)
+        running = Bisection(state, store.folder("results", "bisect-another"), store, repository, Reader(repository))
+        assert [made.name(commit) for commit in running.run().commits] == ["merge"]
         # What the branch brought is undone as a whole.
-        assert list(state.proof.values()) == [HOLDS] * 3
+        assert [*state.proof.values()] == [HOLDS] * 3
 
 
 class TestPreview:

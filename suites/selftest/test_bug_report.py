@@ -120,6 +120,8 @@ def test_the_program_that_shows_a_known_defect_is_part_of_the_report(
     assert text.startswith("PROC_PDEATHSIG_CTL takes 128, which is no signal, and the kernel panics"), "the symptom"
     assert "Cause: it takes 128." in text
     assert "`cc pdeathsig-128.c && ./a.out`" in text.replace("\n", " ")
+    assert "What to change\n--------------\n`sys_procctl()` says EINVAL for" in text
+    assert "Tried in the kernel of 19 April 2026: `compare`, that mend alone: 5 fixed" in " ".join(text.split())
     assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= 72
     assert f"\n~~~~~~~~c\n{program}~~~~~~~~\n" in told(capsys, "--bug", "test_dies", str(file), "--markdown")
     record(replace(known, reproducer="reproducers/none.c"), "v6.5.0.2", 600519, 30).write(store, file)

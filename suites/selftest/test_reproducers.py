@@ -18,11 +18,12 @@ from harness.guests.targets import has_dragonfly
 from harness.programs.c_program import build_standalone
 from harness.programs.cases import CaseBrokenError
 from harness.programs.program import Program, find_programs
+from harness.report.mends import Mend, mend_of, read_mends
 from harness.results.bisection import BisectionReport, Culprit
 from harness.results.record import RunRecord, TestResult, read_record
 from harness.results.verdict import Verdict
 from harness.store import Store
-from support import introduced, pages, shown
+from support import introduced, known_defects, pages, shown
 
 FOLDER = Path(__file__).parents[1] / "reproducers"
 FILES = sorted(FOLDER.glob("*.c"))
@@ -170,3 +171,21 @@ def test_reproducers_say_on_a_real_kernel_what_the_marks_say(tmp_path: Path) -> 
         if name in came_to:
             within = any(mark.kwargs["since"] <= run.osreldate < mark.kwargs.get("until", 1 << 62) for mark in marks)
             assert (came_to[name] in shown.SHOWN) == within, (name, came_to[name])
+
+
+def test_what_mends_a_defect_is_said_once_of_programs_that_there_are() -> None:
+    mends = read_mends(known_defects.MENDS)
+    named = [name for mend in mends for name in mend.reproducers]
+    assert len(named) == len(set(named)) > 30
+    assert not [name for name in named if not (FOLDER / name).is_file()]
+    assert all(mend.measured for mend in mends if mend.grave)
+    assert not [mend for mend in mends if mend.change.endswith(".") or mend.measured.endswith(".")], "no sentences yet"
+    other = Mend(("b.c",), "change a|b")
+    assert mend_of([*mends, other], "reproducers/b.c") is other
+    assert mend_of(mends, "b.c") is None
+    assert other.words == (
+        "Change a|b.",
+        "Tried in the kernel of 19 April 2026: `b.c` ends with 0 there, and with 1 without it.",
+    )
+    page = known_defects.how_to_mend("{grave}-{others}", [*mends, other])
+    assert page.endswith(f"| [b.c](../suites/reproducers/b.c) | change a{chr(92)}|b |\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.report.mends import Mend, read_mends
 from harness.results.verdict import Verdict
 from support import introduced, pages, shown
 from support.introduced import Introduction
@@ -28,19 +29,20 @@ SEVERITIES = {
 _CHOICE = ", ".join(f'"{severity}"' for severity in SEVERITIES)
 #: What is known of how to mend some of them, which no mark has room for.
 FIXES = Path(__file__).resolve().parents[1] / "known_defects.md"
+MENDS = FIXES.with_name("mends.toml")
 _COLUMNS = "| test | cause | since | until | shown on | reproducer |\n|---|---|---|---|---|---|\n"
 _ALWAYS = 200_000  # __DragonFly_version of 2.0: inherited, or as old as the code
 
 _HEAD = """\
 # Known defects of the kernel
 
-Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests, `suites/shown.toml` and
-`suites/known_defects.md`; do not edit.  Each test states what ought to be and fails on a kernel that has the defect;
-`dfly-harness run --defects PATH` runs it. *Since* and *until* are values of `__DragonFly_version` (`kern.osreldate`):
-the kernels that have the defect lie from the one up to, and not including, the other. A defect without *until* is alive
-in April 2026. *Shown on* are the kernels on which the test or its reproducer was run and showed it: 300704 is of 21
-April 2014, the oldest kernel tried, 400100 of November 2014, 400704 of January 2017, 500901 of July 2020, 600106 is
-6.2, 600302 is 6.4, 600516 is of January 2026, 600518 of 19 April 2026.
+Made by `python suites/support/pages.py known-defects` from the `defect` marks of the tests and from `known_defects.md`,
+`shown.toml`, `introduced.toml` and `mends.toml` in `suites/`; do not edit.  Each test states what ought to be and fails
+on a kernel that has the defect; `dfly-harness run --defects PATH` runs it. *Since* and *until* are values of
+`__DragonFly_version` (`kern.osreldate`): the kernels that have the defect lie from the one up to, and not including,
+the other. A defect without *until* is alive in April 2026. *Shown on* are the kernels on which the test or its
+reproducer was run and showed it: 300704 is of 21 April 2014, the oldest kernel tried, 400100 of November 2014, 400704
+of January 2017, 500901 of July 2020, 600106 is 6.2, 600302 is 6.4, 600516 is of January 2026, 600518 of 19 April 2026.
 
 A *reproducer* is a C program of one file that needs no harness: `cc FILE && ./a.out` on DragonFly.  Its exit status is
 0 where the kernel is right, 1 where it has the defect, 77 where it does not apply; where the kernel dies of it, its
@@ -82,7 +84,7 @@ class Defect:
         since = "always" if self.since <= _ALWAYS else str(self.since)
         since += f": {self.introduced}" if self.introduced else ""
         test = f"[{self.test}](../{self.file})"
-        cause = self.cause.replace("|", chr(92) + "|")
+        cause = _cell(self.cause)
         reproducer = f"[{self.reproducer}](../suites/reproducers/{self.reproducer})" if self.reproducer else ""
         seen = ", ".join(map(str, self.shown))
         return f"| {test} | {cause} | {since} | {self.until or ''} | {seen} | {reproducer} |"
@@ -145,12 +147,33 @@ def page(defects: list[Defect]) -> str:
 def commits(known: Mapping[str, Introduction]) -> str:
     """Return the part of the page that says which commits are proved to have brought what."""
     rows = (
-        f"| {one.commit} | {one.date} | {one.subject.replace('|', chr(92) + '|')} | {name} | {'; '.join(one.proof)} |\n"
+        f"| {one.commit} | {one.date} | {_cell(one.subject)} | {name} | {'; '.join(one.proof)} |\n"
         for name, one in sorted(known.items(), key=lambda pair: (pair[1].date, pair[0]))
     )
     return _COMMITS + "".join(rows) + "\n" if known else ""
 
 
+def how_to_mend(text: str, mends: Iterable[Mend]) -> str:
+    """Return TEXT with tables of MENDS where it has `{grave}` and `{others}`."""
+    known = sorted(mends, key=lambda mend: not mend.grave)
+    grave = "".join(
+        f"| {_files(each)} | {_cell(each.change)} | {_cell(each.measured)} |\n" for each in known if each.grave
+    )
+    others = "".join(f"| {_files(each)} | {_cell(each.change)} |\n" for each in known if not each.grave)
+    return text.replace("{grave}", f"| shown by | what to change | measured |\n|---|---|---|\n{grave}").replace(
+        "{others}", f"| shown by | what to change |\n|---|---|\n{others}"
+    )
+
+
+def _files(mend: Mend) -> str:
+    return ", ".join(f"[{name}](../suites/reproducers/{name})" for name in mend.reproducers)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", chr(92) + "|")
+
+
 def make() -> str:
     """Return the page.  Raises ValueError for a mark that does not say enough."""
-    return f"{page(defects_of(pages.collected()))}\n{commits(introduced.load())}{FIXES.read_text()}"
+    fixes = how_to_mend(FIXES.read_text(), read_mends(MENDS))
+    return f"{page(defects_of(pages.collected()))}\n{commits(introduced.load())}{fixes.rstrip()}\n"
