@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from _pytest._code import ExceptionInfo
 
@@ -28,8 +32,16 @@ def hide_ours(item: pytest.Item, raised: ExceptionInfo[BaseException] | None) ->
     """
     if raised is None or not needs_target(item) or item.path.is_relative_to(_OWN):
         return
-    for entry in raised.traceback:
-        names = entry.frame.f_globals
+    for names in _namespaces(raised.value):
         module = str(names.get("__name__", ""))
         if module.startswith("harness.") or module in _BETWEEN:
             names.setdefault(_HIDE, _says_enough)
+
+
+def _namespaces(error: BaseException | None) -> Iterator[dict[str, Any]]:
+    """Yield the modules that ERROR went through, and those that what it was raised for went through."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield from (frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__))
+        error = error.__cause__ or error.__context__

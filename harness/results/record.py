@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -44,6 +45,12 @@ _RESULT_TEXTS = (
     "defect",
     "reproducer",
     "introduced",
+)
+#: What stands between two exceptions in pytest's tracebacks.
+_CHAIN = re.compile(
+    r"^(?:The above exception was the direct cause of the following exception"
+    r"|During handling of the above exception, another exception occurred):$",
+    re.MULTILINE,
 )
 _RECORDS = "[0-9]*-*.json"
 #: How a file's name ends that has what is known of a run that has not come to its end (harness.results.partial).
@@ -125,8 +132,11 @@ class TestResult:
 
     @property
     def cause(self) -> str:
-        """Why it did not pass, in one line: a fingerprint, or what was expected and not met."""
-        lines = self.reason.strip().splitlines()
+        """Why it did not pass, in one line: a fingerprint, or what was expected and not met.
+
+        Of a chain of exceptions the last one tells it.
+        """
+        lines = _CHAIN.split(self.reason.strip())[-1].strip().splitlines()
         shown = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")] or lines[-1:] or [""]
         return self.fingerprint or shown[0]
 

@@ -255,7 +255,13 @@ class TestWarmth:
 
 
 SPIN = "while :; do :; done >/dev/null 2>&1 &"
-STOP_SSH = "(sleep 1; kill -STOP $(pidof sshd dropbear)) >/dev/null 2>&1 &"
+
+
+def signal_ssh(guest: Guest, signal_name: str) -> None:
+    """Send a signal to SSH's server in GUEST, once it has answered us; return when it is sent."""
+    told = "echo no more SSH >/dev/console"
+    guest.ssh.run(f"(sleep 1; kill -{signal_name} $(pidof sshd dropbear); {told}) >/dev/null 2>&1 &")
+    guest.console.expect(["no more SSH"], awaited="SSH's server to be signalled", deadline=60)
 
 
 @contextmanager
@@ -306,8 +312,7 @@ class TestProbe:
         guest.check()
 
     def test_one_without_an_ssh_server_is_lost_but_does_not_hang(self, guest: Guest) -> None:
-        guest.ssh.run("(sleep 1; kill -9 $(pidof sshd dropbear)) >/dev/null 2>&1 &")
-        time.sleep(2)  # what would tell that SSH has ended is SSH
+        signal_ssh(guest, "KILL")
         with pytest.raises(GuestLostError, match="nothing in the guest listens at its SSH port") as caught:
             guest.probe(3)
         assert not isinstance(caught.value, GuestHangError)
@@ -316,8 +321,7 @@ class TestProbe:
     def test_one_that_had_its_time_and_does_not_answer_hangs(self, guest: Guest, before: str) -> None:
         if before:
             guest.ssh.run(before)
-        guest.ssh.run(STOP_SSH)
-        time.sleep(2)  # what would tell that SSH has stopped is SSH
+        signal_ssh(guest, "STOP")
         began = time.monotonic()
         with pytest.raises(GuestHangError, match="SSH does not answer"):
             guest.probe(3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_expected(init):
     with fails(ESRCH):
         init.getpid()
 
+def test_another_errno(init):
+    with fails(ESRCH):
+        init.setpgid(-1, -1)
+
+def test_chain(init):
+    try:
+        init.setpgid(-1, -1)
+    except OSError as error:
+        raise AssertionError("of my own") from error
+
 def test_fault_of_ours(init):
     init.sigaction("no signal", 1, 2, 3)
 """
@@ -80,10 +91,18 @@ def test_fault_of_ours(init):
 def test_what_a_failed_test_shows_is_its_own_lines(tmp_path: Path) -> None:
     output, record = run_own(tmp_path, FAILING, "--oracle", "--no-again")
     shown = {result.test.rpartition("::")[2]: result.reason for result in record.results}
-    for test, line in (("test_errno", "init.fork().kill("), ("test_expected", "init.getpid()")):
-        assert f">       {line}" in shown[test] or ">       with fails" in shown[test], output
+    for test, line in (
+        ("test_errno", "init.fork().kill("),
+        ("test_expected", "with fails(ESRCH)"),
+        ("test_another_errno", "with fails(ESRCH)"),
+        ("test_chain", "raise AssertionError"),
+    ):
+        assert re.search(rf"^> +{re.escape(line)}", shown[test], re.MULTILINE), output
         assert "harness/" not in shown[test].replace(str(tmp_path), ""), shown[test]
         assert "contextlib" not in shown[test], shown[test]
+    causes = {result.test.rpartition("::")[2]: result.cause for result in record.results}
+    assert causes["test_another_errno"] == "AssertionError: setpgid(-1, -1) failed with EINVAL, not ESRCH"
+    assert causes["test_chain"] == "AssertionError: of my own"
     _, record = run_own(tmp_path, FAILING, "--oracle", "--no-again", "--full-trace")
     (whole,) = (result.reason for result in record.results if result.test.endswith("test_errno"))
     assert "harness/" in whole
