@@ -101,7 +101,11 @@ def bug_report(
         _death(sections),
         Part("Last system calls of the test, and their results", lines=tuple(map(_shown, result.calls[-_CALLS:]))),
         _program(result, reproducer),
-        Part("To reproduce with dfly-harness", *_reproduction(result, record)),
+        Part(
+            "To reproduce with dfly-harness",
+            ("With this kernel and image in its store:",),
+            commands=_reproduction(result, record),
+        ),
         Part("How it was run", lines=tuple(_circumstances(record, result))),
     ]
 
@@ -216,16 +220,14 @@ def _program(result: TestResult, text: str) -> Part:
     ) if text else Part("Program that shows it")  # fmt: skip
 
 
-def _reproduction(result: TestResult, record: RunRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _reproduction(result: TestResult, record: RunRecord) -> tuple[str, ...]:
     options = record.options
     words = ["dfly-harness", "run"]
     words += [f"--image={record.image}"] if record.image else []
     words += [f"--kernel={record.kernel}"] if record.kernel else []
     words += ["--control"] if options.get("control") else []
     words += ["--defects"] if result.defect else []
-    return ("With this kernel and image in its store:",), tuple(
-        _continued([shlex.quote(word) for word in (*words, result.test)])
-    )
+    return tuple(_continued([shlex.quote(word) for word in (*words, result.test)]))
 
 
 def _continued(words: Sequence[str]) -> Iterator[str]:

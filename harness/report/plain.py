@@ -17,18 +17,19 @@ _FENCE = "~" * 8  # C has no such line
 
 @dataclass(frozen=True)
 class Part:
-    """A TITLE, paragraphs to be filled, LINES such as a trace, indented and broken where they are too long, and CODE.
+    """A TITLE, paragraphs to be filled, LINES such as a trace, indented and broken where they are too long, and more.
 
-    CODE is what one cuts out of the text: it stays as it is.  Empty ones are left out.
+    COMMANDS are for a shell, CODE is what one cuts out: both stay as they are.  Empty ones are left out.
     """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.paragraphs or self.lines or self.code)
+        return bool(self.paragraphs or self.lines or self.code or self.commands)
 
 
 def plain(title: str, parts: Iterable[Part]) -> str:
@@ -65,6 +66,8 @@ def _plain_part(part: Part) -> Iterator[str]:
             line.expandtabs(), WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT * 2, drop_whitespace=False,
             break_long_words=False, break_on_hyphens=False, replace_whitespace=False,
         ) or [""]  # fmt: skip
+    if part.commands:
+        yield from ["", *(f"{_INDENT}{line}" for line in part.commands)]
     if part.code:
         yield from ["", _CUT, *part.code, _CUT]
 
@@ -79,6 +82,8 @@ def _markdown_part(part: Part) -> Iterator[str]:
         while any(fence in line for line in part.lines):
             fence += "`"
         yield from ["", fence, *part.lines, fence]
+    if part.commands:
+        yield from ["", f"{_FENCE}sh", *part.commands, _FENCE]
     if part.code:
         yield from ["", f"{_FENCE}c", *part.code, _FENCE]
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +99,18 @@ def test_a_panic_is_told_with_all_that_one_acts_on(store: Store, capsys: pytest.
     assert "fork() = <process 8>" not in text, "only the last calls"
     assert "gd_curthread" not in text, "registers help nobody elsewhere"
     assert max(map(len, text.splitlines())) <= 72
+
+
+@pytest.mark.parametrize("options", [[], ["--markdown"]], ids=["plain", "markdown"])
+def test_the_command_that_runs_it_again_is_one_for_a_shell(
+    store: Store, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    name = f"suites/conformance/test_ends.py::test_{'a_name_as_long_as_names_are_' * 3}[the leader of a group]"
+    one = record(replace(FAILED, test=name), "v6.5.0.1", 600518, 9)
+    one.write(store, store.folder("results") / "2026-11-29T120900-1.json")
+    text = told(capsys, "--bug", name, *options)
+    (given,) = re.findall(r"^ *dfly-harness run (?:.*\\\n)*.*$", text, re.MULTILINE)
+    assert shlex.split(given.replace("\\\n", "")) == ["dfly-harness", "run", "--image=dfly", "--kernel=mine", name]
 
 
 def test_it_is_markdown_for_github(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
