@@ -42,7 +42,7 @@ def loaded(file: Path) -> dict[str, Any]:
 
 def commands(script: str) -> list[list[str]]:
     """Return the dfly-harness commands of a shell SCRIPT as lists of words."""
-    parts = re.split(r"&&|\|\||\n|;", re.sub(r"#.*", "", script))
+    parts = re.split(r"&&|\|\||\n|;", re.sub(r"#.*|> */dev/null", "", script))
     words = [shlex.split(part) for part in parts]
     return [line[1:] for line in words if line[:1] == ["dfly-harness"]]
 
