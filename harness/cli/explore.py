@@ -16,8 +16,10 @@ from harness.errors import ExitCode, UsageError
 from harness.explore.campaign import Exploration, Interleaving, Key, name_of_all, read_trials, spread
 from harness.explore.candidates import FUNCTIONS
 from harness.explore.operations import OPERATIONS, Operation, find_operation
+from harness.explore.page import findings_page
 from harness.explore.saved import columns, save_test
 from harness.explore.trial import Trial, Verdict
+from harness.files import output_file, write_whole
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.options import TargetOptions
 from harness.guests.targets import resolve_target
@@ -64,6 +66,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--list", action="store_true", help="list what is known of this pair; run nothing")
     parser.add_argument("--anew", action="store_true", help="try again what is known")
     parser.add_argument("--save", metavar="FOLDER", type=Path, help="write a test for each finding into FOLDER")
+    parser.add_argument("--html", metavar="FILE", type=output_file, help="write the findings to FILE, as a page")
     parser.set_defaults(action=_explore)
 
 
@@ -101,24 +104,39 @@ def _campaign(
     exploration = Exploration(
         target, store, operations, file, say, memory=options.memory, names=names, every=options.every
     )  # fmt: skip
+    known = {} if options.anew else read_trials(file)
     with progress_display("points") as progress:
         progress(f"finding out what {operations[0].name} executes, and what serial orders come to")
-        by_bound = exploration.prepare(options.bound)
-    known = {} if options.anew else read_trials(file)
-    chosen = [each for some in by_bound for each in spread(some, options.number)]
-    todo = [each for each in chosen if _is_open(known, each)]
-    counted = " and ".join(f"{len(some)} {word}" for some, word in zip(by_bound, ("points", "pairs"), strict=False))
-    console.print(f"{counted}, {len(todo)} of {len(chosen)} to come; campaign: {file}", markup=False, soft_wrap=True)
+        singles = exploration.prepare(known.values())
+    until = time.monotonic() + (options.budget if options.budget is not None else float("inf"))
+    workers, chosen = max(1, options.workers), spread(singles, options.number)
+    here = {each.key for each in chosen}
+    console.print(f"{len(singles)} points; campaign: {file}", markup=False, soft_wrap=True)
     for said in sorted(frozenset().union(*exploration.serial.values())):
         console.print(f"serial: {said}", markup=False, highlight=False, soft_wrap=True)
+    _run(exploration, chosen, known, workers, until)
+    if options.bound > 1 and time.monotonic() < until:
+        tried = [trial for trial in read_trials(file).values() if trial.key in here]
+        pairs = exploration.pairs(tried)
+        console.print(f"{len(pairs)} pairs of points", markup=False)
+        chosen = spread(pairs, options.number)
+        here |= {each.key for each in chosen}
+        _run(exploration, chosen, known, workers, until)
+    return [trial for trial in read_trials(file).values() if trial.key in here]
+
+
+def _run(
+    exploration: Exploration, chosen: Sequence[Interleaving], known: Mapping[Key, Trial], workers: int, until: float
+) -> None:
+    """Try those of CHOSEN of which nothing is KNOWN, and say how fast that went."""
+    console = make_console()
+    todo = [each for each in chosen if _is_open(known, each) and not exploration.is_covered(each)]
+    console.print(f"{len(todo)} of {len(chosen)} to come", markup=False)
     started = time.monotonic()
-    until = started + (options.budget if options.budget is not None else float("inf"))
-    new = exploration.run(todo, max(1, options.workers), until)
+    new = exploration.run(todo, workers, until)
     minutes = (time.monotonic() - started) / 60
     if new:
         console.print(f"{len(new)} interleavings in {minutes:.1f} minutes: {len(new) / minutes:.0f} per minute")
-    here = {each.key for each in chosen}
-    return [trial for trial in read_trials(file).values() if trial.key in here]
 
 
 def _is_open(known: Mapping[Key, Trial], one: Interleaving) -> bool:
@@ -137,15 +155,24 @@ def _report(trials: list[Trial], options: argparse.Namespace) -> int:
     )
     alike: dict[tuple[Verdict, str], list[Trial]] = {}
     for trial in findings:
-        alike.setdefault((trial.verdict, trial.said), []).append(trial)
+        alike.setdefault((trial.verdict, trial.cause), []).append(trial)
     for trial, *others in alike.values():
         line("")
         line(columns(trial, [" and ".join(other.points) for other in others]))
         if options.save is not None:
             line(f"saved: {save_test(trial, options.save)}")
     meanwhile = " and ".join(word for word in (options.second, options.third) if word is not None)
-    for bound in range(1, options.bound + 1):
-        line(f"{options.first} held, {meanwhile} meanwhile{_PREEMPTIONS[bound]}: {_counted(trials, bound)}")
+    counts = [
+        f"{options.first} held, {meanwhile} meanwhile{_PREEMPTIONS[bound]}: {_counted(trials, bound)}"
+        for bound in range(1, options.bound + 1)
+    ]
+    for count in counts:
+        line(count)
+    if options.html is not None:
+        words = " ".join(word for word in (options.first, options.second, options.third) if word is not None)
+        kernel = next((trial.kernel for trial in trials if trial.kernel), "")
+        write_whole(options.html, findings_page(words, kernel, list(alike.values()), counts))
+        line(f"page: {options.html}")
     return ExitCode.TEST_FAILED if findings else ExitCode.PASSED
 
 
@@ -155,4 +182,5 @@ def _counted(trials: Sequence[Trial], bound: int) -> str:
     counted = Counter(trial.verdict for trial in these)
     told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
     waited = sum(trial.waited for trial in these)
-    return f"{told or 'nothing tried'}; {waited} times one waited for another"
+    alike = {key for trial in these for key in trial.alike} - {trial.key for trial in these}
+    return f"{told or 'nothing tried'}; {waited} times one waited for another; commute: {len(alike)}"

@@ -7,7 +7,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -15,19 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, UsageError
-from harness.explore.candidates import (
-    Candidate,
-    candidates,
-    executed_addresses,
-    instrument_of,
-    ranges_of,
-)
+from harness.explore.candidates import Candidate, Points, instrument_of, ranges_of
 from harness.explore.operations import Operation
 from harness.explore.stage import Stage, attempt, cpus_for, serial_outcomes
 from harness.explore.trial import Trial, Verdict
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize
-from harness.machine.executed import Instrument
 from harness.processes.session import Session, Warmth
 from harness.races.points import relative_line
 from harness.races.schedule import Schedule
@@ -103,34 +96,49 @@ class Exploration:
         if not self._ranges:
             raise UsageError(f"the kernel has none of the functions {', '.join(names)}")
         size = MachineSize(memory=memory, cpus=cpus_for(len(self._operations)))
-        self._warmth = Warmth(target, store, size)
-        self._instrument: Instrument = instrument_of(store, self._ranges)
-        self._watched = Warmth(target, store, size, instrument=self._instrument)
+        self._warmth = Warmth(target, store, size, instrument=instrument_of(store, self._ranges, memory))
         self._lock = threading.Lock()
         #: What the operations come to one behind the other, in words, by the order in which they are told.
         self.serial: dict[tuple[str, ...], frozenset[str]] = {}
+        self._points: Points | None = None
+        self._covered: set[Key] = set()
 
-    def prepare(self, bound: int = 1) -> list[list[Interleaving]]:
-        """Return the interleavings of one preemption, and those of two where BOUND allows that, in no order.
+    def prepare(self, known: Iterable[Trial] = ()) -> list[Interleaving]:
+        """Return the interleavings of one preemption; what serial orders allow is learnt on the occasion.
 
-        What serial orders allow is learnt on the occasion.
+        Of those that come to the same as one that is KNOWN none is tried.
         """
-        singles: list[Interleaving] = []
-        pairs: list[Interleaving] = []
-        with staged(self._watched) as stage:
+        with staged(self._warmth) as stage:
             stage.demand(*self._operations)
-            held = self._points(stage, 0)
+            self._points = Points(stage.schedule.kernel, self._ranges, all_of_them=self._every)
+            held = self._points.marked(stage.executed_by(self._operations, 0))
             for order in orders(self._operations):
                 self.serial[_names(order)] = serial_outcomes(stage, order)
-                singles += [Interleaving(order, (point,)) for point in held]
-                if bound > 1:
-                    then = self._points(stage, self._operations.index(order[1]))
-                    pairs += [Interleaving(order, (point, other)) for point in held for other in then]
-        return [singles, pairs] if bound > 1 else [singles]
+        for trial in known:
+            self._learn(trial)
+        return [Interleaving(order, (point,)) for order in orders(self._operations) for point in held]
 
-    def _points(self, stage: Stage, which: int) -> list[Candidate]:
-        executed = executed_addresses(stage, self._operations, which, self._instrument.ranges)
-        return candidates(stage.schedule.kernel, self._ranges, executed, all_of_them=self._every)
+    def pairs(self, trials: Iterable[Trial]) -> list[Interleaving]:
+        """Return the interleavings of two preemptions, by what TRIALS of one say that is passed meanwhile.
+
+        What somebody passes only while another one stands is known by that alone.
+        """
+        assert self._points is not None
+        found = []
+        for trial in trials:
+            order = [each for each in orders(self._operations) if _names(each) == trial.operations]
+            if order and not trial.then and (held := self._points.named(trial.point)) is not None:
+                named = filter(None, map(self._points.named, trial.passed))
+                found += [Interleaving(order[0], (held, then)) for then in named]
+        return found
+
+    def is_covered(self, one: Interleaving) -> bool:
+        """Tell whether it is known what ONE comes to, as that of another one that was tried."""
+        return one.key in self._covered
+
+    def _learn(self, trial: Trial) -> None:
+        if trial.verdict not in {Verdict.LOST, Verdict.UNREACHED} and not self._every:
+            self._covered |= set(trial.alike)
 
     def run(self, todo: Sequence[Interleaving], workers: int, until: float) -> list[Trial]:
         """Try TODO with WORKERS machines until the moment UNTIL; return what came of them.
@@ -167,6 +175,8 @@ class Exploration:
                     one = waiting.get_nowait()
                 except queue.Empty:
                     return
+                if self.is_covered(one):
+                    continue
                 trial, sound = self._try(stage, one)
                 trial = replace(trial, **_places([each.place for each in one.points], "place"), kernel=stage.identity)
                 if trial.verdict.is_finding:
@@ -181,7 +191,8 @@ class Exploration:
 
     def _try(self, stage: Stage, one: Interleaving) -> tuple[Trial, bool]:
         names = _names(one.operations)
-        return attempt(stage, one.operations, [each.name for each in one.points], self.serial[names])
+        points = [each.name for each in one.points]
+        return attempt(stage, one.operations, points, self.serial[names], self._points)
 
     def _again(self, stage: Stage, one: Interleaving, trial: Trial) -> Trial:
         """Return TRIAL with how often it was seen, tried once more; one that does not come again is told so."""
@@ -197,6 +208,7 @@ class Exploration:
             with self._file.open("a", encoding="utf-8") as stream:
                 stream.write(trial.to_json() + "\n")
             done.append(trial)
+            self._learn(trial)
             self._say(trial)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs, CsInsn
 from capstone.x86 import X86_OP_MEM, X86_REG_RBP, X86_REG_RIP, X86_REG_RSP
 
-from harness.explore.operations import Operation
-from harness.explore.stage import Stage
 from harness.guests.whitebox import Whitebox
 from harness.kernels.artefact import Kernel
 from harness.machine.elf import KernelSymbols, read_code
@@ -20,7 +19,11 @@ from harness.machine.qemu import qemu_version
 from harness.races.points import code_of_line, name_of
 from harness.store import Store
 
-#: Functions that most operations on processes pass, of those that a kernel has.
+if TYPE_CHECKING:
+    from harness.machine.executed import Notes
+
+#: Functions that most operations on processes pass, of those that a kernel has.  Compilers put some into the
+#: system calls that use them.
 FUNCTIONS = tuple(
     """
     exit1 killalllwps lwp_exit kern_wait reaplwp fork1 start_forked_proc lwp_fork1 lwp_fork pfind pfindn zpfind
@@ -31,10 +34,12 @@ FUNCTIONS = tuple(
     sysctl_kern_proc_pathname fill_kinfo_proc fill_kinfo_lwp sys_setsid sys_setpgid sys_getpgid sys_getsid
     sys_setuid kern_kill sys_kill killpg_internal ksignal lwp_signotify lwpsignal pgsignal proc_stop proc_unstop
     issignal postsig sigexit kern_ptrace sys_ptrace change_euid change_ruid cratom cratom_proc uihold chgproccnt
+    sys_wait4 sys_wait6 sys_fork sys_vfork sys_rfork sys_extexit sys_execve kern_execve exec_new_vmspace sys_getsid
+    sys_setpgid sys_jail_attach kern_jail_attach sys_killpg dokillpg sysctl_kern_proc_lwp procfs_rw procfs_dostatus
     kern_getcwd fdfree cache_fullpath filt_proc filt_procattach filt_procdetach knote
     """.split()
 )
-_STACK = {X86_REG_RSP, X86_REG_RBP, X86_REG_RIP}
+_STACK = {X86_REG_RSP, X86_REG_RBP}
 
 
 @dataclass(frozen=True)
@@ -55,52 +60,63 @@ def ranges_of(store: Store, kernel: Kernel, names: Sequence[str]) -> list[CodeRa
     return [CodeRange(each.address, read_code(elf, each.address, each.size)) for _, each in sorted(found.items())]
 
 
-def instrument_of(store: Store, ranges: Sequence[CodeRange]) -> Instrument:
-    """Return what notes which of RANGES is executed."""
-    return instrument(ranges, qemu_version(), store.cache)
+def instrument_of(store: Store, ranges: Sequence[CodeRange], memory: int) -> Instrument:
+    """Return what notes which of RANGES is executed, and which of MEMORY MiB are touched."""
+    return instrument(ranges, qemu_version(), store.cache, memory)
 
 
-def touches_memory(instruction: CsInsn) -> bool:
-    """Tell whether INSTRUCTION may touch memory that others see.
+def touches_memory(instruction: CsInsn, data: int) -> bool:
+    """Tell whether INSTRUCTION may touch memory that others see, of a kernel whose variables begin at DATA.
 
     Not what only the thread itself has: its stack, and constants beside the code.  `%gs:` is the CPU's own.
     """
     if instruction.mnemonic.startswith(("lea", "nop")):
         return False
     return any(
-        each.type == X86_OP_MEM and not (each.mem.base in _STACK and not each.mem.index) and not each.mem.segment
+        each.type == X86_OP_MEM and not each.mem.segment and _is_shared(instruction, each.mem, data)
         for each in instruction.operands
     )
 
 
-def executed_addresses(
-    stage: Stage, operations: Sequence[Operation], which: int, ranges: Sequence[CodeRange]
-) -> set[int]:
-    """Return which addresses of RANGES, which STAGE's machine notes, are executed while the one at WHICH is made."""
-    notes, place = stage.executed_by(operations, which), 0
-    found = set()
-    for each in ranges:
-        found |= {each.address + at for at in range(len(each.code)) if notes[place + at] & EXECUTED}
-        place += len(each.code)
-    return found
+def _is_shared(instruction: CsInsn, memory: Any, data: int) -> bool:
+    if memory.index:
+        return True
+    if memory.base == X86_REG_RIP:
+        return bool(instruction.address + instruction.size + memory.disp >= data)
+    return memory.base not in _STACK
 
 
-def candidates(
-    kernel: Whitebox, ranges: Sequence[CodeRange], executed: set[int], *, all_of_them: bool
-) -> list[Candidate]:
-    """Return the instructions of RANGES that were EXECUTED and may touch shared memory, or ALL OF THEM."""
+class Points:
+    """The instructions of RANGES that may touch memory others see, or ALL OF THEM, of those that a machine notes."""
+
+    def __init__(self, kernel: Whitebox, ranges: Sequence[CodeRange], *, all_of_them: bool) -> None:
+        decoder = _decoder()
+        lines = _lines(kernel, ranges)
+        place = 0
+        #: By where their notes are.
+        self._found: dict[int, Candidate] = {}
+        for each in ranges:
+            for number, instruction in enumerate(decoder.disasm(each.code, each.address)):
+                address = instruction.address
+                if number == 0 or all_of_them or touches_memory(instruction, kernel.data):
+                    candidate = Candidate(address, name_of(kernel, address), lines.get(address, ""))
+                    self._found[place + address - each.address] = candidate
+            place += len(each.code)
+        self._by_name = {each.name: each for each in self._found.values()}
+
+    def named(self, name: str) -> Candidate | None:
+        """Return the one of NAME, None if there is none."""
+        return self._by_name.get(name)
+
+    def marked(self, notes: Notes, mark: int = EXECUTED) -> list[Candidate]:
+        """Return those of which NOTES have MARK."""
+        return [each for place, each in self._found.items() if notes[place] & mark]
+
+
+def _decoder() -> Cs:
     decoder = Cs(CS_ARCH_X86, CS_MODE_64)
     decoder.detail = True
-    lines = _lines(kernel, ranges)
-    found = []
-    for each in ranges:
-        for number, instruction in enumerate(decoder.disasm(each.code, each.address)):
-            if instruction.address not in executed:
-                continue
-            if number == 0 or all_of_them or touches_memory(instruction):
-                address = instruction.address
-                found.append(Candidate(address, name_of(kernel, address), lines.get(address, "")))
-    return found
+    return decoder
 
 
 def points_of_line(kernel: Whitebox, line: str) -> list[str]:
@@ -109,14 +125,13 @@ def points_of_line(kernel: Whitebox, line: str) -> list[str]:
     Raises UsageError when it became no code of KERNEL, or no lines of that are known.
     """
     function, _, lines = line.partition(":+")
-    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
-    decoder.detail = True
+    decoder = _decoder()
     found = code_of_line(kernel, function, int(lines))
     chosen = [
         instruction.address
         for begin, end in found
         for instruction in decoder.disasm(kernel.code(begin, end - begin), begin)
-        if touches_memory(instruction)
+        if touches_memory(instruction, kernel.data)
     ]
     return [name_of(kernel, address) for address in chosen or [found[0][0]]]
 

@@ -62,6 +62,11 @@ def columns(trial: Trial, also_at: Sequence[str] = ()) -> str:
 
 def _rows(trial: Trial) -> Iterator[tuple[int, str]]:
     """Yield what happens, each with the number of the operation that does it."""
+    if trial.steps:
+        for step in trial.steps:
+            caller = f" in {step.where[1]}" if len(step.where) > 1 else ""
+            yield step.column, f"{step.what}{caller}"
+        return
     places = (trial.place, trial.then_place)
     for number, (name, point) in enumerate(zip(trial.operations, trial.points, strict=False)):
         yield number, f"{name}: begins"

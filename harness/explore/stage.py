@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import GuestDeadlineError, HarnessError, UsageError
+from harness.explore.candidates import Points
 from harness.explore.operations import Operation, Scene
-from harness.explore.trial import Trial, Verdict
+from harness.explore.trial import Step, Trial, Verdict
 from harness.guests.guest import GuestHangError, KernelPanicError
+from harness.machine.executed import EXECUTED, PASSED
+from harness.machine.qemu import Machine
 from harness.processes import GuestError, Hub, Pending, ProcessGone
 from harness.processes.session import Session
-from harness.races.points import Point
+from harness.races.points import Point, name_of
 from harness.races.schedule import Driven, NotSchedulableError, Schedule, Stand
 
 if TYPE_CHECKING:
-    from harness.machine.executed import Notes
+    from harness.machine.executed import Notes, Touched
 
 _DEADLINE = 4.0  # s of the guest's time, for a call to return or to wait
 _PATIENCE = 10.0  # s for processes that are killed to end
@@ -35,6 +38,18 @@ def cpus_for(operations: int) -> int:
     return operations + 2
 
 
+@dataclass
+class Noted:
+    """What a machine that notes it executed: `passed` by those who were made while the first one stood.
+
+    `alike` has, by who was held, what he passed behind his point as long as he touched nothing that others had touched
+    meanwhile: to be held there for the first time comes to the same.
+    """
+
+    passed: Notes | None = None
+    alike: list[Notes] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Played:
     """What was seen: the results and states in words, without pids."""
@@ -42,15 +57,23 @@ class Played:
     said: str = ""
     reached: bool = True
     waited: bool = False
+    notes: Noted = field(default_factory=Noted)
 
 
 class _Part:
     """An operation of a scene, who makes it, and its call once that is started."""
 
-    def __init__(self, operation: Operation, who: Driven) -> None:
+    def __init__(self, column: int, operation: Operation, who: Driven) -> None:
+        self.column = column
         self.operation = operation
         self.who = who
         self.call: Pending[Any] | None = None
+        self.is_told = False
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it was told what it came to: who stands then does so behind it, in what the answer takes."""
+        return self.call is not None and self.call.done and not self.call.gone
 
     def start(self, scene: Scene) -> None:
         """Make it; nothing happens where whoever makes it is gone already: another operation may end him."""
@@ -70,6 +93,9 @@ class Stage:
         self._hub.deadline = _PATIENCE
         self._kernel = session.guest.kernel
         self._counts: dict[str, int] = {}
+        self._began = 0.0
+        self._scene: Scene | None = None
+        self._steps: list[tuple[Step, tuple[int, ...]]] = []
 
     @property
     def identity(self) -> str:
@@ -83,33 +109,26 @@ class Stage:
                 raise UsageError(f"this kernel has no {each.feature}, which {each.name} takes")
 
     def executed_by(self, operations: Sequence[Operation], which: int) -> Notes:
-        """Return what the machine executes while the one of OPERATIONS at WHICH is made.
+        """Return what the machine executes while the one of OPERATIONS at WHICH is made alone, where others might be.
 
-        That is alone, where the others might be, and behind the others.  Raises UsageError of a machine that notes
-        nothing.
+        Raises UsageError of a machine that notes nothing.
         """
         execution = self._session.guest.machine.execution
         if execution is None:
             raise UsageError("this machine notes nothing of what it executes")
-        alone: list[int] = []
-        found: Notes | None = None
-        for before in (alone, [number for number in range(len(operations)) if number != which]):
-            scene, parts = self._set(operations)
-            self._one_by_one(scene, [parts[number] for number in before])
-            execution.take()
-            self._one_by_one(scene, [parts[which]])
-            notes = execution.take()
-            found = notes if found is None else found | notes
-            self.clear()
-        assert found is not None
-        return found
+        scene, parts = self._set(operations)
+        execution.take()
+        self._one_by_one(scene, [parts[which]])
+        notes = execution.take()
+        self.clear()
+        return notes
 
     def _set(self, operations: Sequence[Operation]) -> tuple[Scene, list[_Part]]:
         """Return a fresh scene, with those who make OPERATIONS, ready to."""
         init = self._hub.spawn()
         self.schedule.forget()
         scene = Scene.set(init, tuple(each.name for each in operations))
-        parts = [_Part(each, scene.actor(each.who)) for each in operations]
+        parts = [_Part(number, each, scene.actor(each.who)) for number, each in enumerate(operations)]
         for part in parts:
             self.schedule.apart(part.who)
         for part in parts:
@@ -118,6 +137,7 @@ class Stage:
 
     def serially(self, operations: Sequence[Operation], order: Iterable[int]) -> Played:
         """Make OPERATIONS one behind the other in ORDER.  Raises what the guest's death raises."""
+        self._scene = None
         scene, parts = self._set(operations)
         self._one_by_one(scene, [parts[number] for number in order])
         return _ended(scene, parts)
@@ -135,22 +155,32 @@ class Stage:
         """
         scene, parts = self._set(operations)
         stands = [self.schedule.arm(part.who, point) for part, point in zip(parts, points, strict=False)]
+        watch = _Watch(self._session.guest.machine)
         waited = False
-        for part, stand in zip(parts, stands, strict=False):
-            part.start(scene)
+        self._begin_steps(scene)
+        for number, (part, stand) in enumerate(zip(parts, stands, strict=False)):
+            self._start(part, scene)
             if not self._arrives(part, stand):
-                waited = part is not parts[0] and part.call is not None and not part.call.done
+                waited = number > 0 and part.call is not None and not part.call.done
                 self._let_all_go(parts, stands)
                 return Played(reached=False, waited=waited)
+            watch.stands(number, stand.cpu)
+            self._note(part, f"stands at {stand.name}", (stand.address, *stand.callers))
         for part in parts[len(stands) :]:
-            part.start(scene)
+            self._start(part, scene)
             waited |= not self._rest(part)
+        if any(part.has_answered for part, _ in zip(parts, stands, strict=False)):
+            self._let_all_go(parts, stands)
+            return Played(reached=False)
         for number, stand in enumerate(stands):
+            watch.goes_on(number, stand.address)
+            self._note(parts[number], "goes on")
             stand.let_go()
             came_far = self._rest(parts[number])
             waited |= not came_far and number < len(stands) - 1
+        noted = watch.end()
         self._let_all_go(parts, stands)
-        return _ended(scene, parts, waited=waited)
+        return _ended(scene, parts, waited=waited, notes=noted)
 
     def _arrives(self, part: _Part, stand: Stand) -> bool:
         return part.call is not None and self.schedule.arrives(stand, part.call, part.who, deadline=_DEADLINE)
@@ -165,7 +195,37 @@ class Stage:
         """Return when PART has come to its end or waits; tell whether it has come to its end."""
         if part.call is None:
             return True
-        return self.schedule.settle(part.call, part.who, deadline=_DEADLINE, ended=True)
+        ended = self.schedule.settle(part.call, part.who, deadline=_DEADLINE, ended=True)
+        if not part.is_told:
+            self._note(part, f"has ended: {_came_to(part.operation, part.call)}" if ended else self._waiting(part))
+            part.is_told = ended
+        return ended
+
+    # What happens, step by step
+
+    def _begin_steps(self, scene: Scene) -> None:
+        self._scene, self._began = scene, time.monotonic()
+        self._steps.clear()
+
+    def _start(self, part: _Part, scene: Scene) -> None:
+        part.start(scene)
+        self._note(part, f"begins: {part.call.call.text}" if part.call is not None else "is gone already")
+
+    def _waiting(self, part: _Part) -> str:
+        return self.schedule.waits_for(part.who)
+
+    def _note(self, part: _Part, what: str, chain: tuple[int, ...] = ()) -> None:
+        if self._scene is not None:
+            seconds = round(time.monotonic() - self._began, 3)
+            self._steps.append((Step(part.column, self._scene.named(what), seconds), chain))
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return what the last interleaving was, also of a guest that has died of it."""
+        return tuple(replace(step, where=tuple(map(self._named, chain))) for step, chain in self._steps)
+
+    def _named(self, address: int) -> str:
+        line = self._kernel.source_line(address)
+        return name_of(self._kernel, address) + (f"  {line}" if line else "")
 
     def clear(self) -> None:
         """End all processes; raises GuestDeadlineError for those that do not end."""
@@ -189,9 +249,56 @@ class Stage:
             time.sleep(0.05)  # it is the guest's time that must pass
 
 
-def _ended(scene: Scene, parts: Sequence[_Part], *, waited: bool = False) -> Played:
+class _Watch:
+    """Notes what those of an interleaving execute and touch on MACHINE, if that is noted."""
+
+    def __init__(self, machine: Machine) -> None:
+        execution = machine.execution
+        self._execution = execution if execution is not None and execution.touched is not None else None
+        self._instrument = machine.description.instrument
+        self._before: list[Notes] = []
+        self._noted = Noted()
+        self._touched: Touched | None = None
+        if self._execution is not None:
+            self._touched = self._execution.touched
+            self._execution.take()
+
+    def stands(self, number: int, cpu: int) -> None:
+        """Note from now on what is touched by others than CPU, on which the one of NUMBER stands."""
+        if self._execution is None or self._touched is None:
+            return
+        if number == 0:
+            self._touched.forget()
+        self._before.append(self._execution.take())
+        self._touched.note(number, cpu)
+
+    def goes_on(self, number: int, address: int) -> None:
+        """Compare from now on what is touched by the one of NUMBER, who stood at ADDRESS."""
+        if self._execution is None or self._touched is None or self._instrument is None:
+            return
+        if number == 0:
+            taken = self._execution.take()
+            self._noted.passed = taken | self._before[1] if len(self._before) > 1 else taken
+        self._touched.compare(number, self._instrument.place_of(address))
+
+    def end(self) -> Noted:
+        """Return what was noted.
+
+        Whoever waits for what one who stands has touches that again and again: it comes to the same until it is let go.
+        """
+        if self._execution is None or self._touched is None:
+            return self._noted
+        self._touched.end()
+        notes = self._execution.take()
+        self._noted.alike = [
+            (notes & mark) * ((before & EXECUTED) == 0) for before, mark in zip(self._before, PASSED, strict=False)
+        ]
+        return self._noted
+
+
+def _ended(scene: Scene, parts: Sequence[_Part], *, waited: bool = False, notes: Noted | None = None) -> Played:
     said = " / ".join([*(_came_to(part.operation, part.call) for part in parts), scene.state()])
-    return Played(scene.named(said), waited=waited)
+    return Played(scene.named(said), waited=waited, notes=notes or Noted())
 
 
 def _came_to(operation: Operation, call: Pending[Any] | None) -> str:
@@ -219,27 +326,39 @@ def serial_outcomes(stage: Stage, operations: Sequence[Operation], times: int = 
 
 
 def attempt(
-    stage: Stage, operations: Sequence[Operation], points: Sequence[str], serial: Collection[str]
+    stage: Stage,
+    operations: Sequence[Operation],
+    points: Sequence[str],
+    serial: Collection[str],
+    known: Points | None = None,
 ) -> tuple[Trial, bool]:
-    """Return what came of one interleaving, and whether the guest can be used for another one."""
+    """Return what came of one interleaving, and whether the guest can be used for another one.
+
+    Of the KNOWN points it says which others come to the same.
+    """
     began = time.monotonic()
 
-    def trial(verdict: Verdict, said: str = "", *, waited: bool = False) -> Trial:
+    def trial(verdict: Verdict, said: str = "") -> Trial:
         seconds = round(time.monotonic() - began, 3)
         first, second, third = [*(each.name for each in operations), ""][:3]
         then = points[1] if len(points) > 1 else ""
-        return Trial(first, second, points[0], verdict, said, waited=waited, seconds=seconds, third=third, then=then)
+        found = Trial(first, second, points[0], verdict, said, seconds=seconds, third=third, then=then)
+        return replace(found, steps=stage.steps()) if verdict.is_finding else found
 
     try:
         played = stage.play(operations, points)
         stage.clear()
         if not played.reached:
-            return trial(Verdict.UNREACHED, waited=played.waited), True
-        if (damage := stage.damage()) is not None:
-            return trial(*damage, waited=played.waited), False
-        if played.said not in serial:
-            return trial(Verdict.ANOMALY, _difference(played.said, serial), waited=played.waited), True
-        return trial(Verdict.SERIAL, waited=played.waited), True
+            return replace(trial(Verdict.UNREACHED), waited=played.waited), True
+        damage = stage.damage()
+        if damage is not None:
+            found = trial(*damage)
+        elif played.said not in serial:
+            found = trial(Verdict.ANOMALY, _difference(played.said, serial))
+        else:
+            found = trial(Verdict.SERIAL)
+        found = replace(found, waited=played.waited)
+        return found if known is None else _with_notes(found, played.notes, known), damage is None
     except KernelPanicError as error:
         return trial(Verdict.PANIC, f"{error.headline}\n{error.evidence}"), False
     except (GuestHangError, GuestDeadlineError) as error:
@@ -248,6 +367,19 @@ def attempt(
         return trial(Verdict.STUCK, str(error)), False
     except HarnessError as error:
         return trial(Verdict.LOST, str(error)), False
+
+
+def _with_notes(trial: Trial, notes: Noted, known: Points) -> Trial:
+    """Return TRIAL with what NOTES say about the points KNOWN."""
+    marked = [known.marked(marks, mark) for marks, mark in zip(notes.alike, PASSED, strict=False)]
+    covers = [tuple(each.name for each in some) for some in marked]
+    passed = known.marked(notes.passed) if notes.passed is not None and not trial.then else []
+    return replace(
+        trial,
+        covers=next(iter(covers), ()),
+        then_covers=covers[1] if len(covers) > 1 else (),
+        passed=tuple(each.name for each in passed),
+    )
 
 
 def _difference(said: str, serial: Collection[str]) -> str:

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Self
+
+_FINGERPRINT = re.compile(r"^fingerprint: .*$", re.MULTILINE)
 
 
 class Verdict(StrEnum):
@@ -29,6 +33,19 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Step:
+    """Something that one of the operations did: `column` counts them, `seconds` are since the first one began.
+
+    `where` is the call chain, the innermost function first, with source lines where they are known.
+    """
+
+    column: int
+    what: str
+    seconds: float
+    where: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Trial:
     """What came of holding operation `first` at `point` while `second`, and `third` behind it, were made.
 
@@ -36,6 +53,9 @@ class Trial:
     waited for what one who stood had; `place` is the point's source line where that is known, `line` the same counted
     from its function's first, `then_place` and `then_line` those of the other point; `kernel` is the one it was tried
     on, in its own words.  `seen` counts how often it came to this.
+    `covers` are points where to be held comes to the same as at `point`, as nothing that others touched meanwhile is
+    touched between them; `then_covers` those for `then`.  `passed` is what `second` passed while `first` stood.
+    `steps` are what happened, of a finding.
     """
 
     first: str
@@ -53,6 +73,25 @@ class Trial:
     then: str = ""
     then_place: str = ""
     then_line: str = ""
+    covers: tuple[str, ...] = ()
+    then_covers: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def alike(self) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """The keys of the interleavings that come to the same, and its own."""
+        if not self.then:
+            yield from ((self.operations, (point,)) for point in (self.point, *self.covers))
+            return
+        for point in (self.point, *self.covers):
+            yield from ((self.operations, (point, then)) for then in (self.then, *self.then_covers))
+
+    @property
+    def cause(self) -> str:
+        """What those of one cause have in common: the fingerprint of a panic, or all that is said."""
+        found = _FINGERPRINT.search(self.said)
+        return found[0] if found is not None else self.said
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -77,7 +116,9 @@ class Trial:
     def from_json(cls, line: str) -> Self:
         """Return what to_json() made; raises ValueError, KeyError or TypeError for anything else."""
         given = json.loads(line)
-        return cls(**{**given, "verdict": Verdict(given["verdict"])})
+        lists = {key: tuple(given.get(key, ())) for key in ("covers", "then_covers", "passed")}
+        steps = tuple(Step(**{**each, "where": tuple(each["where"])}) for each in given.get("steps", ()))
+        return cls(**{**given, **lists, "steps": steps, "verdict": Verdict(given["verdict"])})
 
     def __str__(self) -> str:
         """Return it as a line for people."""

@@ -23,8 +23,14 @@ from harness.guests.allocations import Counters, counters_by_layout, counters_by
 from harness.guests.invariants import check_table
 from harness.guests.kernelmemory import DamagedError, KernelMemory, KernelStruct, ProcessTable, walk
 from harness.machine.debugger import Debugger
-from harness.machine.debuginfo import DebugInformation, FunctionTable, Layout, dump_layouts, load_layouts
-from harness.machine.elf import KernelSymbols, read_code
+from harness.machine.debuginfo import (
+    DebugInformation,
+    FunctionTable,
+    Layout,
+    dump_layouts,
+    load_layouts,
+)
+from harness.machine.elf import KernelSymbols, data_address, read_code
 from harness.machine.gdbstub import GdbStub
 from harness.machine.lines import LineTables
 from harness.machine.qemu import Machine
@@ -37,6 +43,8 @@ _FORMAT = 1  # of the layouts kept in the cache; raised when debug information i
 # Both files are named by their content; reading the second takes seconds.
 _symbols = lru_cache(maxsize=4)(KernelSymbols)
 _functions = lru_cache(maxsize=4)(FunctionTable)
+_information = lru_cache(maxsize=4)(DebugInformation)
+_data = lru_cache(maxsize=4)(data_address)
 _line_tables = lru_cache(maxsize=4)(LineTables)
 
 
@@ -111,11 +119,20 @@ class Whitebox:
         return read_code(self._elf, address, size)
 
     @property
+    def data(self) -> int:
+        """Where its variables begin: nothing below is ever written to; raises UsageError for a damaged file."""
+        return _data(self._elf)
+
+    @property
     def lines(self) -> LineTables:
         """Its source lines; raises UsageError when its debug file is not known."""
         if self._debug is None:
             raise UsageError("the kernel has no debug file, so its source lines are unknown: import it with --debug")
         return _line_tables(self._debug)
+
+    def source_line(self, address: int) -> str:
+        """Return the source line of the code at ADDRESS, `kern_exit.c:378`; "" where that is not known."""
+        return (_information(self._debug).source_line(address) or "") if self._debug is not None else ""
 
     @property
     def symbols(self) -> KernelSymbols:

@@ -35,6 +35,7 @@ _VERSION_TEXT = re.compile(rb"DragonFly v?\d+\.\d[^\0\n]*")
 
 # pyelftools follows whatever a damaged header says, and lets out what comes of that, beside errors of its own.
 _DAMAGE = (struct.error, ArithmeticError, LookupError, OSError, TypeError, ValueError)
+_WRITABLE = 2  # PF_W
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,16 @@ def read_code(path: Path, address: int, size: int) -> bytes:
     """Return SIZE bytes of the kernel PATH from virtual ADDRESS on; raises UsageError where its file has none."""
     with _opened(path) as (elf, content):
         return _read(path, elf, content, address, size)
+
+
+def data_address(path: Path) -> int:
+    """Return from which virtual address on the kernel PATH can write to itself; raises UsageError where it cannot."""
+    with _opened(path) as (elf, _):
+        loaded = [each for each in elf.iter_segments() if each["p_type"] == "PT_LOAD"]
+        found = [each["p_vaddr"] for each in loaded if each["p_flags"] & _WRITABLE]
+        if not found:
+            raise UsageError(f"{path}: truncated or damaged (no segment can be written to)")
+        return int(min(found))
 
 
 class _SymbolTable:

@@ -3,6 +3,9 @@
  * A plugin of QEMU's TCG that notes which instructions of chosen code are executed, and which way its conditional jumps
  * go, in a file that the harness maps as well (harness/machine/executed.py has its layout).
  *
+ * Where the file has room for it, it is noted as well which words of the machine's memory are touched in one phase, and
+ * whether one CPU touches any of them in the next: up to then it does not matter which of the two phases comes first.
+ *
  * QEMU's header is not installed everywhere, and little of it is needed: what is used here has been the same since the
  * interface exists, but for what a translator is called with.  Instructions are told apart by the code in the file, not by what later interfaces do otherwise.
  */
@@ -39,10 +42,36 @@ extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin
 extern uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
 extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 
+typedef uint32_t meminfo;
+struct qemu_plugin_hwaddr;
+typedef void (*touched)(unsigned cpu, meminfo, uint64_t address, void *data);
+enum { LOADS_AND_STORES = 3 };
+extern void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, touched, int flags, int which, void *data);
+extern unsigned qemu_plugin_mem_size_shift(meminfo);
+extern bool qemu_plugin_mem_is_store(meminfo);
+extern struct qemu_plugin_hwaddr *qemu_plugin_get_hwaddr(meminfo, uint64_t address);
+extern bool qemu_plugin_hwaddr_is_io(const struct qemu_plugin_hwaddr *);
+extern uint64_t qemu_plugin_hwaddr_phys_addr(const struct qemu_plugin_hwaddr *);
+
+/*
+ * Up to QEMU 7.2 a virtual CPU keeps what an instruction that touches memory by a helper has to call, and goes there when
+ * it enters an interrupt, also if that is gone with the translated code: so it is made to forget it then.
+ */
+struct cpu;
+#define WEAK __attribute__((weak))
+extern WEAK struct cpu *qemu_get_cpu(int index);
+extern WEAK void qemu_plugin_disable_mem_helpers(struct cpu *);
+#if PLUGIN_VERSION < 2
+extern void qemu_plugin_register_flush_cb(plugin_id, void (*)(plugin_id));
+#endif
+
 #define VISIBLE __attribute__((visibility("default")))
 VISIBLE int qemu_plugin_version = PLUGIN_VERSION;
 
-enum { EXECUTED = 1, FELL_THROUGH = 2, JUMPED = 4 };
+enum { EXECUTED = 1, FELL_THROUGH = 2, JUMPED = 4, PASSED = 8 };	/* the last: by set, 8 and 16 */
+enum { SETS = 2, READ = 1, WRITTEN = 2, PER_SET = 2, PAGE = 4096 };
+enum { NOTES = 1, COMPARES = 2 };	/* of a phase: by set */
+enum { BEHIND = 1, MET = 2 };
 enum { CPUS = 256 };
 static const char MAGIC[8] = "dflyexec";
 
@@ -52,10 +81,19 @@ struct range {
 struct header {
 	char magic[8];
 	uint64_t count;
+	uint64_t watch;		/* where in the file; 0 for none */
 	struct range ranges[];
+};
+struct watch {
+	uint64_t phase;		/* what to do now, by set */
+	uint64_t words, marks, used;	/* how many words of memory; where in the file: a byte each, a byte by PAGE of them */
+	uint64_t from[SETS];	/* where in the file: the note of the instruction from which on they are compared */
+	uint32_t cpus[SETS];	/* whose accesses are compared with a set, and not noted in it */
+	uint32_t state[SETS];	/* 0 for not there yet, BEHIND it, or it has MET what the set has */
 };
 
 static struct header *file;
+static struct watch *watch;
 static uint8_t *base;
 
 /* By virtual CPU: the conditional jump that it executed last, as long as it is not known where that led. */
@@ -166,6 +204,60 @@ first_and_jump(unsigned cpu, void *note)
 	jump(cpu, note);
 }
 
+/* An instruction of a machine whose memory is watched: what a CPU passes before it touches what a set has. */
+static void
+watched(unsigned cpu, void *note)
+{
+	uint64_t phase = __atomic_load_n(&watch->phase, __ATOMIC_RELAXED);
+
+	mark(note, EXECUTED);
+	for (unsigned set = 0; phase != 0 && set < SETS; set++, phase >>= PER_SET) {
+		if (!(phase & COMPARES) || watch->cpus[set] != cpu)
+			continue;
+		/* A CPU that stands serves an interrupt before it goes on. */
+		if (watch->state[set] == 0 && base + watch->from[set] == (uint8_t *)note)
+			watch->state[set] = BEHIND;
+		if (watch->state[set] == BEHIND)
+			mark(note, PASSED << set);
+	}
+}
+
+static void
+touch(unsigned cpu, uint64_t phase, uint64_t word, bool stored)
+{
+	uint8_t *at = base + watch->marks + word;
+
+	for (unsigned set = 0; phase != 0 && set < SETS; set++, phase >>= PER_SET) {
+		bool own = watch->cpus[set] == cpu;
+		uint8_t seen = __atomic_load_n(at, __ATOMIC_RELAXED) >> PER_SET * set;
+
+		if (own && (phase & COMPARES) && watch->state[set] == BEHIND && (seen & (stored ? READ | WRITTEN : WRITTEN)))
+			watch->state[set] = MET;
+		if (!own && (phase & NOTES)) {
+			mark(at, (stored ? WRITTEN : READ) << PER_SET * set);
+			mark(base + watch->used + word / PAGE, 1);
+		}
+	}
+}
+
+static void
+on_access(unsigned cpu, meminfo how, uint64_t address, void *data)
+{
+	uint64_t phase = __atomic_load_n(&watch->phase, __ATOMIC_RELAXED), first, last;
+	struct qemu_plugin_hwaddr *real;
+
+	(void)data;
+	if (phase == 0)
+		return;
+	real = qemu_plugin_get_hwaddr(how, address);
+	if (real == NULL || qemu_plugin_hwaddr_is_io(real))
+		return;
+	first = qemu_plugin_hwaddr_phys_addr(real);
+	last = first + (UINT64_C(1) << qemu_plugin_mem_size_shift(how)) - 1;
+	for (uint64_t word = first / 8; word <= last / 8 && word < watch->words; word++)
+		touch(cpu, phase, word, qemu_plugin_mem_is_store(how));
+}
+
 static void
 translate(struct qemu_plugin_tb *block)
 {
@@ -178,9 +270,15 @@ translate(struct qemu_plugin_tb *block)
 		size_t size = qemu_plugin_insn_size(insn);
 		bool jumps_off;
 
+		if (watch != NULL)
+			qemu_plugin_register_vcpu_mem_cb(insn, on_access, NO_REGISTERS, LOADS_AND_STORES, NULL);
 		if (range == NULL)
 			continue;
 		address -= range->start;
+		if (watch != NULL) {
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, watched, NO_REGISTERS, base + range->notes + address);
+			continue;
+		}
 		jumps_off = address + size <= range->size &&
 		    distance(base + range->code + address, size) != 0;
 		qemu_plugin_register_vcpu_insn_exec_cb(insn,
@@ -188,6 +286,18 @@ translate(struct qemu_plugin_tb *block)
 		    NO_REGISTERS, base + range->notes + address);
 	}
 }
+
+#if PLUGIN_VERSION < 2
+static void
+forget_helpers(plugin_id id)
+{
+	struct cpu *cpu;
+
+	(void)id;
+	for (int index = 0; index < CPUS && (cpu = qemu_get_cpu(index)) != NULL; index++)
+		qemu_plugin_disable_mem_helpers(cpu);
+}
+#endif
 
 #if PLUGIN_VERSION >= 7
 static void
@@ -224,6 +334,13 @@ qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char *
 	file = (struct header *)base;
 	if (memcmp(file->magic, MAGIC, sizeof(MAGIC)) != 0)
 		return (-1);
+	if (file->watch != 0) {
+		watch = (struct watch *)(base + file->watch);
+#if PLUGIN_VERSION < 2
+		if (qemu_get_cpu != NULL && qemu_plugin_disable_mem_helpers != NULL)
+			qemu_plugin_register_flush_cb(id, forget_helpers);
+#endif
+	}
 #if PLUGIN_VERSION >= 7
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation, NULL);
 #else

@@ -28,12 +28,20 @@ if TYPE_CHECKING:
 else:
     np = Later("numpy")
 
-#: What is noted of an instruction; the last two of conditional jumps only.
+#: What is noted of an instruction; the second and third of conditional jumps only.
 EXECUTED, FELL_THROUGH, JUMPED = 1, 2, 4
-
+#: By set of what is touched: what its CPU has passed while it touched nothing of the set.
+PASSED = (8, 16)
+_NOTES, _COMPARES, _PER_SET = 1, 2, 2
 
 _MAGIC = b"dflyexec"
-_HEADER = struct.Struct("<8sQ")
+_HEADER = struct.Struct("<8sQQ")  # magic, number of ranges, place of the watch
+# Phase, words, place of their marks, and of the used pages; by set: the note it begins at, whose CPU, state.
+_WATCH = struct.Struct("<4Q2Q4I")
+_WORD, _PAGE = 8, 4096  # bytes in a word, words in a page
+_ALIGNED = 64
+_MET = 2  # a state
+_ANYHOW = 3  # read or written
 _RANGE = struct.Struct("<4Q")  # address, size, place of the notes, place of the code
 _FLAGS = "-std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden".split()
 _SOURCE = Path(__file__).with_name("executed.c")
@@ -51,10 +59,14 @@ class CodeRange:
 
 @dataclass(frozen=True)
 class Instrument:
-    """What is to be noted of a machine: by which plugin, and where.  Ranges are sorted and do not overlap."""
+    """What is to be noted of a machine: by which plugin, and where.  Ranges are sorted and do not overlap.
+
+    With `memory`, the MiB of the machine's, it is also noted what is touched of it, and not which way jumps go.
+    """
 
     plugin: Path
     ranges: tuple[CodeRange, ...]
+    memory: int = 0
 
     @property
     def size(self) -> int:
@@ -69,16 +81,34 @@ class Instrument:
             table += _RANGE.pack(each.address, len(each.code), place, header + self.size + place - header)
             place += len(each.code)
         code = b"".join(each.code for each in self.ranges)
-        file.write_bytes(_HEADER.pack(_MAGIC, len(self.ranges)) + table + bytes(self.size) + code)
+        end = header + 2 * self.size
+        watch = -(-end // _ALIGNED) * _ALIGNED if self.memory else 0
+        file.write_bytes(_HEADER.pack(_MAGIC, len(self.ranges), watch) + table + bytes(self.size) + code)
         with file.open("r+b") as stream:
-            return Execution(mmap.mmap(stream.fileno(), 0), header, self.size)
+            if watch:
+                words, marks = self.memory * 2**20 // _WORD, watch + _ALIGNED
+                stream.truncate(marks + words + words // _PAGE)
+                stream.seek(watch)
+                stream.write(_WATCH.pack(0, words, marks, marks + words, *[0] * 6))
+                stream.flush()
+            return Execution(mmap.mmap(stream.fileno(), 0), header, self.size, watch)
+
+    def place_of(self, address: int) -> int:
+        """Return which of the notes is that of the instruction at ADDRESS; raises HarnessError where there is none."""
+        place = 0
+        for each in self.ranges:
+            if 0 <= address - each.address < len(each.code):
+                return place + address - each.address
+            place += len(each.code)
+        raise HarnessError(f"nothing is noted of the instruction at {address:#x}")
 
 
 class Execution:
     """What one machine has executed so far; can be read when it is gone, too."""
 
-    def __init__(self, memory: mmap.mmap, place: int, size: int) -> None:
+    def __init__(self, memory: mmap.mmap, place: int, size: int, watch: int = 0) -> None:
         self._notes: Notes = np.frombuffer(memory, np.uint8, size, place)
+        self.touched = Touched(memory, watch, place) if watch else None
 
     def take(self) -> Notes:
         """Return what was noted since the last time, and forget it.
@@ -90,16 +120,70 @@ class Execution:
         return taken
 
 
-def instrument(ranges: Sequence[CodeRange], version: str, cache: Path) -> Instrument:
+class Touched:
+    """Which words of a machine's memory are touched in one phase, and whether one CPU touches any of them in another.
+
+    There are two such sets.  As long as that CPU has read nothing that was written, and written nothing that was read
+    or written, all would be the same if it had been there first.
+    """
+
+    def __init__(self, memory: mmap.mmap, watch: int, notes: int) -> None:
+        self._notes = notes
+        self._phase = np.frombuffer(memory, np.uint64, 1, watch)
+        _, words, marks, used, *_ = _WATCH.unpack_from(memory, watch)
+        self._from = np.frombuffer(memory, np.uint64, 2, watch + 32)
+        self._cpus = np.frombuffer(memory, np.uint32, 2, watch + 48)
+        self._state = np.frombuffer(memory, np.uint32, 2, watch + 56)
+        self._marks: Notes = np.frombuffer(memory, np.uint8, words, marks)
+        self._used: Notes = np.frombuffer(memory, np.uint8, words // _PAGE, used)
+
+    def forget(self) -> None:
+        """Empty both sets, and note nothing."""
+        self._phase[0] = 0
+        self._state[:] = 0
+        for page in np.flatnonzero(self._used):
+            self._marks[page * _PAGE : (page + 1) * _PAGE] = 0
+        self._used[:] = 0
+
+    def note(self, which: int, cpu: int) -> None:
+        """Note from now on in the set WHICH what all but CPU touch, which is compared with it later."""
+        self._cpus[which] = cpu
+        self._phase[0] |= np.uint64(_NOTES << _PER_SET * which)
+
+    def compare(self, which: int, place: int) -> None:
+        """Note no more in the set WHICH, but compare what its CPU touches from the instruction of the note PLACE on.
+
+        What it passes until it touches anything of the set is PASSED.
+        """
+        self._from[which] = self._notes + place
+        self._phase[0] = np.uint64(
+            (int(self._phase[0]) & ~(_NOTES << _PER_SET * which)) | _COMPARES << _PER_SET * which
+        )
+
+    def end(self) -> None:
+        """Note and compare nothing from now on."""
+        self._phase[0] = 0
+
+    def is_noted(self, which: int, address: int) -> bool:
+        """Tell whether the word at the physical ADDRESS is in the set WHICH."""
+        return bool(self._marks[address // _WORD] >> _PER_SET * which & _ANYHOW)
+
+    def has_met(self, which: int) -> bool:
+        """Tell whether the CPU of the set WHICH has touched what that has."""
+        return int(self._state[which]) == _MET
+
+
+def instrument(ranges: Sequence[CodeRange], version: str, cache: Path, memory: int = 0) -> Instrument:
     """Return the instrument for RANGES and the QEMU of VERSION, compiled into CACHE.
 
-    Raises HarnessError when there is no compiler.
+    With MEMORY, the machine's MiB, it notes what is touched of that as well.  Raises HarnessError when there is no
+    compiler.
     """
     numbers = re.match(r"(\d+)\.(\d+)", version)
     own = (int(numbers[1]), int(numbers[2])) if numbers is not None else (0, 0)
     interface = next(interface for since, interface in _INTERFACES.items() if own >= since)
     plugin = compile_program("executed", [_SOURCE], [*_FLAGS, f"-DPLUGIN_VERSION={interface}"], cache)
-    return Instrument(plugin, tuple(sorted(ranges, key=lambda each: each.address)))
+    return Instrument(plugin, tuple(sorted(ranges, key=lambda each: each.address)), memory)
 
 
 @lru_cache(maxsize=4)

@@ -10,10 +10,11 @@ from harness.guests.whitebox import Whitebox
 from harness.machine.lines import Unit
 
 _LINE = re.compile(r"([\w./-]+\.[chsS]):(\d+)")
-_RELATIVE = re.compile(r"([A-Za-z_]\w*):\+(\d+)")
+_RELATIVE = re.compile(r"((?:[A-Za-z_]\w*>)?[A-Za-z_]\w*):\+(\d+)")
 _OFFSET = re.compile(r"([A-Za-z_][\w.]*)(?:\+(0x[0-9a-fA-F]+|\d+))?")
 
-#: FUNCTION, FUNCTION+0x1f, FUNCTION:+LINES, FILE:LINE, or an address.
+#: FUNCTION, FUNCTION+0x1f, FUNCTION:+LINES, FILE:LINE, or an address.  CALLER>FUNCTION:+LINES is of a function that a
+#: compiler has put into the one that calls it.
 Point = str | int
 
 
@@ -48,13 +49,15 @@ def address_of(kernel: Whitebox, point: Point) -> int:
 def code_of_line(kernel: Whitebox, function: str, lines: int) -> list[tuple[int, int]]:
     """Return where the code of a line begins and ends that is LINES lines after the first one of FUNCTION.
 
-    So a line has a name that changes elsewhere in its file do not touch.  Raises UsageError as address_of() does.
+    So a line has a name that changes elsewhere in its file do not touch.  `CALLER>FUNCTION` is one inside another
+    function.  Raises UsageError as address_of() does.
     """
-    unit = _unit_of(kernel, function)
-    first = next((line for line, name in unit.functions if name == function), None)
+    caller, _, inner = function.rpartition(">")
+    unit = _unit_of(kernel, caller or inner)
+    first = next((line for line, name in unit.functions if name == inner), None)
     if first is None:
-        raise UsageError(f"where {function} begins is not known")
-    own = kernel.symbols[function]
+        raise UsageError(f"where {inner} begins is not known")
+    own = kernel.symbols[caller or inner]
     found = sorted(
         (each.begin, each.end)
         for each in unit.extents
@@ -74,9 +77,13 @@ def relative_line(kernel: Whitebox, address: int) -> str:
         unit = _unit_of(kernel, found[0])
     except UsageError:
         return ""
-    first = next((line for line, name in unit.functions if name == found[0]), None)
     line = next((each.line for each in unit.extents if each.begin <= address < each.end and not each.inlined), None)
-    return f"{found[0]}:+{line - first}" if first is not None and line is not None and line >= first else ""
+    if line is None:
+        return ""
+    first, name = max(((first, name) for first, name in unit.functions if first <= line), default=(0, ""))
+    if not name:
+        return ""
+    return f"{found[0]}:+{line - first}" if name == found[0] else f"{found[0]}>{name}:+{line - first}"
 
 
 def _unit_of(kernel: Whitebox, function: str) -> Unit:

@@ -26,7 +26,7 @@ from harness.machine.debugger import Cpu, Debugger
 from harness.processes import GuestError, Hub, Pending, RemoteProcess, RemoteThread
 from harness.races.patience import Patience
 from harness.races.points import Point, address_of, name_of
-from harness.races.threads import Contest, Threads, current_thread, runs, serves_interrupt, spins
+from harness.races.threads import Contest, Threads, callers, current_thread, runs, serves_interrupt, spins
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ _ASKED, _NUMBER = "sys_issetugid", 253
 _SPARE = "btext"
 _HALT = bytes.fromhex("f4ebfd")  # hlt; jmp to it
 _SPIN = bytes.fromhex("ebfe")  # jmp to itself
+_INSIDE = 1 << 12  # of a function: behind where it has made its frame
 _SET_CPU, _ADD_CPU = 1, 2  # sys/usched.h: USCHED_SET_CPU, USCHED_ADD_CPU
 
 Driven = RemoteProcess | RemoteThread
@@ -76,6 +77,8 @@ class Stand:
         self.gone_on = False
         #: Where it stands: on which CPU, and its stack pointer, by which it is told from what interrupts it.
         self.cpu, self.stack = -1, 0
+        #: Where the functions that called were called, the innermost first.
+        self.callers: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{_called(self.who)} at {self.name}"
@@ -113,7 +116,7 @@ class Schedule:
         self._watchers: dict[int, list[tuple[int, Callable[[Cpu], None]]]] = {}  # by address: thread and what is done
         self._stands: list[Stand] = []
         self._apart: dict[tuple[int, int], int] = {}
-        self._spun: dict[int, int] = {}  # by thread: how often in a row it was found to spin for a lock
+        self._spun: dict[int, int] = {}  # by thread: how often in a row it was found kept off by others
         self._at_home: set[tuple[int, int]] = set()
         self.home = 0
 
@@ -339,6 +342,8 @@ class Schedule:
                 return
             self._unwatch(self.debugger, address, thread)
             stand.cpu, stand.stack = cpu.number, cpu.stack
+            found = self.kernel.functions.locate(address)
+            stand.callers = callers(cpu, found[1] if found is not None else _INSIDE)
             # In a critical section one interrupt of the clock is noted, and no other comes: nothing would end a halt.
             halts = cpu.takes_interrupts and self._tokens.is_critical(self.debugger, thread) is False
             cpu.address = self._spare + (0 if halts else len(_HALT))
@@ -429,6 +434,15 @@ class Schedule:
         self._await(happened, who, stand.thread, stand.name, None, deadline, contested=False)
         return stand.arrived.is_set()
 
+    def waits_for(self, who: Driven) -> str:
+        """Return in words what WHO waits for, as far as that is known, or what he does instead."""
+        thread = self._threads.get(_key(who), 0)
+        contest = self._contest(thread)
+        if contest is None or not contest.token:
+            return self._instead(thread)[1].partition("\n")[0]
+        holders = " and ".join(each.name for each in self._standing if each.thread in contest.owners)
+        return f"it waits for the token {contest.name or hex(contest.token)}, which whoever stands at {holders} has"
+
     def forget(self) -> None:
         """Forget whoever has been told apart: they have ended, and their pids may be others'."""
         self._threads.clear()
@@ -498,15 +512,21 @@ class Schedule:
             time.sleep(_SLICE)  # what comes is noted in another thread; here the guest's health is watched
 
     def _contest(self, thread: int) -> Contest | None:
-        """Return the token that THREAD waits for and who stands has; or a spinlock that it does not come by."""
+        """Return the token that THREAD waits for and who stands has.
+
+        One without a name and owners where it spins for a lock, or where another thread of its CPU waits for a token.
+        """
         others = [each.thread for each in self._standing if each.thread != thread]
 
         def look(debugger: Debugger) -> Contest | None:
             if (found := self._tokens.contest(debugger, thread, others)) is not None:
                 return found
-            spun = bool(others) and spins(debugger, thread, self.kernel.functions)
-            self._spun[thread] = self._spun.get(thread, 0) + 1 if spun else 0
-            # Who has a spinlock is not noted anywhere: nobody but who stands has it so long.
+            functions = self.kernel.functions
+            waits = bool(others) and (
+                spins(debugger, thread, functions) or self._tokens.is_kept_off(debugger, thread, functions)
+            )
+            self._spun[thread] = self._spun.get(thread, 0) + 1 if waits else 0
+            # Who has a lock is not noted anywhere, nor who waits on a CPU: nobody but who stands has anything so long.
             return Contest(0, "", ()) if self._spun[thread] >= _LOOKS else None
 
         return self.debugger.standing(look)
@@ -518,7 +538,7 @@ class Schedule:
     def _excluded(self, who: Driven, where: str, contest: Contest) -> str:
         if not contest.token:
             standing = ", ".join(map(str, self._standing))
-            spun = f"it spins for a lock while {standing} stands"
+            spun = f"it, or another on its CPU, waits for a lock while {standing} stands"
             return f"not schedulable: {_called(who)} does not come to {where}: {spun}"
         holders = ", ".join(str(each) for each in self._standing if each.thread in contest.owners)
         return (

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.guests.whitebox import Whitebox
 from harness.machine.debugger import Cpu, Debugger
 from harness.machine.debuginfo import FunctionTable, Layout
+from harness.machine.elf import KERNBASE
 
 #: Where struct globaldata has the thread that its CPU runs (sys/globaldata.h: gd_curthread).
 _CURRENT = 8
@@ -18,10 +19,13 @@ _ENTRY = re.compile(r"X[a-z]")
 _INTERRUPT = re.compile(r"X(?:timer|ipiq|invltlb|sniff|cpustop|spurious|icu|ioapic|msi|.*intr)")
 _QUEUED = 2  # sys/thread.h: TDF_RUNQ
 _LOWEST, _DEPTH = 1 << 47, 48
+_CALLERS = 8
+_PUSHED = 1  # bytes: push %rbp
 _MOST_TOKENS = 64
 _WHOLLY, _DEMANDED = 1, 2  # sys/thread.h: TOK_EXCLUSIVE, TOK_EXCLREQ
 _SPIN_LOCK = re.compile(r"_?spin_lock(?:_shared)?_contested")
-_SPIN_DEPTH = 3
+_IDLE = re.compile("cpu_idle")
+_NEAR = 4  # frames
 _TEXT = 24
 
 
@@ -51,19 +55,42 @@ def runs(debugger: Debugger, thread: int) -> bool:
 def spins(debugger: Debugger, thread: int, functions: FunctionTable) -> bool:
     """Tell whether THREAD runs, and tries to take a spinlock that somebody has (kern/kern_spinlock.c)."""
     number = next((each for each in range(debugger.cpus) if current_thread(debugger, each) == thread), None)
-    if number is None:
-        return False
-    cpu = debugger.cpu(number)
+    return number is not None and _is_in(debugger.cpu(number), _SPIN_LOCK, functions)
+
+
+def _is_in(cpu: Cpu, wanted: re.Pattern[str], functions: FunctionTable) -> bool:
+    """Tell whether CPU is in a function called as WANTED, or in what that calls."""
     address, frame = cpu.address, cpu.frame
-    for _ in range(_SPIN_DEPTH):
+    for _ in range(_NEAR):
         found = functions.locate(address)
-        if found is not None and _SPIN_LOCK.fullmatch(found[0]):
+        if found is not None and wanted.fullmatch(found[0]):
             return True
         try:
             frame, address = cpu.word(frame), cpu.word(frame + 8)
         except HarnessError:
             return False
     return False
+
+
+def callers(cpu: Cpu, offset: int) -> tuple[int, ...]:
+    """Return where the functions were called that CPU is in, the innermost first, by its call chain.
+
+    OFFSET is how far it is in the innermost: at its first two instructions that has no frame of its own yet.
+    """
+    found = []
+    try:
+        if offset <= _PUSHED:
+            found.append(cpu.word(cpu.stack + 8 * offset))
+        frame = cpu.frame if offset != _PUSHED else cpu.word(cpu.stack)
+        while len(found) < _CALLERS and frame >= _LOWEST:
+            following, back = cpu.word(frame), cpu.word(frame + 8)
+            found.append(back)
+            if following <= frame:
+                break
+            frame = following
+    except HarnessError:  # the chain ends where nothing is mapped
+        pass
+    return tuple(each for each in found if each >= KERNBASE)
 
 
 def serves_interrupt(cpu: Cpu, functions: FunctionTable) -> bool:
@@ -135,6 +162,17 @@ class Threads:
         except HarnessError:  # it has ended
             return False
         return bool(flags[0] & _QUEUED)
+
+    def is_kept_off(self, debugger: Debugger, thread: int, functions: FunctionTable) -> bool:
+        """Tell whether THREAD would run, and its CPU runs nothing: somebody there waits for a token (lwkt_switch)."""
+        if not self._layouts or not self.is_queued(debugger, thread) or runs(debugger, thread):
+            return False
+        try:
+            own = self._word(debugger, thread + self._layouts["thread"].offset("td_gd"))
+        except HarnessError:  # it has ended
+            return False
+        cpus = [debugger.cpu(number) for number in range(debugger.cpus)]
+        return any(cpu.in_kernel and cpu.own_data == own and _is_in(cpu, _IDLE, functions) for cpu in cpus)
 
     def sleeps_on(self, debugger: Debugger, thread: int) -> str:
         """Return the word for what THREAD sleeps on, "" where that is not known."""

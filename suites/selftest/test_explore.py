@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from harness.errors import ExitCode, UsageError
 from harness.explore.campaign import Interleaving, orders, read_trials, spread
 from harness.explore.candidates import Candidate, points_of_line, touches_memory
 from harness.explore.operations import OPERATIONS, Scene, find_operation
+from harness.explore.page import findings_page
 from harness.explore.saved import columns, save_test
-from harness.explore.trial import Trial, Verdict
+from harness.explore.trial import Step, Trial, Verdict
 from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
@@ -35,7 +37,7 @@ def decoded(code: str) -> bool:
     decoder = Cs(CS_ARCH_X86, CS_MODE_64)
     decoder.detail = True
     (instruction,) = decoder.disasm(bytes.fromhex(code), 0x1000)
-    return touches_memory(instruction)
+    return touches_memory(instruction, data=0x2000)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,9 @@ def decoded(code: str) -> bool:
         ("488b45f0", False),  # mov -0x10(%rbp),%rax: the thread's own stack
         ("4889d8", False),  # mov %rbx,%rax
         ("488d4730", False),  # lea 0x30(%rdi),%rax: an address only
+        ("488b05000f0000", False),  # mov 0xf00(%rip),%rax: a constant
+        ("488b05f90f0000", True),  # mov 0xff9(%rip),%rax: a variable
+        ("488b04c500200000", True),  # mov 0x2000(,%rax,8),%rax
         ("65488b042508000000", False),  # mov %gs:0x8,%rax: the CPU's own
         ("0f1f4000", False),  # nopl
     ],
@@ -125,6 +130,21 @@ def test_what_was_tried_is_told_by_operations_and_points() -> None:
     assert one.key == FOUND.key
 
 
+def test_what_comes_to_the_same_is_told_by_operations_and_points() -> None:
+    trial = replace(FOUND, covers=("exit1+0x30", "pfind"), passed=("pathname+0x3",))
+    assert {points for _, points in trial.alike} == {("exit1+0x1f",), ("exit1+0x30",), ("pfind",)}
+    twice = replace(trial, then="pathname+0x3", then_covers=("pathname+0x8",))
+    assert len(set(twice.alike)) == 6
+    assert (twice.operations, ("pfind", "pathname+0x8")) in set(twice.alike)
+    assert Trial.from_json(twice.to_json()) == twice
+
+
+def test_panics_of_one_fingerprint_have_one_cause() -> None:
+    one = replace(FOUND, said="Fatal trap 12\nfingerprint: a<b\ncpuid = 1")
+    assert one.cause == replace(one, said="Fatal trap 12\nfingerprint: a<b\ncpuid = 2").cause
+    assert one.cause != FOUND.cause == "Fatal trap 12\ntrace"
+
+
 def test_a_finding_is_shown_as_two_columns() -> None:
     shown = columns(FOUND)
     assert "panic: exit at exit1+0x1f (kern_exit.c:378), meanwhile pathname; seen 2 times" in shown
@@ -141,6 +161,37 @@ def test_of_two_preemptions_it_is_shown_who_stands_where() -> None:
     rows = [line.split("|") for line in shown.splitlines() if "|" in line]
     assert [number for row in rows for number, cell in enumerate(row) if cell.strip()] == [0, 0, 1, 1, 0, 1]
     assert "stands at pfind+0x3" in shown
+
+
+STEPS = (
+    Step(0, "begins: exit(3)", 0.0),
+    Step(0, "stands at exit1+0x1f", 0.012, ("exit1+0x1f  kern_exit.c:378", "sys_exit+0x9  kern_exit.c:120")),
+    Step(1, "begins: kern.proc.pathname <target>", 0.02),
+    Step(1, "it waits for the token proc, which whoever stands at exit1+0x1f has", 0.1),
+    Step(0, "goes on", 0.11),
+)
+
+
+def test_what_was_noted_while_it_happened_is_shown_in_that_order(tmp_path: Path) -> None:
+    trial = replace(FOUND, steps=STEPS)
+    assert Trial.from_json(trial.to_json()) == trial
+    rows = [line.split("|") for line in columns(trial).splitlines() if "|" in line]
+    assert "in sys_exit+0x9" in " ".join(" ".join(left.split()) for left, _ in rows)
+    assert "it waits for the token proc" in " ".join(" ".join(right.split()) for _, right in rows)
+
+
+def test_a_page_has_a_column_for_each_operation_and_a_row_for_each_step() -> None:
+    trial = replace(FOUND, steps=STEPS, said="Fatal <trap> 12")
+    text = findings_page("exit pathname", "DragonFly v0", [[trial, replace(trial, point="pfind")]], ["1 panic"])
+    rows = re.findall(r"<tr>(.*?)</tr>", text)
+    assert len(rows) == 1 + len(STEPS)
+    filled = [[bool(cell) for cell in re.findall(r"<td>(.*?)</td>", row)][1:] for row in rows[1:]]
+    assert filled == [[True, False], [True, False], [False, True], [False, True], [True, False]]
+    assert "kern_<wbr>exit.c:378" in text
+    assert "Fatal &lt;trap&gt; 12" in text
+    assert "The same at 1 other points: pfind" in text
+    assert "speaks against" not in text
+    assert "No interleaving that was tried speaks against" in findings_page("exit pathname", "", [], [])
 
 
 def test_of_three_operations_each_has_a_column() -> None:
@@ -195,6 +246,8 @@ def test_points_have_names(tmp_path: Path) -> None:
     assert all(name.startswith("point") for name in points_of_line(box, relative))
     for wrong, said in {
         "point:+50": "became no code",
+        "point>other_point:+2": "line 2 of point>other_point became no code",
+        "point>nothing:+2": "where nothing begins is not known",
         "nothing": "no symbol nothing",
         "looping.c:1": "became no code",
         "0xzz": "is no address",
