@@ -40,6 +40,15 @@ def _find_compiler() -> str:
     raise HarnessError("no C compiler found: install gcc or clang (dfly-harness doctor --fix does)")
 
 
+def has_header(name: str) -> bool:
+    """Tell whether the host's C compiler finds the header NAME: a compiler may be there without the C library's."""
+    try:
+        argv = [_find_compiler(), "-E", "-x", "c", "-"]
+        return run_tool(argv, input=f"#include <{name}>\n", text=True, deadline=60.0).returncode == 0
+    except (HarnessError, OSError):
+        return False
+
+
 def _compiler_identity(compiler: str) -> str:
     done = run_tool([compiler, "--version"], text=True, deadline=60.0)
     return str(done.stdout).partition("\n")[0]

@@ -249,7 +249,7 @@ class Knowledge:
         labels = self._labels[[number[commit] for commit in commits]]
         theirs = (now.belief[labels] / np.maximum(now.sizes[labels], 1)[:, None]).sum(axis=0)
         by_account = np.bincount(self._accounts, self.over_rates)
-        weights = np.minimum(1.0, by_account / (_OPEN * by_account.max()))
+        weights = np.minimum(1.0, by_account / (_OPEN * np.max(by_account)))
         shares = np.bincount(self._accounts, theirs) / np.where(by_account > 0, by_account, 1.0)
         return float(shares @ weights / weights.sum())
 

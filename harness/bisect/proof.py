@@ -93,7 +93,7 @@ class Evidence:
 
     def _against(self, lower: str) -> float:
         logs = self._logs[self.upper] + self._logs[lower]
-        most = float(logs.max())
+        most = float(np.max(logs))
         if most == -math.inf:
             return 0.0
         explained = most + math.log(float(self.belief @ np.exp(logs - most)))

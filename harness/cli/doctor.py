@@ -25,7 +25,7 @@ from harness.processes.lanes import probe_time_warp
 from harness.processes.session import WARM_STATE, room_for_state
 from harness.report.terminal import make_console, make_output, print_json, progress_display
 from harness.store import Store
-from harness.toolchain import run_tool
+from harness.toolchain import has_header, run_tool
 
 _APT_SECONDS = 1800.0
 _TIMED_OUT = {124, 137}  # by timeout(1)
@@ -38,7 +38,7 @@ _RULE = (
 
 @dataclass(frozen=True)
 class _Tool:
-    """A program the harness runs and the Debian/Ubuntu package that has it."""
+    """A program the harness runs, or a header it compiles with, and the Debian/Ubuntu package that has it."""
 
     program: str
     package: str
@@ -49,6 +49,7 @@ _TOOLS = (
     _Tool("qemu-system-x86_64", "qemu-system-x86", "the machines"),
     _Tool("qemu-img", "qemu-utils", "disk overlays"),
     _Tool("gcc", "gcc", "the boot stub and the executor"),
+    _Tool("fcntl.h", "libc6-dev", "which code of a kernel runs (run --coverage)"),
     _Tool("dpkg-deb", "dpkg", "the control guest"),
     _Tool("zstd", "zstd", "kernel modules of the control guest"),
     _Tool("git", "git", "kernel sources"),
@@ -77,7 +78,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _missing() -> list[_Tool]:
-    return [tool for tool in _TOOLS if shutil.which(tool.program) is None]
+    return [tool for tool in _TOOLS if not _is_there(tool.program)]
+
+
+def _is_there(name: str) -> bool:
+    return has_header(name) if name.endswith(".h") else shutil.which(name) is not None
 
 
 def _install(packages: list[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.cli.doctor import _install, _ways_to
+from harness.cli.doctor import _install, _is_there, _ways_to
 from harness.errors import DeadlineError
 
 Doctor = Callable[..., tuple[int, str]]
@@ -55,6 +55,22 @@ def test_doctor_says_what_is_missing_and_what_goes_without_the_rest(
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert main(["doctor"]) == 3
     assert "note    chromium: not installed: selftests look at the report pages in it" in capsys.readouterr().out
+
+
+def test_doctor_knows_a_compiler_without_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiler = tmp_path / "cc"  # as Debian's gcc is where what it recommends is not installed
+    compiler.write_text('#!/bin/sh\ngrep -q "#include" && exit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    assert main(["doctor"]) == 3
+    said = capsys.readouterr().out
+    assert "MISSING fcntl.h: which code of a kernel runs (run --coverage) (package libc6-dev" in said
+    compiler.write_text("#!/bin/sh\nexit 0\n")
+    assert _is_there("fcntl.h")
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    assert _is_there("stdio.h")  # by gcc, then
 
 
 def test_doctor_as_json_has_every_line(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
