@@ -54,11 +54,11 @@ class Measured:
     hits: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
-def qemu(kernel: Path, cache: Path, *more: str) -> None:
+def qemu(kernel: Path, cache: Path, *more: str, accelerator: str = "tcg") -> None:
     how = direct_boot(kernel, environment={}, flags=BootFlags.RB_SERIAL, cache=cache)
     argv = [
         find_qemu(), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "pc",
-        "-accel", "tcg", "-m", "128", "-serial", "null", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-accel", accelerator, "-m", "128", "-serial", "null", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-kernel", str(how.kernel), "-initrd", str(how.initrd), "-append", how.append, *more,
     ]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
@@ -84,7 +84,11 @@ def traced(kernel: Path, code: Code, folder: Path) -> list[int]:
     """Return which addresses of CODE QEMU says it executed, in their order, one instruction after the other."""
     ranges = ",".join(f"{each.address:#x}+{len(each.code):#x}" for each in code.ranges)
     trace = folder / "trace"
-    qemu(kernel, folder, "-singlestep", "-d", "exec,nochain", "-dfilter", ranges, "-D", str(trace))
+    words = ["-d", "exec,nochain", "-dfilter", ranges, "-D", str(trace)]
+    if tuple(map(int, qemu_version().split(".")[:2])) < (8, 1):
+        qemu(kernel, folder, "-singlestep", *words)
+    else:  # where the other is gone since 10.0
+        qemu(kernel, folder, *words, accelerator="tcg,one-insn-per-tb=on")
     return [int(address, 16) for address in _TRACED.findall(trace.read_text())]
 
 
