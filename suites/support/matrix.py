@@ -32,8 +32,11 @@ README = ROOT / "README.md"
 #: The head of README's table: which cells of the page's rows it has.
 BRIEF = "| host | QEMU | Python | tried |\n|---|---|---|---|\n"
 HERE = "here"
-#: Selftests about machines, their states, lanes, recordings and the control guest.
-SELFTESTS = ("machine", "directboot", "lanes", "replay", "warm_states", "resume", "guests", "control_image", "whitebox")
+#: Selftests about machines, their states, lanes, recordings and the control guest: what depends on QEMU's version.
+SELFTESTS = (
+    "machine", "accel", "directboot", "lanes", "replay", "warm_states", "resume", "guests", "control_image", "whitebox",
+    "coverage",
+)  # fmt: skip
 _MIRROR = "http://deb.debian.org/debian"
 _ALMOST_NOTHING = "ca-certificates,python3-venv"
 _VALID = "Acquire::Check-Valid-Until"
