@@ -297,7 +297,11 @@ class _Watch:
 
 
 def _ended(scene: Scene, parts: Sequence[_Part], *, waited: bool = False, notes: Noted | None = None) -> Played:
-    said = " / ".join([*(_came_to(part.operation, part.call) for part in parts), scene.state()])
+    try:
+        state = scene.state()
+    except ProcessGone:  # the parent of all is nobody's target
+        state = "init is gone"
+    said = " / ".join([*(_came_to(part.operation, part.call) for part in parts), state])
     return Played(scene.named(said), waited=waited, notes=notes or Noted())
 
 

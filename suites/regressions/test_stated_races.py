@@ -7,6 +7,7 @@ An interleaving that the kernel's own tokens exclude is none of its defects.
 from __future__ import annotations
 
 from functools import partial
+from signal import SIGKILL
 
 import pytest
 
@@ -101,3 +102,27 @@ def test_who_is_exiting_is_not_given_to_a_tracer(init: RemoteProcess, schedule: 
     tracer, child = init.fork(), init.fork()
     with schedule.holding(child, at="vmspace_relexit", doing=child.start.exit), fails("ESRCH", "EPERM", "EBUSY"):
         schedule.result(tracer.start.ptrace("PT_ATTACH", child.pid), tracer)
+
+
+@kern_proc("enterpgrp")
+@pytest.mark.cpus(4)
+@defect(
+    since=200902,
+    severity="wrong answer",
+    reason="killpg() walks over members that move meanwhile, and on into the groups they moved to",
+    reproducer="killpg-moving.c",
+)
+def test_a_signal_to_a_group_does_not_follow_who_leaves_it(init: RemoteProcess, schedule: Schedule) -> None:
+    """The member in hand is put into another group: those there get no signal (kern_sig.c: dokillpg; enterpgrp)."""
+    sender, leader, bystander = init.fork(), init.fork(), init.fork()
+    leader.setpgid(0, 0)
+    bystander.setpgid(0, 0)
+    mover = init.thread()
+    schedule.apart(mover)
+    kill = partial(sender.start.killpg, leader.pid, SIGKILL)
+    with schedule.holding(sender, at="lwpsignal", doing=kill) as sending, schedule.excluded():
+        schedule.result(mover.start.setpgid(leader.pid, bystander.pid), mover)
+    with fails_or_not():
+        sending.result()
+    assert init.wait4(leader.pid).pid == leader.pid
+    assert bystander.getpgrp() == bystander.pid
