@@ -73,7 +73,7 @@ enum { SETS = 2, READ = 1, WRITTEN = 2, PER_SET = 2, PAGE = 4096 };
 enum { NOTES = 1, COMPARES = 2 };	/* of a phase: by set */
 enum { BEHIND = 1, MET = 2 };
 enum { CPUS = 256 };
-static const char MAGIC[8] = "dflyexec";
+static const char MAGIC[] = "dflyexec";	/* the file has no NUL */
 
 struct range {
 	uint64_t start, size, notes, code;	/* the last two: where in the file */
@@ -332,7 +332,7 @@ qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char *
 	if (base == MAP_FAILED)
 		return (-1);
 	file = (struct header *)base;
-	if (memcmp(file->magic, MAGIC, sizeof(MAGIC)) != 0)
+	if (memcmp(file->magic, MAGIC, sizeof(file->magic)) != 0)
 		return (-1);
 	if (file->watch != 0) {
 		watch = (struct watch *)(base + file->watch);
