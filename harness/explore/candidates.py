@@ -124,9 +124,8 @@ def points_of_line(kernel: Whitebox, line: str) -> list[str]:
 
     Raises UsageError when it became no code of KERNEL, or no lines of that are known.
     """
-    function, _, lines = line.partition(":+")
     decoder = _decoder()
-    found = code_of_line(kernel, function, int(lines))
+    found = code_of_line(kernel, line)
     chosen = [
         instruction.address
         for begin, end in found

@@ -122,7 +122,9 @@ def expect_serial(
         made = [find_operation(each) for each in operations]
 
         def places(point: str, its_line: str) -> list[str]:
-            elsewhere = its_line and found_on and stage.identity != found_on
+            elsewhere = found_on and stage.identity != found_on
+            if elsewhere and not its_line:
+                raise UsageError(f"of which line {point} is on {found_on} is not known, and this is another kernel")
             found = points_of_line(schedule.kernel, its_line) if elsewhere else [point]
             address_of(schedule.kernel, found[0])
             return found

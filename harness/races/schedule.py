@@ -14,7 +14,7 @@ import contextlib
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,7 +25,7 @@ from harness.guests.processors import describe, processors
 from harness.machine.debugger import Cpu, Debugger
 from harness.processes import GuestError, Hub, Pending, RemoteProcess, RemoteThread
 from harness.races.patience import Patience
-from harness.races.points import Point, address_of, name_of
+from harness.races.points import Point, addresses_of, name_of
 from harness.races.threads import Contest, Threads, callers, current_thread, runs, serves_interrupt, spins
 
 T = TypeVar("T")
@@ -66,11 +66,12 @@ class Stand:
     `call` is what brings it there, where that was given.
     """
 
-    def __init__(self, schedule: Schedule, who: Driven, thread: int, address: int, name: str) -> None:
+    def __init__(self, schedule: Schedule, who: Driven, thread: int, addresses: Sequence[int], name: str) -> None:
         self._schedule = schedule
         self.who = who
         self.thread = thread
-        self.address = address
+        #: Where it is to stand: at the first of these that it comes to, which is then the only one.
+        self.addresses = tuple(addresses)
         self.name = name
         self.call: Pending[Any] | None = None
         self.arrived = threading.Event()
@@ -276,11 +277,11 @@ class Schedule:
 
     # Points
 
-    def _watch(self, address: int, thread: int, do: Callable[[Cpu], None]) -> None:
-        """Have DO called when THREAD comes to ADDRESS."""
+    def _watch(self, addresses: Iterable[int], thread: int, do: Callable[[Cpu], None]) -> None:
+        """Have DO called when THREAD comes to one of ADDRESSES."""
 
         def met(cpu: Cpu) -> None:
-            here = _thread_on(cpu) if cpu.in_kernel else 0
+            address, here = cpu.address, _thread_on(cpu) if cpu.in_kernel else 0
             for wanted, action in list(self._watchers.get(address, ())):
                 # A clock's interrupt is served in the context of whoever it meets, who has not come here by that.
                 if wanted == here and (address in self._places or not serves_interrupt(cpu, self.kernel.functions)):
@@ -288,18 +289,20 @@ class Schedule:
                     return
 
         def begin(debugger: Debugger) -> None:
-            self._watchers.setdefault(address, []).append((thread, do))
-            debugger.insert(address, met)
+            for address in addresses:
+                self._watchers.setdefault(address, []).append((thread, do))
+                debugger.insert(address, met)
 
         self.debugger.standing(begin)
 
-    def _unwatch(self, debugger: Debugger, address: int, thread: int) -> None:
+    def _unwatch(self, debugger: Debugger, addresses: Iterable[int], thread: int) -> None:
         """Undo _watch(), while the machine stands."""
-        left = [each for each in self._watchers.pop(address, []) if each[0] != thread]
-        if left:
-            self._watchers[address] = left
-        else:
-            debugger.remove(address)
+        for address in addresses:
+            left = [each for each in self._watchers.pop(address, []) if each[0] != thread]
+            if left:
+                self._watchers[address] = left
+            else:
+                debugger.remove(address)
 
     # What tests say
 
@@ -327,12 +330,15 @@ class Schedule:
         self._let_go(stand)
 
     def arm(self, who: Driven, at: Point, *, times: int = 1) -> Stand:
-        """Have WHO stand at the point AT from when it comes there for the TIMES-th time."""
-        address = address_of(self.kernel, at)
+        """Have WHO stand at the point AT from when it comes there for the TIMES-th time.
+
+        At a line it comes there where it comes to one of the pieces of code that the line became.
+        """
+        addresses = addresses_of(self.kernel, at)
         thread = self.thread_of(who)
         self._keep_home()
         self.apart(who)
-        stand = Stand(self, who, thread, address, at if isinstance(at, str) else name_of(self.kernel, at))
+        stand = Stand(self, who, thread, addresses, at if isinstance(at, str) else name_of(self.kernel, at))
         left = times
 
         def halt(cpu: Cpu) -> None:
@@ -340,9 +346,10 @@ class Schedule:
             left -= 1
             if left > 0:
                 return
-            self._unwatch(self.debugger, address, thread)
+            self._unwatch(self.debugger, addresses, thread)
+            stand.addresses = (cpu.address,)
             stand.cpu, stand.stack = cpu.number, cpu.stack
-            found = self.kernel.functions.locate(address)
+            found = self.kernel.functions.locate(cpu.address)
             stand.callers = callers(cpu, found[1] if found is not None else _INSIDE)
             # In a critical section one interrupt of the clock is noted, and no other comes: nothing would end a halt.
             halts = cpu.takes_interrupts and self._tokens.is_critical(self.debugger, thread) is False
@@ -350,7 +357,7 @@ class Schedule:
             stand.arrived.set()
 
         self._stands.append(stand)
-        self._watch(address, thread, halt)
+        self._watch(addresses, thread, halt)
         return stand
 
     def await_arrival(self, stand: Stand, deadline: float = DEADLINE) -> None:
@@ -366,23 +373,23 @@ class Schedule:
         instead, when it does not come there within DEADLINE seconds of the guest's time, its call returns, or it waits
         for a token that somebody has who is held.
         """
-        address, thread = address_of(self.kernel, reaches), self.thread_of(who)
+        addresses, thread = addresses_of(self.kernel, reaches), self.thread_of(who)
         self._apart_if_possible(who)
         name = reaches if isinstance(reaches, str) else name_of(self.kernel, reaches)
         arrived = threading.Event()
 
         def pass_by(cpu: Cpu) -> None:
             del cpu
-            self._unwatch(self.debugger, address, thread)
+            self._unwatch(self.debugger, addresses, thread)
             arrived.set()
 
-        self._watch(address, thread, pass_by)
+        self._watch(addresses, thread, pass_by)
         try:
             call = doing()
             self._await(arrived.is_set, who, thread, name, call, deadline)
         finally:
             if not arrived.is_set():
-                self.debugger.standing(lambda debugger: self._unwatch(debugger, address, thread))
+                self.debugger.standing(lambda debugger: self._unwatch(debugger, addresses, thread))
         return call
 
     def result(self, call: Pending[T], who: Driven, *, deadline: float = DEADLINE) -> T:
@@ -576,26 +583,24 @@ class Schedule:
         def go(cpu: Cpu) -> None:
             if cpu.stack != stand.stack:  # another stand's, further down on the same stack
                 return
-            cpu.address = stand.address
-            for place in self._loops:
-                self._unwatch(self.debugger, place, stand.thread)
+            (cpu.address,) = stand.addresses
+            self._unwatch(self.debugger, self._loops, stand.thread)
             gone_on.set()
 
         def begin(debugger: Debugger) -> bool:
             if not stand.arrived.is_set():
-                self._unwatch(debugger, stand.address, stand.thread)
+                self._unwatch(debugger, stand.addresses, stand.thread)
                 return True
             cpu = debugger.cpu(stand.cpu)
             if cpu.address in self._places and cpu.stack == stand.stack and _thread_on(cpu) == stand.thread:
-                cpu.address = stand.address
+                (cpu.address,) = stand.addresses
                 return True
             return False
 
         if self.debugger.standing(begin):
             return
         # It is in an interrupt's handler; when that returns it comes to one of these.
-        for place in self._loops:
-            self._watch(place, stand.thread, go)
+        self._watch(self._loops, stand.thread, go)
         patience = self._patience(DEADLINE)
         while not gone_on.wait(_SLICE):
             self._guest.check()

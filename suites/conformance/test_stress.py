@@ -173,8 +173,6 @@ def end_a_family(init: RemoteProcess, chance: random.Random) -> None:
     chance.shuffle(leaving)
     for process in leaving:
         process.start.exit(7)
-        if process is child:
-            init.start.killpg(child.pid, SIGKILL)
     for process in family:
         init.start.kill(process.pid, SIGKILL)
     assert init.start.wait4(parent.pid).result(30.0).exit_status == 7

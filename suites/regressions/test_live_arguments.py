@@ -34,6 +34,7 @@ PAGE = 4096
     severity="wrong answer",
     reason="of a thread there is none of kern.proc.args tells the process's arguments",
     reproducer="thread-that-is-none.c",
+    introduced="e7126f0a10 of 2019-11-12",
 )
 def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> None:
     """Nothing, as for a process there is none of (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
@@ -47,6 +48,7 @@ def test_a_thread_that_does_not_exist_has_no_arguments(init: RemoteProcess) -> N
     severity="wrong answer",
     reason="the title of a thread there is none of becomes the process's",
     reproducer="thread-that-is-none.c",
+    introduced="e7126f0a10 of 2019-11-12",
 )
 def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: RemoteProcess) -> None:
     """ESRCH, and nothing is changed (kern_proc.c: sysctl_kern_proc_args, lwpfind)."""
@@ -64,6 +66,7 @@ def test_the_title_of_a_thread_that_does_not_exist_is_not_the_processs(init: Rem
     severity="wrong answer",
     reason="lwp_getname() overwrites ESRCH with the outcome of copying an empty name",
     reproducer="lwp-getname-nobody.c",
+    introduced="2bebe3e9aa of 2019-11-13",
 )
 def test_a_thread_that_does_not_exist_has_no_name(init: RemoteProcess) -> None:
     """ESRCH (lwp_getname(2); kern_prot.c: sys_lwp_getname)."""

@@ -129,6 +129,7 @@ def test_a_death_signal_there_is_none_of_is_refused(init: RemoteProcess, signal:
     severity="breach",
     reason="reaper_kill() asks whether the reaper may signal itself, not whether it may signal the descendant",
     reproducer="reap-kill-other-users.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) -> None:
     """They are left alone, and the first one is named in pid_failed (procctl(2); kern_fork.c: reaper_kill)."""
@@ -152,6 +153,7 @@ def test_a_reaper_cannot_signal_descendants_of_other_users(init: RemoteProcess) 
     severity="wrong answer",
     reason="PROC_REAP_KILL looks at one flag and does not mind the others",
     reproducer="reap-kill-flags.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemoteProcess) -> None:
     """EINVAL: what they will mean one day must not be signals today (FreeBSD: procctl(2); kern_fork.c: reaper_kill)."""

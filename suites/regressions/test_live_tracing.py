@@ -58,6 +58,7 @@ def test_a_process_that_traces_its_parent_hangs_nobody(init: RemoteProcess) -> N
     severity="hang by any user",
     reason="a reaper traced by its child is its own descendant, and PROC_REAP_KILL descends round the circle for ever",
     reproducer="reap-kill-circle.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 @reap_kill
 def test_a_reaper_that_is_traced_by_its_child_is_not_its_own_descendant(init: RemoteProcess) -> None:
@@ -290,6 +291,7 @@ def test_a_traced_process_hears_of_its_parents_death(init: RemoteProcess) -> Non
     severity="wrong answer",
     reason="reaper_kill() descends by p_children: who is traced from outside escapes it",
     reproducer="reap-kill-traced.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 def test_a_descendant_traced_from_outside_is_within_its_reapers_reach(init: RemoteProcess) -> None:
     """PROC_REAP_KILL signals all descendants (procctl(2); kern_fork.c: reaper_kill)."""
@@ -308,6 +310,7 @@ def test_a_descendant_traced_from_outside_is_within_its_reapers_reach(init: Remo
     severity="wrong answer",
     reason="reaper_kill() descends by p_children: who is traced from inside, no descendant at all, is signalled",
     reproducer="reap-kill-traced.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 def test_a_stranger_traced_by_a_descendant_is_out_of_its_reapers_reach(init: RemoteProcess) -> None:
     """PROC_REAP_KILL signals descendants alone (procctl(2); kern_fork.c: reaper_kill)."""

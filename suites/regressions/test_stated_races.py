@@ -13,6 +13,7 @@ import pytest
 
 from harness.processes import RemoteProcess, fails
 from harness.races.schedule import Schedule
+from support.processes import exists
 from support.procfs import fails_or_not
 
 pytestmark = pytest.mark.needs_kernel
@@ -126,3 +127,28 @@ def test_a_signal_to_a_group_does_not_follow_who_leaves_it(init: RemoteProcess, 
         sending.result()
     assert init.wait4(leader.pid).pid == leader.pid
     assert bystander.getpgrp() == bystander.pid
+
+
+@pytest.mark.passes("leavepgrp", "proc_remove_zombie", "proc_move_allproc_zombie")
+@pytest.mark.cpus(4)
+@defect(
+    since=300704,
+    severity="panic by any user",
+    reason="killpg() walks over a group's members without its token, and asks who owns one that was reaped meanwhile",
+    reproducer="killpg-reaped.c",
+)
+def test_a_member_may_be_reaped_while_its_group_is_signalled(init: RemoteProcess, schedule: Schedule) -> None:
+    """It is signalled, or is gone; or its end waits (kern_sig.c: dokillpg; kern_proc.c: leavepgrp, pg_token)."""
+    killer, parent = init.fork(), init.fork()
+    child = parent.fork()
+    child.setpgid(0, 0)
+    ask = partial(killer.start.killpg, child.pid, 0)
+    # The member is no zombie, and its credentials are looked at next.
+    with schedule.holding(killer, at="kern_sig.c:dokillpg:+36", doing=ask) as asking, schedule.excluded():
+        schedule.until(child, reaches="proc_move_allproc_zombie", doing=child.start.exit)
+        schedule.result(parent.start.wait4(child.pid), parent)
+    with fails_or_not():
+        asking.result()
+    with fails_or_not():  # it has been waited for, where nothing excluded that
+        parent.wait4(child.pid)
+    assert not exists(init, child.pid)

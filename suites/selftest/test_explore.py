@@ -23,7 +23,7 @@ from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
 from harness.oracle import make_oracle
-from harness.races.points import address_of, name_of, relative_line
+from harness.races.points import address_of, addresses_of, name_of, relative_line
 from harness.store import Store
 
 FOUND = Trial(
@@ -244,10 +244,14 @@ def test_points_have_names(tmp_path: Path) -> None:
     assert relative == "point:+2"
     assert address_of(box, relative) == address_of(box, f"looping.c:{line}")
     assert all(name.startswith("point") for name in points_of_line(box, relative))
+    # A function that was inlined has no address of its own, and a line several beginnings.
+    pieces = addresses_of(box, "looping.c:inlined_twice:+2")
+    assert len(pieces) == 2
+    assert [relative_line(box, each) for each in pieces] == ["looping.c:inlined_twice:+2"] * 2
+    assert all(name.startswith("kernel_main+") for name in points_of_line(box, "looping.c:inlined_twice:+2"))
     for wrong, said in {
         "point:+50": "became no code",
-        "point>other_point:+2": "line 2 of point>other_point became no code",
-        "point>nothing:+2": "where nothing begins is not known",
+        "looping.c:nobody:+1": "where nobody begins is not known",
         "nothing": "no symbol nothing",
         "looping.c:1": "became no code",
         "0xzz": "is no address",

@@ -9,7 +9,7 @@ void elsewhere(void);
 
 char version[] = "DragonFly v0.0-TEST #9: Thu Jan  1 00:00:00 UTC 1970\n    nobody@nowhere:/\n";
 int osreldate = 700042;
-volatile uint64_t turns, others, diverted;
+volatile uint64_t turns, others, diverted, within;
 
 __attribute__((noinline)) void
 point(void)
@@ -29,6 +29,12 @@ elsewhere(void)
 	diverted++;
 }
 
+static inline __attribute__((always_inline)) void
+inlined_twice(void)
+{
+	within++;
+}
+
 void
 kernel_main(uint64_t modulep, uint64_t kernend)
 {
@@ -36,6 +42,8 @@ kernel_main(uint64_t modulep, uint64_t kernend)
 	(void)kernend;
 	for (;;) {
 		point();
+		inlined_twice();
 		other_point();
+		inlined_twice();
 	}
 }
