@@ -84,6 +84,11 @@ class Stand:
     def __str__(self) -> str:
         return f"{_called(self.who)} at {self.name}"
 
+    @property
+    def address(self) -> int:
+        """Where it stands, once it does."""
+        return self.addresses[0]
+
     def let_go(self) -> None:
         """Let it go on from its point; nothing happens if it has gone on already."""
         self._schedule._let_go(self)
@@ -583,7 +588,7 @@ class Schedule:
         def go(cpu: Cpu) -> None:
             if cpu.stack != stand.stack:  # another stand's, further down on the same stack
                 return
-            (cpu.address,) = stand.addresses
+            cpu.address = stand.address
             self._unwatch(self.debugger, self._loops, stand.thread)
             gone_on.set()
 
@@ -593,7 +598,7 @@ class Schedule:
                 return True
             cpu = debugger.cpu(stand.cpu)
             if cpu.address in self._places and cpu.stack == stand.stack and _thread_on(cpu) == stand.thread:
-                (cpu.address,) = stand.addresses
+                cpu.address = stand.address
                 return True
             return False
 
