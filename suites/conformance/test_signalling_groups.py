@@ -350,6 +350,20 @@ def test_a_signal_to_everybody_reaches_the_first_and_the_last_hash_chain(
     assert logged(target) == [SIGUSR1]
 
 
+@pytest.mark.kern_proc("allproc_scan")
+@pytest.mark.cpus(2)
+def test_a_signal_to_everybody_reaches_all_hash_chains_whichever_cpu_it_is_sent_on(
+    init: RemoteProcess, allocator: PidAllocator
+) -> None:
+    """Only the kernel's own scans leave each CPU a part of the chains (kern_proc.c: allproc_scan, segmented)."""
+    targets = [hearing(_child_in_chain(allocator, chain)) for chain in (0, CHAINS // 2 - 1, CHAINS // 2, CHAINS - 1)]
+    caller = init.fork()
+    for process in (*targets, caller):
+        process.setuid(SOMEBODY)
+    caller.kill(-1, SIGUSR1)
+    assert [logged(target) for target in targets] == [[SIGUSR1]] * len(targets)
+
+
 @pytest.mark.kern_proc("pgfind")
 @pytest.mark.passes("sysctl_kern_proc", "pfind", "enterpgrp", "zpfind", "proc_remove_zombie")
 @EDGES
