@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,8 @@ def note(page: str, row: str) -> str:
 
 def brief(readme: str, page: str) -> str:
     """Return README with the hosts of PAGE in its table."""
-    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")][2:]
+    lines = page[page.index("\n|---") + 1 :].splitlines()[1:]
+    rows = [line.strip("|").split("|") for line in takewhile(lambda line: line.startswith("|"), lines)]
     table = [f"|{'|'.join([*cells[:3], cells[-1]])}|" for cells in rows]
     before, head, after = readme.partition(BRIEF)
     return before + head + "\n".join([*table, ""]) + after[after.index("\n\n") + 1 :]
