@@ -377,6 +377,7 @@ def test_another_program_does_not_keep_the_title_in_the_page(init: RemoteProcess
     severity="wrong answer",
     reason="wait6(P_JAILID) takes any child that is in no jail",
     reproducer="wait6-jailid.c",
+    introduced="33b81dc963 of 2018-09-30",
 )
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess) -> None:
@@ -393,6 +394,7 @@ def test_waiting_for_a_jail_does_not_match_children_in_none(init: RemoteProcess)
     severity="wrong answer",
     reason="siginfo of wait6() names no process when a child has stopped or continued",
     reproducer="wait6-report-of-a-stop.c",
+    introduced="33b81dc963 of 2018-09-30",
 )
 @pytest.mark.eras(since=500317, reason="wait6() appeared in 5.3")
 def test_the_report_of_a_stop_names_the_child(init: RemoteProcess) -> None:

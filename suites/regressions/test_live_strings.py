@@ -19,6 +19,7 @@ defect = pytest.mark.defect(
     reason="copyinstr() compares the kernel's address with the end of user memory, not the string's: always EFAULT"
     " (879d1a9ecd, 2018-09-25)",
     reproducer="path-too-long.c",
+    introduced="879d1a9ecd of 2018-09-23",
 )
 
 

@@ -55,6 +55,7 @@ def usage(process: RemoteProcess) -> Rusage:
     severity="wrong answer",
     reason="of a stop or its end kern_wait() fills in si_code alone, and takes the high byte of a bare signal number",
     reproducer="wait6-report-of-a-stop.c",
+    introduced="33b81dc963 of 2018-09-30",
 )
 def test_the_report_of_a_stop_is_complete(init: RemoteProcess) -> None:
     """si_signo is SIGCHLD, si_status the signal (POSIX: waitid(); wait(2); kern_exit.c: kern_wait)."""
@@ -78,6 +79,7 @@ def test_the_report_of_a_stop_is_complete(init: RemoteProcess) -> None:
     severity="leak of kernel memory",
     reason="with nothing to report wait6() copies out a siginfo_t that nobody has filled",
     reproducer="wait6-kernel-stack.c",
+    introduced="33b81dc963 of 2018-09-30",
 )
 def test_the_report_of_nothing_is_empty(init: RemoteProcess) -> None:
     """si_signo and si_pid are 0 (POSIX: waitid(); wait(2): WNOHANG; kern_exit.c: sys_wait6)."""
