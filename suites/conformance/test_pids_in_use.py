@@ -202,12 +202,15 @@ def test_no_step_leads_beyond_the_end_of_the_range(
 
 @kern_proc("proc_makepid")
 @pytest.mark.parametrize("place", ["below", "at"])
-def test_the_last_number_of_a_chain_is_used(init: RemoteProcess, allocator: PidAllocator, place: str) -> None:
+@pytest.mark.parametrize("bearer", ["process", "group", "session"])
+def test_the_last_number_of_a_chain_is_used(
+    init: RemoteProcess, allocator: PidAllocator, bearer: str, place: str
+) -> None:
     """PID_MAX itself is none: the chain that would lead there ends before (kern_proc.c: proc_makepid)."""
     last = PID_MAX - (1 if place == "below" else 0)
-    living = allocator.child_with(last - CHAINS)
-    allocator.rest(last, living.pid + 1)
-    assert allocator.ask_for(living.pid) == (last if place == "below" else living.pid + 1)
+    number, _ = _bearer(init, allocator, bearer, last - CHAINS)
+    allocator.rest(last, number, number + 1)
+    assert allocator.ask_for(number) == (last if place == "below" else number + 1)
 
 
 @kern_proc("proc_makepid")

@@ -8,13 +8,27 @@ from signal import SIGSTOP
 import pytest
 
 from harness.guests.whitebox import Whitebox
-from harness.processes import WNOHANG, RemoteProcess, fails
+from harness.processes import WEXITED, WNOHANG, WNOWAIT, IdType, RemoteProcess, fails
 from support.holds import held, outcome
 from support.processes import await_stopped, bury, eventually, exists, has_stopped, holds, keeps_the_swapper
 from support.procfs import end, fails_or_not, stalled
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
+
+
+@pytest.mark.feature("wait6")
+@kern_proc("pholdzomb", "prelezomb")
+def test_who_only_looks_at_a_zombie_leaves_no_hold_on_it(init: RemoteProcess) -> None:
+    """However often (wait6(2), WNOWAIT; kern_proc.c: pholdzomb, prelezomb)."""
+    zombie = init.fork()
+    zombie.exit(4)
+
+    for _ in range(3):
+        assert init.wait6(IdType.P_PID, zombie.pid, WEXITED | WNOWAIT).exit_status == 4
+        # Who lists it holds it as well, and the scheduler for an instant now and then.
+        assert min(init.sysctl.kern_proc_all()[zombie.pid].lock for _ in range(5)) == 1
+    assert init.wait4(zombie.pid).exit_status == 4
 
 
 @pytest.mark.usefixtures("several_reapers")

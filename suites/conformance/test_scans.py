@@ -14,7 +14,7 @@ from harness.processes.allocator import CHAINS, PidAllocator
 from harness.processes.memory import OwnMemory
 from support.children import allow_many, parked, zombies
 from support.mounts import procfs
-from support.processes import NO_SUCH_ID, SOMEBODY, bury, eventually, holds, keep_busy
+from support.processes import NO_SUCH_ID, SOMEBODY, bury, eventually, holds, keep_busy, row
 
 pytestmark = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
@@ -112,6 +112,17 @@ def in_small_pieces(process: RemoteProcess, folder: str) -> list[str]:
             piece = piece[16 + length + 8 & ~7 :]
     process.close(fd)
     return names
+
+
+@kern_proc("allproc_scan")
+@pytest.mark.slow_clock(4)
+@pytest.mark.parametrize("chain", [0, CHAINS - 1], ids=["first", "last"])
+def test_each_process_is_visited_once_a_second(init: RemoteProcess, allocator: PidAllocator, chain: int) -> None:
+    """Which counts the seconds that it is there (kern_synch.c: schedcpu_stats, p_swtime; kern_proc.c: allproc_scan)."""
+    child = allocator.child_with(allocator.spare // CHAINS * CHAINS + CHAINS + chain)
+    before = row(init, child.pid).swtime
+    init.sleep(4.0)
+    assert 3 <= row(init, child.pid).swtime - before <= 5
 
 
 @kern_proc("alllwp_scan")

@@ -55,8 +55,9 @@ _COMMITS = """\
 ## The commits that brought them
 
 What is not *always* there, and was bisected with the reproducer of its row: kernels were built of the commit and of its
-parent, and run; where the parent has no such call at all it counts as good.  *Always* means that the code is older than the oldest kernel that was tried, of 21 April 2014
-(3a877e444f, the commit that gave pids their delay), or as old as what it is about.
+parent, and run; where the parent has no such call at all it counts as good.  *Always* means that the code is older than
+the oldest kernel that was tried, of 21 April 2014 (3a877e444f, the commit that gave pids their delay), or as old as
+what it is about.
 
 | commit | of | subject | shown by | proof |
 |---|---|---|---|---|
