@@ -269,7 +269,7 @@ def suite_name(workers: int) -> str:
 def run_suite(suite: Sequence[str], workers: int) -> tuple[RunRecord, float]:
     """Let pytest run SUITE, which is to be handed to it, by WORKERS; return the record and how many seconds it took.
 
-    Raises HarnessError when the suite does not pass, and DeadlineError when it takes an hour.
+    Raises HarnessError when the suite does not pass, and DeadlineError when it takes six hours.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "record.json"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -153,6 +153,13 @@ def text_of(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     except OSError:
         return ""
+
+
+def texts_of(tests: Iterable[str], root: Path) -> dict[str, str]:
+    """Return text_of() the file of each of TESTS, whose names are those of files under ROOT."""
+    files = {test: test.partition("::")[0] for test in tests}
+    texts = {file: text_of(root / file) for file in set(files.values())}
+    return {test: texts[file] for test, file in files.items()}
 
 
 def _either(one: Hits | None, other: Hits | None) -> Hits | None:

@@ -16,7 +16,7 @@ from harness.machine.elf import KernelSymbols, read_code
 from harness.machine.executed import EXECUTED, CodeRange, Instrument, instrument
 from harness.machine.lines import LineTables
 from harness.machine.qemu import qemu_version
-from harness.races.points import code_of_line, name_of
+from harness.races.points import below_sys, code_of_line, name_of
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _lines(kernel: Whitebox, ranges: Sequence[CodeRange]) -> dict[int, str]:
     paths = {path for each in ranges if (path := tables.unit_at(each.address)) is not None}
     for path in paths:
         name = path.rpartition("/")[2]
-        for extent in tables.unit(path.rpartition("/sys/")[2]).extents:
+        for extent in tables.unit(below_sys(path)).extents:
             if not extent.inlined:
                 for address in range(extent.begin, extent.end):
                     found[address] = f"{name}:{extent.line}"

@@ -17,7 +17,7 @@ from harness.coverage.code import Code, pack, unpack
 from harness.coverage.control import control_code, known_control_code
 from harness.coverage.export import cobertura, lcov
 from harness.coverage.kernel import kernel_code, split_names
-from harness.coverage.map import CoverageMap, Reach, map_of, text_of
+from harness.coverage.map import CoverageMap, Reach, map_of, texts_of
 from harness.errors import UsageError
 from harness.files import write_whole
 from harness.guests.guest import Progress
@@ -171,11 +171,8 @@ class CoverageLedger:
             hits[test] = own | hits[test] if test in hits else own
             if "between" in told:
                 between |= unpack(told["between"], code.size)
-        files = {test: test.partition("::")[0] for test in hits}
-        texts = {file: text_of(self._root / file) for file in set(files.values())}
-        tests = {
-            test: Reach(own, round(self._seconds.get(test, 0.0), 3), texts[files[test]]) for test, own in hits.items()
-        }
+        texts = texts_of(hits, self._root)
+        tests = {test: Reach(own, round(self._seconds.get(test, 0.0), 3), texts[test]) for test, own in hits.items()}
         kernel = self._tested.resolved().kernel
         digest = kernel.elf if kernel is not None else self._tested.open().key
         osreldate = (kernel.osreldate if kernel is not None else 0) or 0

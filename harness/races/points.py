@@ -86,7 +86,7 @@ def relative_line(kernel: Whitebox, address: int) -> str:
     """
     if not kernel.has_debug_file or (path := kernel.lines.unit_at(address)) is None:
         return ""
-    unit = kernel.lines.unit(_below_sys(path))
+    unit = kernel.lines.unit(below_sys(path))
     line = next((each.line for each in unit.extents if each.begin <= address < each.end and not each.inlined), None)
     before = [function for function in unit.functions if line is not None and function[0] <= line]
     if line is None or not before:
@@ -94,10 +94,10 @@ def relative_line(kernel: Whitebox, address: int) -> str:
     first, function = max(before)
     around = kernel.functions.locate(address)
     is_own = around is not None and around[0] == function
-    return f"{function if is_own else f'{_below_sys(path)}:{function}'}:+{line - first}"
+    return f"{function if is_own else f'{below_sys(path)}:{function}'}:+{line - first}"
 
 
-def _below_sys(path: str) -> str:
+def below_sys(path: str) -> str:
     """Return the PATH of a source file as it is below sys/, or its name if it is not there."""
     _, found, below = path.rpartition("/sys/")
     return below if found else path.rpartition("/")[2]
@@ -107,7 +107,7 @@ def _unit_of(kernel: Whitebox, function: str) -> Unit:
     path = kernel.lines.unit_at(kernel.address(function))
     if path is None:
         raise UsageError(f"{function} is not C: no lines of it are known")
-    return kernel.lines.unit(_below_sys(path))
+    return kernel.lines.unit(below_sys(path))
 
 
 def name_of(kernel: Whitebox, address: int) -> str:

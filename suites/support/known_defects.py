@@ -156,7 +156,7 @@ def commits(known: Mapping[str, Introduction]) -> str:
 
 def how_to_mend(text: str, mends: Iterable[Mend]) -> str:
     """Return TEXT with tables of MENDS where it has `{grave}` and `{others}`."""
-    known = sorted(mends, key=lambda mend: not mend.grave)
+    known = list(mends)
     grave = "".join(
         f"| {_files(each)} | {_cell(each.change)} | {_cell(each.measured)} |\n" for each in known if each.grave
     )

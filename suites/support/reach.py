@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from harness.coverage.map import CoverageMap, maps, text_of
+from harness.coverage.map import CoverageMap, maps, texts_of
 from harness.errors import UsageError
 from harness.kernels.artefact import Kernel
 from harness.results.coverage import ranges_of
@@ -73,9 +73,8 @@ def read_reasons(file: Path, osreldate: int) -> dict[str, Unreached]:
 
 def still_true(known: CoverageMap, root: Path = ROOT) -> CoverageMap:
     """Return KNOWN of those tests whose files, under ROOT, are what they were when they were measured."""
-    files = {test: test.partition("::")[0] for test in known.tests}
-    texts = {file: text_of(root / file) for file in set(files.values())}
-    return known.only({test: reach for test, reach in known.tests.items() if reach.source == texts[files[test]] != ""})
+    texts = texts_of(known.tests, root)
+    return known.only({test: reach for test, reach in known.tests.items() if reach.source == texts[test] != ""})
 
 
 def wrong_marks(measured: Sequence[CoverageMap], items: Sequence[pytest.Item]) -> Iterator[str]:
