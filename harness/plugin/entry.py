@@ -36,7 +36,7 @@ from harness.plugin.fixtures import (
     run_of,
     schedule,
 )
-from harness.plugin.frames import hide_ours
+from harness.plugin.frames import give_lines, hide_ours
 from harness.plugin.guarded import guard
 from harness.plugin.judge import Judge
 from harness.plugin.ledger import Invocation, Ledger, attach_state, state_of
@@ -134,8 +134,10 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 _signals: list[int] = []
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """Note a signal, also one that comes before there is a run."""
+    give_lines(excinfo)  # before pytest shows it
     if (number := _signal_of(excinfo.value)) is not None:
         _signals.append(number)
 

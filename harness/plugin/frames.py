@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which frames a failed test shows: the test's own, and not those of the harness that made its calls."""
+"""Which frames a traceback shows, and where: the test's own, and not those of the harness that made its calls."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -38,10 +39,39 @@ def hide_ours(item: pytest.Item, raised: ExceptionInfo[BaseException] | None) ->
             names.setdefault(_HIDE, _says_enough)
 
 
+def give_lines(raised: ExceptionInfo[BaseException]) -> None:
+    """Let every frame of what RAISED shows have a line; one without gets that of its function.
+
+    A signal may come at an instruction of the compiler's own, which belongs to no line: pytest fails on such a frame.
+    """
+    for error in _chain(raised.value):
+        frames = list(_entries(error.__traceback__))
+        if any(frame.tb_lineno is None for frame in frames):
+            following = None
+            for each in reversed(frames):
+                line = each.tb_lineno or each.tb_frame.f_code.co_firstlineno
+                following = TracebackType(following, each.tb_frame, each.tb_lasti, line)
+            error.__traceback__ = following
+    if raised.value.__traceback__ is not None:
+        raised.traceback = type(raised.traceback)(raised.value.__traceback__)
+
+
+def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
 def _namespaces(error: BaseException | None) -> Iterator[dict[str, Any]]:
     """Yield the modules that ERROR went through, and those that what it was raised for went through."""
+    for each in _chain(error):
+        yield from (frame.f_globals for frame, _ in traceback.walk_tb(each.__traceback__))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield ERROR and what it was raised for."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        yield from (frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__))
+        yield error
         error = error.__cause__ or error.__context__
