@@ -21,6 +21,7 @@ from harness.plugin import live
 from harness.plugin.again import Attempts
 from harness.plugin.control import ControlLesson
 from harness.plugin.coverage import CoverageLedger
+from harness.plugin.dealing import deal_in_small_parts, dealt_to, scheduler, tell_kinds
 from harness.plugin.evidence import Evidence, demand_debug_file, demand_person
 from harness.plugin.fixtures import (
     RUN,
@@ -45,8 +46,6 @@ from harness.plugin.outcome import attach_further, failure_text, from_data, is_r
 from harness.plugin.parallel import (
     as_quiet_as_needed,
     auto_workers,
-    deal_in_small_parts,
-    dealt_to,
     demand_sensible_workers,
     remove_shared_files,
     worker_name,
@@ -203,10 +202,16 @@ class HarnessRun:
         """Say which kernel this is about, where that is decided already."""
         return [f"target: {self.tested.label}"] if self.tested.variant is not None else []
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Share tests out by the kind of machine that they want."""
+        return scheduler(config, log)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out what is not about this target; a shard is a part of what `-k` and `-m` have left."""
         self._selection.select(items)
+        tell_kinds(self._config, self._selection.kinds)
         self.ledger.selection = self._selection.digest
         if self._done:
             done = [item for item in items if item.nodeid in self._done]

@@ -20,7 +20,6 @@ from harness.files import write_whole
 from harness.machine.accel import Choice, choose_accelerator
 from harness.machine.description import Accelerator
 from harness.plugin.options import options_of
-from harness.runs.order import HANDED_OUT, Dealt
 from harness.store import Store
 
 # What a worker takes besides its guest's memory: QEMU's translated code and buffers, pytest's process.
@@ -67,24 +66,6 @@ def worker_name(config: pytest.Config) -> str:
     Not what the environment says: a pytest started by a worker's test inherits that, and is no worker.
     """
     return str(getattr(config, "workerinput", {}).get("workerid", ""))
-
-
-def dealt_to(config: pytest.Config, seconds: str) -> Dealt | None:
-    """Return how tests are shared out, if this is a worker: it was handed what they took under the name SECONDS."""
-    if not worker_name(config):
-        return None
-    handed = getattr(config, "workerinput", {})
-    return Dealt(int(handed["workercount"]), dict(handed.get(seconds, {})))
-
-
-def deal_in_small_parts(config: pytest.Config) -> None:
-    """Let pytest-xdist hand out few tests at a time, unless the user wants it otherwise.
-
-    It begins with hundreds, of which the first worker then has the longest.  With a single one, each test would wait
-    for the controller to send the one that follows it.
-    """
-    if getattr(config.option, "maxschedchunk", 0) is None:
-        config.option.maxschedchunk = HANDED_OUT
 
 
 def accelerator_of_run(config: pytest.Config, store: Store) -> Choice:
@@ -134,12 +115,18 @@ def remove_shared_files(config: pytest.Config) -> None:
     session = config.pluginmanager.get_plugin("dsession")  # pytest-xdist's, where it controls workers
     if session is not None and (manager := getattr(session, "nodemanager", None)) is not None:
         lock, choice = _lock(manager.testrunuid), _choice_file(manager.testrunuid)
-        for file in (lock, lock.with_suffix(".gate"), choice, choice.with_suffix(".lock")):
+        kinds = kinds_file(manager.testrunuid)
+        for file in (lock, lock.with_suffix(".gate"), choice, choice.with_suffix(".lock"), kinds):
             file.unlink(missing_ok=True)
 
 
 def _lock(run: str) -> Path:
     return Store().folder("locks") / f"quiet-{run}"
+
+
+def kinds_file(run: str) -> Path:
+    """Return where the workers of RUN tell which kind of machine each test wants."""
+    return Store().folder("locks") / f"kinds-{run}.json"
 
 
 def _choice_file(run: str) -> Path:

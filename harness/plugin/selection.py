@@ -18,6 +18,7 @@ from harness.results.shards import Shard, selection_digest, share_out
 from harness.runs.options import RunOptions
 from harness.runs.order import Dealt, Order
 
+_USUAL = 2  # the rank of a test that wants what most want
 #: The property of a test that shows a known defect of the target's era: its reason.
 DEFECT = "defect"
 
@@ -56,6 +57,8 @@ class Selection:
         self._dealt = dealt
         #: Stands for all tests of a run that this is a shard of, and who has which.
         self.digest = ""
+        #: Which kind of machine each test wants, where it may be dealt by that.
+        self.kinds: dict[str, int] = {}
         self._unsettled: set[str] = set()  # tests of which only the running kernel can tell whether they are about it
 
     def select(self, items: list[pytest.Item]) -> None:
@@ -76,9 +79,12 @@ class Selection:
             else:
                 self._settle_if_possible(item, facts)
         order = self._options.order or Order()
-        items[:] = order.arrange(items, lambda item: item.nodeid, _rank, self._dealt)
-        if self._touching.is_asked_for and (left_out := self._touching.order(items)):
-            _deselect(items, left_out)
+        items[:] = order.arrange(items, lambda item: item.nodeid, self._rank, self._dealt)
+        if self._touching.is_asked_for:
+            if left_out := self._touching.order(items):
+                _deselect(items, left_out)
+        elif order.may_be_dealt_by_kind:
+            self.kinds = {item.nodeid: min(self._rank(item), _USUAL) for item in items}
 
     def _take_part(self, items: list[pytest.Item], shard: Shard) -> None:
         seconds = durations_of(self._options)
@@ -121,17 +127,16 @@ class Selection:
             return None
         return inapplicable(item, facts)
 
+    def _rank(self, item: pytest.Item) -> int:
+        """Say what goes first: tests that want the same kind of machine, which is another than most want, together."""
+        if item.get_closest_marker("exclusive"):
+            return _USUAL + 1  # last: all workers wait for it
+        if item.get_closest_marker("slow_clock") is not None:
+            return 0
+        return 1 if self._supply.cpus_for(item) > 1 else _USUAL
+
 
 def _deselect(items: list[pytest.Item], left_out: list[pytest.Item]) -> None:
     items[0].config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
-
-
-def _rank(item: pytest.Item) -> int:
-    """Say what goes first: tests that want the same kind of machine, which is another than most want, together."""
-    if item.get_closest_marker("exclusive"):
-        return 3  # last: all workers wait for it
-    if item.get_closest_marker("slow_clock") is not None:
-        return 0
-    return 1 if item.get_closest_marker("cpus") is not None else 2

@@ -83,11 +83,14 @@ class GuestSupply:
 
     def prepare(self, item: pytest.Item) -> None:
         """Note what else ITEM wants of its machine, and where the console is."""
-        several = item.get_closest_marker("cpus")
-        wanted = several is not None and in_era(self.osreldate, several.kwargs)
-        self._cpus = int(several.args[0]) if several is not None and wanted else 1
+        self._cpus = self.cpus_for(item)
         guest = self.rig.guest if self.rig is not None else None
         self.console_mark = guest.console.position if guest is not None else 0
+
+    def cpus_for(self, item: pytest.Item) -> int:
+        """Return how many CPUs ITEM wants its machine to have on this kernel."""
+        several = item.get_closest_marker("cpus")
+        return int(several.args[0]) if several is not None and in_era(self.osreldate, several.kwargs) else 1
 
     def begin(self, item: pytest.Item) -> None:
         """Note that ITEM begins its work on the present machine: whatever becomes of that later is its doing."""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self, TypeVar
@@ -26,6 +27,11 @@ class Order:
 
     def __str__(self) -> str:
         return f"{_RANDOM}:{self.seed}" if self.word == _RANDOM else self.word
+
+    @property
+    def may_be_dealt_by_kind(self) -> bool:
+        """Whether workers may take tests in another order than this, by the machine that they want."""
+        return self.word == _WORDS[0]
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -54,6 +60,19 @@ class Order:
         if dealt is None:
             return sorted(tests, key=rank)
         return dealt.paired(sorted(tests, key=lambda test: (rank(test), -dealt.of(name(test)))), name)
+
+
+def next_ones(
+    left: Sequence[int], kinds: Sequence[int], present: int | None, others: Collection[int], number: int
+) -> list[int]:
+    """Return which NUMBER of the tests LEFT a worker takes next, all of one of the KINDS.
+
+    Those of its PRESENT kind; or else of the first kind that none of the OTHERS has; or of that of which most are left.
+    """
+    there = Counter(kinds[test] for test in left)
+    free = [kind for kind in there if kind not in others]
+    chosen = present if present in there else next(iter(free or [kind for kind, _ in there.most_common(1)]), None)
+    return [test for test in left if kinds[test] == chosen][:number]
 
 
 @dataclass(frozen=True)

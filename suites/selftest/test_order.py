@@ -12,7 +12,7 @@ import pytest
 from harness.results.durations import keep_durations, read_durations
 from harness.results.record import TestResult, read_record
 from harness.results.verdict import Verdict
-from harness.runs.order import Dealt, Order
+from harness.runs.order import Dealt, Order, next_ones
 from harness.store import Store
 
 TESTS = [f"t{number}" for number in range(20)]
@@ -38,6 +38,71 @@ def test_with_workers_the_longest_go_first_and_nobody_begins_with_two_of_them() 
 def test_two_workers_with_much_to_do_begin_with_what_wants_the_same_machine() -> None:
     even = dict.fromkeys(TESTS, 1.0)
     assert arranged(Order(), Dealt(2, even), {"t9": 0, "t4": 0})[:2] == ["t4", "t9"]
+
+
+@pytest.mark.parametrize(
+    ("left", "present", "others", "taken"),
+    [
+        ([0, 1, 2, 3, 4, 5], 1, {0}, [2, 3]),  # it goes on with the machine it has
+        ([0, 1, 2, 3, 4, 5], 1, {1}, [2, 3]),  # also where another has one like it
+        ([0, 1, 2, 3, 4, 5], None, set(), [0, 1]),
+        ([0, 1, 2, 3, 4, 5], None, {0}, [2, 3]),  # rather than a second machine of a kind
+        ([0, 1, 4, 5], 1, {0}, [4, 5]),
+        ([0, 1, 4, 5, 6], 1, {0, 2}, [4, 5]),  # where all have somebody: what most is left of
+        ([3], None, {1}, [3]),
+        ([], 1, set(), []),
+    ],
+)
+def test_a_worker_goes_on_with_the_kind_of_machine_that_it_has(
+    left: list[int], present: int | None, others: set[int], taken: list[int]
+) -> None:
+    assert next_ones(left, [0, 0, 1, 1, 2, 2, 2], present, others, 2) == taken
+
+
+KINDS = """
+import pytest
+
+@pytest.mark.parametrize("turn", range(30))
+def test_usual(init, turn): assert init.getpid()
+
+@pytest.mark.slow_clock(1)
+@pytest.mark.parametrize("turn", range(9))
+def test_slow(init, turn): assert init.getpid()
+
+@pytest.mark.cpus(2)
+@pytest.mark.parametrize("turn", range(9))
+def test_cpus(init, turn): assert init.getpid()
+"""
+
+
+@pytest.mark.parametrize("order", ["longest", "written"])
+def test_tests_that_want_the_same_kind_of_machine_are_dealt_to_the_same_worker(tmp_path: Path, order: str) -> None:
+    (tmp_path / "test_kinds.py").write_text(KINDS)
+    record = tmp_path / "record.json"
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "harness.plugin.entry",
+        "--dfly-oracle",
+        "-q",
+        "-n",
+        "2",
+        "--dfly-order",
+        order,
+    ]
+    done = subprocess.run(
+        [*argv, "--dfly-json", str(record), str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    workers: dict[str, set[str]] = {}
+    for result in read_record(record).results:
+        workers.setdefault(result.test.partition("::")[2].partition("[")[0], set()).add(result.worker)
+    alone = {test for test, names in workers.items() if len(names) == 1}
+    assert alone == ({"test_slow", "test_cpus"} if order == "longest" else set())
+    if order == "longest":
+        assert workers["test_slow"] != workers["test_cpus"]
 
 
 def test_unknown_ones_count_as_the_average() -> None:
