@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,12 +55,14 @@ class _ByKind(LoadScheduling):
     Each change of machine costs a start, and two machines of several CPUs at a time want more cores than workers have.
     """
 
-    _kinds: Sequence[int] | None = None
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        super().__init__(config, log)
+        self._kinds: list[int] = []  # by a test's place in the collection
+        self._latest: dict[WorkerController, int] = {}
 
     def _send_tests(self, node: WorkerController, num: int) -> None:
-        if self._kinds is None:
+        if not self._kinds:  # there are tests now
             self._kinds = self._read_kinds()
-            self._latest: dict[WorkerController, int] = {}
         others = {kind for each, kind in self._latest.items() if each is not node and each in self.node2pending}
         chosen = next_ones(self.pending, self._kinds, self._latest.get(node), others, num)
         if chosen:
@@ -70,7 +72,7 @@ class _ByKind(LoadScheduling):
             self.node2pending[node].extend(chosen)
             node.send_runtest_some(chosen)
 
-    def _read_kinds(self) -> Sequence[int]:
+    def _read_kinds(self) -> list[int]:
         assert self.collection is not None
         session: Any = self.config.pluginmanager.get_plugin("dsession")
         try:
