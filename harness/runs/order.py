@@ -65,14 +65,19 @@ class Order:
 def next_ones(
     left: Sequence[int], kinds: Sequence[int], present: int | None, others: Collection[int], number: int
 ) -> list[int]:
-    """Return which NUMBER of the tests LEFT a worker takes next, all of one of the KINDS.
+    """Return which NUMBER of the tests LEFT a worker takes next, by the KINDS of machine that they want.
 
     Those of its PRESENT kind; or else of the first kind that none of the OTHERS has; or of that of which most are left.
+    Where these are fewer, others follow: a worker begins with a test only when it knows the next one.
     """
     there = Counter(kinds[test] for test in left)
+    if not there or number <= 0:
+        return []
     free = [kind for kind in there if kind not in others]
-    chosen = present if present in there else next(iter(free or [kind for kind, _ in there.most_common(1)]), None)
-    return [test for test in left if kinds[test] == chosen][:number]
+    chosen = present if present in there else next(iter(free or [kind for kind, _ in there.most_common(1)]))
+    taken = [test for test in left if kinds[test] == chosen][:number]
+    rest = [test for test in left if kinds[test] != chosen]
+    return [*taken, *next_ones(rest, kinds, None, others, number - len(taken))]
 
 
 @dataclass(frozen=True)

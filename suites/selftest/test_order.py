@@ -49,6 +49,8 @@ def test_two_workers_with_much_to_do_begin_with_what_wants_the_same_machine() ->
         ([0, 1, 2, 3, 4, 5], None, {0}, [2, 3]),  # rather than a second machine of a kind
         ([0, 1, 4, 5], 1, {0}, [4, 5]),
         ([0, 1, 4, 5, 6], 1, {0, 2}, [4, 5]),  # where all have somebody: what most is left of
+        ([1, 2, 3, 4], 0, {2}, [1, 2]),  # a single one is not enough to begin with
+        ([1, 4], 0, {2}, [1, 4]),
         ([3], None, {1}, [3]),
         ([], 1, set(), []),
     ],
