@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EINVAL, EPERM
+from itertools import product
 
 import pytest
 
 from harness.processes import RemoteProcess, fails
-from support.processes import SOMEBODY, row
+from support.mounts import procfs
+from support.processes import SOMEBODY, bury, row
+from support.procfs import PIOCBIS, PIOCSTATUS, PROCFS_STATUS, S_SIG
 
 REAL, EFFECTIVE, SAVED, STRANGER = 61_101, 61_102, 61_103, 61_104
 SAME = -1
+PIOCSFL, PF_ISUGID = 0x80007003, 0x02  # sys/pioctl.h
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,12 @@ def ids(init: RemoteProcess, process: RemoteProcess, calls: Calls) -> tuple[int,
     if calls.users:
         return shown.ruid, shown.uid, shown.svuid
     return shown.rgid, shown.groups[0], shown.svgid
+
+
+def watched(observer: RemoteProcess, fd: int) -> tuple[int, int]:
+    """Return the flags and the events of the process whose memory OBSERVER has open in procfs."""
+    _, flags, events, *_ = PROCFS_STATUS.unpack(observer.ioctl(fd, PIOCSTATUS, bytes(PROCFS_STATUS.size)))
+    return flags, events
 
 
 def three(init: RemoteProcess, calls: Calls) -> RemoteProcess:
@@ -216,3 +227,45 @@ def test_of_three_ids_each_may_be_made_one_of_the_others_alone(init: RemoteProce
             calls.set_three(process, *wanted)
             expected = [id_ if number == each else own for each, own in enumerate((REAL, EFFECTIVE, SAVED))]
             assert ids(init, process, calls) == tuple(expected)
+
+
+@both
+def test_of_two_ids_each_is_what_was_asked_for_also_if_one_is_so_already(init: RemoteProcess, calls: Calls) -> None:
+    """The saved one follows as ever (setreuid(2); kern_prot.c: sys_setreuid, sys_setregid)."""
+    for real, effective in product((SAME, 0, STRANGER), repeat=2):
+        process = init.fork()
+        calls.set_three(process, SAME, SAME, SAVED)
+        calls.set_two(process, real, effective)
+        now = (max(real, 0), max(effective, 0))
+        follows = real != SAME or now[0] != now[1]
+        assert ids(init, process, calls) == (*now, now[1] if follows else SAVED)
+
+
+@both
+def test_of_three_ids_each_is_what_was_asked_for_also_if_some_are_so_already(init: RemoteProcess, calls: Calls) -> None:
+    """All of them, whatever the others are (setresuid(2); kern_prot.c: sys_setresuid, sys_setresgid)."""
+    for wanted in product((SAME, 0, STRANGER), repeat=3):
+        process = init.fork()
+        calls.set_three(process, *wanted)
+        assert ids(init, process, calls) == tuple(max(id_, 0) for id_ in wanted)
+
+
+@both
+@pytest.mark.needs_kernel
+@pytest.mark.parametrize("all_the_same", [False, True])
+def test_whoever_changes_his_ids_stops_for_no_events_unless_that_is_to_be_ignored(
+    init: RemoteProcess, calls: Calls, all_the_same: bool
+) -> None:
+    """Whoever was to hear of them may not be allowed to any more (procfs: PF_ISUGID; kern_prot.c: setsugid)."""
+    process = init.fork()
+    with procfs(init) as mounted:
+        fd = init.open(f"{mounted}/{process.pid}/mem", os.O_RDONLY)
+        flags = PF_ISUGID if all_the_same else 0
+        init.ioctl(fd, PIOCSFL, flags)
+        init.ioctl(fd, PIOCBIS, S_SIG)
+        before = watched(init, fd)
+        calls.set_all(process, STRANGER)
+        after = watched(init, fd)
+        init.close(fd)
+    assert (before, after) == ((flags, S_SIG), (flags, S_SIG if all_the_same else 0))
+    bury(init, process)

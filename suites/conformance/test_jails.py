@@ -69,13 +69,15 @@ def test_a_jailed_process_signals_nobody_outside(init: RemoteProcess) -> None:
     jailed, other, outside = init.fork(), init.fork(), init.fork()
     jailed.jail("/")
     other.jail("/")
-    inmate = jailed.fork()
+    inmate, other_user = jailed.fork(), jailed.fork()
+    other_user.setuid(SOMEBODY)
     for stranger in (other, outside):
         for signal in (0, SIGTERM):
             with fails(EPERM, ESRCH):
                 jailed.kill(stranger.pid, signal)
-    jailed.kill(inmate.pid, SIGKILL)
-    assert jailed.wait4(inmate.pid).signal == SIGKILL
+    for neighbour in (inmate, other_user):
+        jailed.kill(neighbour.pid, SIGKILL)
+        assert jailed.wait4(neighbour.pid).signal == SIGKILL
     bury(init, jailed, other, outside)
 
 

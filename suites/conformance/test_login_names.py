@@ -7,7 +7,8 @@ from errno import EFAULT, EINVAL, EPERM
 
 import pytest
 
-from harness.processes import Process, fails
+from harness.processes import Process, RemoteProcess, fails
+from harness.processes.wire import Buffer
 from support.processes import SOMEBODY, bury, row
 
 
@@ -74,6 +75,17 @@ def test_only_root_sets_the_login_name(init: Process) -> None:
     with fails(EPERM):
         user.setlogin("usurper")
     assert user.getlogin() == "rightful"
+
+
+@pytest.mark.passes("enterpgrp")
+@pytest.mark.needs_kernel
+def test_no_more_of_the_login_name_is_told_than_there_is_room_for(init: RemoteProcess) -> None:
+    """No byte behind is touched, and no null byte is added (kern_prot.c: sys_getlogin)."""
+    init.setlogin("somebody")
+    for room in (0, 1, 4, 8, 9):
+        place = Buffer(b"#" * 64, wanted=True)
+        told = init.syscall("getlogin", place, room).memory(place)
+        assert told == b"somebody\0"[:room] + b"#" * (64 - room)
 
 
 @pytest.mark.kern_proc("sess_rele")

@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EALREADY, ECHILD, EFAULT, ENOTCONN
+from errno import EALREADY, ECHILD, EFAULT, EINVAL, ENOTCONN
 from signal import SIGCHLD, SIGKILL, SIGSTOP
 
 import pytest
 
-from harness.processes import SA_NOCLDSTOP, SA_NOCLDWAIT, WNOHANG, WUNTRACED, Handler, Process, RemoteProcess, fails
+from harness.processes import (
+    SA_NOCLDSTOP,
+    SA_NOCLDWAIT,
+    WNOHANG,
+    WUNTRACED,
+    Handler,
+    IdType,
+    Process,
+    RemoteProcess,
+    fails,
+)
 from support.children import exited_child
 from support.processes import bury, eventually, exists, logged, row, stop
 
-P_PID, PROC_REAP_STATUS = 0, 3  # sys/procctl.h
+P_PID, PROC_REAP_ACQUIRE, PROC_REAP_STATUS = 0, 1, 3  # sys/procctl.h
 
 # ---- Inheritance --------------------------------------------------------------------------------------------------
 
@@ -168,6 +178,18 @@ def test_the_office_of_reaper_is_taken_once(init: Process) -> None:
     with fails(ENOTCONN):
         init.procctl_reaper_release()
     init.procctl_reaper_acquire()
+
+
+@pytest.mark.passes("proc_makepid")
+def test_nobody_makes_a_reaper_of_another(init: Process) -> None:
+    """Not even of a child or its own group: EINVAL for all but the caller's pid (kern_fork.c: sys_procctl)."""
+    child = init.fork()
+    for idtype, id_ in ((IdType.P_PID, child.pid), (IdType.P_PGID, init.pid), (IdType.P_ALL, init.pid)):
+        with fails(EINVAL):
+            init.procctl(idtype, id_, PROC_REAP_ACQUIRE)
+    assert not init.procctl_reaper_status().owned
+    init.procctl(IdType.P_PID, init.pid, PROC_REAP_ACQUIRE)
+    assert init.procctl_reaper_status().owned
 
 
 @pytest.mark.passes("pfind")

@@ -201,6 +201,22 @@ def test_no_step_leads_beyond_the_end_of_the_range(
 
 
 @kern_proc("proc_makepid")
+@pytest.mark.parametrize("bearer", ["process", "group", "session"])
+def test_a_chain_whose_last_two_numbers_are_in_use_is_left(
+    init: RemoteProcess, allocator: PidAllocator, bearer: str
+) -> None:
+    """The first of them is skipped, and behind the last one there is none (kern_proc.c: proc_makepid)."""
+    init.procctl_reaper_acquire()
+    last = PID_MAX - 60
+    first = allocator.child_with(last - CHAINS)
+    _bearer(init, allocator, bearer, last)
+    allocator.rest(last, first.pid, first.pid + 1)
+    domain, inner = allocator.skips()
+    assert allocator.ask_for(first.pid) == first.pid + 1
+    assert allocator.skips() == (domain, inner + 1)
+
+
+@kern_proc("proc_makepid")
 @pytest.mark.parametrize("place", ["below", "at"])
 @pytest.mark.parametrize("bearer", ["process", "group", "session"])
 def test_the_last_number_of_a_chain_is_used(

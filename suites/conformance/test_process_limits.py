@@ -9,10 +9,11 @@ from signal import SIGKILL
 
 import pytest
 
+from harness.guests.guest import Guest
 from harness.guests.whitebox import Whitebox
 from harness.processes import GuestError, RemoteProcess, Resource, fails
-from support.children import parked
-from support.processes import SOMEBODY, bury
+from support.children import allow_many, parked
+from support.processes import SOMEBODY, SOMEBODY_ELSE, bury, eventually
 
 ROOT_TOO = pytest.mark.eras(since=400_906, reason="RLIMIT_NPROC binds root since July 2017")
 #: fork1() makes whoever is refused sleep half a second.
@@ -71,6 +72,44 @@ def test_the_limit_shrinks_with_each_generation(init: RemoteProcess) -> None:
     elder.setuid(SOMEBODY)
     # However deep INIT itself is, ten generations further down there is room for one less.
     assert room(user) == room(elder) + 1
+
+
+@pytest.mark.passes("proc_add_allproc")
+@ROOT_TOO
+@REFUSED_SLOWLY
+def test_the_limit_shrinks_no_more_after_the_thirty_first_generation(init: RemoteProcess) -> None:
+    """Whoever is deeper may have as many (kern_fork.c: fork1, p_depth; kern_plimit.c: plimit_getadjvalue)."""
+    allow_many(init)
+    family = [init]
+    for _ in range(70):
+        family.append(family[-1].fork())
+    rooms = []
+    for elder, user in ((family[32], SOMEBODY), (family[70], SOMEBODY_ELSE)):
+        elder.setrlimit(Resource.RLIMIT_NPROC, 32)
+        elder.setuid(user)
+        rooms.append(room(elder))
+    assert rooms[0] == rooms[1]
+
+
+@pytest.mark.passes("proc_add_allproc")
+@pytest.mark.needs_kernel
+@pytest.mark.slow_clock(4)
+def test_who_has_too_many_processes_is_named_no_more_than_once_a_second(init: RemoteProcess, guest: Guest) -> None:
+    """On the console (kern_fork.c: fork1, ppsratecheck)."""
+    users = [init.fork() for _ in range(3)]
+    for number, user in enumerate(users):
+        user.setrlimit(Resource.RLIMIT_NPROC, 1)
+        user.setuid(SOMEBODY + number)
+    init.sleep(1.5)
+    said = guest.console.position
+    for user, pause in zip(users, (0.0, 1.5, 0.0), strict=True):
+        with fails(EAGAIN):
+            user.fork()
+        init.sleep(pause)
+    eventually(lambda: f"uid {SOMEBODY + 2}," in guest.console.text(said), "the third user to be named")
+    named = [f"uid {SOMEBODY + number}," in guest.console.text(said) for number in range(3)]
+    assert named == [True, False, True]
+    bury(init, *users)
 
 
 @pytest.mark.passes("proc_add_allproc")

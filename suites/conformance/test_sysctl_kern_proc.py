@@ -14,6 +14,7 @@ import pytest
 from harness.guests.whitebox import Whitebox
 from harness.processes import Process, ProcStat, RemoteProcess, fails
 from harness.processes.memory import OwnMemory
+from harness.processes.shared_pages import shared_page
 from support.children import parked
 from support.kernel_threads import whole_table_number
 from support.processes import NO_SUCH_ID, SOMEBODY, SOMEBODY_ELSE, bury
@@ -298,6 +299,19 @@ def test_a_string_that_does_not_fit_is_cut_off(init: RemoteProcess, node: str, m
     found = attempt(init, mib, len(whole) - missing)
     assert (found.error, found.length, found.kept_within) == ("ENOMEM", len(whole) - missing, True)
     assert found.content == whole[:-missing]
+
+
+@needs_kernel
+@kern_proc("sysctl_kern_proc_args")
+@pytest.mark.parametrize("missing", [1, 3])
+@pytest.mark.parametrize("whose", ["process", pytest.param("thread", marks=pytest.mark.feature("lpmap"))])
+def test_a_title_that_does_not_fit_is_cut_off(init: RemoteProcess, whose: str, missing: int) -> None:
+    """ENOMEM, and as much as fits (kern_proc.c: sysctl_kern_proc_args; kern_sysctl.c: sysctl_old_user)."""
+    page, thread = ("upmap", ()) if whose == "process" else ("lpmap", (init.gettid(),))
+    shared_page(init, page).write("title", b"a title\0")
+    found = attempt(init, proc_mib(ARGS, init.pid, *thread), 8 - missing)
+    assert (found.error, found.length, found.kept_within) == ("ENOMEM", 8 - missing, True)
+    assert found.content == b"a title\0"[:-missing]
 
 
 # ---- One process --------------------------------------------------------------------------------------------------

@@ -209,6 +209,7 @@ def test_who_asks_for_traced_children_hears_of_their_stops_alone(init: RemotePro
         await_stopped(init, child)
     else:
         stop(init, child)
+    assert tracer.wait6(IdType.P_PID, child.pid, WEXITED | WCONTINUED | WNOHANG).pid == 0
     found = tracer.wait6(IdType.P_PID, child.pid, WaitOption.WTRAPPED | WNOHANG)
     assert found.pid == (child.pid if traced else 0)
     if traced:

@@ -12,6 +12,7 @@ import pytest
 from harness.processes import RemoteProcess, fails
 from harness.processes.shared_pages import shared_page
 from harness.processes.wire import Buffer
+from support.processes import row
 
 pytestmark = [pytest.mark.needs_kernel, pytest.mark.passes("proc_makepid")]
 
@@ -123,6 +124,35 @@ def test_a_name_for_which_there_is_no_room_is_cut_off(init: RemoteProcess) -> No
 def test_a_thread_that_there_is_not_gets_no_name(init: RemoteProcess) -> None:
     """ESRCH: lwpfind() knows the caller's own threads only (kern_prot.c: sys_lwp_setname)."""
     for tid in (99, init.fork().gettid() + 1):
+        with fails(ESRCH):
+            init.syscall("lwp_setname", tid, b"some\0")
+    with fails(EFAULT):
+        init.syscall("lwp_setname", init.gettid(), NOWHERE)
+
+
+@pytest.mark.passes("sysctl_kern_proc")
+@pytest.mark.feature("!lpmap")
+def test_a_threads_name_is_shown_in_the_process_table(init: RemoteProcess) -> None:
+    """The first 16 bytes, and the program's again after a null pointer (kern_prot.c: sys_lwp_setname, td_comm)."""
+    thread = init.thread()
+    program = row(init, init.pid).comm
+
+    def shown() -> list[str | None]:
+        rows = [each for each in init.sysctl.kern_proc_all(lwp=True) if each.pid == init.pid]
+        return [each.lwp.comm for tid in (thread.gettid(), init.gettid()) for each in rows if each.lwp.tid == tid]
+
+    assert shown() == [program, program]
+    for name in ("worker", "abcdefghijklmnop", "abcdefghijklmnopqrst"):
+        init.syscall("lwp_setname", thread.gettid(), name.encode() + b"\0")
+        assert shown() == [name[:16], program]
+    init.syscall("lwp_setname", thread.gettid(), 0)
+    assert shown() == [program, program]
+
+
+@pytest.mark.feature("!lpmap")
+def test_a_thread_of_another_process_gets_no_name(init: RemoteProcess) -> None:
+    """ESRCH, as for a thread that there is not; EFAULT for a bad name (kern_prot.c: sys_lwp_setname)."""
+    for tid in (99, init.fork().thread().gettid()):
         with fails(ESRCH):
             init.syscall("lwp_setname", tid, b"some\0")
     with fails(EFAULT):
