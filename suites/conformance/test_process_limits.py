@@ -106,7 +106,7 @@ def test_who_has_too_many_processes_is_named_no_more_than_once_a_second(init: Re
         with fails(EAGAIN):
             user.fork()
         init.sleep(pause)
-    eventually(lambda: f"uid {SOMEBODY + 2}," in guest.console.text(said), "the third user to be named")
+    eventually(lambda: f"uid {SOMEBODY + 2}," in guest.console.text(said), "the third user to be named", 5.0)
     named = [f"uid {SOMEBODY + number}," in guest.console.text(said) for number in range(3)]
     assert named == [True, False, True]
     bury(init, *users)
