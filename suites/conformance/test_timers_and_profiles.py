@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
+from signal import SIGALRM
 
 import pytest
 
-from harness.processes import RemoteProcess
+from harness.guests.whitebox import Whitebox
+from harness.processes import Handler, RemoteProcess
 from harness.processes.wire import Buffer
 from support.processes import bury, row
 
@@ -16,6 +18,7 @@ ITIMER_REAL = 0
 ITIMERVAL = struct.Struct("<4q")  # interval and value, each in seconds and microseconds
 P_PROFIL = 0x20  # sys/proc.h
 SOON = 300_000  # microseconds
+ODD = struct.pack("<2q", 54_321, 123_457)  # an interval that nobody else asks for
 
 
 def left(process: RemoteProcess) -> int:
@@ -26,17 +29,27 @@ def left(process: RemoteProcess) -> int:
     return int(seconds * 1_000_000 + microseconds)
 
 
+def next_time(kernel: Whitebox, address: int) -> bytes:
+    """Return when the timer with the interval ODD goes off next, of the process at ADDRESS in the kernel's memory."""
+    structure = kernel.read(address, 2048)
+    place = structure.index(ODD) + len(ODD)
+    return structure[place : place + len(ODD)]
+
+
 @pytest.mark.slow_clock(1)
-def test_a_timer_goes_with_its_process(init: RemoteProcess) -> None:
-    """Nobody is signalled when it would have expired, be his memory the same (kern_exit.c: exit1, p_ithandle)."""
-    for _ in range(20):
-        child = init.fork()
-        child.syscall("setitimer", ITIMER_REAL, ITIMERVAL.pack(0, 0, 0, SOON), 0)
-        bury(init, child)
-    heirs = [init.fork() for _ in range(20)]
+def test_a_timer_goes_with_its_process(init: RemoteProcess, kernel: Whitebox) -> None:
+    """A zombie's does not go off any more, that of the living does (kern_exit.c: exit1; kern_time.c: realitexpire)."""
+    zombie, living = init.fork(), init.fork()
+    living.sigaction(SIGALRM, Handler.IGNORE)
+    places = [row(init, each.pid).paddr for each in (zombie, living)]
+    for process in (zombie, living):
+        process.syscall("setitimer", ITIMER_REAL, ODD + ITIMERVAL.pack(0, 0, 0, SOON)[len(ODD) :], 0)
+    zombie.exit()
+    before = [next_time(kernel, place) for place in places]
     init.sleep(2 * SOON / 1_000_000)
-    assert [heir.getpid() for heir in heirs] == [heir.pid for heir in heirs]
-    bury(init, *heirs)
+    assert [next_time(kernel, place) == then for place, then in zip(places, before, strict=True)] == [True, False]
+    init.wait4(zombie.pid)
+    bury(init, living)
 
 
 def test_a_child_begins_without_a_timer(init: RemoteProcess) -> None:
