@@ -181,7 +181,7 @@ def test_the_office_of_reaper_is_taken_once(init: Process) -> None:
 
 
 @pytest.mark.passes("proc_makepid")
-def test_nobody_makes_a_reaper_of_another(init: Process) -> None:
+def test_nobody_makes_a_reaper_of_another(init: RemoteProcess) -> None:
     """Not even of a child or its own group: EINVAL for all but the caller's pid (kern_fork.c: sys_procctl)."""
     child = init.fork()
     for idtype, id_ in ((IdType.P_PID, child.pid), (IdType.P_PGID, init.pid), (IdType.P_ALL, init.pid)):
