@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from harness.errors import HarnessError, UsageError
 from harness.explore.candidates import Candidate, Points, instrument_of, ranges_of
 from harness.explore.operations import Operation
-from harness.explore.stage import Stage, attempt, cpus_for, serial_outcomes
+from harness.explore.stage import Stage, attempt, attempt_serially, cpus_for
 from harness.explore.trial import Trial, Verdict
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.guest import MachineSize
@@ -27,6 +30,7 @@ from harness.races.schedule import Schedule
 from harness.store import Store
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]
+_TIMES = 2  # that each serial order is tried
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,39 @@ def read_trials(file: Path) -> dict[Key, Trial]:
     return found
 
 
-class Exploration:
-    """Tries interleavings of OPERATIONS on TARGET; results go to FILE, and to SAY as they come."""
+def read_extent(file: Path) -> list[Key]:
+    """Return the interleavings of one preemption that there are, as FILE has them from the last exploration."""
+    found: list[Key] = []
+    with suppress(FileNotFoundError):
+        for line in file.read_text().splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                given = json.loads(line)
+                found = [(tuple(given["extent"]), (point,)) for point in given["points"]]
+    return found
+
+
+def write_extent(file: Path, names: tuple[str, ...], held: Sequence[Candidate]) -> None:
+    """Note in FILE that the first of the operations NAMES can be HELD there, unless that is the last thing noted."""
+    points = [each.name for each in held]
+    if read_extent(file) == [(names, (point,)) for point in points]:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"extent": names, "points": points}) + "\n")
+
+
+class Ground:
+    """A kernel on whose warm machines operations are explored: what all explorations of it have in common.
+
+    A context manager: at its end the machines that stand ready are given up.  Its points are the instructions of the
+    functions NAMES that may touch memory others see, with EVERY all of them; it is for at most OPERATIONS at a time.
+    """
 
     def __init__(
         self,
         target: DragonFlyTarget,
         store: Store,
-        operations: Sequence[Operation],
-        file: Path,
-        say: Callable[[Trial], None],
+        operations: int,
         *,
         memory: int = 512,
         names: Sequence[str],
@@ -87,36 +114,102 @@ class Exploration:
     ) -> None:
         if target.kernel is None:
             raise UsageError("explore needs a kernel whose symbols are known")
-        self._store = store
-        self._operations = tuple(operations)
-        self._file = file
-        self._say = say
-        self._every = every
+        self.every = every
         self._ranges = ranges_of(store, target.kernel, names)
         if not self._ranges:
             raise UsageError(f"the kernel has none of the functions {', '.join(names)}")
-        size = MachineSize(memory=memory, cpus=cpus_for(len(self._operations)))
+        size = MachineSize(memory=memory, cpus=cpus_for(operations))
         self._warmth = Warmth(target, store, size, instrument=instrument_of(store, self._ranges, memory))
         self._lock = threading.Lock()
+        self._ready: list[tuple[ExitStack, Stage]] = []
+        self._points: Points | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._ready:
+            self._ready.pop()[0].close()
+
+    @contextmanager
+    def stage(self) -> Iterator[Stage]:
+        """Give a guest on which interleavings can be stated; one that was left without an error is used again."""
+        with self._lock:
+            opened = self._ready.pop() if self._ready else None
+        if opened is None:
+            with ExitStack() as opening:
+                made = opening.enter_context(staged(self._warmth))
+                opened = opening.pop_all(), made
+        with opened[0] as machine:
+            yield opened[1]
+            with self._lock:
+                self._ready.append((machine.pop_all(), opened[1]))
+
+    def points(self, stage: Stage) -> Points:
+        """Return where operations can be held, as STAGE, one of its guests, has them."""
+        with self._lock:
+            if self._points is None:
+                self._points = Points(stage.schedule.kernel, self._ranges, all_of_them=self.every)
+            return self._points
+
+
+class Exploration:
+    """Tries interleavings of OPERATIONS on GROUND; results go to FILE, and to SAY as they come."""
+
+    def __init__(
+        self, ground: Ground, operations: Sequence[Operation], file: Path, say: Callable[[Trial], None]
+    ) -> None:
+        self._ground = ground
+        self._operations = tuple(operations)
+        self._file = file
+        self._say = say
+        self._lock = threading.Lock()
         #: What the operations come to one behind the other, in words, by the order in which they are told.
-        self.serial: dict[tuple[str, ...], frozenset[str]] = {}
+        self.serial: dict[tuple[str, ...], set[str]] = {}
+        #: The findings among those: the orders in which they end the kernel.
+        self.deadly: dict[Key, Trial] = {}
         self._points: Points | None = None
         self._covered: set[Key] = set()
 
     def prepare(self, known: Iterable[Trial] = ()) -> list[Interleaving]:
         """Return the interleavings of one preemption; what serial orders allow is learnt on the occasion.
 
-        Of those that come to the same as one that is KNOWN none is tried.
+        Of those that come to the same as one that is KNOWN none is tried, and no order is that is KNOWN to end the
+        kernel; where all do, there is nothing to be held to, and nothing to interleave.
         """
-        with staged(self._warmth) as stage:
-            stage.demand(*self._operations)
-            self._points = Points(stage.schedule.kernel, self._ranges, all_of_them=self._every)
-            held = self._points.marked(stage.executed_by(self._operations, 0))
-            for order in orders(self._operations):
-                self.serial[_names(order)] = serial_outcomes(stage, order)
         for trial in known:
             self._learn(trial)
-        return [Interleaving(order, (point,)) for order in orders(self._operations) for point in held]
+        ways = deque((order, made) for order in orders(self._operations) for made in permutations(range(len(order))))
+        held: list[Candidate] | None = None
+        while held is None or ways:
+            with suppress(_SpoiltError), self._ground.stage() as stage:
+                if held is None:
+                    stage.demand(*self._operations)
+                    self._points = self._ground.points(stage)
+                    held = self._points.marked(stage.executed_by(self._operations, 0))
+                self._learn_serial_orders(stage, ways)
+        write_extent(self._file, _names(self._operations), held)
+        return [
+            Interleaving(order, (point,)) for order in orders(self._operations) if self._serial(order) for point in held
+        ]
+
+    def _serial(self, order: Sequence[Operation]) -> set[str]:
+        return self.serial.setdefault(_names(order), set())
+
+    def _learn_serial_orders(self, stage: Stage, ways: deque[tuple[tuple[Operation, ...], tuple[int, ...]]]) -> None:
+        """Make the operations in each of WAYS, one behind the other; raises _SpoiltError behind one that is deadly."""
+        while ways:
+            order, made = ways.popleft()
+            if (_names([order[number] for number in made]), ()) in self.deadly:
+                continue
+            for _ in range(_TIMES):
+                found = attempt_serially(stage, order, made)
+                if isinstance(found, Trial):
+                    self._note(replace(found, kernel=stage.identity), [])
+                    raise _SpoiltError
+                self._serial(order).add(found)
 
     def pairs(self, trials: Iterable[Trial]) -> list[Interleaving]:
         """Return the interleavings of two preemptions, by what TRIALS of one say that is passed meanwhile.
@@ -137,11 +230,13 @@ class Exploration:
         return one.key in self._covered
 
     def _learn(self, trial: Trial) -> None:
-        if trial.verdict not in {Verdict.LOST, Verdict.UNREACHED} and not self._every:
+        if not trial.points:
+            self.deadly[trial.key] = trial
+        elif trial.verdict not in {Verdict.LOST, Verdict.UNREACHED} and not self._ground.every:
             self._covered |= set(trial.alike)
 
-    def run(self, todo: Sequence[Interleaving], workers: int, until: float) -> list[Trial]:
-        """Try TODO with WORKERS machines until the moment UNTIL; return what came of them.
+    def run(self, todo: Sequence[Interleaving], workers: int, until: float, number: int = 0) -> list[Trial]:
+        """Try TODO, or NUMBER of them, with WORKERS machines until the moment UNTIL; return what came of them.
 
         Raises what a worker failed of, if all did.
         """
@@ -151,10 +246,13 @@ class Exploration:
         done: list[Trial] = []
         failures: list[BaseException] = []
 
+        def is_over() -> bool:
+            return time.monotonic() >= until or (number > 0 and len(done) >= number)
+
         def work() -> None:
             try:
-                while time.monotonic() < until and not waiting.empty():
-                    self._use_one_guest(waiting, until, done)
+                while not waiting.empty() and not is_over():
+                    self._use_one_guest(waiting, is_over, done)
             except BaseException as error:
                 failures.append(error)
 
@@ -167,10 +265,12 @@ class Exploration:
             raise failures[0]
         return done
 
-    def _use_one_guest(self, waiting: queue.SimpleQueue[Interleaving], until: float, done: list[Trial]) -> None:
+    def _use_one_guest(
+        self, waiting: queue.SimpleQueue[Interleaving], is_over: Callable[[], bool], done: list[Trial]
+    ) -> None:
         """Try interleavings on a fresh guest until one of them has spoilt it."""
-        with suppress(_SpoiltError), staged(self._warmth) as stage:
-            while time.monotonic() < until:
+        with suppress(_SpoiltError), self._ground.stage() as stage:
+            while not is_over():
                 try:
                     one = waiting.get_nowait()
                 except queue.Empty:

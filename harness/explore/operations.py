@@ -102,21 +102,27 @@ def _row(row: KinfoProc, roles: Mapping[int, str]) -> str:
     return f"{roles[row.pid]} {word} {ids}, uid {row.uid}{terminal}{jailed}"
 
 
-def _plain(result: Any) -> str:
+Say = Callable[[Any, Scene], str]
+
+
+def _plain(result: Any, scene: Scene) -> str:
+    del scene
     return repr(result)
 
 
-def _rows(result: Any) -> str:
+def _rows(result: Any, scene: Scene) -> str:
+    """Name who is listed; not the children that come and go, which live longer than their parents' calls."""
     rows = result if isinstance(result, ProcTable | list) else []
-    return " ".join(str(row.pid) for row in rows if isinstance(row, KinfoProc))
+    return " ".join(str(row.pid) for row in rows if isinstance(row, KinfoProc) and row.pid in scene.roles)
 
 
-def _done(result: Any) -> str:
-    del result
+def _done(result: Any, scene: Scene) -> str:
+    del result, scene
     return "done"
 
 
-def _waited(result: Any) -> str:
+def _waited(result: Any, scene: Scene) -> str:
+    del scene
     return f"{result.pid} {result.raw_status:#x}" if result.pid else "nobody"
 
 
@@ -127,27 +133,29 @@ class Operation:
     name: str
     who: str
     start: Callable[[Driven, Scene], Pending[Any]]
-    say: Callable[[Any], str] = _plain
+    say: Say = _plain
     #: Of the kernel's features, what it takes.
     feature: str = ""
+    #: Whether it only looks: two of these leave all as it was.
+    looks: bool = False
     prepare: Callable[[Driven, Scene], None] = lambda _who, _scene: None
 
 
-def _table(name: str, say: Callable[[Any], str], *arguments: str, lwp: bool = False) -> Operation:
+def _table(name: str, say: Say, *arguments: str, lwp: bool = False) -> Operation:
     def start(who: Driven, scene: Scene) -> Pending[Any]:
         asked = {"pid": scene.target.pid}
         more = {"lwp": True} if lwp else {}
         return getattr(who.start.sysctl, f"kern_proc_{name}")(*[asked[each] for each in arguments], **more)  # type: ignore[no-any-return]
 
-    return Operation(f"{name}-lwp" if lwp else name, "other", start, say)
+    return Operation(f"{name}-lwp" if lwp else name, "other", start, say, looks=True)
 
 
-def _by(method: str, *arguments: Any, who: str = "target", say: Callable[[Any], str] = _done, **more: Any) -> Operation:
+def _by(method: str, *arguments: Any, who: str = "target", say: Say = _done, **more: Any) -> Operation:
     name = more.pop("name", method)
     return Operation(name, who, lambda actor, _: getattr(actor.start, method)(*arguments), say, **more)
 
 
-def _at_target(method: str, *arguments: Any, who: str, say: Callable[[Any], str] = _done, **more: Any) -> Operation:
+def _at_target(method: str, *arguments: Any, who: str, say: Say = _done, **more: Any) -> Operation:
     name = more.pop("name", method)
     return Operation(
         name, who, lambda actor, scene: getattr(actor.start, method)(scene.target.pid, *arguments), say, **more
@@ -182,8 +190,8 @@ _ALL = [
     _at_target("kill", SIGKILL, who="other"),
     _at_target("kill", SIGSTOP, who="other", name="stop"),
     _at_target("wait4", WNOHANG, who="parent", name="wait", say=_waited),
-    _at_target("getpgid", who="other", say=_plain),
-    _at_target("getsid", who="other", say=_plain),
+    _at_target("getpgid", who="other", say=_plain, looks=True),
+    _at_target("getsid", who="other", say=_plain, looks=True),
     _table("all", _done),
     _table("pid", _rows, "pid"),
     _table("pgrp", _rows, "pid"),
@@ -225,7 +233,7 @@ def _special() -> list[Operation]:
         Operation("attach", "other", attach, _done),
         Operation("detach", "other", detach, _done, prepare=_attach),
         Operation("killpg", "other", killpg, _done),
-        Operation("waitid", "parent", look, _waited, feature="wait6"),
+        Operation("waitid", "parent", look, _waited, feature="wait6", looks=True),
         Operation("setpgid", "parent", join, _done),
     ]
 
@@ -235,7 +243,8 @@ def _prepared(
     who: str,
     prepare: Callable[[Driven, Scene], int],
     start: Callable[[Driven, Scene, int], Pending[Any]],
-    say: Callable[[Any], str] = _done,
+    *,
+    looks: bool = False,
 ) -> Operation:
     """Return the operation that START begins, with the number that PREPARE has returned for its scene."""
     made: dict[int, int] = {}
@@ -244,7 +253,9 @@ def _prepared(
         made.clear()
         made[id(scene)] = prepare(actor, scene)
 
-    return Operation(name, who, lambda actor, scene: start(actor, scene, made[id(scene)]), say, prepare=before)
+    return Operation(
+        name, who, lambda actor, scene: start(actor, scene, made[id(scene)]), _done, prepare=before, looks=looks
+    )
 
 
 def _mounted(init: RemoteProcess) -> str:
@@ -304,9 +315,9 @@ def _on_files() -> list[Operation]:
         return scene.init.fork().jail("/")
 
     return [
-        _prepared("status", "other", opened("status"), read),
-        _prepared("map", "other", opened("map"), read),
-        _prepared("open", "other", lambda _, scene: len(_mounted(scene.init)), open_status),
+        _prepared("status", "other", opened("status"), read, looks=True),
+        _prepared("map", "other", opened("map"), read, looks=True),
+        _prepared("open", "other", lambda _, scene: len(_mounted(scene.init)), open_status, looks=True),
         _prepared("note", "other", queue, note),
         _prepared("tty", "target", slave, attach),
         _prepared("revoke", "other", attached, revoke),

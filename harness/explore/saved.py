@@ -84,7 +84,7 @@ def save_test(trial: Trial, folder: Path) -> Path:
     held = list(zip(trial.operations, trial.points, strict=False))
     name = "_and_".join([*(f"{name}_at_{point}" for name, point in held), *trial.operations[len(held) :]])
     name = re.sub(r"\W+", "_", name).strip("_")
-    place = ", ".join(filter(None, [trial.place or trial.point, trial.then_place or trial.then]))
+    place = ", ".join(filter(None, [trial.place or trial.point, trial.then_place or trial.then])) or trial.where
     given = {"at": trial.point, "line": trial.line, "then": trial.then, "then_line": trial.then_line}
     given["found_on"] = trial.kernel
     arguments = [*map(repr, trial.operations), *(f"{key}={value!r}" for key, value in given.items() if value)]
@@ -106,15 +106,22 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def expect_serial(
-    session: Session, *operations: str, at: str, line: str = "", then: str = "", then_line: str = "", found_on: str = ""
+    session: Session,
+    *operations: str,
+    at: str = "",
+    line: str = "",
+    then: str = "",
+    then_line: str = "",
+    found_on: str = "",
 ) -> None:
     """Hold the first of OPERATIONS at the instruction AT while the others are made; for tests.
 
-    With THEN the second one is held there while the first goes on.  On another kernel than FOUND_ON, whose code
-    differs, they are held at each instruction of LINE (`exit1:+35`), and of THEN_LINE, that may touch shared memory.  A
-    kernel that does not pass the points does not have the race; one that has no such line, or whose lines are not
-    known, makes the test not applicable.  Raises AssertionError when the results are none of a serial order or
-    something is damaged, and what the guest's death raises.
+    Before that they are made one behind the other, in every order; without AT that is all. With THEN the second one
+    is held there while the first goes on. On another kernel than FOUND_ON, whose code differs, they are held at each
+    instruction of LINE (`exit1:+35`), and of THEN_LINE, that may touch shared memory. A kernel that does not pass the
+    points does not have the race; one that has no such line, or whose lines are not known, makes the test not
+    applicable. Raises AssertionError when the results are none of a serial order or something is damaged, and what
+    the guest's death raises.
     """
     hub: Hub = session.hub
     with Schedule(session.guest, hub, hub.spawn()) as schedule:
@@ -131,7 +138,8 @@ def expect_serial(
 
         try:
             stage.demand(*made)
-            each_at = list(product(places(at, line), *([places(then, then_line)] if then else [])))
+            where = [places(*each) for each in ((at, line), (then, then_line)) if each[0]]
+            each_at = list(product(*where)) if where else []
         except UsageError as error:
             pytest.skip(f"not applicable: {error}")
         attempt_on(stage, made, each_at)

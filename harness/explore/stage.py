@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DEADLINE = 4.0  # s of the guest's time, for a call to return or to wait
 _PATIENCE = 10.0  # s for processes that are killed to end
 _LEAK_PATIENCE = 0.6  # s in which what ended processes had is given back
+_BETWEEN, _GONE = " / ", "gone"  # in words: what stands between results, and instead of one
 _COUNTED = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP")
 
 
@@ -131,20 +132,25 @@ class Stage:
         parts = [_Part(number, each, scene.actor(each.who)) for number, each in enumerate(operations)]
         for part in parts:
             self.schedule.apart(part.who)
+        # All are asked now who they are: who is traced or stopped from here on answers nobody.
+        self.schedule.keep_home()
         for part in parts:
             part.operation.prepare(part.who, scene)
         return scene, parts
 
     def serially(self, operations: Sequence[Operation], order: Iterable[int]) -> Played:
         """Make OPERATIONS one behind the other in ORDER.  Raises what the guest's death raises."""
-        self._scene = None
         scene, parts = self._set(operations)
-        self._one_by_one(scene, [parts[number] for number in order])
+        made = [parts[number] for number in order]
+        for column, part in enumerate(made):
+            part.column = column
+        self._one_by_one(scene, made)
         return _ended(scene, parts)
 
     def _one_by_one(self, scene: Scene, parts: Sequence[_Part]) -> None:
+        self._begin_steps(scene)
         for part in parts:
-            part.start(scene)
+            self._start(part, scene)
             self._rest(part)
 
     def play(self, operations: Sequence[Operation], points: Sequence[Point]) -> Played:
@@ -197,7 +203,8 @@ class Stage:
             return True
         ended = self.schedule.settle(part.call, part.who, deadline=_DEADLINE, ended=True)
         if not part.is_told:
-            self._note(part, f"has ended: {_came_to(part.operation, part.call)}" if ended else self._waiting(part))
+            assert self._scene is not None
+            self._note(part, f"has ended: {_came_to(part, self._scene)}" if ended else self._waiting(part))
             part.is_told = ended
         return ended
 
@@ -236,14 +243,14 @@ class Stage:
         """Return what is not as it was in the kernel when all processes have ended."""
         if self._kernel.has_debug_file and self._kernel.look() and (broken := self._kernel.violations()):
             return Verdict.INVARIANT, "; ".join(broken)
-        end = time.monotonic() + _LEAK_PATIENCE
+        patience = self.schedule.patience(_LEAK_PATIENCE)
         while True:
             now = {kind: self._kernel.allocations(kind) for kind in _COUNTED if self._kernel.has(kind)}
             more = {kind: count - self._counts.get(kind, count) for kind, count in now.items()}
             if not any(count > 0 for count in more.values()):
                 self._counts = now
                 return None
-            if time.monotonic() > end:
+            if patience.is_over():
                 self._counts = now
                 return Verdict.LEAK, ", ".join(f"{count} more {kind}" for kind, count in more.items() if count > 0)
             time.sleep(0.05)  # it is the guest's time that must pass
@@ -301,21 +308,37 @@ def _ended(scene: Scene, parts: Sequence[_Part], *, waited: bool = False, notes:
         state = scene.state()
     except ProcessGone:  # the parent of all is nobody's target
         state = "init is gone"
-    said = " / ".join([*(_came_to(part.operation, part.call) for part in parts), state])
+    said = _BETWEEN.join([*(_came_to(part, scene) for part in parts), state])
     return Played(scene.named(said), waited=waited, notes=notes or Noted())
 
 
-def _came_to(operation: Operation, call: Pending[Any] | None) -> str:
+def _came_to(part: _Part, scene: Scene) -> str:
+    operation, call = part.operation, part.call
     if call is None:
-        return f"{operation.name}: gone"
+        return f"{operation.name}: {_GONE}"
     if not call.done:
         return f"{operation.name}: waits"
     try:
-        return f"{operation.name}: {operation.say(call.outcome())}"
+        return f"{operation.name}: {operation.say(call.outcome(), scene)}"
     except GuestError as error:
         return f"{operation.name}: {error.name}"
     except ProcessGone:
-        return f"{operation.name}: gone"
+        return f"{operation.name}: {_GONE}"
+
+
+def is_serial(said: str, serial: Iterable[str]) -> bool:
+    """Tell whether what is SAID that operations came to is one of what SERIAL orders do.
+
+    Whoever is killed in the middle of his call is not told what it came to, although it may have come to something.
+    """
+    parts = said.split(_BETWEEN)
+    return any(
+        len(others) == len(parts)
+        and all(
+            part in (other, f"{other.partition(':')[0]}: {_GONE}") for part, other in zip(parts, others, strict=True)
+        )
+        for others in (each.split(_BETWEEN) for each in serial)
+    )
 
 
 def serial_outcomes(stage: Stage, operations: Sequence[Operation], times: int = 2) -> frozenset[str]:
@@ -327,6 +350,25 @@ def serial_outcomes(stage: Stage, operations: Sequence[Operation], times: int = 
             stage.clear()
     stage.damage()
     return frozenset(found)
+
+
+def attempt_serially(stage: Stage, operations: Sequence[Operation], order: Sequence[int]) -> str | Trial:
+    """Return what OPERATIONS come to one behind the other in ORDER; or what the guest died of, which is a finding too.
+
+    Raises HarnessError of a guest that was lost.
+    """
+    began = time.monotonic()
+    try:
+        said = stage.serially(operations, order).said
+        stage.clear()
+    except HarnessError as error:
+        verdict, why = _death(error)
+        if not verdict.is_finding:
+            raise
+        first, second, third = [*(operations[number].name for number in order), ""][:3]
+        seconds = round(time.monotonic() - began, 3)
+        return Trial(first, second, "", verdict, why, seconds=seconds, third=third, steps=stage.steps())
+    return said
 
 
 def attempt(
@@ -357,20 +399,23 @@ def attempt(
         damage = stage.damage()
         if damage is not None:
             found = trial(*damage)
-        elif played.said not in serial:
+        elif not is_serial(played.said, serial):
             found = trial(Verdict.ANOMALY, _difference(played.said, serial))
         else:
             found = trial(Verdict.SERIAL)
         found = replace(found, waited=played.waited)
         return found if known is None else _with_notes(found, played.notes, known), damage is None
-    except KernelPanicError as error:
-        return trial(Verdict.PANIC, f"{error.headline}\n{error.evidence}"), False
-    except (GuestHangError, GuestDeadlineError) as error:
-        return trial(Verdict.HANG, str(error)), False
-    except NotSchedulableError as error:
-        return trial(Verdict.STUCK, str(error)), False
     except HarnessError as error:
-        return trial(Verdict.LOST, str(error)), False
+        return trial(*_death(error)), False
+
+
+def _death(error: HarnessError) -> tuple[Verdict, str]:
+    """Return what ERROR, after which a guest is not used any more, says of its kernel."""
+    if isinstance(error, KernelPanicError):
+        return Verdict.PANIC, f"{error.headline}\n{error.evidence}"
+    if isinstance(error, GuestHangError | GuestDeadlineError):
+        return Verdict.HANG, str(error)
+    return Verdict.STUCK if isinstance(error, NotSchedulableError) else Verdict.LOST, str(error)
 
 
 def _with_notes(trial: Trial, notes: Noted, known: Points) -> Trial:
@@ -402,5 +447,5 @@ def attempt_on(stage: Stage, operations: Sequence[Operation], each_at: Iterable[
         damage = stage.damage()
         held = ", ".join(f"{each.name} at {point}" for each, point in zip(operations, points, strict=False))
         assert damage is None, f"{held}: {damage[0]}: {damage[1]}"
-        fine = not played.reached or played.said in serial
+        fine = not played.reached or is_serial(played.said, serial)
         assert fine, f"{held}: {_difference(played.said, serial)}"

@@ -60,6 +60,7 @@ class Trial:
 
     first: str
     second: str
+    #: Where `first` is held; "" where all are made one behind the other.
     point: str
     verdict: Verdict
     said: str = ""
@@ -82,7 +83,8 @@ class Trial:
     def alike(self) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         """The keys of the interleavings that come to the same, and its own."""
         if not self.then:
-            yield from ((self.operations, (point,)) for point in (self.point, *self.covers))
+            yield self.key
+            yield from ((self.operations, (point,)) for point in self.covers)
             return
         for point in (self.point, *self.covers):
             yield from ((self.operations, (point, then)) for then in (self.then, *self.then_covers))
@@ -101,7 +103,12 @@ class Trial:
     @property
     def points(self) -> tuple[str, ...]:
         """Where its operations are held, one of the first and perhaps one of the second."""
-        return (self.point, self.then) if self.then else (self.point,)
+        return tuple(filter(None, (self.point, self.then)))
+
+    @property
+    def where(self) -> str:
+        """Its points in words."""
+        return " and ".join(self.points) or "one behind the other"
 
     @property
     def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -128,6 +135,8 @@ class Trial:
     @property
     def stated(self) -> str:
         """The interleaving in a few words."""
+        if not self.points:
+            return f"{', then '.join(self.operations)}, {self.where}"
         held = f"{self.first} at {located(self.point, self.place)}"
         if self.then:
             held += f", then {self.second} at {located(self.then, self.then_place)}"

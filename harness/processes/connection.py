@@ -89,17 +89,44 @@ def local_transport(argv: Sequence[str]) -> Transport:
     return LocalTransport(argv)
 
 
-def await_true(condition: Callable[[], bool], awaited: str, timeout: float, interval: float = 0.01) -> None:
+class Deadline(Protocol):
+    """A deadline that began when it was made."""
+
+    def is_over(self) -> bool:
+        """Tell whether there is no point in waiting longer; to be asked again and again."""
+
+
+class HostDeadline:
+    """A deadline of SECONDS of the host's clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        """Tell whether so many seconds have passed."""
+        return time.monotonic() >= self._end
+
+
+Deadlines = Callable[[float], Deadline]
+
+
+def await_true(
+    condition: Callable[[], bool],
+    awaited: str,
+    timeout: float,
+    interval: float = 0.01,
+    deadlines: Deadlines = HostDeadline,
+) -> None:
     """Ask CONDITION every INTERVAL seconds until it is true; for what nothing reports by itself.
 
-    Raises GuestDeadlineError after TIMEOUT seconds.
+    Raises GuestDeadlineError after TIMEOUT seconds, as DEADLINES count them.
     """
-    deadline = time.monotonic() + timeout
+    deadline = deadlines(timeout)
     late = False
     while not condition():
         if late:
             raise GuestDeadlineError(awaited, timeout)
-        late = time.monotonic() >= deadline  # however long the last look took, there is one more
+        late = deadline.is_over()  # however long the last look took, there is one more
         time.sleep(interval)
 
 
@@ -274,6 +301,8 @@ class Connection:
         self._ready = False
         self._closing = False
         self.deadline = DEADLINE
+        #: How the seconds of deadlines are counted.
+        self.deadlines: Deadlines = HostDeadline
         self.hub_pid = 0
         # What the guest has told about itself and does not change while it runs.
         self.mibs: dict[str, tuple[int, ...]] = {}
@@ -480,15 +509,18 @@ class Connection:
         """Return when CONDITION, which what comes in makes true, is.
 
         While waiting, the guest's health is watched, and MEANWHILE is called now and then with the seconds passed.
-        Raises DeadlineError after TIMEOUT seconds, GuestLostError if the connection breaks, and what the watch raises.
+        Raises DeadlineError after TIMEOUT seconds, as `deadlines` counts them, GuestLostError if the connection breaks,
+        and what the watch raises.
         """
         began = time.monotonic()
+        deadline, first = self.deadlines(timeout), True
         while True:
             if self._paced:
                 self._tell_that_we_wait(condition)
             with self._changed:
                 passed = time.monotonic() - began
-                step = min(WATCH_INTERVAL, max(timeout - passed, 0.0))
+                step = min(WATCH_INTERVAL, max(timeout - passed, 0.0)) if first or passed < timeout else WATCH_INTERVAL
+                first = False
                 self._changed.wait_for(lambda: condition() or self._lost is not None or self._has_news, step)
                 if condition():
                     return
@@ -500,7 +532,7 @@ class Connection:
             if self._watch is not None and not self._closing:
                 self._watch()
             passed = time.monotonic() - began
-            if passed >= timeout:
+            if deadline.is_over():
                 self._tell_that_we_think()
                 raise GuestDeadlineError(awaited, timeout)
             if meanwhile is not None:

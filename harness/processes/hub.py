@@ -11,7 +11,15 @@ from typing import Self
 
 from harness.errors import DeadlineError, GuestDeadlineError, HarnessError
 from harness.processes.abi_base import Abi
-from harness.processes.connection import Connection, Endpoint, Pending, Transport, await_true, local_transport
+from harness.processes.connection import (
+    Connection,
+    Deadlines,
+    Endpoint,
+    Pending,
+    Transport,
+    await_true,
+    local_transport,
+)
 from harness.processes.observation import observe_from
 from harness.processes.remote import RemoteProcess, RemoteThread
 from harness.processes.repetition import fails_with
@@ -69,6 +77,15 @@ class Hub:
     @deadline.setter
     def deadline(self, seconds: float) -> None:
         self._connection.deadline = seconds
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How the seconds of deadlines are counted; by the host's clock unless told otherwise."""
+        return self._connection.deadlines
+
+    @deadlines.setter
+    def deadlines(self, deadlines: Deadlines) -> None:
+        self._connection.deadlines = deadlines
 
     def spawn(self) -> RemoteProcess:
         """Make a fresh process: child of the hub, leader of a session of its own, default signals, no open files."""
@@ -183,7 +200,7 @@ class Hub:
             left[:] = [pid for pid, pending in asked if _found(pending)]
             return not left
 
-        await_true(all_are_gone, "process 1 to reap what it inherited", self.deadline, 0.002)
+        await_true(all_are_gone, "process 1 to reap what it inherited", self.deadline, 0.002, self.deadlines)
 
     def _kill(self, pids: list[int]) -> None:
         _await_killed(self._start_kill(pids))
@@ -204,7 +221,7 @@ class Hub:
             self._connection.wait(lambda: all(each.gone for each in endpoints), "all processes to end", self.deadline)
 
     def _reap(self) -> None:
-        deadline = time.monotonic() + self.deadline
+        deadline = self.deadlines(self.deadline)
         while True:
             try:
                 found = self.observer.wait4(-1, WNOHANG)
@@ -213,7 +230,7 @@ class Hub:
                     return
                 raise
             if not found.pid:
-                if time.monotonic() > deadline:
+                if deadline.is_over():
                     raise GuestDeadlineError(f"{self._survivors()} to end after SIGKILL", self.deadline)
                 time.sleep(0.002)
 

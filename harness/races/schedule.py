@@ -108,7 +108,8 @@ class Schedule:
     """States interleavings of the processes of HUB on GUEST, a machine with at least two CPUs.
 
     A context manager: what is held goes on at its end, and the machine is as it was.  INIT, whose children a test
-    drives, and the hub are kept on the CPU that the hub's connection needs.
+    drives, and the hub are kept on the CPU that the hub's connection needs.  All deadlines of the hub are of what the
+    guest can do meanwhile.
     """
 
     def __init__(self, guest: Guest, hub: Hub, init: Driven) -> None:
@@ -152,6 +153,8 @@ class Schedule:
         if self._debugger.cpus < 2:
             raise UsageError("a stated interleaving needs two CPUs: mark the test with @pytest.mark.cpus(2)")
         self.home = self._find_home()
+        self._open.callback(setattr, self._hub, "deadlines", self._hub.deadlines)
+        self._hub.deadlines = self.patience
         self._open.callback(self._unpin)
         self._pin(self._hub.observer, self.home)
         self._pin(self._init, self.home)
@@ -219,7 +222,7 @@ class Schedule:
             self._at_home.discard(key)
         return self._apart[key]
 
-    def _keep_home(self) -> None:
+    def keep_home(self) -> None:
         """Move all others home, as far as they can be: who sleeps elsewhere wakes up there.
 
         Which threads theirs are is asked now: while somebody stands, whoever waits for what that one has may keep
@@ -255,7 +258,7 @@ class Schedule:
 
     def _hear(self, call: Pending[Any], who: Driven) -> None:
         """Return when CALL, which waits for nothing, has been made by WHO; raises NotSchedulableError for one deaf."""
-        patience = self._patience(DEADLINE)
+        patience = self.patience(DEADLINE)
         while not call.done:
             self._guest.check()
             if patience.is_over() and not call.done:
@@ -266,7 +269,7 @@ class Schedule:
             time.sleep(_SLICE)
         call.result()
 
-    def _patience(self, deadline: float) -> Patience:
+    def patience(self, deadline: float) -> Patience:
         """Return the patience for something that is to happen within DEADLINE seconds of the guest's time."""
         return Patience(self._guest.machine, deadline, self._idles, self._hub.observer.start.getpid)
 
@@ -341,7 +344,7 @@ class Schedule:
         """
         addresses = addresses_of(self.kernel, at)
         thread = self.thread_of(who)
-        self._keep_home()
+        self.keep_home()
         self.apart(who)
         stand = Stand(self, who, thread, addresses, at if isinstance(at, str) else name_of(self.kernel, at))
         left = times
@@ -501,7 +504,7 @@ class Schedule:
         contested: bool = True,
     ) -> None:
         """Return when it HAPPENED; with CONTESTED a wait for a token that a held one has is none that ends."""
-        patience = self._patience(deadline)
+        patience = self.patience(deadline)
         seen, looked = 0, time.monotonic()
         while not happened():
             # The channel of who exits is closed early on: that is no end yet.
@@ -606,7 +609,7 @@ class Schedule:
             return
         # It is in an interrupt's handler; when that returns it comes to one of these.
         self._watch(self._loops, stand.thread, go)
-        patience = self._patience(DEADLINE)
+        patience = self.patience(DEADLINE)
         while not gone_on.wait(_SLICE):
             self._guest.check()
             if patience.is_over():

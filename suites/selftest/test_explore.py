@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 from testkernel import build_kernel
 
 from harness.cli import main
-from harness.errors import ExitCode, UsageError
-from harness.explore.campaign import Interleaving, orders, read_trials, spread
+from harness.errors import ExitCode, HarnessError, UsageError
+from harness.explore.campaign import Interleaving, orders, read_trials, spread, write_extent
 from harness.explore.candidates import Candidate, points_of_line, touches_memory
 from harness.explore.operations import OPERATIONS, Scene, find_operation
 from harness.explore.page import findings_page
+from harness.explore.pairs import Breadth, Known, all_pairs
 from harness.explore.saved import columns, save_test
+from harness.explore.stage import is_serial
 from harness.explore.trial import Step, Trial, Verdict
 from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
@@ -218,6 +222,104 @@ def test_a_finding_of_two_preemptions_is_saved_with_both_points(tmp_path: Path) 
     assert "then='pfind+0x3'" in text
     assert "then_line='pfind:+4'" in text
     assert "def test_exit_at_exit1_0x1f_and_pathname_at_pfind_0x3_and_kill(fresh_guest)" in text
+
+
+def test_what_ends_the_kernel_one_behind_the_other_is_a_finding_with_no_points(tmp_path: Path) -> None:
+    deadly = Trial("exit", "pathname", "", Verdict.PANIC, "Fatal trap 12\ntrace", third="kill")
+    assert (deadly.points, deadly.key) == ((), (("exit", "pathname", "kill"), ()))
+    assert list(deadly.alike) == [deadly.key]
+    assert "exit, then pathname, then kill, one behind the other" in columns(deadly)
+    text = save_test(deadly, tmp_path).read_text()
+    compile(text, "saved", "exec")
+    assert "def test_exit_and_pathname_and_kill(fresh_guest)" in text
+    assert "at=" not in text
+    assert "one behind the other" in text
+
+
+def test_whoever_is_killed_in_the_middle_of_his_call_is_not_told_what_it_came_to() -> None:
+    serial = ["setuid: done / kill: done / target zombie, uid 1001", "setuid: gone / kill: done / target zombie, uid 0"]
+    assert is_serial("setuid: gone / kill: done / target zombie, uid 1001", serial)
+    assert is_serial(serial[0], serial)
+    assert not is_serial("setuid: done / kill: done / target zombie, uid 0", serial)
+    assert not is_serial("setuid: gone / kill: EPERM / target zombie, uid 1001", serial)
+    assert not is_serial("setuid: gone / kill: done", serial)
+
+
+def test_all_pairs_come_once_before_any_comes_the_other_way_round() -> None:
+    pairs = all_pairs()
+    number = len(OPERATIONS)
+    assert len(set(pairs)) == len(pairs) == number * number
+    looks = [pair[0].looks and pair[1].looks for pair in pairs]
+    assert looks == sorted(looks)
+    first = pairs[: looks.index(True)]
+    half = len({frozenset(pair) for pair in first})
+    assert len({frozenset(pair) for pair in first[:half]}) == half
+    exit_ = OPERATIONS["exit"]
+    assert {frozenset(pair) for pair in all_pairs([exit_])} == {
+        frozenset((exit_, each)) for each in OPERATIONS.values()
+    }
+
+
+def test_what_is_known_of_a_pair_is_told_by_its_points(tmp_path: Path) -> None:
+    file = tmp_path / "campaign.jsonl"
+    assert not Known.read(file).is_complete
+    places = [Candidate(number, f"exit1+{number:#x}") for number in (1, 2, 3)]
+    write_extent(file, ("exit", "kill"), places)
+    write_extent(file, ("exit", "kill"), places)
+    assert len(file.read_text().splitlines()) == 1
+    tried = Trial("exit", "kill", "exit1+0x1", Verdict.SERIAL, covers=("exit1+0x2",))
+    lost = Trial("exit", "kill", "exit1+0x3", Verdict.LOST)
+    with file.open("a") as stream:
+        stream.write(f"{tried.to_json()}\n{lost.to_json()}\n")
+    known = Known.read(file)
+    assert (known.points, known.known, known.is_complete) == (3, 2, False)
+    assert str(known) == "2 of 3 points known: 1 serial, 1 lost"
+    with file.open("a") as stream:
+        stream.write(replace(lost, verdict=Verdict.UNREACHED).to_json() + "\n")
+    assert Known.read(file).is_complete
+
+
+def test_pairs_get_a_little_each_until_all_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known already is not prepared again, and what is lost ends nothing."""
+    names = ("getsid", "getpgid", "wait")
+    pairs = [(OPERATIONS["exit"], OPERATIONS[name]) for name in names]
+    files = {pair: tmp_path / f"{pair[1].name}.jsonl" for pair in pairs}
+    turns: list[str] = []
+
+    class Explored:
+        """Has five points, of which each try takes one."""
+
+        def __init__(self, *given: Any) -> None:
+            self.pair, self.file = given[1:3]
+
+        def prepare(self, *_: Any) -> list[Interleaving]:
+            if self.pair[1].name == "wait":
+                raise HarnessError("the guest is gone")
+            points = [Candidate(number, f"exit1+{number:#x}") for number in range(1, 6)]
+            write_extent(self.file, tuple(each.name for each in self.pair), points)
+            return [Interleaving(self.pair, (point,)) for point in points]
+
+        def is_covered(self, _: Interleaving) -> bool:
+            return False
+
+        def run(self, todo: list[Interleaving], *given: Any) -> list[Trial]:
+            done = [Trial("exit", self.pair[1].name, one.points[0].name, Verdict.SERIAL) for one in todo[: given[-1]]]
+            turns.append(f"{self.pair[1].name} {len(done)}")
+            with self.file.open("a") as stream:
+                stream.writelines(trial.to_json() + "\n" for trial in done)
+            return done
+
+    monkeypatch.setattr("harness.explore.pairs.Exploration", Explored)
+    told: list[str] = []
+    breadth = Breadth(cast(Any, None), files.__getitem__, lambda _: None, told.append, 2)
+    breadth.run(pairs, 1, math.inf)
+    assert turns == [f"{name} {number}" for number in (2, 2, 1) for name in names[:2]]
+    assert breadth.tried == 10
+    assert "exit wait: the guest is gone" in told
+    assert told[-1] == "exit getpgid: 5 of 5 points known: 5 serial"
+    turns.clear()
+    breadth.run(pairs, 1, math.inf)
+    assert turns == []
 
 
 def test_a_scene_names_who_is_in_it() -> None:
