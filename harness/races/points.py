@@ -6,15 +6,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
+
 from harness.errors import UsageError
 from harness.guests.whitebox import Whitebox
 from harness.machine.lines import Unit
 
 _LINE = re.compile(r"([\w./-]+\.[chsS]):(\d+)")
 _RELATIVE = re.compile(r"(?:([\w./-]+\.[chsS]):)?([A-Za-z_]\w*):\+(\d+)")
+_CALL = re.compile(r"([A-Za-z_][\w.]*)>([A-Za-z_][\w.]*)")
 _OFFSET = re.compile(r"([A-Za-z_][\w.]*)(?:\+(0x[0-9a-fA-F]+|\d+))?")
 
-#: FUNCTION, FUNCTION+0x1f, [FILE:]FUNCTION:+LINES, FILE:LINE, or an address.
+#: FUNCTION, FUNCTION+0x1f, FUNCTION>CALLED, [FILE:]FUNCTION:+LINES, FILE:LINE, or an address.
 Point = str | int
 
 
@@ -24,7 +27,7 @@ def address_of(kernel: Whitebox, point: Point) -> int:
 
 
 def addresses_of(kernel: Whitebox, point: Point) -> tuple[int, ...]:
-    """Return the addresses of POINT, ascending: of a line where each piece of its code begins, else one.
+    """Return the addresses of POINT, ascending: of a line where each piece of its code begins, of calls each, else one.
 
     A line has several where the compiler made code of it in several places, as of a function that it inlined.
 
@@ -42,11 +45,24 @@ def addresses_of(kernel: Whitebox, point: Point) -> tuple[int, ...]:
         return _beginnings(_pieces(kernel.lines.unit(line[1]), int(line[2]), point))
     if _RELATIVE.fullmatch(point) is not None:
         return _beginnings(code_of_line(kernel, point))
+    if (call := _CALL.fullmatch(point)) is not None:
+        return _calls(kernel, call[1], call[2])
     if (name := _OFFSET.fullmatch(point)) is None:
         raise UsageError(
-            f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FUNCTION:+LINES, FILE:LINE"
+            f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FUNCTION>CALLED, FUNCTION:+LINES, FILE:LINE"
         )
     return (kernel.address(name[1]) + int(name[2] or "0", 0),)
+
+
+def _calls(kernel: Whitebox, function: str, called: str) -> tuple[int, ...]:
+    """Return the instructions of FUNCTION that call CALLED, or leave for it at its end."""
+    begin, target = kernel.address(function), kernel.address(called)
+    decoder = Cs(CS_ARCH_X86, CS_MODE_64)
+    code = decoder.disasm_lite(kernel.code(begin, kernel.size(function)), begin)
+    found = tuple(address for address, _, name, to in code if name in {"call", "jmp"} and to == hex(target))
+    if not found:
+        raise UsageError(f"{function} has no call of {called} in this kernel")
+    return found
 
 
 def _pieces(unit: Unit, line: int, name: str) -> list[tuple[int, int]]:

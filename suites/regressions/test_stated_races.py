@@ -76,10 +76,8 @@ def test_two_threads_may_come_upon_one_zombie(init: RemoteProcess, schedule: Sch
     ask = partial(reader.start.kill, zombie.pid, 0)
     schedule.apart(first)
     schedule.apart(second)
-    with (
-        schedule.holding(reader, at="pfind", doing=ask) as looking,
-        schedule.holding(reader, at="lwkt_reltoken", doing=looking.let_go),
-    ):
+    # What everybody calls all the time is no place to stop at: a busy host's guest gets nowhere.
+    with schedule.holding(reader, at="pfind>lwkt_reltoken", doing=ask) as looking:
         reaping = schedule.until(first, reaches="proc_remove_zombie", doing=partial(first.start.wait4, zombie.pid))
         waiting = second.start.wait4(zombie.pid)
         schedule.settle(waiting, second)

@@ -346,6 +346,9 @@ def test_points_have_names(tmp_path: Path) -> None:
     assert relative == "point:+2"
     assert address_of(box, relative) == address_of(box, f"looping.c:{line}")
     assert all(name.startswith("point") for name in points_of_line(box, relative))
+    (call,) = addresses_of(box, "kernel_main>point")
+    assert name_of(box, call).startswith("kernel_main+")
+    assert box.code(call, 1) == b"\xe8"
     # A function that was inlined has no address of its own, and a line several beginnings.
     pieces = addresses_of(box, "looping.c:inlined_twice:+2")
     assert len(pieces) == 2
@@ -356,6 +359,7 @@ def test_points_have_names(tmp_path: Path) -> None:
         "looping.c:nobody:+1": "where nobody begins is not known",
         "nothing": "no symbol nothing",
         "looping.c:1": "became no code",
+        "point>kernel_main": "point has no call of kernel_main",
         "0xzz": "is no address",
         "a b": "is no point",
     }.items():
