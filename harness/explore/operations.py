@@ -38,6 +38,8 @@ class Scene:
     names: tuple[str, ...] = ()
     #: What else there is to see at the end, in words.
     sights: list[Callable[[], str]] = field(default_factory=list)
+    #: The pids of those who were stopped when they were looked at last.
+    stopped: frozenset[int] = frozenset()
     _terminal: str = ""
 
     @classmethod
@@ -87,6 +89,7 @@ class Scene:
     def state(self) -> str:
         """Return what has become of all in it, in words."""
         roles, rows = self.roles, self.init.sysctl.kern_proc_all()
+        self.stopped = frozenset(row.pid for row in rows if row.stat == ProcStat.SSTOP)
         seen = [_row(row, roles) for row in sorted(rows, key=lambda row: row.pid) if row.pid in roles]
         return "; ".join([*seen, *(sight() for sight in self.sights)])
 

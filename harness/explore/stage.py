@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _DEADLINE = 4.0  # s of the guest's time, for a call to return or to wait
 _PATIENCE = 10.0  # s for processes that are killed to end
 _LEAK_PATIENCE = 0.6  # s in which what ended processes had is given back
-_BETWEEN, _GONE = " / ", "gone"  # in words: what stands between results, and instead of one
+_BETWEEN = " / "  # results, in words
+_GONE, _STOPPED = "gone", "stopped"  # said of whoever is not told a result
 _COUNTED = ("M_PROC", "M_PGRP", "M_SESSION", "M_LWP")
 
 
@@ -317,7 +318,7 @@ def _came_to(part: _Part, scene: Scene) -> str:
     if call is None:
         return f"{operation.name}: {_GONE}"
     if not call.done:
-        return f"{operation.name}: waits"
+        return f"{operation.name}: {_STOPPED if part.who.pid in scene.stopped else 'waits'}"
     try:
         return f"{operation.name}: {operation.say(call.outcome(), scene)}"
     except GuestError as error:
@@ -329,16 +330,17 @@ def _came_to(part: _Part, scene: Scene) -> str:
 def is_serial(said: str, serial: Iterable[str]) -> bool:
     """Tell whether what is SAID that operations came to is one of what SERIAL orders do.
 
-    Whoever is killed in the middle of his call is not told what it came to, although it may have come to something.
+    Whoever is killed or stopped in the middle of his call is not told what it came to, although it may have come to
+    something.
     """
     parts = said.split(_BETWEEN)
-    return any(
-        len(others) == len(parts)
-        and all(
-            part in (other, f"{other.partition(':')[0]}: {_GONE}") for part, other in zip(parts, others, strict=True)
-        )
-        for others in (each.split(_BETWEEN) for each in serial)
-    )
+
+    def fits(part: str, other: str) -> bool:
+        name = other.partition(":")[0]
+        return part in (other, f"{name}: {_GONE}", f"{name}: {_STOPPED}")
+
+    alternatives = [each.split(_BETWEEN) for each in serial]
+    return any(len(each) == len(parts) and all(map(fits, parts, each)) for each in alternatives)
 
 
 def serial_outcomes(stage: Stage, operations: Sequence[Operation], times: int = 2) -> frozenset[str]:

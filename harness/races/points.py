@@ -49,7 +49,8 @@ def addresses_of(kernel: Whitebox, point: Point) -> tuple[int, ...]:
         return _calls(kernel, call[1], call[2])
     if (name := _OFFSET.fullmatch(point)) is None:
         raise UsageError(
-            f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FUNCTION>CALLED, FUNCTION:+LINES, FILE:LINE"
+            f"{point!r} is no point of the kernel: FUNCTION, FUNCTION+0xOFFSET, FUNCTION>CALLED, FUNCTION:+LINES, "
+            "FILE:LINE"
         )
     return (kernel.address(name[1]) + int(name[2] or "0", 0),)
 
