@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.cli.options import begin_command
 from harness.config import share
@@ -20,6 +21,7 @@ from harness.processes.session import Session, Warmth
 from harness.report.terminal import make_console, progress_display
 from harness.report.words import sentence
 from harness.reproduce.program import FORMS, is_told, write_program
+from harness.reproduce.race import SECONDS, stated_interleaving, write_race
 from harness.reproduce.reduction import reduce_story
 from harness.reproduce.steps import Story, read_story
 from harness.reproduce.trial import Trials
@@ -29,6 +31,7 @@ from harness.results.verdict import Verdict
 from harness.store import Store
 
 _LETHAL = 3  # runs of a program that the kernel dies of: each costs a guest
+_STARTS = 30  # s that a program of a race has for all but racing
 _CLASS = re.compile(r"^(?:\w+\.)+\w+Error: ")  # of an exception
 _MET = re.compile(r"^E\s+(.*)$", re.MULTILINE)
 
@@ -73,30 +76,39 @@ def _reproduce(options: argparse.Namespace) -> int:
             environment=given.choice.environment,
         )
 
-        def trials() -> Trials:
-            warmth = Warmth(resolve_target(choice, store, progress), store, given.size)
-            return Trials(lambda: Session.resume(warmth, progress), store, deadline=options.deadline)
+        def trials(cpus: int = 1, deadline: float = 0.0) -> Trials:
+            size = replace(given.size, cpus=max(cpus, given.size.cpus))
+            warmth = Warmth(resolve_target(choice, store, progress), store, size)
+            return Trials(lambda: Session.resume(warmth, progress), store, deadline=max(deadline, options.deadline))
 
         try:
-            said, text = _cut_down(options, result, trials, progress)
+            found = _cut_down(options, result, trials, progress)
         except UsageError as refusal:
             if not (result.reproducer and by_hand.is_file()):
                 raise
             console.print(f"{refusal}: here is the program written by hand", markup=False, soft_wrap=True)
-            said, text = _try_by_hand(options, result, by_hand, trials)
-    console.print(f"{said} (kernel {choice.kernel or 'installed'})", markup=False, soft_wrap=True)
-    if not text:
-        return ExitCode.TEST_FAILED
-    _offer(text, options.c)
-    return ExitCode.PASSED
+            found = _try_by_hand(options, result, by_hand, trials)
+    console.print(f"{found.said} (kernel {choice.kernel or 'installed'})", markup=False, soft_wrap=True)
+    if found.text:
+        _offer(found.text, options.c)
+    return ExitCode.PASSED if found.shown else ExitCode.TEST_FAILED
+
+
+class _Found(NamedTuple):
+    """What came of it in words, the program to be offered (empty: none), and how often it showed the defect."""
+
+    said: str
+    text: str = ""
+    shown: int = 0
 
 
 def _cut_down(
-    options: argparse.Namespace, result: TestResult, trials: Callable[[], Trials], progress: Callable[[str], None]
-) -> tuple[str, str]:
-    """Return what came of it, and the recorded calls of RESULT as a program, empty where that shows nothing.
+    options: argparse.Namespace, result: TestResult, trials: Callable[..., Trials], progress: Callable[[str], None]
+) -> _Found:
+    """Return the recorded calls of RESULT as a program, none where that shows nothing.
 
-    Raises UsageError for calls that cannot be told.
+    Calls that were made beside each other are told as a race where they show nothing one after the other.  Raises
+    UsageError for calls that cannot be told.
     """
     dies = _dies(result)
     story = read_story(result.calls, FORMS, dies=dies)
@@ -113,28 +125,57 @@ def _cut_down(
             progress(f"try {tried.count + 1}: {len(told.steps)} calls")
             return tried.shows(program(told), name, dies=dies)
 
-        if not shows(story):
+        shown = shows(story)
+        if not shown and not (dies and len(story.racers) > 1):
             left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
             said = f"{len(story.steps)} calls, made one after the other, do not show it{left}"
             if result.reproducer:
                 raise UsageError(said)
-            return f"{said}, as of a race they would not: nothing is offered", ""
+            return _Found(f"{said}, as of a race they would not: nothing is offered")
+        if not shown:
+            return _race(options, result, story, trials, progress)
         small = reduce_story(story, shows)
         runs = _runs(options, dies)
         count = sum(shows(small) for _ in range(runs))
         cut = f"{len(story.steps)} calls cut down to {len(small.steps)} in {tried.count} tries"
-    return f"{cut}; showed the defect {count} of {runs} times", program(small)
+    return _Found(f"{cut}; showed the defect {count} of {runs} times", program(small), count)
 
 
-def _try_by_hand(
-    options: argparse.Namespace, result: TestResult, file: Path, trials: Callable[[], Trials]
-) -> tuple[str, str]:
-    """Return what came of FILE, the program of the known defect of RESULT, and it, empty where it shows nothing."""
+def _race(
+    options: argparse.Namespace,
+    result: TestResult,
+    story: Story,
+    trials: Callable[..., Trials],
+    progress: Callable[[str], None],
+) -> _Found:
+    """Return STORY as a loop in which its racers meet.
+
+    Where it shows nothing within its time it is offered all the same: it has the interleaving that is wrong in words,
+    which the test of RESULT brings about each time.  Raises UsageError where a program written by hand is known.
+    """
+    file, _, test = result.test.partition("::")
+    stated = stated_interleaving(found if (found := Path(file)).is_file() else share() / file, test.partition("[")[0])
+    name, runs = options.c.name if options.c else "reproducer.c", min(options.times, _LETHAL)
+    text = write_race(story, _words(result)[0], name, _words(result)[1], stated)
+    count = 0
+    with trials(max(2, len(story.racers)), SECONDS + _STARTS) as tried:
+        for number in range(runs):
+            progress(f"race {number + 1} of {runs}: {len(story.racers)} processes, at most {SECONDS} s")
+            count += tried.shows(text, name, dies=True)
+    met = f"{len(story.steps)} calls show nothing one after the other; as a race, over and over for {SECONDS} s"
+    said = f"{met}, they showed the defect {count} of {runs} times"
+    if not count and result.reproducer:
+        raise UsageError(said)
+    return _Found(said, text, count)
+
+
+def _try_by_hand(options: argparse.Namespace, result: TestResult, file: Path, trials: Callable[..., Trials]) -> _Found:
+    """Return FILE, the program of the known defect of RESULT, none where it shows nothing."""
     text, dies = file.read_text(), _dies(result)
     runs = _runs(options, dies)
     with trials() as tried:
         count = sum(tried.shows(text, file.name, dies=dies) for _ in range(runs))
-    return f"{file.name} showed the defect {count} of {runs} times", text if count else ""
+    return _Found(f"{file.name} showed the defect {count} of {runs} times", text if count else "", count)
 
 
 def _dies(result: TestResult) -> bool:

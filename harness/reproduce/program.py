@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
@@ -15,13 +15,13 @@ _WIDTH, _TAB = 72, 8
 _ALARM = 10  # s after which a call that is to return has not
 _NUMBER = re.compile(r"-?\d+")
 _FLAGS = re.compile(r"<(.*): \d+>")
-_WORD = re.compile(r"-?\w+(\|\w+)*")  # a number, a name, names of flags
+_WORD = re.compile(r"-?[\w.]+(\|\w+)*")  # a number, a name, names of flags
 _SIGNAL = re.compile(r"SIG[A-Z0-9]+|\d+")
 #: Which of its names a program uses needs a header; some are always needed.
 _HEADERS = {
     "err.h": "err(", "errno.h": "errno", "signal.h": "SIG", "stdio.h": "", "sys/types.h": "", "sys/mman.h": "mmap(",
     "sys/procctl.h": "procctl(", "sys/ptrace.h": "ptrace(", "sys/stat.h": "mkdir(", "sys/sysctl.h": "sysctl(",
-    "sys/wait.h": "wait", "unistd.h": "",
+    "sys/usched.h": "usched_set(", "sys/wait.h": "wait", "time.h": "clock_gettime(", "unistd.h": "",
 }  # fmt: skip
 
 
@@ -64,13 +64,19 @@ FORMS: Mapping[str, Form] = {
     "ptrace": Form("ptrace({0}, {1}, (caddr_t){2}, {3})", "{who}: {0} of {1}", "npnn"),
     "procctl": Form("", ""),
     "sigaction": Form("", ""),
+    "sysctl": Form("", ""),
     "_exit": Form("_exit({0})", "{who} exits", "n"),
 }
+_TABLE = re.compile(r"kern\.proc\.([a-z]+)(?:\.(\d+))?")
+_TABLES = {
+    "all": "KERN_PROC_ALL", "pid": "KERN_PROC_PID", "args": "KERN_PROC_ARGS", "cwd": "KERN_PROC_CWD",
+    "pathname": "KERN_PROC_PATHNAME",
+}  # fmt: skip
 _PTRACE_DEFAULTS = {"PT_CONTINUE": ("1", "0"), "PT_DETACH": ("1", "0")}
 _HANDLERS = {"IGNORE": ("SIG_IGN", "ignores"), "DEFAULT": ("SIG_DFL", "does by default what comes of")}
 
 
-class _Writer:
+class Writer:
     """Writes the program of one story."""
 
     def __init__(self, story: Story, title: str, name: str, expectation: str) -> None:
@@ -154,6 +160,13 @@ class _Writer:
         handler, does = _HANDLERS[action]
         return f"(signal({signal}, {handler}) == SIG_ERR ? -1 : 0)", f"{self._called(step.who)} {does} {signal}"
 
+    def _sysctl(self, step: Step) -> tuple[str, str]:
+        found = _TABLE.fullmatch(step.arguments[0]) if len(step.arguments) == 1 else None
+        if found is None or found[1] not in _TABLES:
+            raise UsageError(f"{step} is not understood")
+        whom, words = self._reference(found[2], step.who) if found[2] else ("0", "all")
+        return f"ask({_TABLES[found[1]]}, {whom})", f"{self._called(step.who)} reads kern.proc.{found[1]} of {words}"
+
     # ---- code ----
 
     def text(self) -> str:
@@ -161,9 +174,12 @@ class _Writer:
         functions = [line for pid in reversed(self._story.processes[1:]) for line in self._function(pid)]
         functions += self._main()
         used = "\n".join(functions)
-        code = [*self._beginning(used), *(line for name, lines in _HELPERS.items() if name in used for line in lines)]
-        code += functions
+        code = [*self._beginning(used), *self._helpers(used), *functions]
         return "\n".join([*self._comment(), *_includes("\n".join(code)), "", *code]) + "\n"
+
+    def _helpers(self, used: str) -> Iterator[str]:
+        """Yield the functions that the code USED calls."""
+        yield from (line for name, lines in _HELPERS.items() if name in used for line in lines)
 
     def _comment(self) -> Iterator[str]:
         if self._story.dies:
@@ -174,19 +190,24 @@ class _Writer:
         else:
             ends = "Exit status: 0 the kernel is right, 1 it has the defect, 2 it could not be tried."
         yield "/*"
-        yield from _filled(self._title, " * ")
+        yield from filled(self._title, " * ")
         yield " *"
+        yield from self._more_comment()
         yield f" *\tcc {self._name} && ./a.out"
         yield " *"
-        yield from _filled(ends, " * ")
+        yield from filled(ends, " * ")
         if self._expectation:
             yield " *"
-            yield from _filled(f"What ought to be: {self._expectation}", " * ")
+            yield from filled(f"What ought to be: {self._expectation}", " * ")
         yield " */"
+
+    def _more_comment(self) -> Iterator[str]:
+        """Yield what a reader has to know more."""
+        return iter(())
 
     def _beginning(self, used: str) -> Iterator[str]:
         names = [self._names[pid] for pid in self._story.processes]
-        yield from _filled(f"enum {{ {', '.join([*names, 'PROCESSES'])} }};", "")
+        yield from filled(f"enum {{ {', '.join([*names, 'PROCESSES'])} }};", "")
         yield ""
         if "_turn(" in used:
             yield "static int turn[PROCESSES][2]; /* pipes: whose turn it is */"
@@ -216,7 +237,10 @@ class _Writer:
             yield ""
 
     def _steps(self, pid: int) -> Iterator[str]:
-        steps = self._story.steps
+        yield from self._in_turn(pid, self._story.steps)
+
+    def _in_turn(self, pid: int, steps: Sequence[Step]) -> Iterator[str]:
+        """Yield what PID has to do with STEPS, made one after the other."""
         for number, step in enumerate(steps):
             if step.who != pid:
                 continue
@@ -228,14 +252,21 @@ class _Writer:
             if step.name == "_exit" and following:
                 yield f"\tgive_turn({self._names[following]});"
                 following = 0
-            if number + 1 == len(steps) and self._wanted is not None:
-                yield from self._check(step, self._wanted)
+            if number + 1 == len(steps):
+                yield from self._last(step)
             else:
                 yield from self._plain(step)
-            if number + 1 == len(steps) and pid != self._story.root:
-                yield f"\tgive_turn({self._names[self._story.root]});"
-            elif following not in {0, pid}:
+            if following not in {0, pid}:
                 yield f"\tgive_turn({self._names[following]});"
+
+    def _last(self, step: Step) -> Iterator[str]:
+        """Yield the last of the steps that are made one after the other."""
+        if self._wanted is not None:
+            yield from self._check(step, self._wanted)
+        else:
+            yield from self._plain(step)
+        if step.who != self._story.root:
+            yield f"\tgive_turn({self._names[self._story.root]});"
 
     def _after_end(self, ended: Step, step: Step) -> Iterator[str]:
         if ended.name == "_exit":
@@ -247,29 +278,29 @@ class _Writer:
         if step.child:
             name = self._names[step.child]
             call = f"{step.name}({', '.join(map(_constant, step.arguments))})"
-            yield from _filled(f"{self._called(step.who)} makes {self._called(step.child)}", "\t", comment=True)
+            yield from filled(f"{self._called(step.who)} makes {self._called(step.child)}", "\t", comment=True)
             yield f"\tchild = {call};"
             yield from ("\tif (child == 0)", f"\t\t{name.lower()}();", f"\tpid[{name}] = child;")
             return
         c, words = self._call(step)
-        yield from _filled(words, "\t", comment=True)
-        yield from _statement(f"{c};")
+        yield from filled(words, "\t", comment=True)
+        yield from statement(f"{c};")
 
     def _check(self, step: Step, wanted: Outcome) -> Iterator[str]:
         c, words = self._call(step)
-        yield from _filled(f"{words}: what comes of it is wrong", "\t", comment=True)
+        yield from filled(f"{words}: what comes of it is wrong", "\t", comment=True)
         if wanted.blocks:
             yield from ("\tsignal(SIGALRM, too_late);", f"\talarm({_ALARM});")
-        yield from _statement(f"result = {c};")
+        yield from statement(f"result = {c};")
         if wanted.blocks:
             yield from ("\talarm(0);", "\tif (result >= -1)")
         else:
             condition, said = self._condition(step, wanted)
-            yield from _statement(f"*verdict = {condition};")
+            yield from statement(f"*verdict = {condition};")
             yield "\tif (*verdict)"
             whole = f'printf("DEFECT: {step.name}() {said}\\n");'
             parts = f'printf("DEFECT: {step.name}() " "{said}\\n");'
-            yield from _statement(whole if len(whole) + 2 * _TAB <= _WIDTH else parts, "\t\t")
+            yield from statement(whole if len(whole) + 2 * _TAB <= _WIDTH else parts, "\t\t")
             yield "\telse"
         yield from ('\t\tprintf("right\\n");', "\tfflush(stdout);")
 
@@ -287,9 +318,9 @@ class _Writer:
         root = self._story.root
         yield from ("", "int", "main(void)", "{", "\tint each;")
         yield from self._declarations(root)
-        yield from _SHARED
+        yield from SHARED
         if len({step.who for step in self._story.steps}) > 1:
-            yield from _PIPES
+            yield from PIPES
         if not self._story.dies:
             yield "\tverdict = (volatile int *)(pid + PROCESSES);"
         yield f"\tpid[{self._names[root]}] = getpid();"
@@ -305,10 +336,11 @@ class _Writer:
         yield "}"
 
 
-_SPECIAL: Mapping[str, Callable[[_Writer, Step], tuple[str, str]]] = {
-    "ptrace": _Writer._ptrace,
-    "procctl": _Writer._procctl,
-    "sigaction": _Writer._sigaction,
+_SPECIAL: Mapping[str, Callable[[Writer, Step], tuple[str, str]]] = {
+    "ptrace": Writer._ptrace,
+    "procctl": Writer._procctl,
+    "sigaction": Writer._sigaction,
+    "sysctl": Writer._sysctl,
 }
 
 #: Functions of the program, by what calls them.
@@ -340,6 +372,18 @@ await_end(pid_t ended)
 		size = sizeof(room);
 	while (sysctl(name, 4, room, &size, NULL, 0) == 0 && size > 0);
 }""".splitlines(),
+    "ask(": """
+/* Read what kern.proc tells. */
+static int
+ask(int what, int whom)
+{
+	int name[4] = { CTL_KERN, KERN_PROC, what, whom };
+	static char room[65536];
+	size_t size = sizeof(room);
+
+	return sysctl(name, what == KERN_PROC_ALL ? 3 : 4, room, &size,
+		NULL, 0);
+}""".splitlines(),
     "too_late)": """
 static void
 too_late(int signal)
@@ -351,12 +395,12 @@ too_late(int signal)
 	_exit(1);
 }""".splitlines(),
 }
-_SHARED = """\
+SHARED = """\
 	pid = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 		MAP_ANON | MAP_SHARED, -1, 0);
 	if (pid == MAP_FAILED)
 		err(2, "mmap");""".splitlines()
-_PIPES = """\
+PIPES = """\
 	for (each = 0; each < PROCESSES; each++)
 		if (pipe(turn[each]) < 0)
 			err(2, "pipe");""".splitlines()
@@ -367,7 +411,7 @@ def write_program(story: Story, title: str, name: str, expectation: str = "") ->
 
     Raises UsageError for a call whose arguments are not understood.
     """
-    return _Writer(story, title, name, expectation).text()
+    return Writer(story, title, name, expectation).text()
 
 
 def is_told(step: Step, story: Story) -> bool:
@@ -375,7 +419,7 @@ def is_told(step: Step, story: Story) -> bool:
     if step.child:
         return all(_WORD.fullmatch(_constant(word)) for word in step.arguments)
     try:
-        _Writer(Story(story.root, story.steps, dies=True), "", "", "")._call(step)
+        Writer(Story(story.root, story.steps, dies=True), "", "", "")._call(step)
     except UsageError:
         return False
     return True
@@ -408,9 +452,10 @@ def _constant(word: str) -> str:
     return re.sub(r"\b0o(?=[0-7])", "0", word)
 
 
-def _filled(words: str, indent: str, *, comment: bool = False) -> list[str]:
+def filled(words: str, indent: str, *, comment: bool = False) -> list[str]:
+    """Return WORDS in lines behind INDENT that can be mailed; as a COMMENT, or for one that has begun."""
     head = words.partition(" ")[0]
-    text = words if "(" in head or "_" in head or not (comment or indent == " * ") else words[:1].upper() + words[1:]
+    text = words if {"(", "_", "."} & set(head) or not (comment or indent == " * ") else words[:1].upper() + words[1:]
     room = _WIDTH - len(indent.expandtabs(_TAB))
     if not comment:
         lines = textwrap.wrap(text, room, break_on_hyphens=False, subsequent_indent="" if indent else "    ")
@@ -421,9 +466,9 @@ def _filled(words: str, indent: str, *, comment: bool = False) -> list[str]:
     return [*(indent + line for line in lines), f"{indent} */"]
 
 
-def _statement(code: str, indent: str = "\t") -> list[str]:
+def statement(code: str, indent: str = "\t") -> list[str]:
+    """Return CODE in lines behind INDENT that can be mailed; a text in quotes stays on one line."""
     room = _WIDTH - len(indent.expandtabs(_TAB))
-    # A text in quotes is not broken.
     held = re.sub(r'"[^"]*"', lambda text: text[0].replace(" ", "\0"), code)
     lines = textwrap.wrap(held, room, break_on_hyphens=False, break_long_words=False, subsequent_indent="    ")
     return [indent + line.replace("\0", " ") for line in lines]

@@ -8,7 +8,6 @@ privileges.  There only those steps may be left out that change nothing for the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from harness.reproduce.steps import Step, Story, outcome_of
@@ -56,13 +55,12 @@ def is_look(step: Step) -> bool:
         return step.arguments[1:] == ("0",)
     if step.name in {"wait4", "wait6"}:
         return "WNOHANG" in step.arguments[-1] and outcome_of(step).value == 0
-    return step.name.startswith("get")
+    return step.name.startswith("get") or step.name == "sysctl"
 
 
 def named_by(step: Step, story: Story) -> set[int]:
     """Return the processes of STORY that the arguments of STEP name."""
-    numbers = {abs(int(word)) for word in step.arguments if re.fullmatch(r"-?\d+", word)}
-    return numbers & set(story.processes)
+    return step.numbers & set(story.processes)
 
 
 def _concerned(story: Story) -> set[int]:

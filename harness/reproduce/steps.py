@@ -23,6 +23,8 @@ _REFUSALS = {
     "repeat_until": _BULK,
     "signals": "what failed is what a handler had noted, and handlers are not on record",
 }
+_NUMBER = re.compile(r"(?:[a-z.]+\.)?(-?\d+)")
+_PINS = "usched_set"
 _COMMA = re.compile(r",\s*(?![^(\[{'\"]*[)\]}'\"])")
 
 
@@ -30,7 +32,8 @@ _COMMA = re.compile(r",\s*(?![^(\[{'\"]*[)\]}'\"])")
 class Step:
     """A call of process WHO (a recorded pid) with ARGUMENTS as they were written, and its OUTCOME, as written too.
 
-    `child` is the recorded pid of the process it made, 0 where it made none.
+    `child` is the recorded pid of the process it made, 0 where it made none; `beside` is set where others made theirs
+    at the same time.
     """
 
     who: int
@@ -38,9 +41,15 @@ class Step:
     arguments: tuple[str, ...]
     outcome: str
     child: int = 0
+    beside: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(self.arguments)})"
+
+    @property
+    def numbers(self) -> set[int]:
+        """The numbers among its arguments, without their signs: pids may be among them, also at the end of a name."""
+        return {abs(int(found[1])) for word in self.arguments if (found := _NUMBER.fullmatch(word)) is not None}
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,11 @@ class Story:
         """All processes, in the order of their births."""
         return [self.root, *(step.child for step in self.steps if step.child)]
 
+    @property
+    def racers(self) -> list[int]:
+        """Who makes calls beside others, in the order of their births; nobody where one call followed the other."""
+        return [pid for pid in self.processes if any(step.who == pid and step.beside for step in self.steps)]
+
     def parent_of(self, pid: int) -> int:
         """Return who made PID; 0 for the root."""
         return next((step.who for step in self.steps if step.child == pid), 0)
@@ -83,8 +97,7 @@ class Story:
         born, kept = {self.root}, []
         mentioned = set(self.processes)
         for number, step in enumerate(self.steps):
-            named = {abs(int(word)) for word in step.arguments if re.fullmatch(r"-?\d+", word)} & mentioned
-            if number in gone or step.who not in born or not named <= born:
+            if number in gone or step.who not in born or not step.numbers & mentioned <= born:
                 continue
             born |= {step.child} if step.child else set()
             kept.append(step)
@@ -111,10 +124,15 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
     """Return what the recorded CALLS tell; KNOWN are the names of calls that can be made in C.
 
     With DIES the kernel died of them.  Raises UsageError where the beginning is not on record, where threads made
-    calls, and where the last call, which is what failed, is none that is known.
+    calls, and where the last call, which is what failed, is none that is known.  A process that is given a CPU of its
+    own is to make its calls beside others.
     """
-    able, steps, left_out = {*known, *_BIRTHS}, [], []
+    able = {*known, *_BIRTHS} - (set() if dies else {"sysctl"})
+    steps: list[Step] = []
+    left_out: list[str] = []
     last_is_known = True
+    apart: set[int] = set()
+    beside = False
     for line in calls:
         found = _LINE.fullmatch(line)
         if found is None:
@@ -128,6 +146,8 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
             continue
         who, name, written, outcome = int(found[1]), found[2], found[3], found[4]
         last_is_known = name in able
+        if name == _PINS and steps and who != steps[0].who:
+            apart.add(who)
         if not last_is_known:
             left_out.append(line)
             continue
@@ -136,7 +156,8 @@ def read_story(calls: Sequence[str], known: Iterable[str], *, dies: bool) -> Sto
             left_out.append(line)
             continue
         arguments = tuple(part for part in _COMMA.split(written) if part)
-        steps.append(Step(who, name, arguments, outcome, int(child[1]) if child else 0))
+        beside = beside or who in apart
+        steps.append(Step(who, name, arguments, outcome, int(child[1]) if child else 0, beside))
     if not steps:
         raise UsageError("no calls of it are on record")
     if not dies and not last_is_known:

@@ -15,6 +15,7 @@ from harness.guests.options import TargetOptions
 from harness.guests.targets import TargetChoice, has_dragonfly, resolve_target
 from harness.programs.c_program import build_standalone
 from harness.reproduce.program import FORMS, is_told, write_program
+from harness.reproduce.race import stated_interleaving, write_race
 from harness.reproduce.reduction import reduce_story, removable
 from harness.reproduce.steps import Outcome, Story, outcome_of, read_story
 from harness.results.record import RunRecord, TestResult
@@ -41,6 +42,19 @@ TRACED = (
     "process 31: mkdir('/tmp/a b', 0o755) = None",
     "process 30: ptrace(PT_ATTACH, 31) = 0",
     "process 30: wait4(31, WNOHANG|WUNTRACED) = WaitResult(pid=31, status=WaitStatus(raw=4479, exit_status=None...",
+)
+
+
+#: As a test with a schedule makes them: who is given a CPU of its own makes its calls beside others.
+RACE = (
+    "process 30: usched_set(0, 1, ..., 4) = 0",
+    "process 30: fork() = <process 31>",
+    "process 30: fork() = <gone process 32>",
+    "process 32: setpgid(0, 0) = None",
+    "process 31: usched_set(0, 1, ..., 4) = 0",
+    "process 32: usched_set(0, 1, ..., 4) = 0",
+    "process 32: _exit(0) = None",
+    "process 31: sysctl(kern.proc.pathname.32) = (under way)",
 )
 
 
@@ -149,6 +163,52 @@ def test_the_program_builds_and_can_be_mailed(calls: tuple[str, ...], dies: bool
     assert ("Exit status: 0" in text) != dies
 
 
+def test_a_race_is_a_loop_of_calls_made_at_the_same_time(tmp_path: Path) -> None:
+    told = story(RACE, dies=True)
+    assert told.racers == [31, 32]
+    assert [str(step) for step in told.steps if step.beside] == ["_exit(0)", "sysctl(kern.proc.pathname.32)"]
+    file = tmp_path / "race.c"
+    file.write_text(write_race(told, "a title", "race.c", "it", "reader is held at a point"))
+    build_standalone(file, tmp_path / "cache")
+    text = file.read_text()
+    assert max(len(line.expandtabs(8)) for line in text.splitlines()) <= 72, text
+    assert "\tsetpgid(0, 0);\n\t*prepared = 1;\n\tmeet(1);\n\t__sync_fetch_and_add(finished, 1);\n" in text
+    assert (
+        "\tmeet(0);\n\t/* Child 1 reads kern.proc.pathname of child 2. */\n\task(KERN_PROC_PATHNAME, pid[CHILD_2]);\n"
+        in text
+    )
+    assert "as a test of the harness states it: reader is held at a point." in text.replace("\n * ", " ")
+
+
+@pytest.mark.parametrize(
+    ("calls", "dies"), [(RACE[:4], True), (ZOMBIE, True), ((*RACE[:7], "process 31: getpid() = 31"), False)]
+)
+def test_calls_one_after_the_other_and_those_that_end_nothing_are_no_race(calls: tuple[str, ...], dies: bool) -> None:
+    with pytest.raises(UsageError, match="not two processes whose calls end the kernel"):
+        write_race(story(calls, dies=dies), "t", "x.c")
+
+
+STATED = """
+def test_other(init, schedule):
+    schedule.until(init, reaches="nowhere")
+
+def test_it(init, schedule):
+    with schedule.holding(reader, at="kern_sig.c:dokillpg:+36", doing=ask) as asking, schedule.excluded():
+        schedule.until(child, reaches=POINT, doing=child.start.exit)
+        schedule.result(parent.start.wait4(child.pid), parent)
+    init.wait4(child.pid)
+"""
+
+
+def test_what_a_test_states_is_told_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "test_stated.py"
+    file.write_text(STATED)
+    words = "reader is held at kern_sig.c:dokillpg:+36; child comes to POINT; parent makes its call"
+    assert stated_interleaving(file, "test_it") == words
+    assert stated_interleaving(file, "test_none") == ""
+    assert stated_interleaving(tmp_path / "none.py", "test_it") == ""
+
+
 def test_a_program_is_written_to_be_read() -> None:
     text = write_program(story(), "kill() finds zombies", "zombie.c", "EPERM before and after")
     assert text.startswith("/*\n * kill() finds zombies\n")
@@ -235,6 +295,25 @@ def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
     assert "setsid" not in text
     assert "cc child.c && ./a.out" in text
     assert 'printf("DEFECT: wait4() fails with ECHILD\\n");' in text
+
+
+@pytest.mark.on_vm
+@pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
+def test_a_race_is_offered_with_how_often_it_showed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What ends each kernel so far: kern.proc.pathname of who is exiting."""
+    target = resolve_target(TargetChoice(), Store())
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None:
+        pytest.skip("the kernel is not in the store")
+    record = RunRecord(
+        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name,
+        results=(TestResult("a.py::test_exit", Verdict.PANIC, behaviour="It ends.", calls=RACE),),
+    )  # fmt: skip
+    file, offered = tmp_path / "r.json", tmp_path / "race.c"
+    record.write(Store(), file)
+    assert main(["reproduce", str(file), "test_exit", "--c", str(offered), "--times", "1"]) == 0
+    assert "they showed the defect 1 of 1 times" in capsys.readouterr().err
+    assert "own_cpu(1);" in offered.read_text()
 
 
 @pytest.mark.on_vm

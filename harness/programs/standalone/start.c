@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/sysctl.h>
 #include <sys/time.h>
+#include <sys/usched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -148,6 +149,7 @@ CALL1(int, sigpending, 343, sigset_t *)
 CALL3(int, sigtimedwait, 345, const sigset_t *, siginfo_t *, const struct timespec *)
 CALL0(int, kqueue, 362)
 CALL6(int, kevent, 363, int, const struct kevent *, int, struct kevent *, int, const struct timespec *)
+CALL4(int, usched_set, 481, pid_t, int, void *, int)
 CALL1(int, lwp_create, 495, struct lwp_params *)
 CALL0(lwpid_t, lwp_gettid, 496)
 CALL3(int, lwp_kill, 497, pid_t, lwpid_t, int)
