@@ -167,7 +167,11 @@ def _at_target(method: str, *arguments: Any, who: str, say: Say = _done, **more:
 
 def _acquire(who: Driven, scene: Scene) -> None:
     del scene
-    who.procctl_reaper_acquire()
+    try:
+        who.procctl_reaper_acquire()
+    except GuestError as error:  # for another operation of the same process
+        if error.name != "EALREADY":
+            raise
 
 
 def _join_parent(who: Driven, scene: Scene) -> None:

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.explore.campaign import Exploration, Ground, Interleaving, read_extent, read_trials, spread
 from harness.explore.operations import OPERATIONS, Operation
 from harness.explore.trial import Trial, Verdict
+from harness.processes import GuestError
 
 Pair = tuple[Operation, Operation]
 
@@ -140,7 +141,7 @@ class Breadth:
         known, anew = read_trials(file), pair not in self._prepared
         try:
             exploration, singles = self._prepared.get(pair) or self._prepare(pair, file, known.values())
-        except HarnessError as error:  # of what this kernel does not have, or a guest that was lost
+        except (HarnessError, GuestError) as error:  # this kernel does not have it, a guest was lost, both cannot be
             self.tell(f"{words}: {error}")
             return False
         open_ = [

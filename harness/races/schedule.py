@@ -38,6 +38,9 @@ _LOOKS, _LOOK_EVERY = 4, 0.1  # s; so often in a row a thread must be found wait
 _ASKED, _NUMBER = "sys_issetugid", 253
 #: Where code may be put that is not the kernel's: what it entered by is never executed again.
 _SPARE = "btext"
+#: What clocks call in each second on each CPU, whose threads wait meanwhile: it takes the token of each process's list.
+_SCANS = ("schedcpu>allproc_scan", "loadav>alllwp_scan")
+_CALL = 5  # bytes: call
 _HALT = bytes.fromhex("f4ebfd")  # hlt; jmp to it
 _SPIN = bytes.fromhex("ebfe")  # jmp to itself
 _INSIDE = 1 << 12  # of a function: behind where it has made its frame
@@ -149,6 +152,7 @@ class Schedule:
 
     def _begin(self) -> None:
         self._tokens = Threads(self.kernel)
+        self._scans = [address for scan in _SCANS if self._has(scan) for address in addresses_of(self.kernel, scan)]
         self._debugger = self._open.enter_context(self._guest.machine.debugged())
         if self._debugger.cpus < 2:
             raise UsageError("a stated interleaving needs two CPUs: mark the test with @pytest.mark.cpus(2)")
@@ -164,6 +168,22 @@ class Schedule:
         self._open.callback(self._put_back, code)
         self._places = range(self._spare, self._spare + len(code))
         self._loops = (self._spare, self._spare + 1, self._spare + len(_HALT))  # where who stands is found
+
+    def _has(self, call: str) -> bool:
+        return all(map(self.kernel.has, call.split(">")))
+
+    def _leave_scans_out(self, debugger: Debugger) -> None:
+        """Have the statistics of all processes left out while somebody stands.
+
+        They would wait for the tokens he has, and keep whoever runs on the same CPU from going on, whom no token
+        excludes: kern/kern_synch.c, schedcpu().
+        """
+
+        def pass_over(cpu: Cpu) -> None:
+            cpu.address += _CALL
+
+        for address in self._scans:
+            debugger.insert(address, pass_over)
 
     def _put_back(self, code: bytes) -> None:
         with contextlib.suppress(HarnessError):  # of a machine that has gone
@@ -355,6 +375,7 @@ class Schedule:
             if left > 0:
                 return
             self._unwatch(self.debugger, addresses, thread)
+            self._leave_scans_out(self.debugger)
             stand.addresses = (cpu.address,)
             stand.cpu, stand.stack = cpu.number, cpu.stack
             found = self.kernel.functions.locate(cpu.address)
@@ -596,6 +617,9 @@ class Schedule:
             gone_on.set()
 
         def begin(debugger: Debugger) -> bool:
+            if not self._standing:
+                for address in self._scans:
+                    debugger.remove(address)
             if not stand.arrived.is_set():
                 self._unwatch(debugger, stand.addresses, stand.thread)
                 return True
