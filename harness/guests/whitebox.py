@@ -37,7 +37,7 @@ from harness.machine.qemu import Machine
 
 _UNIT = "kern_proc.c"
 _STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"}) | COUNTED
-_OF_THREADS = frozenset({"thread", "lwkt_token", "lwkt_tokref"})
+_OF_THREADS = frozenset({"thread", "lwkt_token", "lwkt_tokref", "globaldata"})
 _FORMAT = 1  # of the layouts kept in the cache; raised when debug information is read otherwise
 
 # Both files are named by their content; reading the second takes seconds.

@@ -381,7 +381,8 @@ class Schedule:
             found = self.kernel.functions.locate(cpu.address)
             stand.callers = callers(cpu, found[1] if found is not None else _INSIDE)
             # In a critical section one interrupt of the clock is noted, and no other comes: nothing would end a halt.
-            halts = cpu.takes_interrupts and self._tokens.is_critical(self.debugger, thread) is False
+            put_off = self._tokens.puts_interrupts_off(self.debugger, cpu, thread)
+            halts = cpu.takes_interrupts and put_off is False
             cpu.address = self._spare + (0 if halts else len(_HALT))
             stand.arrived.set()
 

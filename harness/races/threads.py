@@ -23,6 +23,7 @@ _CALLERS = 8
 _PUSHED = 1  # bytes: push %rbp
 _MOST_TOKENS = 64
 _WHOLLY, _DEMANDED = 1, 2  # sys/thread.h: TOK_EXCLUSIVE, TOK_EXCLREQ
+_NOTED = 0x83  # sys/globaldata.h: RQF_IPIQ, RQF_INTPEND, RQF_TIMER
 _SPIN_LOCK = re.compile(r"_?spin_lock(?:_shared)?_contested")
 _IDLE = re.compile("cpu_idle")
 _NEAR = 4  # frames
@@ -147,11 +148,16 @@ class Threads:
             pass
         return None
 
-    def is_critical(self, debugger: Debugger, thread: int) -> bool | None:
-        """Tell whether THREAD is in a critical section, which puts interrupts off; None where that is not known."""
+    def puts_interrupts_off(self, debugger: Debugger, cpu: Cpu, thread: int) -> bool | None:
+        """Tell whether THREAD, which CPU runs, may have interrupts to serve that were noted; None if that is not known.
+
+        So it is in a critical section, and some instructions behind its end.
+        """
         if not self._layouts:
             return None
-        return debugger.read(thread + self._layouts["thread"].offset("td_critcount"), 4) != bytes(4)
+        critical = debugger.read(thread + self._layouts["thread"].offset("td_critcount"), 4) != bytes(4)
+        noted = cpu.word(cpu.own_data + self._layouts["globaldata"].offset("gd_reqflags")) & _NOTED
+        return critical or bool(noted)
 
     def is_queued(self, debugger: Debugger, thread: int) -> bool | None:
         """Tell whether THREAD would run if its CPU came to it; None where that is not known."""

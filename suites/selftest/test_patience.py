@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import GuestLostError
 from harness.races.patience import Patience
+from harness.races.threads import Threads
 
 SECONDS = 5.0
 
@@ -83,3 +84,19 @@ def test_of_a_guest_that_the_host_lets_do_nothing_nothing_is_said() -> None:
     world = World(heard=False)
     with pytest.raises(GuestLostError, match="the host let the guest compute"):
         world.passes(600, computing=3)
+
+
+@pytest.mark.parametrize(
+    ("critical", "flags", "put_off"), [(0, 0, False), (1, 0, True), (0, 0x80, True), (0, 8, False)]
+)
+def test_a_thread_whose_clock_was_put_off_is_not_halted(critical: int, flags: int, put_off: bool) -> None:
+    """The timer is set again when its interrupt is served, some instructions behind the critical section's end."""
+    threads = Threads(cast(Any, SimpleNamespace(has_debug_file=False)))
+    debugger, cpu = SimpleNamespace(), SimpleNamespace(own_data=0x2000)
+    assert threads.puts_interrupts_off(cast(Any, debugger), cast(Any, cpu), 0x1000) is None
+    places = {"td_critcount": 0xD4, "gd_reqflags": 0x18}
+    layout = cast(Any, SimpleNamespace(offset=places.__getitem__))
+    threads._layouts = {"thread": layout, "globaldata": layout}
+    debugger.read = lambda address, size: critical.to_bytes(size, "little") if address == 0x10D4 else b""
+    cpu.word = lambda address: flags if address == 0x2018 else -1
+    assert threads.puts_interrupts_off(cast(Any, debugger), cast(Any, cpu), 0x1000) is put_off
