@@ -124,6 +124,11 @@ def _done(result: Any, scene: Scene) -> str:
     return "done"
 
 
+def _gone(result: Any, scene: Scene) -> str:
+    del result, scene
+    return "gone"
+
+
 def _waited(result: Any, scene: Scene) -> str:
     del scene
     return f"{result.pid} {result.raw_status:#x}" if result.pid else "nobody"
@@ -186,7 +191,7 @@ def _attach(who: Driven, scene: Scene) -> None:
 
 
 _ALL = [
-    _by("exit", 3),
+    _by("exit", 3, say=_gone),  # also where another thread was faster
     _by("storm", 1, name="fork"),  # and the child's end, and the wait for it: a child killed early is never heard of
     _by("setsid", prepare=_join_parent),
     _by("setuid", _SOMEBODY),
