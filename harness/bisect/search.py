@@ -361,9 +361,9 @@ def _hint(made: Observation) -> str:
     """Return what to say of an end that fails in another way than is sought: it may be what was meant."""
     if made.trouble is not Trouble.OTHER_FAILURE:
         return ""
-    return "; if that is what is sought, say so: " + (
-        "--panic TEXT" if made.detail.startswith("panic") else "--failure REGEX"
-    )
+    sought = "--panic TEXT" if made.detail.startswith("panic") else "--failure REGEX"
+    left_out = f"; if not, leave the test out: -- --deselect '{made.test}'" if made.test else ""
+    return f"; if that is what is sought, say so: {sought}{left_out}"
 
 
 _CANNOT = {

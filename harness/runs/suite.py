@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from _pytest.config import get_config
 
 from harness.config import share
@@ -68,19 +69,28 @@ class PytestWords:
         config.pluginmanager.load_setuptools_entrypoints("pytest11")
         RunOptions.declare(config._parser.getgroup("dfly-harness").addoption, PYTEST_PREFIX)
 
-        def tests_in(line: Sequence[str]) -> list[str]:
-            known, _ = config._parser.parse_known_and_unknown_args(list(line))
-            return list(known.file_or_dir)
+        def parsed(line: Sequence[str]) -> tuple[list[str], list[str]]:
+            known, unknown = config._parser.parse_known_and_unknown_args(list(line))
+            return list(known.file_or_dir), unknown
+
+        def is_one_less(line: Sequence[str], without: Sequence[str]) -> bool:
+            try:
+                return len(parsed(line)[0]) == len(parsed(without)[0]) + 1
+            except pytest.UsageError:  # an option lacks its value
+                return False
 
         left = list(words)
         options: list[str] = []
-        _, unknown = config._parser.parse_known_and_unknown_args(list(words))
+        try:
+            found, unknown = parsed(words)
+        except pytest.UsageError as error:
+            raise UsageError(str(error).rpartition("error: ")[2]) from None
         values = {word for option, word in pairwise(words) if option in unknown and not is_test(word)}
-        tests = [word for word in tests_in(words) if word not in values]
+        tests = [word for word in found if word not in values]
         # A word is a test where there is one test less without it: the same text may be an option's value elsewhere.
         while left:
             word, *left = left
-            if word not in tests or len(tests_in([*options, word, *left])) != len(tests_in([*options, *left])) + 1:
+            if word not in tests or not is_one_less([*options, word, *left], [*options, *left]):
                 options.append(word)
         return cls(tuple(find_tests(test) for test in tests), tuple(option for option in options if option != "--"))
 

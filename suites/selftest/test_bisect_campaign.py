@@ -136,7 +136,7 @@ class Reader:
         del seed
         commit = specimen.digest.partition(" ")[2]
         if commit and (trouble := self.untestable(commit)) is not None:
-            return Sighting(UNTESTABLE, trouble, "something else")
+            return Sighting(UNTESTABLE, trouble, "something else", "t.py::test_other")
         count = self.counts[specimen.name] = self.counts.get(specimen.name, 0) + 1
         if BROKEN in self.texts[specimen.name] and self.pattern[count % len(self.pattern)]:
             return Sighting(BAD, None, "failed: it is broken", "t.py::test_it", "console: it is broken")
@@ -290,7 +290,11 @@ class TestTrouble:
             (Trouble.BUILD, "does not build, so nothing can be found out: lines:1: error"),
             (Trouble.BOOT, "does not boot, so nothing can be found out: something else"),
             (Trouble.NOT_APPLICABLE, "cannot run the tests, so nothing can be found out: something else"),
-            (Trouble.OTHER_FAILURE, "cannot be tested, so nothing can be found out: something else; .*--failure"),
+            (
+                Trouble.OTHER_FAILURE,
+                "cannot be tested, so nothing can be found out: something else; "
+                ".*--failure REGEX; .*--deselect 't.py::test_other'",
+            ),
         ],
     )
     @pytest.mark.parametrize("end", ["base", "change 9"])

@@ -244,6 +244,19 @@ def test_an_options_value_is_no_test_even_where_a_suite_is_called_so() -> None:
     assert words.options == ("-k", "conformance", "--junitxml", "x.xml", "-x")
 
 
+@pytest.mark.parametrize("others", [[], ["conformance/test_jails.py"]])
+def test_an_options_value_may_be_what_a_test_is_called(others: list[str]) -> None:
+    test = "conformance/test_jails.py::test_a_jailed_root_makes_no_jail"
+    words = PytestWords.split([test, *others, "--deselect", test])
+    assert words.tests == tuple(map(find_tests, [test, *others]))
+    assert words.options == ("--deselect", test)
+
+
+def test_an_option_for_pytest_without_its_value_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^argument --deselect: expected one argument$"):
+        PytestWords.split(["conformance", "--deselect"])
+
+
 # ---- How a run ends ----------------------------------------------------------------------------------------------
 
 
