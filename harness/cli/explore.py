@@ -215,7 +215,7 @@ def _report(trials: Sequence[Trial], options: argparse.Namespace) -> int:
         for bound in range(1, options.bound + 1)
     ]
     if deadly := sum(not trial.points for trial in trials):
-        counts.insert(0, f"one behind the other: {deadly} orders end the kernel")
+        counts.insert(0, f"one behind the other: {deadly} order{'s end' if deadly > 1 else ' ends'} the kernel")
     return _show(trials, counts, " ".join(words), options)
 
 
