@@ -172,7 +172,7 @@ def _campaign(options: argparse.Namespace, ground: Ground, operations: Sequence[
         singles = exploration.prepare(known.values())
     until = _until(options)
     workers, chosen = max(1, options.workers), spread(singles, options.number)
-    here = {*exploration.deadly, *(each.key for each in chosen)}
+    here = {*exploration.disorders, *(each.key for each in chosen)}
     console.print(f"{len(singles)} points; campaign: {file}", markup=False, soft_wrap=True)
     for said in sorted(set().union(*exploration.serial.values())):
         console.print(f"serial: {said}", markup=False, highlight=False, soft_wrap=True)
@@ -214,8 +214,8 @@ def _report(trials: Sequence[Trial], options: argparse.Namespace) -> int:
         + _counted([trial for trial in trials if len(trial.points) == bound])
         for bound in range(1, options.bound + 1)
     ]
-    if deadly := sum(not trial.points for trial in trials):
-        counts.insert(0, f"one behind the other: {deadly} order{'s end' if deadly > 1 else ' ends'} the kernel")
+    if serial := [trial for trial in trials if not trial.points]:
+        counts.insert(0, f"one behind the other: {_counted(serial)}")
     return _show(trials, counts, " ".join(words), options)
 
 

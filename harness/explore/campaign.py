@@ -30,7 +30,6 @@ from harness.races.schedule import Schedule
 from harness.store import Store
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]
-_TIMES = 2  # that each serial order is tried
 
 
 @dataclass(frozen=True)
@@ -168,8 +167,8 @@ class Exploration:
         self._lock = threading.Lock()
         #: What the operations come to one behind the other, in words, by the order in which they are told.
         self.serial: dict[tuple[str, ...], set[str]] = {}
-        #: The findings among those: the orders in which they end the kernel.
-        self.deadly: dict[Key, Trial] = {}
+        #: The findings among those: the orders in which they end the kernel, or damage something.
+        self.disorders: dict[Key, Trial] = {}
         self._points: Points | None = None
         self._covered: set[Key] = set()
 
@@ -202,14 +201,14 @@ class Exploration:
         """Make the operations in each of WAYS, one behind the other; raises _SpoiltError behind one that is deadly."""
         while ways:
             order, made = ways.popleft()
-            if (_names([order[number] for number in made]), ()) in self.deadly:
+            known = self.disorders.get((_names([order[number] for number in made]), ()))
+            if known is not None and known.verdict.is_deadly:
                 continue
-            for _ in range(_TIMES):
-                found = attempt_serially(stage, order, made)
-                if isinstance(found, Trial):
-                    self._note(replace(found, kernel=stage.identity), [])
-                    raise _SpoiltError
-                self._serial(order).add(found)
+            said, finding = attempt_serially(stage, order, made)
+            self._serial(order).update(said)
+            if finding is not None:
+                self._note(replace(finding, kernel=stage.identity), [])
+                raise _SpoiltError
 
     def pairs(self, trials: Iterable[Trial]) -> list[Interleaving]:
         """Return the interleavings of two preemptions, by what TRIALS of one say that is passed meanwhile.
@@ -231,7 +230,7 @@ class Exploration:
 
     def _learn(self, trial: Trial) -> None:
         if not trial.points:
-            self.deadly[trial.key] = trial
+            self.disorders[trial.key] = trial
         elif trial.verdict not in {Verdict.LOST, Verdict.UNREACHED} and not self._ground.every:
             self._covered |= set(trial.alike)
 

@@ -350,27 +350,33 @@ def serial_outcomes(stage: Stage, operations: Sequence[Operation], times: int = 
         for order in permutations(range(len(operations))):
             found.add(stage.serially(operations, order).said)
             stage.clear()
-    stage.damage()
     return frozenset(found)
 
 
-def attempt_serially(stage: Stage, operations: Sequence[Operation], order: Sequence[int]) -> str | Trial:
-    """Return what OPERATIONS come to one behind the other in ORDER; or what the guest died of, which is a finding too.
+def attempt_serially(
+    stage: Stage, operations: Sequence[Operation], order: Sequence[int], times: int = 2
+) -> tuple[set[str], Trial | None]:
+    """Return what OPERATIONS come to one behind the other in ORDER, tried TIMES, and what speaks against the kernel.
 
-    Raises HarnessError of a guest that was lost.
+    That is what the guest died of, or what is not as it was; it cannot be used any more then.  Raises HarnessError of a
+    guest that was lost.
     """
     began = time.monotonic()
+    said: set[str] = set()
     try:
-        said = stage.serially(operations, order).said
-        stage.clear()
+        for _ in range(times):
+            said.add(stage.serially(operations, order).said)
+            stage.clear()
+        found = stage.damage()
     except HarnessError as error:
-        verdict, why = _death(error)
-        if not verdict.is_finding:
+        found = _death(error)
+        if not found[0].is_finding:
             raise
-        first, second, third = [*(operations[number].name for number in order), ""][:3]
-        seconds = round(time.monotonic() - began, 3)
-        return Trial(first, second, "", verdict, why, seconds=seconds, third=third, steps=stage.steps())
-    return said
+    if found is None:
+        return said, None
+    first, second, third = [*(operations[number].name for number in order), ""][:3]
+    seconds = round(time.monotonic() - began, 3)
+    return said, Trial(first, second, "", *found, seconds=seconds, third=third, steps=stage.steps())
 
 
 def attempt(
@@ -443,6 +449,8 @@ def attempt_on(stage: Stage, operations: Sequence[Operation], each_at: Iterable[
     Raises AssertionError for what is not right, and what a death raises.
     """
     serial = serial_outcomes(stage, operations)
+    damage = stage.damage()
+    assert damage is None, f"one behind the other: {damage[0]}: {damage[1]}"
     for points in each_at:
         played = stage.play(operations, points)
         stage.clear()

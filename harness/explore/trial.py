@@ -31,6 +31,11 @@ class Verdict(StrEnum):
         """Whether it speaks against the kernel, or may."""
         return self not in {Verdict.SERIAL, Verdict.UNREACHED, Verdict.LOST}
 
+    @property
+    def is_deadly(self) -> bool:
+        """Whether the guest died of it."""
+        return self in {Verdict.PANIC, Verdict.HANG, Verdict.STUCK}
+
 
 @dataclass(frozen=True)
 class Step:
