@@ -38,6 +38,8 @@ class Scene:
     names: tuple[str, ...] = ()
     #: What else there is to see at the end, in words.
     sights: list[Callable[[], str]] = field(default_factory=list)
+    #: What was prepared for an operation of somebody's: a descriptor, or another number.
+    prepared: dict[tuple[str, Driven], int] = field(default_factory=dict)
     #: The pids of those who were stopped when they were looked at last.
     stopped: frozenset[int] = frozenset()
     _terminal: str = ""
@@ -259,15 +261,14 @@ def _prepared(
     looks: bool = False,
 ) -> Operation:
     """Return the operation that START begins, with the number that PREPARE has returned for its scene."""
-    made: dict[int, int] = {}
 
     def before(actor: Driven, scene: Scene) -> None:
-        made.clear()
-        made[id(scene)] = prepare(actor, scene)
+        scene.prepared[name, actor] = prepare(actor, scene)
 
-    return Operation(
-        name, who, lambda actor, scene: start(actor, scene, made[id(scene)]), _done, prepare=before, looks=looks
-    )
+    def begin(actor: Driven, scene: Scene) -> Pending[Any]:
+        return start(actor, scene, scene.prepared[name, actor])
+
+    return Operation(name, who, begin, _done, prepare=before, looks=looks)
 
 
 def _mounted(init: RemoteProcess) -> str:
