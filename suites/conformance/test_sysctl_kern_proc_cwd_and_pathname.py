@@ -31,6 +31,12 @@ def test_cwd_follows_chdir(init: Process) -> None:
     assert (init.sysctl.kern_proc_cwd(child.pid), child.sysctl.kern_proc_cwd(init.pid)) == ("/", "/dev")
 
 
+@kern_proc("sysctl_kern_proc_cwd")
+def test_cwd_of_process_1_is_the_root(init: Process) -> None:
+    """It is a process like any other (kern_proc.c: sysctl_kern_proc_cwd)."""
+    assert init.sysctl.kern_proc_cwd(1) == "/"
+
+
 @contextmanager
 def folder(process: RemoteProcess) -> Iterator[str]:
     """Make a directory that is removed afterwards."""
