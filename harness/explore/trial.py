@@ -86,13 +86,19 @@ class Trial:
 
     @property
     def alike(self) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """The keys of the interleavings that come to the same, and its own."""
-        if not self.then:
+        """The keys of the interleavings that come to the same, and its own.
+
+        Where one waited, who of them is faster when the other has gone on is not stated: it may come to something else
+        the next time, and says nothing about other points.
+        """
+        if self.waited:
+            yield self.key
+        elif not self.then:
             yield self.key
             yield from ((self.operations, (point,)) for point in self.covers)
-            return
-        for point in (self.point, *self.covers):
-            yield from ((self.operations, (point, then)) for then in (self.then, *self.then_covers))
+        else:
+            for point in (self.point, *self.covers):
+                yield from ((self.operations, (point, then)) for then in (self.then, *self.then_covers))
 
     @property
     def cause(self) -> str:

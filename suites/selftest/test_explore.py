@@ -143,6 +143,12 @@ def test_what_comes_to_the_same_is_told_by_operations_and_points() -> None:
     assert Trial.from_json(twice.to_json()) == twice
 
 
+def test_where_one_waited_nothing_is_said_about_other_points() -> None:
+    waited = replace(FOUND, covers=("exit1+0x25",), waited=True)
+    assert list(waited.alike) == [waited.key]
+    assert len(list(replace(waited, waited=False).alike)) == 2
+
+
 def test_panics_of_one_fingerprint_have_one_cause() -> None:
     one = replace(FOUND, said="Fatal trap 12\nfingerprint: a<b\ncpuid = 1")
     assert one.cause == replace(one, said="Fatal trap 12\nfingerprint: a<b\ncpuid = 2").cause
