@@ -29,6 +29,7 @@ defect = pytest.mark.defect
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
     reproducer="job-control-reaper.c",
+    introduced="fc3bc2868a of 2014-11-10",
 )
 def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) -> None:
     """A group is not orphaned while a member has a parent in the same session and another group (POSIX; fixjobc).
@@ -52,6 +53,7 @@ def test_a_reaper_qualifies_the_groups_of_whom_it_inherits(init: RemoteProcess) 
     severity="wrong answer",
     reason="fixjobc() takes the dead parent from the count, and nobody adds the reaper that is the parent from then on",
     reproducer="job-control-reaper.c",
+    introduced="fc3bc2868a of 2014-11-10",
 )
 def test_the_group_of_an_inherited_process_can_be_stopped_from_the_terminal(init: RemoteProcess) -> None:
     """It is not orphaned: its members have a parent in the session (POSIX; kern_sig.c: lwpsignal, SA_TTYSTOP)."""
