@@ -25,6 +25,7 @@ _KERNELS = 12
 _SECTION = re.compile(r"^==== (.*)$", re.MULTILINE)
 _PIECE = re.compile(r"^---- (.*)$", re.MULTILINE)
 _EXPECTATION = re.compile(r"^E\s+(.*)$", re.MULTILINE)
+_OURS = re.compile(r": (usched_set|253)\(")  # 253, which does nothing, is where a schedule finds a thread
 _ABOUT = re.compile(r"^/\*\n \* (.*?)\n \*\n", re.DOTALL | re.MULTILINE)
 _CLASS = re.compile(r"^(?:\w+\.)+\w+Error: ")  # of an exception, which says nothing elsewhere
 _SENTENCE = re.compile(r"[:.]\s")
@@ -49,7 +50,8 @@ class Sighting:
         version = f", __DragonFly_version {self.osreldate}" if self.osreldate else ""
         if not self.failures:
             return f"not seen: {self.kernel}{version}: passed {self.runs} of {self.runs}"
-        return f"seen:     {self.kernel}{version}: {self.failures} of {self.runs}, {', '.join(sorted(self.verdicts))}"
+        verdicts = ", ".join(sorted(self.verdicts))
+        return f"seen:     {self.kernel}{version}: {verdicts} in {self.failures} of all {self.runs} runs on record"
 
 
 def kernel_words(record: RunRecord) -> str:
@@ -95,12 +97,12 @@ def bug_report(
     return _title(result, headline, symptom), [
         Part("What happens", tuple(_what_happens(result, headline, symptom))),
         Part("What should happen", (sentence(result),)),
+        Part("What to change", tuple(mend.words) if mend is not None else ()),
+        _program(result, reproducer),
         Part("Kernels", lines=tuple(one.words for one in seen) or (kernel_words(record),)),
         Part("Since", tuple(_since(found)) or tuple(_told(result))),
-        Part("What to change", tuple(mend.words) if mend is not None else ()),
         _death(sections),
-        Part("Last system calls of the test, and their results", lines=tuple(map(_shown, result.calls[-_CALLS:]))),
-        _program(result, reproducer),
+        Part("Last system calls of the test, and their results", lines=tuple(_calls(result))),
         Part(
             "To reproduce with dfly-harness",
             ("With this kernel and image in its store:",),
@@ -122,6 +124,12 @@ def _symptom(reproducer: str) -> str:
     return " ".join(found[1].replace("\n *", "\n").split()) if found is not None else ""
 
 
+def _calls(result: TestResult) -> Iterator[str]:
+    """Yield the last calls of RESULT, without those by which a schedule keeps threads on CPUs."""
+    calls = [call for call in result.calls if not _OURS.search(call)]
+    yield from map(_shown, calls[-_CALLS:])
+
+
 def _shown(call: str) -> str:
     return call if len(call) <= _CALL else f"{call[:_CALL]}..."
 
@@ -134,7 +142,7 @@ def _capitalised(words: str) -> str:
 
 def _title(result: TestResult, headline: str, symptom: str) -> str:
     """Return what is wrong: the panic, else what its program shows, else the promise that is not kept."""
-    if result.verdict is Verdict.PANIC and headline:
+    if result.verdict is Verdict.PANIC and headline and not symptom:
         return f"Kernel panic: {headline}"
     dead = {Verdict.PANIC: "Kernel panic: ", Verdict.HANG: "Kernel hangs: "}.get(result.verdict, "")
     if symptom:

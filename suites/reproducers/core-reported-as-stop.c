@@ -52,6 +52,8 @@ main(void)
 
 	if (pipe(end) < 0)
 		err(2, "pipe");
+	/* Whoever started us may ignore it, and so would the child. */
+	signal(SIGQUIT, SIG_DFL);
 	child = fork();
 	if (child == 0) {
 		close(end[1]);

@@ -44,6 +44,9 @@ main(void)
 	if (pipe(ready) < 0 || pipe(end) < 0)
 		err(2, "pipe");
 
+	/* Whoever started us may ignore it, and so would the member. */
+	signal(SIGTSTP, SIG_DFL);
+
 	/* We are the reaper: orphans among our descendants become our
 	 * children. */
 	if (procctl(P_PID, getpid(), PROC_REAP_ACQUIRE, NULL) < 0) {

@@ -86,7 +86,7 @@ def test_a_panic_is_told_with_all_that_one_acts_on(store: Store, capsys: pytest.
     assert text.startswith('Kernel panic: assertion "p->p_lock > 0" failed in exit1 at')
     for words in (
         "seen:     DragonFly v6.5.0.1-DEVELOPMENT #0: Sun Apr 19,",
-        "600518: 2 of 3, panic",
+        "600518: panic in 2 of all 3 runs on record",
         "not seen: DragonFly v4.7.0.9-DEVELOPMENT #0: Sun Apr 19,",
         'panic: assertion "p->p_lock > 0" failed in exit1 at',
         "   0 exit1+0xbc  kern_exit.c:368",
@@ -150,7 +150,25 @@ def test_what_was_expected_and_not_met_is_told(store: Store, capsys: pytest.Capt
     assert "The test fails: assert 3 == 4 +  where 3 = pid()" in text.replace("\n", " ").replace("  ", " ").replace(
         "+ where", "+  where"
     )
-    assert "600519: 1 of 1, failed" in text.replace("\n        ", " ")
+    assert "600519: failed in 1 of all 1 runs on record" in text.replace("\n        ", " ")
+
+
+def test_calls_that_only_keep_threads_on_cpus_are_not_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    file = store.home / "r.json"
+    calls = ("process 33: usched_set(0, 1, ..., 4) = 0", "process 33: 253() = 0", "process 33: killpg(36, 0) = None")
+    record(replace(FAILED, calls=calls), "v6.5.0.2", 600519, 30).write(store, file)
+    text = told(capsys, "--bug", "a_child_ends", str(file))
+    assert "results\n------------------------------------------------\n    process 33: killpg(36, 0) = None\n\n" in text
+
+
+def test_a_panic_that_a_program_shows_is_called_by_what_that_does(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = store.home / "r.json"
+    record(replace(PANIC, reproducer="reproducers/killpg-reaped.c"), "v6.5.0.2", 600519, 30).write(store, file)
+    text = told(capsys, "--bug", "a_child_ends", str(file))
+    assert text.startswith("Kernel panic: killpg() walks over the members of a group"), "which is no other panic's"
+    assert text.index("Program that shows it") < text.index("Kernels\n") < text.index("Last system calls")
 
 
 def test_objects_of_the_harness_are_not_told_to_who_has_none(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
