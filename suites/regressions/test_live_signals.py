@@ -170,6 +170,7 @@ def test_flags_of_a_reapers_signal_that_mean_nothing_are_refused(init: RemotePro
     severity="wrong answer",
     reason="children keep the reaper that was given up, and may signal nobody outside of what it was the reaper of",
     reproducer="reaper-given-up.c",
+    introduced="a73d77929c of 2017-09-28",
 )
 def test_whoever_gives_up_being_a_reaper_can_be_signalled_by_its_children(init: RemoteProcess) -> None:
     """As before it became one: only a reaper restricts (kill(2); procctl(2); kern_fork.c: reaper_sigtest)."""
