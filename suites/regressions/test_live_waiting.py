@@ -186,6 +186,7 @@ def test_the_time_of_a_thread_that_has_ended_still_counts(init: RemoteProcess) -
     severity="wrong answer",
     reason="while a child writes its core it is in SCORE, which kern_wait() reports as stopped, by signal 0",
     reproducer="core-reported-as-stop.c",
+    introduced="f5b92db707 of 2015-07-10",
 )
 def test_a_child_that_writes_its_core_is_not_stopped(init: RemoteProcess) -> None:
     """wait4(WUNTRACED) reports its death, and nothing before (POSIX: waitpid(); kern_sig.c: sigexit, SCORE)."""
