@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -78,33 +79,22 @@ def test_cpus(init, turn): assert init.getpid()
 
 
 @pytest.mark.parametrize("order", ["longest", "written"])
-def test_tests_that_want_the_same_kind_of_machine_are_dealt_to_the_same_worker(tmp_path: Path, order: str) -> None:
+def test_a_worker_leaves_a_kind_of_machine_when_no_test_wants_it_any_more(tmp_path: Path, order: str) -> None:
+    """However fast the workers are; in an order that the user wants each takes the next ones."""
     (tmp_path / "test_kinds.py").write_text(KINDS)
     record = tmp_path / "record.json"
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "harness.plugin.entry",
-        "--dfly-oracle",
-        "-q",
-        "-n",
-        "2",
-        "--dfly-order",
-        order,
-    ]
+    argv = [sys.executable, *f"-m pytest -p harness.plugin.entry --dfly-oracle -q -n 2 --dfly-order {order}".split()]
     done = subprocess.run(
         [*argv, "--dfly-json", str(record), str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    workers: dict[str, set[str]] = {}
+    taken: dict[str, list[str]] = {"gw0": [], "gw1": []}
     for result in read_record(record).results:
-        workers.setdefault(result.test.partition("::")[2].partition("[")[0], set()).add(result.worker)
-    alone = {test for test, names in workers.items() if len(names) == 1}
-    assert alone == ({"test_slow", "test_cpus"} if order == "longest" else set())
-    if order == "longest":
-        assert workers["test_slow"] != workers["test_cpus"]
+        taken[result.worker].append(result.test.partition("::")[2].partition("[")[0])
+    blocks = {worker: [kind for kind, _ in groupby(tests)] for worker, tests in taken.items()}
+    assert all(len(kinds) == len(set(kinds)) for kinds in blocks.values()), blocks
+    first = {"longest": ["test_cpus", "test_slow"], "written": ["test_usual", "test_usual"]}[order]
+    assert sorted(kinds[0] for kinds in blocks.values()) == first  # who is ready first begins with the first
 
 
 def test_unknown_ones_count_as_the_average() -> None:
