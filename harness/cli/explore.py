@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from harness.explore.operations import OPERATIONS, Operation, find_operation
 from harness.explore.page import findings_page
 from harness.explore.pairs import Breadth, Known, Pair, all_pairs
 from harness.explore.saved import columns, save_test
-from harness.explore.trial import Trial, Verdict
+from harness.explore.trial import Trial, Verdict, counted
 from harness.files import output_file, write_whole
 from harness.guests.dragonfly import DragonFlyTarget
 from harness.guests.options import TargetOptions
@@ -82,7 +81,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _explore(options: argparse.Namespace) -> int:
     store = Store()
-    words = [word for word in (options.first, options.second, options.third) if word is not None]
+    words = _given(options)
     operations = [find_operation(word) for word in words]
     if len(operations) < 2 and not options.all_pairs:
         raise UsageError("explore takes two operations, or three; or --all-pairs")
@@ -109,6 +108,11 @@ def _explore(options: argparse.Namespace) -> int:
     with _ground(options, store, target, names, at_once) as ground:
         done = _campaign(options, ground, operations, file)
     return _report(done, options)
+
+
+def _given(options: argparse.Namespace) -> list[str]:
+    """Return the operations as they were given."""
+    return [word for word in (options.first, options.second, options.third) if word is not None]
 
 
 def _ground(
@@ -155,8 +159,7 @@ def _report_pairs(pairs: Sequence[Pair], file_of: Callable[[Pair], Path], option
     for name in dict.fromkeys(pair[0].name for pair in sorted(known, key=lambda pair: pair[0].name)):
         some = [found for pair, found in known.items() if pair[0].name == name]
         these = [trial for found in some for trial in found.trials]
-        counted = Counter(trial.verdict for trial in these if trial.verdict.is_finding)
-        told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+        told = counted(trial.verdict for trial in these if trial.verdict.is_finding)
         points = sum(found.known for found in some), sum(found.points for found in some)
         lines.append(f"{name:>10} {len(some):6} {points[0]:6} {points[1]:6} {len(these):6}  {told or '-'}")
     said = [f"{len(known)} of {len(pairs)} pairs; {_counted(trials)}"]
@@ -207,7 +210,7 @@ def _is_open(known: Mapping[Key, Trial], one: Interleaving) -> bool:
 
 
 def _report(trials: Sequence[Trial], options: argparse.Namespace) -> int:
-    words = [word for word in (options.first, options.second, options.third) if word is not None]
+    words = _given(options)
     meanwhile = " and ".join(words[1:])
     counts = [
         f"{options.first} held, {meanwhile} meanwhile{_PREEMPTIONS[bound]}: "
@@ -253,8 +256,7 @@ def _elsewhere(trial: Trial, other: Trial) -> str:
 
 def _counted(trials: Sequence[Trial]) -> str:
     """Return what TRIALS came to, in words."""
-    counted = Counter(trial.verdict for trial in trials)
-    told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+    told = counted(trial.verdict for trial in trials)
     waited = sum(trial.waited for trial in trials)
     alike = {key for trial in trials for key in trial.alike} - {trial.key for trial in trials}
     return f"{told or 'nothing tried'}; {waited} times one waited for another; commute: {len(alike)}"

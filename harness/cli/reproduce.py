@@ -7,6 +7,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from harness.reproduce.trial import Trials
 from harness.results.naming import named, only_test
 from harness.results.record import RunRecord, TestResult, find_record, read_record
 from harness.results.verdict import Verdict
+from harness.runs.suite import find_tests
 from harness.store import Store
 
 _LETHAL = 3  # runs of a program that the kernel dies of: each costs a guest
@@ -113,7 +115,7 @@ def _cut_down(
     dies = _dies(result)
     story = read_story(result.calls, FORMS, dies=dies)
     story = story.without(number for number, step in enumerate(story.steps) if not is_told(step, story))
-    name = options.c.name if options.c else "reproducer.c"
+    name = _name(options)
     title, expectation = _words(result)
 
     def program(told: Story) -> str:
@@ -125,20 +127,19 @@ def _cut_down(
             progress(f"try {tried.count + 1}: {len(told.steps)} calls")
             return tried.shows(program(told), name, dies=dies)
 
-        shown = shows(story)
-        if not shown and not (dies and len(story.racers) > 1):
-            left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
-            said = f"{len(story.steps)} calls, made one after the other, do not show it{left}"
-            if result.reproducer:
-                raise UsageError(said)
-            return _Found(f"{said}, as of a race they would not: nothing is offered")
-        if not shown:
-            return _race(options, result, story, trials, progress)
-        small = reduce_story(story, shows)
-        runs = _runs(options, dies)
-        count = sum(shows(small) for _ in range(runs))
-        cut = f"{len(story.steps)} calls cut down to {len(small.steps)} in {tried.count} tries"
-    return _Found(f"{cut}; showed the defect {count} of {runs} times", program(small), count)
+        if shows(story):
+            small = reduce_story(story, shows)
+            runs = _runs(options, dies)
+            count = sum(shows(small) for _ in range(runs))
+            cut = f"{len(story.steps)} calls cut down to {len(small.steps)} in {tried.count} tries"
+            return _Found(f"{cut}; showed the defect {count} of {runs} times", program(small), count)
+    if dies and len(story.racers) > 1:
+        return _race(options, result, story, trials, progress)
+    left = f" ({len(story.left_out)} calls could not be told in C)" if story.left_out else ""
+    said = f"{len(story.steps)} calls, made one after the other, do not show it{left}"
+    if result.reproducer:
+        raise UsageError(said)
+    return _Found(f"{said}, as of a race they would not: nothing is offered")
 
 
 def _race(
@@ -154,9 +155,12 @@ def _race(
     which the test of RESULT brings about each time.  Raises UsageError where a program written by hand is known.
     """
     file, _, test = result.test.partition("::")
-    stated = stated_interleaving(found if (found := Path(file)).is_file() else share() / file, test.partition("[")[0])
-    name, runs = options.c.name if options.c else "reproducer.c", min(options.times, _LETHAL)
-    text = write_race(story, _words(result)[0], name, _words(result)[1], stated)
+    stated = ""
+    with suppress(UsageError):  # the file is not there any more
+        stated = stated_interleaving(Path(find_tests(file)), test.partition("[")[0])
+    title, expectation = _words(result)
+    name, runs = _name(options), _runs(options, dies=True)
+    text = write_race(story, title, name, expectation, stated)
     count = 0
     with trials(max(2, len(story.racers)), SECONDS + _STARTS) as tried:
         for number in range(runs):
@@ -176,6 +180,11 @@ def _try_by_hand(options: argparse.Namespace, result: TestResult, file: Path, tr
     with trials() as tried:
         count = sum(tried.shows(text, file.name, dies=dies) for _ in range(runs))
     return _Found(f"{file.name} showed the defect {count} of {runs} times", text if count else "", count)
+
+
+def _name(options: argparse.Namespace) -> str:
+    """Return what the program is to be called."""
+    return options.c.name if options.c else "reproducer.c"
 
 
 def _dies(result: TestResult) -> bool:

@@ -7,7 +7,6 @@ import hashlib
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
@@ -16,7 +15,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.explore.campaign import Exploration, Ground, Interleaving, read_extent, read_trials, spread
 from harness.explore.operations import OPERATIONS, Operation
-from harness.explore.trial import Trial, Verdict
+from harness.explore.trial import Trial, Verdict, counted
 from harness.processes import GuestError
 
 Pair = tuple[Operation, Operation]
@@ -35,15 +34,9 @@ def all_pairs(some: Sequence[Operation] = ()) -> list[Pair]:
         for one, other in combinations_with_replacement(made, 2)
         if not names or names & {one.name, other.name}
     ]
-    pairs.sort(key=lambda pair: (pair[0].looks and pair[1].looks, _hash(*pair)))
+    pairs.sort(key=lambda pair: _hash(*pair))
     turned = [(other, one) for one, other in pairs if one is not other]
-    looking = [pair for pair in pairs if pair[0].looks and pair[1].looks]
-    return [
-        *(pair for pair in pairs if pair not in looking),
-        *(pair for pair in turned if not (pair[0].looks and pair[1].looks)),
-        *looking,
-        *(pair for pair in turned if pair[0].looks and pair[1].looks),
-    ]
+    return sorted([*pairs, *turned], key=lambda pair: pair[0].looks and pair[1].looks)
 
 
 def _hash(one: Operation, other: Operation) -> bytes:
@@ -73,8 +66,7 @@ class Known:
 
     def __str__(self) -> str:
         """Return it in words."""
-        counted = Counter(trial.verdict for trial in self.trials)
-        told = ", ".join(f"{counted[verdict]} {verdict}" for verdict in Verdict if counted[verdict])
+        told = counted(trial.verdict for trial in self.trials)
         return f"{self.known} of {self.points} points known: {told or 'nothing tried'}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Self
@@ -35,6 +36,12 @@ class Verdict(StrEnum):
     def is_deadly(self) -> bool:
         """Whether the guest died of it."""
         return self in {Verdict.PANIC, Verdict.HANG, Verdict.STUCK}
+
+
+def counted(verdicts: Iterable[Verdict]) -> str:
+    """Return how often each of VERDICTS came, in words; empty where there is none."""
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def deal_in_small_parts(config: pytest.Config) -> None:
 def tell_kinds(config: pytest.Config, kinds: Mapping[str, int]) -> None:
     """Tell the controlling process, which collects no tests, which kind of machine each of them wants."""
     run = getattr(config, "workerinput", {}).get("testrunuid")
-    if run is not None:
-        write_whole(kinds_file(run), json.dumps(dict(kinds)))  # all workers say the same
+    if run is not None and not kinds_file(run).exists():  # all workers say the same
+        write_whole(kinds_file(run), json.dumps(dict(kinds)))
 
 
 def scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | None:

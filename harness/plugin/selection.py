@@ -79,12 +79,13 @@ class Selection:
             else:
                 self._settle_if_possible(item, facts)
         order = self._options.order or Order()
-        items[:] = order.arrange(items, lambda item: item.nodeid, self._rank, self._dealt)
+        ranks = {item.nodeid: self._rank(item) for item in items}
+        items[:] = order.arrange(items, lambda item: item.nodeid, lambda item: ranks[item.nodeid], self._dealt)
         if self._touching.is_asked_for:
             if left_out := self._touching.order(items):
                 _deselect(items, left_out)
         elif order.may_be_dealt_by_kind:
-            self.kinds = {item.nodeid: min(self._rank(item), _USUAL) for item in items}
+            self.kinds = {test: min(rank, _USUAL) for test, rank in ranks.items()}
 
     def _take_part(self, items: list[pytest.Item], shard: Shard) -> None:
         seconds = durations_of(self._options)

@@ -88,7 +88,7 @@ class Writer:
     # ---- words ----
 
     def _called(self, pid: int) -> str:
-        return "main" if pid == self._story.root else self._names[pid].lower().replace("_", " ", 1).replace("_", ".")
+        return self._names[pid].lower().replace("_", " ", 1).replace("_", ".")
 
     def _reference(self, word: str, who: int) -> tuple[str, str]:
         """Return a pid in C and in words."""

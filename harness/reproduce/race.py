@@ -66,9 +66,6 @@ class _RaceWriter(Writer):
         self._racers = story.racers
         self._before = [step for step in story.steps if not step.beside]
 
-    def _called(self, pid: int) -> str:
-        return "parent" if pid == self._story.root else super()._called(pid)
-
     def _more_comment(self) -> Iterator[str]:
         *most, last = map(self._called, self._racers)
         who = f"{', '.join(most)} and {last}"

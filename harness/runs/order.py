@@ -70,9 +70,9 @@ def next_ones(
     Those of its PRESENT kind; or else of the first kind that none of the OTHERS has; or of that of which most are left.
     Where these are fewer, others follow: a worker begins with a test only when it knows the next one.
     """
-    there = Counter(kinds[test] for test in left)
-    if not there or number <= 0:
+    if not left or number <= 0:
         return []
+    there = Counter(kinds[test] for test in left)
     free = [kind for kind in there if kind not in others]
     chosen = present if present in there else next(iter(free or [kind for kind, _ in there.most_common(1)]))
     taken = [test for test in left if kinds[test] == chosen][:number]

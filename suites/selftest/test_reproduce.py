@@ -266,23 +266,29 @@ UNKNOWN_CHILD = (
 )
 
 
+def recorded(result: TestResult, folder: Path) -> Path:
+    """Return a record of a run on the default target that came to RESULT; skips a test of an unknown kernel."""
+    target = resolve_target(TargetChoice(), Store())
+    assert isinstance(target, DragonFlyTarget)
+    if target.kernel is None:
+        pytest.skip("the kernel is not in the store")
+    record = RunRecord(
+        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name, results=(result,)
+    )
+    file = folder / "r.json"
+    record.write(Store(), file)
+    return file
+
+
 @pytest.mark.on_vm
 @pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
 @pytest.mark.parametrize(("error", "status"), [("ECHILD", 0), ("EPERM", 1)])
 def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
     error: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = resolve_target(TargetChoice(), Store())
-    assert isinstance(target, DragonFlyTarget)
-    if target.kernel is None:
-        pytest.skip("the kernel is not in the store")
     calls = (*UNKNOWN_CHILD, f"process 30: wait4(31, WNOHANG) = {error}")
-    record = RunRecord(
-        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name,
-        results=(TestResult("a.py::test_child", Verdict.FAILED, behaviour="It is a child.", calls=calls),),
-    )  # fmt: skip
-    file, offered = tmp_path / "r.json", tmp_path / "child.c"
-    record.write(Store(), file)
+    failed = TestResult("a.py::test_child", Verdict.FAILED, behaviour="It is a child.", calls=calls)
+    file, offered = recorded(failed, tmp_path), tmp_path / "child.c"
     assert main(["reproduce", str(file), "test_child", "--c", str(offered), "--times", "2"]) == status
     said = capsys.readouterr().err
     assert offered.exists() == (status == 0)
@@ -301,16 +307,8 @@ def test_a_program_is_offered_if_it_shows_on_a_real_kernel_what_was_recorded(
 @pytest.mark.skipif(not has_dragonfly(Store()), reason="no DragonFly target in the store")
 def test_a_race_is_offered_with_how_often_it_showed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What ends each kernel so far: kern.proc.pathname of who is exiting."""
-    target = resolve_target(TargetChoice(), Store())
-    assert isinstance(target, DragonFlyTarget)
-    if target.kernel is None:
-        pytest.skip("the kernel is not in the store")
-    record = RunRecord(
-        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name,
-        results=(TestResult("a.py::test_exit", Verdict.PANIC, behaviour="It ends.", calls=RACE),),
-    )  # fmt: skip
-    file, offered = tmp_path / "r.json", tmp_path / "race.c"
-    record.write(Store(), file)
+    died = TestResult("a.py::test_exit", Verdict.PANIC, behaviour="It ends.", calls=RACE)
+    file, offered = recorded(died, tmp_path), tmp_path / "race.c"
     assert main(["reproduce", str(file), "test_exit", "--c", str(offered), "--times", "1"]) == 0
     assert "they showed the defect 1 of 1 times" in capsys.readouterr().err
     assert "own_cpu(1);" in offered.read_text()
@@ -327,19 +325,11 @@ def test_what_no_calls_can_tell_is_shown_by_the_program_written_by_hand(
     program: str, status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of threads, tables and races: tried before it is offered, as any other."""
-    target = resolve_target(TargetChoice(), Store())
-    assert isinstance(target, DragonFlyTarget)
-    if target.kernel is None:
-        pytest.skip("the kernel is not in the store")
     calls = ("process 30: fork() = <process 31>", "thread 32 of process 30: getpid() = 30")
     failed = TestResult(
         "a.py::test_a", Verdict.FAILED, defect="it is", reproducer=f"reproducers/{program}", calls=calls
     )
-    record = RunRecord(
-        target.label, is_dragonfly=True, kernel=target.kernel.name, image=target.image.name, results=(failed,)
-    )
-    file, offered = tmp_path / "r.json", tmp_path / "a.c"
-    record.write(Store(), file)
+    file, offered = recorded(failed, tmp_path), tmp_path / "a.c"
     assert main(["reproduce", str(file), "test_a", "--c", str(offered), "--times", "2"]) == status
     said = capsys.readouterr().err
     assert "threads made calls" in said
