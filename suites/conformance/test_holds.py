@@ -164,6 +164,7 @@ def test_processes_end_while_others_look_at_them(init: RemoteProcess, node: int)
 
 @kern_proc("proc_remove_zombie")
 @pytest.mark.passes("pstall", "sysctl_kern_proc")
+@pytest.mark.cpus(2)  # with one a scan ends before anybody else begins
 @pytest.mark.parametrize("kind", ["fork", "vfork"])
 def test_processes_come_and_go_while_the_whole_table_is_read(init: RemoteProcess, kind: str) -> None:
     """The scan holds whom it visits, and reaping waits for it (kern_proc.c: proc_remove_zombie)."""

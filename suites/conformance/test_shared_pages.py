@@ -122,7 +122,7 @@ def test_the_page_counts_the_ticks_the_process_ran(init: RemoteProcess) -> None:
     before = page.value("runticks")
 
     def work() -> bool:
-        init.repeat_until(fails_with("EPERM"), "getpid", seconds=0.3)
+        init.repeat_until(fails_with("EPERM"), "getpid", seconds=0.1)
         return page.value("runticks") > before
 
     eventually(work, "its work to be counted")

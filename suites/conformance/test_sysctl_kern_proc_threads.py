@@ -71,7 +71,7 @@ def test_the_row_of_a_thread_tells_its_own_time(init: RemoteProcess) -> None:
     """What the threads listed before it have used is not in it (kern_proc.c: sysctl_out_proc, fill_kinfo_lwp)."""
     child = init.fork()
     idle = child.thread()
-    child.repeat_until(fails_with("EXDEV"), "getpid", seconds=0.5)
+    child.repeat_until(fails_with("EXDEV"), "getpid", seconds=0.25)
     rows = init.sysctl.kern_proc_pid(child.pid, lwp=True)
     used = {row.lwp.tid: row.lwp.uticks + row.lwp.sticks for row in rows}
     assert used[idle.tid] < used[child.gettid()] / 2
