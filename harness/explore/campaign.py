@@ -28,6 +28,7 @@ from harness.processes.session import Session, Warmth
 from harness.races.points import relative_line
 from harness.races.schedule import Schedule
 from harness.store import Store
+from harness.threads import side_by_side
 
 Key = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -120,6 +121,7 @@ class Ground:
         size = MachineSize(memory=memory, cpus=cpus_for(operations))
         self._warmth = Warmth(target, store, size, instrument=instrument_of(store, self._ranges, memory))
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._ready: list[tuple[ExitStack, Stage]] = []
         self._points: Points | None = None
 
@@ -145,6 +147,15 @@ class Ground:
             yield opened[1]
             with self._lock:
                 self._ready.append((machine.pop_all(), opened[1]))
+
+    def stop(self) -> None:
+        """Have whoever explores end after the interleaving that is being tried."""
+        self._stopped.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more is to be tried."""
+        return self._stopped.is_set()
 
     def points(self, stage: Stage) -> Points:
         """Return where operations can be held, as STAGE, one of its guests, has them."""
@@ -200,6 +211,8 @@ class Exploration:
     def _learn_serial_orders(self, stage: Stage, ways: deque[tuple[tuple[Operation, ...], tuple[int, ...]]]) -> None:
         """Make the operations in each of WAYS, one behind the other; raises _SpoiltError behind one that is deadly."""
         while ways:
+            if self._ground.is_stopped:
+                raise KeyboardInterrupt
             order, made = ways.popleft()
             known = self.disorders.get((_names([order[number] for number in made]), ()))
             if known is not None and known.verdict.is_deadly:
@@ -246,7 +259,7 @@ class Exploration:
         failures: list[BaseException] = []
 
         def is_over() -> bool:
-            return time.monotonic() >= until or (number > 0 and len(done) >= number)
+            return self._ground.is_stopped or time.monotonic() >= until or (number > 0 and len(done) >= number)
 
         def work() -> None:
             try:
@@ -255,11 +268,7 @@ class Exploration:
             except BaseException as error:
                 failures.append(error)
 
-        threads = [threading.Thread(target=work, name=f"explorer-{number}", daemon=True) for number in range(workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        side_by_side(work, workers, self._ground.stop, "explorer")
         if failures and not done:
             raise failures[0]
         return done

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.explore.campaign import Exploration, Ground, Interleaving, read_ext
 from harness.explore.operations import OPERATIONS, Operation
 from harness.explore.trial import Trial, Verdict, counted
 from harness.processes import GuestError
+from harness.threads import side_by_side
 
 Pair = tuple[Operation, Operation]
 
@@ -94,21 +96,17 @@ class Breadth:
         known = {pair: Known.read(self.file_of(pair)) for pair in pairs}
         left = [pair for pair in known if not known[pair].is_complete]
         left.sort(key=lambda pair: len(known[pair].trials) // self.number)
+        if left:
+            with self.ground.stage():  # the warm state that all begin with is made once, here
+                pass
         while left and time.monotonic() < until:
             waiting: queue.SimpleQueue[Pair] = queue.SimpleQueue()
             for pair in left:
                 waiting.put(pair)
             again: list[Pair] = []
             failures: list[BaseException] = []
-            given = (waiting, until, again, failures)
-            threads = [
-                threading.Thread(target=self._work, args=given, name=f"pairs-{each}", daemon=True)
-                for each in range(workers)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            work = partial(self._work, waiting, until, again, failures)
+            side_by_side(work, workers, self.ground.stop, "pairs")
             if failures:
                 raise failures[0]
             left = [pair for pair in left if pair in again]
@@ -118,7 +116,7 @@ class Breadth:
     ) -> None:
         """Explore who is WAITING, and note who wants another turn AGAIN; a failure ends the round."""
         try:
-            while time.monotonic() < until and not failures and not waiting.empty():
+            while not self.ground.is_stopped and time.monotonic() < until and not failures and not waiting.empty():
                 pair = waiting.get_nowait()
                 if self._explore(pair, until):
                     again.append(pair)

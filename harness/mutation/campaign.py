@@ -33,6 +33,7 @@ from harness.runs.order import Order
 from harness.runs.runner import Run, SuiteRunner
 from harness.runs.suite import is_test, test_arguments
 from harness.store import Store
+from harness.threads import side_by_side
 
 # So many tests run on a fault first: most that can catch it are among them, and collecting all takes seconds.
 _FIRST = 24
@@ -99,21 +100,7 @@ class Campaign:
         for mutant in mutants:
             todo.put(mutant)
         results: list[MutantResult] = []
-        threads = [
-            threading.Thread(target=self._work, args=(todo, results, until), name=f"mutants-{number}")
-            for number in range(workers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():  # so that Ctrl-C is heard
-                    thread.join(0.5)
-        except BaseException:
-            self.stop()
-            for thread in threads:
-                thread.join()
-            raise
+        side_by_side(lambda: self._work(todo, results, until), workers, self.stop, "mutants")
         if self._trouble:
             raise self._trouble[0]
         return results

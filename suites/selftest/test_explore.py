@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -319,7 +321,8 @@ def test_pairs_get_a_little_each_until_all_is_known(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("harness.explore.pairs.Exploration", Explored)
     told: list[str] = []
-    breadth = Breadth(cast(Any, None), files.__getitem__, lambda _: None, told.append, 2)
+    ground = SimpleNamespace(stage=nullcontext, stop=None, is_stopped=False)
+    breadth = Breadth(cast(Any, ground), files.__getitem__, lambda _: None, told.append, 2)
     breadth.run(pairs, 1, math.inf)
     assert turns == [f"{name} {number}" for number in (2, 2, 1) for name in names[:2]]
     assert breadth.tried == 10

@@ -13,7 +13,7 @@ from harness.config import share
 
 #: From the ground up; those on one line know nothing of each other.  docs/architecture.md shows the same.
 ORDER = """
-errors config files later unpack toolchain options visible tether
+errors config files later unpack toolchain options visible tether threads
 store
 machine
 images kernels
