@@ -233,6 +233,10 @@ class Pending(Generic[T]):
         """Whether the call has ended, one way or another."""
         return self.answer is not None or self.gone
 
+    def done_within(self, seconds: float) -> bool:
+        """Return when the call has ended, or SECONDS later; tell whether it has.  The guest's health is not watched."""
+        return self._connection.ends(self, seconds)
+
     def result(self, timeout: float | None = None) -> T:
         """Wait for the call and return its result.
 
@@ -537,6 +541,11 @@ class Connection:
                 raise GuestDeadlineError(awaited, timeout)
             if meanwhile is not None:
                 meanwhile(passed)
+
+    def ends(self, pending: Pending[Any], seconds: float) -> bool:
+        """Return when PENDING has ended, or SECONDS later; tell whether it has."""
+        with self._changed:
+            return self._changed.wait_for(lambda: pending.done, seconds)
 
     def finish(self, pending: Pending[T], timeout: float | None, *, stop_expected: bool) -> T:
         """Wait for a call and return its result; a process found stopped raises ProcessStopped unless expected."""

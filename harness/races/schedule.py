@@ -286,7 +286,7 @@ class Schedule:
                     f"{_called(who)} is not heard within {DEADLINE:g} s; "
                     "schedule.apart() is for who is needed while others stand"
                 )
-            time.sleep(_SLICE)
+            call.done_within(_SLICE)
         call.result()
 
     def patience(self, deadline: float) -> Patience:
@@ -392,7 +392,8 @@ class Schedule:
 
     def await_arrival(self, stand: Stand, deadline: float = DEADLINE) -> None:
         """Return when the one of STAND stands; raises NotSchedulableError as holding() does."""
-        self._await(stand.arrived.is_set, stand.who, stand.thread, stand.name, stand.call, deadline)
+        arrived = stand.arrived
+        self._await(arrived.is_set, arrived.wait, stand.who, stand.thread, stand.name, stand.call, deadline)
 
     def until(
         self, who: Driven, reaches: Point, doing: Callable[[], Pending[T]], *, deadline: float = DEADLINE
@@ -416,7 +417,7 @@ class Schedule:
         self._watch(addresses, thread, pass_by)
         try:
             call = doing()
-            self._await(arrived.is_set, who, thread, name, call, deadline)
+            self._await(arrived.is_set, arrived.wait, who, thread, name, call, deadline)
         finally:
             if not arrived.is_set():
                 self.debugger.standing(lambda debugger: self._unwatch(debugger, addresses, thread))
@@ -426,7 +427,8 @@ class Schedule:
         """Return what CALL, which WHO makes, comes to; raises that, or NotSchedulableError as until() does."""
         # Whose thread is not known yet cannot be asked for it any more; what it waits for is then not told.
         thread = self._threads.get(_key(who), 0)
-        self._await(lambda: call.done, who, thread, "the end of its call", None, deadline, contested=bool(thread))
+        known, end = bool(thread), "the end of its call"
+        self._await(lambda: call.done, call.done_within, who, thread, end, None, deadline, contested=known)
         return call.result()
 
     def settle(self, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE, ended: bool = False) -> bool:
@@ -449,7 +451,13 @@ class Schedule:
             quiet = quiet + 1 if self._rests(who, thread) else 0
             return quiet >= _LOOKS
 
-        self._await(settled, who, thread, "rest", None, deadline, contested=False)
+        def pause(seconds: float) -> None:
+            if call.done:  # whoever exits is looked at now and then
+                time.sleep(seconds)
+            else:
+                call.done_within(seconds)
+
+        self._await(settled, pause, who, thread, "rest", None, deadline, contested=False)
         return call.done
 
     def arrives(self, stand: Stand, call: Pending[Any], who: Driven, *, deadline: float = DEADLINE) -> bool:
@@ -468,7 +476,7 @@ class Schedule:
             quiet = quiet + 1 if self._rests(who, stand.thread) else 0
             return quiet >= _LOOKS
 
-        self._await(happened, who, stand.thread, stand.name, None, deadline, contested=False)
+        self._await(happened, stand.arrived.wait, who, stand.thread, stand.name, None, deadline, contested=False)
         return stand.arrived.is_set()
 
     def waits_for(self, who: Driven) -> str:
@@ -517,6 +525,7 @@ class Schedule:
     def _await(
         self,
         happened: Callable[[], bool],
+        awake: Callable[[float], object],
         who: Driven,
         thread: int,
         where: str,
@@ -525,7 +534,10 @@ class Schedule:
         *,
         contested: bool = True,
     ) -> None:
-        """Return when it HAPPENED; with CONTESTED a wait for a token that a held one has is none that ends."""
+        """Return when it HAPPENED; with CONTESTED a wait for a token that a held one has is none that ends.
+
+        AWAKE waits so many seconds at most, less if what is likely comes sooner.
+        """
         patience = self.patience(deadline)
         seen, looked = 0, time.monotonic()
         while not happened():
@@ -546,7 +558,7 @@ class Schedule:
                 held = not runs and bool(self._standing) and not self._tokens.knows_tokens
                 late_by = f"{_called(who)} has not come to {where} within {deadline:g} s"
                 raise NotSchedulableError(f"not schedulable: {late_by}: {instead}", held=held)
-            time.sleep(_SLICE)  # what comes is noted in another thread; here the guest's health is watched
+            awake(_SLICE)  # what comes is noted in another thread; here the guest's health is watched
 
     def _contest(self, thread: int) -> Contest | None:
         """Return the token that THREAD waits for and who stands has.

@@ -270,6 +270,16 @@ def test_a_thread_makes_calls_of_its_own(init: RemoteProcess) -> None:
     assert waiting.result().exit_status == 2
 
 
+def test_the_end_of_a_call_is_awaited_no_longer_than_is_said(init: RemoteProcess) -> None:
+    reading, writing = init.pipe()
+    waiter = init.fork()
+    waiting = waiter.start.read(reading, 1)
+    assert not waiting.done_within(0.05)
+    init.write(writing, b"x")
+    assert waiting.done_within(20.0)
+    assert waiting.result() == b"x"
+
+
 def test_a_thread_ends_without_its_process(init: RemoteProcess) -> None:
     threads = [init.thread() for _ in range(5)]
     assert len({thread.tid for thread in threads}) == 5
