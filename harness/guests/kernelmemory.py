@@ -127,3 +127,21 @@ def walk(memory: KernelMemory, layout: Layout, head: int, link: str) -> Iterator
         yield record
         back = address + layout.offset(link)
         address = record.pointer(link)
+
+
+def threads_of(process: KernelStruct, lwp: Layout) -> list[KernelStruct]:
+    """Return the threads of PROCESS by their ids, which are in a tree (sys/tree.h: RB_ENTRY, left and right first).
+
+    LWP is how a thread's structure lies.  Raises DamagedError when the tree does not end.
+    """
+    found: list[KernelStruct] = []
+    left = [process.pointer("p_lwp_tree")]
+    while left:
+        if not (address := left.pop()):
+            continue
+        if len(found) > LONGEST_CHAIN:
+            raise DamagedError(f"the tree of threads of the process at {process.address:#x} does not end")
+        one = KernelStruct(process.memory, lwp, address)
+        found.append(one)
+        left += [one.pointer("u", at=8), one.pointer("u")]
+    return sorted(found, key=lambda each: each.integer("lwp_tid"))

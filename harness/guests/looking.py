@@ -13,7 +13,7 @@ from functools import cached_property
 
 from harness.errors import HarnessError, UsageError
 from harness.guests.invariants import HOLDS, check_table
-from harness.guests.kernelmemory import LONGEST_CHAIN, DamagedError, KernelMemory, KernelStruct, MemoryReader
+from harness.guests.kernelmemory import KernelMemory, KernelStruct, MemoryReader, threads_of
 from harness.guests.whitebox import read_table
 from harness.machine.debuginfo import Layout
 from harness.machine.elf import KernelSymbols
@@ -166,19 +166,7 @@ class Looking:
         return f", killed by signal {value & 0x7F}" if value & 0x7F else f", exited with {value >> 8}"
 
     def _threads(self, process: KernelStruct) -> list[KernelStruct]:
-        """Return its threads, which are in a tree (sys/tree.h: RB_ENTRY, left and right first)."""
-        layout = self._layouts["lwp"]
-        found: list[KernelStruct] = []
-        left = [process.pointer("p_lwp_tree")]
-        while left:
-            if not (address := left.pop()):
-                continue
-            if len(found) > LONGEST_CHAIN:
-                raise DamagedError(f"the tree of threads of {self._name(process)} does not end")
-            lwp = KernelStruct(self.memory, layout, address)
-            found.append(lwp)
-            left += [lwp.pointer("u", at=8), lwp.pointer("u")]
-        return sorted(found, key=lambda each: each.integer("lwp_tid"))
+        return threads_of(process, self._layouts["lwp"])
 
     def _thread(self, lwp: KernelStruct) -> KernelStruct:
         return KernelStruct(self.memory, self._layouts["thread"], lwp.pointer("lwp_thread"))

@@ -37,7 +37,7 @@ from harness.machine.qemu import Machine
 
 _UNIT = "kern_proc.c"
 _STRUCTURES = frozenset({"proc", "pgrp", "session", "procglob", "tty", "sigio"}) | COUNTED
-_OF_THREADS = frozenset({"thread", "lwkt_token", "lwkt_tokref", "globaldata"})
+_OF_THREADS = frozenset({"thread", "lwkt_token", "lwkt_tokref", "globaldata", "lwp", "proc", "procglob"})
 _FORMAT = 1  # of the layouts kept in the cache; raised when debug information is read otherwise
 
 # Both files are named by their content; reading the second takes seconds.
@@ -64,11 +64,8 @@ def _layouts(debug: Path, cache: Path | None, asked_for: frozenset[str] | None =
 
 def read_table(memory: KernelMemory, symbols: KernelSymbols, structures: Mapping[str, Layout]) -> ProcessTable:
     """Return the process table in MEMORY; raises DamagedError when it cannot be walked."""
-    symbol = symbols["procglob"]
-    layout = structures["procglob"]
-    chains = (symbol.size or 256 * layout.size) // layout.size
-    memory.fetch(symbol.address, chains * layout.size)
-    heads = [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(chains)]
+    heads = _chains(memory, symbols, structures)
+    memory.fetch(heads[0].address, len(heads) * structures["procglob"].size)
 
     def all_of(head: str, kind: str, link: str) -> tuple[tuple[int, KernelStruct], ...]:
         return tuple(
@@ -81,7 +78,24 @@ def read_table(memory: KernelMemory, symbols: KernelSymbols, structures: Mapping
         all_of("allproc", "proc", "p_list"),
         all_of("allpgrp", "pgrp", "pg_list"),
         all_of("allsess", "session", "s_list"),
-        chains,
+        len(heads),
+    )
+
+
+def _chains(memory: KernelMemory, symbols: KernelSymbols, structures: Mapping[str, Layout]) -> list[KernelStruct]:
+    symbol, layout = symbols["procglob"], structures["procglob"]
+    count = (symbol.size or 256 * layout.size) // layout.size
+    return [KernelStruct(memory, layout, symbol.address + number * layout.size) for number in range(count)]
+
+
+def find_process(
+    memory: KernelMemory, symbols: KernelSymbols, structures: Mapping[str, Layout], pid: int
+) -> KernelStruct | None:
+    """Return process PID in MEMORY, dead or alive; raises DamagedError when its chain cannot be walked."""
+    chains = _chains(memory, symbols, structures)
+    chain = chains[pid % len(chains)].place("allproc")
+    return next(
+        (each for each in walk(memory, structures["proc"], chain, "p_list") if each.integer("p_pid") == pid), None
     )
 
 

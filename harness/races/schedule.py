@@ -264,17 +264,23 @@ class Schedule:
         """Return the address of the kernel's thread that makes the calls of WHO."""
         key = _key(who)
         if key not in self._threads:
-            met: list[int] = []
-            address = self.kernel.address(_ASKED)
-            self.debugger.at(address, lambda cpu: met.append(_thread_on(cpu)))
-            try:
-                self._hear(who.call(_NUMBER), who)
-            finally:
-                self.debugger.forget(address)
-            if len(set(met)) != 1:
-                raise HarnessError(f"the thread of {_called(who)} was not found: {len(set(met))} threads made its call")
-            self._threads[key] = met[0]
+            self._threads[key] = self.debugger.standing(lambda debugger: self._tokens.of(debugger, *key)) or self._met(
+                who
+            )
         return self._threads[key]
+
+    def _met(self, who: Driven) -> int:
+        """Return the thread that is met when WHO makes a call; it costs QEMU all code that it has translated."""
+        met: list[int] = []
+        address = self.kernel.address(_ASKED)
+        self.debugger.at(address, lambda cpu: met.append(_thread_on(cpu)))
+        try:
+            self._hear(who.call(_NUMBER), who)
+        finally:
+            self.debugger.forget(address)
+        if len(set(met)) != 1:
+            raise HarnessError(f"the thread of {_called(who)} was not found: {len(set(met))} threads made its call")
+        return met[0]
 
     def _hear(self, call: Pending[Any], who: Driven) -> None:
         """Return when CALL, which waits for nothing, has been made by WHO; raises NotSchedulableError for one deaf."""
@@ -566,13 +572,14 @@ class Schedule:
         One without a name and owners where it spins for a lock, or where another thread of its CPU waits for a token.
         """
         others = [each.thread for each in self._standing if each.thread != thread]
+        taken = {each.cpu for each in self._standing}
 
         def look(debugger: Debugger) -> Contest | None:
             if (found := self._tokens.contest(debugger, thread, others)) is not None:
                 return found
             functions = self.kernel.functions
             waits = bool(others) and (
-                spins(debugger, thread, functions) or self._tokens.is_kept_off(debugger, thread, functions)
+                spins(debugger, thread, functions) or self._tokens.is_kept_off(debugger, thread, functions, taken)
             )
             self._spun[thread] = self._spun.get(thread, 0) + 1 if waits else 0
             # Who has a lock is not noted anywhere, nor who waits on a CPU: nobody but who stands has anything so long.
@@ -603,8 +610,10 @@ class Schedule:
             if not running:
                 word = self._tokens.sleeps_on(debugger, thread)
                 if self._tokens.is_queued(debugger, thread):
+                    own = self._tokens.cpu_of(debugger, thread)
+                    cpu = f"CPU {own.number} does not come" if own is not None else "no CPU comes"
                     cpus = processors(self._guest.machine, self.kernel.functions)
-                    return False, f"no CPU comes to run it ({word or 'it waited for nothing'})\n{describe(cpus)}"
+                    return False, f"{cpu} to run it ({word or 'it waited for nothing'})\n{describe(cpus)}"
                 return False, f"it waits ({word})" if word else "it waits, or runs no kernel code"
             cpus = processors(self._guest.machine, self.kernel.functions)
             frames = [cpu.frames[0] for cpu in cpus if cpu.number in running and cpu.frames]

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from harness.errors import HarnessError
-from harness.guests.whitebox import Whitebox
+from harness.guests.kernelmemory import KernelMemory, threads_of
+from harness.guests.whitebox import Whitebox, find_process
 from harness.machine.debugger import Cpu, Debugger
 from harness.machine.debuginfo import FunctionTable, Layout
 from harness.machine.elf import KERNBASE
@@ -25,7 +27,7 @@ _MOST_TOKENS = 64
 _WHOLLY, _DEMANDED = 1, 2  # sys/thread.h: TOK_EXCLUSIVE, TOK_EXCLREQ
 _NOTED = 0x83  # sys/globaldata.h: RQF_IPIQ, RQF_INTPEND, RQF_TIMER
 _SPIN_LOCK = re.compile(r"_?spin_lock(?:_shared)?_contested")
-_IDLE = re.compile("cpu_idle")
+_IDLE = re.compile(r"cpu_idle\w*")  # its hook has no frame of its own
 _NEAR = 4  # frames
 _TEXT = 24
 
@@ -115,16 +117,39 @@ def serves_interrupt(cpu: Cpu, functions: FunctionTable) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class _Memory:
+    """What the session with the gdb stub sees of memory."""
+
+    debugger: Debugger
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        return self.debugger.read(address, size)
+
+
 class Threads:
     """The threads of KERNEL on a machine that stands still; knows of tokens where there is a debug file."""
 
     def __init__(self, kernel: Whitebox) -> None:
         self._layouts: dict[str, Layout] = kernel.threads if kernel.has_debug_file else {}
+        self._kernel = kernel
 
     @property
     def knows_tokens(self) -> bool:
         """Whether it can tell what threads wait for."""
         return bool(self._layouts)
+
+    def of(self, debugger: Debugger, pid: int, tid: int) -> int:
+        """Return where the thread TID of process PID is, or its only one for 0; 0 where that is not known."""
+        if not {"proc", "procglob", "lwp"} <= self._layouts.keys() or not self._kernel.has("procglob"):
+            return 0
+        try:
+            process = find_process(KernelMemory(_Memory(debugger)), self._kernel.symbols, self._layouts, pid)
+            threads = threads_of(process, self._layouts["lwp"]) if process is not None else []
+        except HarnessError:  # a list that is being changed
+            return 0
+        meant = threads if tid == 0 else [each for each in threads if each.integer("lwp_tid") == tid]
+        return meant[0].pointer("lwp_thread") if len(meant) == 1 else 0
 
     def contest(self, debugger: Debugger, thread: int, others: list[int]) -> Contest | None:
         """Return the token that THREAD waits for and that some of OTHERS have; None if there is none.
@@ -169,16 +194,29 @@ class Threads:
             return False
         return bool(flags[0] & _QUEUED)
 
-    def is_kept_off(self, debugger: Debugger, thread: int, functions: FunctionTable) -> bool:
-        """Tell whether THREAD would run, and its CPU runs nothing: somebody there waits for a token (lwkt_switch)."""
-        if not self._layouts or not self.is_queued(debugger, thread) or runs(debugger, thread):
+    def is_kept_off(self, debugger: Debugger, thread: int, functions: FunctionTable, taken: Collection[int]) -> bool:
+        """Tell whether THREAD would run, and its CPU runs nothing.
+
+        Somebody stands there, on one of those TAKEN, or waits for a token (lwkt_switch).
+        """
+        if not self.is_queued(debugger, thread) or runs(debugger, thread):
             return False
+        own = self.cpu_of(debugger, thread)
+        return own is not None and own.in_kernel and (own.number in taken or _is_in(own, _IDLE, functions))
+
+    def cpu_of(self, debugger: Debugger, thread: int) -> Cpu | None:
+        """Return the CPU that THREAD belongs to; None where that is not known.
+
+        A scheduler of 2017 gives a thread to one that it is not allowed to run on (kern/usched_dfly.c).
+        """
+        if not self._layouts:
+            return None
         try:
             own = self._word(debugger, thread + self._layouts["thread"].offset("td_gd"))
         except HarnessError:  # it has ended
-            return False
-        cpus = [debugger.cpu(number) for number in range(debugger.cpus)]
-        return any(cpu.in_kernel and cpu.own_data == own and _is_in(cpu, _IDLE, functions) for cpu in cpus)
+            return None
+        cpus = map(debugger.cpu, range(debugger.cpus))
+        return next((cpu for cpu in cpus if cpu.in_kernel and cpu.own_data == own), None)
 
     def sleeps_on(self, debugger: Debugger, thread: int) -> str:
         """Return the word for what THREAD sleeps on, "" where that is not known."""

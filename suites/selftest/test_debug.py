@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -26,6 +28,7 @@ from harness.machine.core import MemoryDump
 from harness.machine.description import LinuxStyleBoot, MachineDescription
 from harness.machine.elf import KernelSymbols
 from harness.machine.qemu import Machine
+from harness.races.threads import Threads
 from harness.store import Store
 
 #: A process table with what a kernel's has, linked as it would be: swapper, init that waits, its held zombie 7.
@@ -189,6 +192,20 @@ def test_a_table_that_leads_in_a_circle_is_no_hang(tmp_path: Path, right: str, w
     broken = linked(tmp_path, SOURCE.replace(right, wrong))
     with pytest.raises(HarnessError, match=words):
         list(Looking(FileMemory(broken), KernelSymbols(broken), layouts_of(broken, None, STRUCTURES)).ps())
+
+
+@pytest.mark.parametrize(
+    ("pid", "tid", "thread"),
+    [(1, 1, "waits"), (1, 2, "runs"), (1, 3, ""), (1, 0, ""), (7, 0, ""), (8, 0, "")],
+    ids=["first", "second", "none such", "one of two", "zombie", "nobody"],
+)
+def test_a_thread_is_found_by_its_process_and_number(kernel: Path, pid: int, tid: int, thread: str) -> None:
+    symbols = KernelSymbols(kernel)
+    layouts = layouts_of(kernel, None, frozenset({"proc", "procglob", "lwp", "thread"}))
+    box = SimpleNamespace(has_debug_file=True, threads=layouts, symbols=symbols, has=symbols.__contains__)
+    debugger = SimpleNamespace(read=FileMemory(kernel).read_virtual)
+    found = Threads(cast(Any, box)).of(cast(Any, debugger), pid, tid)
+    assert found == (symbols.symbol_address(thread) if thread else 0)
 
 
 def test_drgn_knows_types_and_has_our_commands(kernel: Path, look: Looking, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from harness.errors import GuestLostError
+from harness.errors import GuestLostError, HarnessError
 from harness.races.patience import Patience
 from harness.races.threads import Threads
 
@@ -100,3 +100,38 @@ def test_a_thread_whose_clock_was_put_off_is_not_halted(critical: int, flags: in
     debugger.read = lambda address, size: critical.to_bytes(size, "little") if address == 0x10D4 else b""
     cpu.word = lambda address: flags if address == 0x2018 else -1
     assert threads.puts_interrupts_off(cast(Any, debugger), cast(Any, cpu), 0x1000) is put_off
+
+
+@pytest.mark.parametrize(
+    ("flags", "function", "taken", "kept_off"),
+    [
+        (2, "cpu_idle", (), True),
+        (2, "cpu_idle_default_hook", (), True),  # which has no frame: nothing says that cpu_idle() called it
+        (2, "sys_getpid", (), False),
+        (2, "btext", (1,), True),
+        (0, "cpu_idle", (), False),
+    ],
+    ids=["idle", "idle in a hook", "busy", "somebody stands there", "not queued"],
+)
+def test_who_would_run_on_a_cpu_that_runs_nobody_is_kept_off(
+    flags: int, function: str, taken: tuple[int, ...], kept_off: bool
+) -> None:
+    threads = Threads(cast(Any, SimpleNamespace(has_debug_file=False)))
+    places = {"td_flags": 0x10, "td_gd": 0x20}
+    threads._layouts = {"thread": cast(Any, SimpleNamespace(offset=places.__getitem__))}
+    memory = {0x1010: flags, 0x1020: 0x2100}
+
+    def word(address: int) -> int:
+        if address < 0x2000:
+            raise HarnessError("nothing is mapped there")
+        return 0  # it runs no thread that is asked for
+
+    cpus = [
+        SimpleNamespace(number=each, in_kernel=True, own_data=0x2000 + 0x100 * each, address=each, frame=0, word=word)
+        for each in range(2)
+    ]
+    debugger = SimpleNamespace(
+        cpus=2, cpu=cpus.__getitem__, read=lambda address, size: memory[address].to_bytes(size, "little")
+    )
+    functions = SimpleNamespace(locate=lambda address: (function if address == 1 else "cpu_idle", 0))
+    assert threads.is_kept_off(cast(Any, debugger), 0x1000, cast(Any, functions), taken) is kept_off
