@@ -116,7 +116,7 @@ def test_a_jailed_process_learns_no_priorities_outside(init: RemoteProcess, thre
     since=400705,
     severity="breach",
     reason="lwp_getaffinity() looks at no prison",
-    reproducer="jail-cpus-outside.c",
+    reproducer="jail-cpus-learnt.c",
 )
 def test_a_jailed_process_learns_no_cpus_outside(init: RemoteProcess) -> None:
     """As with getpriority() (kern_usched.c: sys_lwp_getaffinity)."""
