@@ -7,13 +7,13 @@ An interleaving that the kernel's own tokens exclude is none of its defects.
 from __future__ import annotations
 
 from functools import partial
-from signal import SIGKILL
+from signal import SIGKILL, SIGURG
 
 import pytest
 
 from harness.processes import RemoteProcess, fails
 from harness.races.schedule import Schedule
-from support.processes import exists
+from support.processes import bury, eventually, exists
 from support.procfs import fails_or_not
 
 pytestmark = pytest.mark.needs_kernel
@@ -150,3 +150,57 @@ def test_a_member_may_be_reaped_while_its_group_is_signalled(init: RemoteProcess
     with fails_or_not():  # it has been waited for, where nothing excluded that
         parent.wait4(child.pid)
     assert not exists(init, child.pid)
+
+
+@pytest.mark.cpus(4)
+@pytest.mark.feature("reap_kill")
+@defect(
+    since=600510,
+    feature="reap_kill",
+    severity="panic by any user",
+    reason="reaper_kill() marks who got another parent while it waited as signalled, and asserts that he has not",
+    reproducer="reap-kill-reparented.c",
+)
+def test_who_is_signalled_by_his_reaper_may_get_another_parent(init: RemoteProcess, schedule: Schedule) -> None:
+    """PROC_REAP_KILL waits for a child's token, which somebody has who attaches to it (kern_fork.c: reaper_kill)."""
+    reaper, tracer = init.fork(), init.fork()
+    reaper.procctl_reaper_acquire()
+    child = reaper.fork()
+    schedule.apart(reaper)
+    attach = partial(tracer.start.ptrace, "PT_ATTACH", child.pid)
+    with schedule.holding(tracer, at="proc_reparent", doing=attach) as attaching:
+        killing = reaper.start.procctl_reap_kill(SIGURG)
+        assert not schedule.settle(killing, reaper), "it has not waited for the child's token"
+    attaching.result()
+    assert schedule.result(killing, reaper).killed in (0, 1)
+
+
+@pytest.mark.passes("pfind")
+@pytest.mark.cpus(4)
+@defect(
+    since=400704,
+    severity="leak",
+    reason="jail_attach() of two threads: both are told that it is done, and the jail of the first is never freed",
+    reproducer="jail-attach-twice.c",
+)
+def test_threads_that_go_into_jails_at_once_leave_none_behind(init: RemoteProcess, schedule: Schedule) -> None:
+    """The second is refused, as the process is in one by then (kern_jail.c: kern_jail_attach, prison_free)."""
+    goer, *jailed = (init.fork() for _ in range(3))
+    thread = goer.thread()
+    first, second = (each.jail("/") for each in jailed)
+    schedule.apart(thread)
+    enter = partial(goer.start.jail_attach, first)
+    with schedule.holding(goer, at="cratom_proc", doing=enter) as entering:
+        other = thread.start.jail_attach(second)
+        schedule.settle(other, thread)
+    entering.result()
+    with fails_or_not():
+        schedule.result(other, thread)
+    bury(init, *jailed, goer)
+    eventually(lambda: not jails(init) & {first, second}, "both jails to be given up", seconds=5.0)
+
+
+def jails(observer: RemoteProcess) -> set[int]:
+    """Return the numbers of all jails that there are (kern_jail.c: sysctl_jail_list)."""
+    listed = observer.sysctl.read("jail.list", 4096).rstrip(b"\0").decode("latin-1")
+    return {int(line.split()[0]) for line in listed.splitlines()}

@@ -13,5 +13,6 @@ struct jail {
 };
 
 int jail(struct jail *jail);
+int jail_attach(int jid);
 
 #endif
