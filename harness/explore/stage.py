@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _DEADLINE = 4.0  # s of the guest's time, for a call to return or to wait
 _PATIENCE = 10.0  # s for processes that are killed to end
+_REST = 1.0  # s of the guest's time, for who was killed to end
+_RESTS, _LOOK_EVERY = 2, 0.005  # s; so often in a row no CPU must be found with anything to do
 _LEAK_PATIENCE = 0.6  # s in which what ended processes had is given back
 _BETWEEN = " / "  # results, in words
 _GONE, _STOPPED = "gone", "stopped"  # said of whoever is not told a result
@@ -146,6 +148,7 @@ class Stage:
         for column, part in enumerate(made):
             part.column = column
         self._one_by_one(scene, made)
+        self._come_to_rest()
         return _ended(scene, parts)
 
     def _one_by_one(self, scene: Scene, parts: Sequence[_Part]) -> None:
@@ -187,6 +190,7 @@ class Stage:
             waited |= not came_far and number < len(stands) - 1
         noted = watch.end()
         self._let_all_go(parts, stands)
+        self._come_to_rest()
         return _ended(scene, parts, waited=waited, notes=noted)
 
     def _arrives(self, part: _Part, stand: Stand) -> bool:
@@ -221,6 +225,13 @@ class Stage:
 
     def _waiting(self, part: _Part) -> str:
         return self.schedule.waits_for(part.who)
+
+    def _come_to_rest(self) -> None:
+        """Return when no CPU has anything to do, so that who was killed has ended; or after a while."""
+        patience, quiet = self.schedule.patience(_REST), 0
+        while quiet < _RESTS and not patience.is_over():
+            quiet = quiet + 1 if self.schedule.idles() else 0
+            time.sleep(_LOOK_EVERY)
 
     def _note(self, part: _Part, what: str, chain: tuple[int, ...] = ()) -> None:
         if self._scene is not None:

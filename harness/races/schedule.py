@@ -297,10 +297,10 @@ class Schedule:
 
     def patience(self, deadline: float) -> Patience:
         """Return the patience for something that is to happen within DEADLINE seconds of the guest's time."""
-        return Patience(self._guest.machine, deadline, self._idles, self._hub.observer.start.getpid)
+        return Patience(self._guest.machine, deadline, self.idles, self._hub.observer.start.getpid)
 
-    def _idles(self) -> bool:
-        """Tell whether no CPU has anything to do but those on which somebody stands."""
+    def idles(self) -> bool:
+        """Tell whether no CPU has anything to do at this moment but those on which somebody stands."""
         taken = {each.cpu for each in self._standing}
 
         def look(debugger: Debugger) -> bool:

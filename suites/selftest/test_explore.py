@@ -23,7 +23,7 @@ from harness.explore.operations import OPERATIONS, Scene, find_operation
 from harness.explore.page import findings_page
 from harness.explore.pairs import Breadth, Known, all_pairs
 from harness.explore.saved import columns, save_test
-from harness.explore.stage import is_serial
+from harness.explore.stage import Stage, is_serial
 from harness.explore.trial import Step, Trial, Verdict
 from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
@@ -376,3 +376,12 @@ def test_points_have_names(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UsageError, match=said):
             address_of(box, wrong)
+
+
+def test_what_has_become_of_all_is_seen_when_nobody_runs_any_more() -> None:
+    """Who was killed ends a moment after the killer's call; a CPU that is about to be woken is idle for an instant."""
+    looks = [False, True, False, True, True, False]
+    schedule = SimpleNamespace(patience=lambda _: SimpleNamespace(is_over=lambda: False), idles=lambda: looks.pop(0))
+    session = SimpleNamespace(hub=SimpleNamespace(), guest=SimpleNamespace(kernel=None))
+    Stage(cast(Any, session), cast(Any, schedule))._come_to_rest()
+    assert looks == [False]
