@@ -151,6 +151,7 @@ def test_a_jailed_root_sets_no_priorities_outside(init: RemoteProcess, threads: 
     severity="breach",
     reason="lwp_setaffinity() looks at no prison, and jails may do what SYSCAP_NOSCHED_CPUSET stands for",
     reproducer="jail-cpus-outside.c",
+    introduced="622f1127ab of 2023-10-13",
 )
 def test_a_jailed_root_moves_nobody_outside_to_other_cpus(init: RemoteProcess) -> None:
     """Whoever is outside does not exist, or the privilege is missing (kern_usched.c: sys_lwp_setaffinity)."""
