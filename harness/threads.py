@@ -34,5 +34,8 @@ def side_by_side(work: Callable[[], None], workers: int, stop: Callable[[], None
     except BaseException:
         stop()
         for thread, over in zip(threads, ended, strict=True):
-            over.wait(_BEGINS if thread.ident is None else None)
+            if thread.ident is None:  # it is being started, or never will be
+                over.wait(_BEGINS)
+            if thread.ident is not None:
+                over.wait()
         raise

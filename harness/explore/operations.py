@@ -14,7 +14,17 @@ from signal import SIGKILL, SIGSTOP
 from typing import Any
 
 from harness.errors import UsageError
-from harness.processes import WEXITED, WNOHANG, WNOWAIT, GuestError, IdType, Pending, ProcTable, RemoteProcess
+from harness.processes import (
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    GuestError,
+    IdType,
+    Pending,
+    ProcTable,
+    RemoteProcess,
+    RemoteThread,
+)
 from harness.processes.kinfo import KinfoProc, ProcStat
 from harness.races.schedule import Driven
 
@@ -94,6 +104,15 @@ class Scene:
         self.stopped = frozenset(row.pid for row in rows if row.stat == ProcStat.SSTOP)
         seen = [_row(row, roles) for row in sorted(rows, key=lambda row: row.pid) if row.pid in roles]
         return "; ".join([*seen, *(sight() for sight in self.sights)])
+
+    def has_ended(self, who: Driven) -> bool:
+        """Tell whether WHO is a thread that is no more, though its connection is open.
+
+        It is where it meant to go on as another program, and another thread of its process was faster.
+        """
+        if not isinstance(who, RemoteThread):
+            return False
+        return who.tid not in {row.lwp.tid for row in self.init.sysctl.kern_proc_pid(who.pid, lwp=True)}
 
 
 def _row(row: KinfoProc, roles: Mapping[int, str]) -> str:

@@ -96,7 +96,7 @@ class Breadth:
         known = {pair: Known.read(self.file_of(pair)) for pair in pairs}
         left = [pair for pair in known if not known[pair].is_complete]
         left.sort(key=lambda pair: len(known[pair].trials) // self.number)
-        if left:
+        if left and time.monotonic() < until:
             with self.ground.stage():  # the warm state that all begin with is made once, here
                 pass
         while left and time.monotonic() < until:

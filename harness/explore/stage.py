@@ -329,7 +329,8 @@ def _came_to(part: _Part, scene: Scene) -> str:
     if call is None:
         return f"{operation.name}: {_GONE}"
     if not call.done:
-        return f"{operation.name}: {_STOPPED if part.who.pid in scene.stopped else 'waits'}"
+        without = _GONE if scene.has_ended(part.who) else _STOPPED if part.who.pid in scene.stopped else "waits"
+        return f"{operation.name}: {without}"
     try:
         return f"{operation.name}: {operation.say(call.outcome(), scene)}"
     except GuestError as error:

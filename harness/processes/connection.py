@@ -234,7 +234,10 @@ class Pending(Generic[T]):
         return self.answer is not None or self.gone
 
     def done_within(self, seconds: float) -> bool:
-        """Return when the call has ended, or SECONDS later; tell whether it has.  The guest's health is not watched."""
+        """Return when the call has ended, or SECONDS later; tell whether it has.
+
+        The guest's health is not watched, and of a connection that has broken nothing is told: result() does that.
+        """
         return self._connection.ends(self, seconds)
 
     def result(self, timeout: float | None = None) -> T:

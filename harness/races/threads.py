@@ -146,10 +146,10 @@ class Threads:
         try:
             process = find_process(KernelMemory(_Memory(debugger)), self._kernel.symbols, self._layouts, pid)
             threads = threads_of(process, self._layouts["lwp"]) if process is not None else []
+            meant = threads if tid == 0 else [each for each in threads if each.integer("lwp_tid") == tid]
+            return meant[0].pointer("lwp_thread") if len(meant) == 1 else 0
         except HarnessError:  # a list that is being changed
             return 0
-        meant = threads if tid == 0 else [each for each in threads if each.integer("lwp_tid") == tid]
-        return meant[0].pointer("lwp_thread") if len(meant) == 1 else 0
 
     def contest(self, debugger: Debugger, thread: int, others: list[int]) -> Contest | None:
         """Return the token that THREAD waits for and that some of OTHERS have; None if there is none.
@@ -197,18 +197,16 @@ class Threads:
     def is_kept_off(self, debugger: Debugger, thread: int, functions: FunctionTable, taken: Collection[int]) -> bool:
         """Tell whether THREAD would run, and its CPU runs nothing.
 
-        Somebody stands there, on one of those TAKEN, or waits for a token (lwkt_switch).
+        Somebody stands there, on one of those TAKEN, or waits for a token (lwkt_switch).  A scheduler of 2017 gives a
+        thread to a CPU that it is not allowed to run on (kern/usched_dfly.c).
         """
         if not self.is_queued(debugger, thread) or runs(debugger, thread):
             return False
         own = self.cpu_of(debugger, thread)
-        return own is not None and own.in_kernel and (own.number in taken or _is_in(own, _IDLE, functions))
+        return own is not None and (own.number in taken or _is_in(own, _IDLE, functions))
 
     def cpu_of(self, debugger: Debugger, thread: int) -> Cpu | None:
-        """Return the CPU that THREAD belongs to; None where that is not known.
-
-        A scheduler of 2017 gives a thread to one that it is not allowed to run on (kern/usched_dfly.c).
-        """
+        """Return the CPU that THREAD belongs to; None where that is not known, or it runs a user's code."""
         if not self._layouts:
             return None
         try:

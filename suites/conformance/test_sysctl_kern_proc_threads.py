@@ -17,6 +17,8 @@ from support.sysctl import ARGS, CWD, PATHNAME, PID, proc_mib, setting, steady
 needs_kernel = pytest.mark.needs_kernel
 kern_proc = pytest.mark.kern_proc
 
+WORK = 100_000  # us
+
 
 # ---- Threads ------------------------------------------------------------------------------------------------------
 
@@ -71,10 +73,17 @@ def test_the_row_of_a_thread_tells_its_own_time(init: RemoteProcess) -> None:
     """What the threads listed before it have used is not in it (kern_proc.c: sysctl_out_proc, fill_kinfo_lwp)."""
     child = init.fork()
     idle = child.thread()
-    child.repeat_until(fails_with("EXDEV"), "getpid", seconds=0.25)
-    rows = init.sysctl.kern_proc_pid(child.pid, lwp=True)
-    used = {row.lwp.tid: row.lwp.uticks + row.lwp.sticks for row in rows}
-    assert used[idle.tid] < used[child.gettid()] / 2
+
+    def used() -> dict[int, int]:
+        rows = init.sysctl.kern_proc_pid(child.pid, lwp=True)
+        return {row.lwp.tid: row.lwp.uticks + row.lwp.sticks for row in rows}
+
+    def work() -> bool:
+        child.repeat_until(fails_with("EXDEV"), "getpid", seconds=0.1)
+        return used()[child.gettid()] >= WORK
+
+    eventually(work, "its work to be counted")
+    assert used()[idle.tid] < WORK / 2
 
 
 @needs_kernel

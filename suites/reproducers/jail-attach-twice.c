@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Two threads of a process go into two jails at the same time.  That the
- * process is in none is looked at before either has its token, so both
- * are told that it is done; the second jail takes the place of the
- * first, which is never freed.  Root only; it takes two CPUs.
+ * process is in none is looked at before either has the lock of the
+ * jails, so both are told that it is done; the second jail takes the
+ * place of the first, which is never freed.  Root only; it takes two
+ * CPUs.
  *
  *	cc jail-attach-twice.c && ./a.out		(as root)
  *
@@ -61,6 +62,8 @@ jailed(int *jid)
 	if (pipe(told) < 0)
 		err(2, "pipe");
 	who = fork();
+	if (who < 0)
+		err(2, "fork");
 	if (who == 0) {
 		memset(&wanted, 0, sizeof(wanted));
 		wanted.version = 1;
@@ -71,10 +74,10 @@ jailed(int *jid)
 		for (;;)
 			pause();
 	}
+	close(told[1]);
 	if (read(told[0], jid, sizeof(*jid)) != sizeof(*jid))
 		errx(2, "no answer");
 	close(told[0]);
-	close(told[1]);
 	return who;
 }
 
@@ -88,10 +91,10 @@ main(void)
 
 	first = jailed(&first_jail);
 	other = jailed(&second_jail);
-	if (first_jail < 0) {
+	if (first_jail < 0 || second_jail < 0) {
 		kill(first, SIGKILL);
 		kill(other, SIGKILL);
-		printf("not applicable: be root\n");
+		printf("not applicable: there are no jails without root\n");
 		return 77;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &began);
@@ -109,16 +112,18 @@ main(void)
 				continue;
 			_exit(mine && entered);
 		}
-		if (waitpid(goer, &status, 0) != goer || !WIFEXITED(status))
-			err(2, "waitpid");
+		if (goer < 0 || waitpid(goer, &status, 0) != goer ||
+		    !WIFEXITED(status) || WEXITSTATUS(status) > 1) {
+			kill(first, SIGKILL);
+			kill(other, SIGKILL);
+			errx(2, "who goes into jails came to another end");
+		}
 		tries++;
 		clock_gettime(CLOCK_MONOTONIC, &time);
 	} while (WEXITSTATUS(status) == 0 &&
 	    time.tv_sec < began.tv_sec + SECONDS);
 	kill(first, SIGKILL);
 	kill(other, SIGKILL);
-	if (WEXITSTATUS(status) > 1)
-		errx(2, "lwp_create");
 	printf("two threads that go into jails at once: %s, %d tries\n",
 	    WEXITSTATUS(status) ? "DEFECT: both are told that it is done" :
 	    "right: one at most is told that it is done", tries);

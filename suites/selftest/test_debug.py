@@ -55,7 +55,7 @@ struct procglob { struct list allproc, allpgrp, allsess; long token; };
 extern struct proc swapper, init, zombie;
 extern struct pgrp group0, group1;
 extern struct session session0, session1;
-extern struct lwp second;
+extern struct lwp second, only;
 struct procglob procglob[2] = {
         { { &swapper }, { &group0 }, { &session0 }, 0 }, { { &init }, { &group1 }, { &session1 }, 0 } };
 struct session session0 = { { 0, (void **)&procglob[0].allsess }, 1, 0, &swapper, 0 };
@@ -63,10 +63,12 @@ struct session session1 = { { 0, (void **)&procglob[1].allsess }, 1, 1, &init, 0
 struct pgrp group0 = { { 0, (void **)&procglob[0].allpgrp }, { &swapper }, &session0, 0, 1, 0, 0 };
 struct pgrp group1 = { { 0, (void **)&procglob[1].allpgrp }, { &init }, &session1, 1, 2, 0, 0 };
 struct thread waits = { wait_word, &init }, runs = { 0, &init };
+struct thread alone = { 0, &swapper };
+struct lwp only = { { 0 }, { { 0, 0, 0, 0 } }, 1, 1, 0, { 0 }, &alone };
 struct lwp first = { { 0 }, { { 0, &second, 0, 0 } }, 1, 3, 0, { 0 }, &waits };
 struct lwp second = { { 0 }, { { 0, 0, &first, 0 } }, 2, 1, 1, { 0x4000 }, &runs };
 struct proc swapper = { { 0, (void **)&procglob[0].allproc }, { 0, (void **)&group0.pg_members }, { 0, 0 }, { &init },
-        0, &group0, 0, 0, 2, 0, "swapper", 0, { 0 }, { 0 } };
+        0, &group0, 0, 0, 2, 0, "swapper", 0, { 0 }, { &only } };
 struct proc init = { { &zombie, (void **)&procglob[1].allproc }, { &zombie, (void **)&group1.pg_members },
         { 0, (void **)&swapper.p_children }, { &zombie }, &swapper, &group1, 1, 0, 2, 0x800, "init", 0, { 1 << 19 },
         { &first } };
@@ -196,16 +198,25 @@ def test_a_table_that_leads_in_a_circle_is_no_hang(tmp_path: Path, right: str, w
 
 @pytest.mark.parametrize(
     ("pid", "tid", "thread"),
-    [(1, 1, "waits"), (1, 2, "runs"), (1, 3, ""), (1, 0, ""), (7, 0, ""), (8, 0, "")],
-    ids=["first", "second", "none such", "one of two", "zombie", "nobody"],
+    [(0, 0, "alone"), (1, 1, "waits"), (1, 2, "runs"), (1, 3, ""), (1, 0, ""), (7, 0, ""), (8, 0, "")],
+    ids=["the only one", "first", "second", "none such", "one of two", "zombie", "nobody"],
 )
 def test_a_thread_is_found_by_its_process_and_number(kernel: Path, pid: int, tid: int, thread: str) -> None:
+    assert thread_of(kernel, pid, tid) == (KernelSymbols(kernel).symbol_address(thread) if thread else 0)
+
+
+def test_no_thread_is_found_in_a_list_that_is_being_changed(tmp_path: Path) -> None:
+    right = "{ &init }, { &group1 }"
+    assert right in SOURCE
+    assert thread_of(linked(tmp_path, SOURCE.replace(right, "{ &swapper }, { &group1 }")), 1, 1) == 0
+
+
+def thread_of(kernel: Path, pid: int, tid: int) -> int:
     symbols = KernelSymbols(kernel)
     layouts = layouts_of(kernel, None, frozenset({"proc", "procglob", "lwp", "thread"}))
     box = SimpleNamespace(has_debug_file=True, threads=layouts, symbols=symbols, has=symbols.__contains__)
     debugger = SimpleNamespace(read=FileMemory(kernel).read_virtual)
-    found = Threads(cast(Any, box)).of(cast(Any, debugger), pid, tid)
-    assert found == (symbols.symbol_address(thread) if thread else 0)
+    return Threads(cast(Any, box)).of(cast(Any, debugger), pid, tid)
 
 
 def test_drgn_knows_types_and_has_our_commands(kernel: Path, look: Looking, capsys: pytest.CaptureFixture[str]) -> None:

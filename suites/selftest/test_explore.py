@@ -29,6 +29,7 @@ from harness.guests.whitebox import Whitebox
 from harness.machine.description import MachineDescription
 from harness.machine.qemu import Machine
 from harness.oracle import make_oracle
+from harness.processes import RemoteProcess, RemoteThread
 from harness.races.points import address_of, addresses_of, name_of, relative_line
 from harness.store import Store
 
@@ -385,3 +386,15 @@ def test_what_has_become_of_all_is_seen_when_nobody_runs_any_more() -> None:
     session = SimpleNamespace(hub=SimpleNamespace(), guest=SimpleNamespace(kernel=None))
     Stage(cast(Any, session), cast(Any, schedule))._come_to_rest()
     assert looks == [False]
+
+
+@pytest.mark.parametrize(("tids", "ended"), [([1, 2], False), ([1], True), ([], True)])
+def test_a_thread_that_is_no_more_has_ended_though_its_connection_is_open(tids: list[int], ended: bool) -> None:
+    rows = [SimpleNamespace(lwp=SimpleNamespace(tid=tid)) for tid in tids]
+    init = SimpleNamespace(sysctl=SimpleNamespace(kern_proc_pid=lambda _pid, *, lwp: rows if lwp else []))
+    target = cast(RemoteProcess, SimpleNamespace(pid=40))
+    scene = Scene(cast(RemoteProcess, init), target, target)
+    thread = RemoteThread.__new__(RemoteThread)
+    thread._endpoint = cast(Any, SimpleNamespace(pid=40, tid=2))
+    assert scene.has_ended(thread) is ended
+    assert not scene.has_ended(target)

@@ -42,7 +42,8 @@ on a kernel that has the defect; `dfly-harness run --defects PATH` runs it. *Sin
 `__DragonFly_version` (`kern.osreldate`): the kernels that have the defect lie from the one up to, and not including,
 the other. A defect without *until* is alive in April 2026. *Shown on* are the kernels on which the test or its
 reproducer was run and showed it: 300704 is of 21 April 2014, the oldest kernel tried, 400100 of November 2014, 400704
-of January 2017, 500901 of July 2020, 600106 is 6.2, 600302 is 6.4, 600516 is of January 2026, 600518 of 19 April 2026.
+of January 2017, 500901 of July 2020, 500909 is what became 6.0, 600107 6.2, 600302 6.4; 600516 is of January 2026,
+600518 of 19 April 2026.
 
 A *reproducer* is a C program of one file that needs no harness: `cc FILE && ./a.out` on DragonFly.  Its exit status is
 0 where the kernel is right, 1 where it has the defect, 77 where it does not apply; where the kernel dies of it, its
