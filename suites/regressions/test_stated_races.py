@@ -160,6 +160,7 @@ def test_a_member_may_be_reaped_while_its_group_is_signalled(init: RemoteProcess
     severity="panic by any user",
     reason="reaper_kill() marks who got another parent while it waited as signalled, and asserts that he has not",
     reproducer="reap-kill-reparented.c",
+    introduced="46d73a5af0 of 2025-03-08",
 )
 def test_who_is_signalled_by_his_reaper_may_get_another_parent(init: RemoteProcess, schedule: Schedule) -> None:
     """PROC_REAP_KILL waits for a child's token, which somebody has who attaches to it (kern_fork.c: reaper_kill)."""
