@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Two threads of a process go into two jails at the same time.  That the
- * process is in none is looked at before either has the lock of the
- * jails, so both are told that it is done; the second jail takes the
- * place of the first, which is never freed.  Root only; it takes two
- * CPUs.
+ * Two threads of a process go into two jails at the same time.  That
+ * the process is in none is looked at before either has the lock of
+ * the jails, so both are told that it is done; the second jail takes
+ * the place of the first, which is never freed.  Root only; it takes
+ * two CPUs.
  *
  *	cc jail-attach-twice.c && ./a.out		(as root)
  *
@@ -94,7 +94,7 @@ main(void)
 	if (first_jail < 0 || second_jail < 0) {
 		kill(first, SIGKILL);
 		kill(other, SIGKILL);
-		printf("not applicable: there are no jails without root\n");
+		printf("not applicable: be root\n");
 		return 77;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &began);
@@ -116,7 +116,7 @@ main(void)
 		    !WIFEXITED(status) || WEXITSTATUS(status) > 1) {
 			kill(first, SIGKILL);
 			kill(other, SIGKILL);
-			errx(2, "who goes into jails came to another end");
+			errx(2, "the process came to another end");
 		}
 		tries++;
 		clock_gettime(CLOCK_MONOTONIC, &time);
@@ -124,8 +124,9 @@ main(void)
 	    time.tv_sec < began.tv_sec + SECONDS);
 	kill(first, SIGKILL);
 	kill(other, SIGKILL);
-	printf("two threads that go into jails at once: %s, %d tries\n",
-	    WEXITSTATUS(status) ? "DEFECT: both are told that it is done" :
-	    "right: one at most is told that it is done", tries);
+	printf("two threads that go into jails at once, %d tries: %s\n",
+	    tries,
+	    WEXITSTATUS(status) ? "DEFECT: both are in" :
+				  "right: one at most is in");
 	return WEXITSTATUS(status);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * PROC_REAP_KILL waits for the token of the next process to signal.  One
- * that gets another parent meanwhile, as somebody attaches to it or its
- * parent exits, is marked as not signalled (p_reaptid); it is signalled
- * then, marked again, and found to have another parent: the kernel
- * panics (assertion "cur->p_pptr == parent" in reaper_kill).  Any user;
- * it takes several CPUs.
+ * PROC_REAP_KILL waits for the token of the next process to signal.
+ * One that gets another parent meanwhile, as somebody attaches to it or
+ * its parent exits, is marked as not signalled (p_reaptid); it is
+ * signalled then, marked again, and found to have another parent: the
+ * kernel panics (assertion "cur->p_pptr == parent" in reaper_kill).
+ * Any user; it takes several CPUs.
  *
  *	cc reap-kill-reparented.c && ./a.out
  *
@@ -58,7 +58,7 @@ end(const pid_t *child, int number)
 static void
 reaper(int answer, long until)
 {
-	struct reaper_kill wanted = {.signal = SIGURG};
+	struct reaper_kill all = {.signal = SIGURG};
 	pid_t child[CHILDREN];
 	int each, failed = 0;
 
@@ -76,7 +76,7 @@ reaper(int answer, long until)
 	}
 	write(answer, child, sizeof(child));
 	while (failed == 0 && now() < until)
-		if (procctl(P_PID, getpid(), PROC_REAP_KILL, &wanted) < 0)
+		if (procctl(P_PID, getpid(), PROC_REAP_KILL, &all) < 0)
 			failed = errno;
 	end(child, CHILDREN);
 	_exit(failed == 0 ? 0 : failed == EINVAL ? 77 : 2);
@@ -87,12 +87,12 @@ reaper(int answer, long until)
 static int
 attach(pid_t pid)
 {
-	int status, left = 1000;
+	int how = WUNTRACED | WNOHANG, status, left = 1000;
 	pid_t stopped;
 
 	if (ptrace(PT_ATTACH, pid, NULL, 0) < 0)
 		return 0;
-	while ((stopped = waitpid(pid, &status, WUNTRACED | WNOHANG)) == 0 &&
+	while ((stopped = waitpid(pid, &status, how)) == 0 &&
 	    left-- > 0) {
 		/* The signal may have taken the stop's place. */
 		usleep(1000);
