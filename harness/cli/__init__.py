@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +18,9 @@ from types import FrameType
 from harness.cli.commands import MODULES, SUMMARIES
 from harness.config import store_home
 from harness.errors import ExitCode, HarnessError, SignalledError
+
+_LOADING = "<frozen importlib"  # code that loads modules
+_AGAIN = 0.05  # s until a signal that comes there is sent once more
 
 
 class _Version(argparse.Action):
@@ -80,7 +85,13 @@ def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lam
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
 
-    def end(number: int, _frame: FrameType | None) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        if frame is not None and frame.f_code.co_filename.startswith(_LOADING):
+            # An exception there may be dropped, and a lock of Python's that other threads wait for never given back.
+            again = threading.Timer(_AGAIN, os.kill, [os.getpid(), number])
+            again.daemon = True
+            again.start()
+            return
         # Unwinds like Ctrl-C, so that machines are stopped in order; anything else pytest would hold against the test.
         raise SignalledError(number)
 

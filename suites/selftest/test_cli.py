@@ -481,3 +481,34 @@ def test_what_is_freed_and_what_is_damaged_is_told_as_json(cli: Cli) -> None:
 @pytest.mark.parametrize("word", ["mine/test_mine.py", "test_mine.py", "conformance/test_wait.py::test_x"])
 def test_tests_among_the_kernels_to_compare_are_told_from_them(cli: Cli, word: str) -> None:
     assert_one_line(cli.run("compare", "oracle", word), 2, f"{word} is no kernel", f"--suite {word}")
+
+
+#: A command that is ended while it waits for a module that another thread loads; says where it is told of that.
+LOADS = """
+import argparse, sys, threading, time
+from harness import cli
+
+def action(options):
+    threading.Thread(target=__import__, args=["slow"]).start()
+    time.sleep(0.1)
+    try:
+        import slow
+    except KeyboardInterrupt:
+        print("while it is loaded")
+        raise
+    time.sleep(20)
+
+parsed = argparse.Namespace(action=action), []
+cli.build_parser = lambda command: argparse.Namespace(parse_known_args=lambda words: parsed)
+sys.exit(cli.main(["load"]))
+"""
+SLOW = "import os, signal, time; time.sleep(0.5); os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.5)"
+
+
+def test_a_signal_while_a_module_is_loaded_is_told_behind_that(tmp_path: Path) -> None:
+    """Python may drop an exception in its own code there, and keep a lock for ever that another thread waits for."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    argv = [sys.executable, "-c", LOADS]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (143, ""), done
+    assert "terminated" in done.stderr
