@@ -23,10 +23,8 @@ def main() -> int:
         signal.signal(signal.SIGINT, _leave)
     from harness.cli import main as command  # most of the time until the first line is spent here
 
-    return command(begun=_begun)
-
-
-def _begun() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt from now on, as there may be something to be tidied up."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return command()  # which hears of interrupts itself as soon as there may be something to be tidied up
+    finally:
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -70,11 +70,8 @@ def keep_traceback(error: BaseException) -> str:
     return f"nowhere, no disk takes it: {' '.join(text.split())}"
 
 
-def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lambda: None) -> int:
-    """Run one command and return its exit status; every failure a user can cause is one line on standard error.
-
-    BEGUN is called when the command is known, and from then on is told of an interrupt by KeyboardInterrupt.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; every failure a user can cause is one line on standard error."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser(words[0] if words else "")
     options, rest = parser.parse_known_args(words)
@@ -92,13 +89,13 @@ def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lam
             again.daemon = True
             again.start()
             return
-        # Unwinds like Ctrl-C, so that machines are stopped in order; anything else pytest would hold against the test.
-        raise SignalledError(number)
+        # Unwinds so that machines are stopped in order; pytest would hold anything else against the test.
+        raise KeyboardInterrupt if number == signal.SIGINT else SignalledError(number)
 
     # The terminal that goes away ends a command as well, unless that is ignored (nohup).
     previous = {
         number: signal.signal(number, end)
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
 
@@ -108,7 +105,6 @@ def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lam
         make_console().print(f"dfly-harness: {text}", style=style, markup=False, soft_wrap=True)
 
     try:
-        begun()
         return action(options)
     except HarnessError as error:
         say(str(error))
