@@ -148,8 +148,7 @@ class Stage:
         for column, part in enumerate(made):
             part.column = column
         self._one_by_one(scene, made)
-        self._come_to_rest()
-        return _ended(scene, parts)
+        return self._ended(scene, parts)
 
     def _one_by_one(self, scene: Scene, parts: Sequence[_Part]) -> None:
         self._begin_steps(scene)
@@ -190,8 +189,7 @@ class Stage:
             waited |= not came_far and number < len(stands) - 1
         noted = watch.end()
         self._let_all_go(parts, stands)
-        self._come_to_rest()
-        return _ended(scene, parts, waited=waited, notes=noted)
+        return self._ended(scene, parts, waited=waited, notes=noted)
 
     def _arrives(self, part: _Part, stand: Stand) -> bool:
         return part.call is not None and self.schedule.arrives(stand, part.call, part.who, deadline=_DEADLINE)
@@ -225,6 +223,18 @@ class Stage:
 
     def _waiting(self, part: _Part) -> str:
         return self.schedule.waits_for(part.who)
+
+    def _ended(
+        self, scene: Scene, parts: Sequence[_Part], *, waited: bool = False, notes: Noted | None = None
+    ) -> Played:
+        """Return what SCENE has come to, once whoever was killed in it has ended."""
+        self._come_to_rest()
+        try:
+            state = scene.state()
+        except ProcessGone:  # the parent of all is nobody's target
+            state = "init is gone"
+        said = _BETWEEN.join([*(_came_to(part, scene) for part in parts), state])
+        return Played(scene.named(said), waited=waited, notes=notes or Noted())
 
     def _come_to_rest(self) -> None:
         """Return when no CPU has anything to do, so that who was killed has ended; or after a while."""
@@ -313,15 +323,6 @@ class _Watch:
             (notes & mark) * ((before & EXECUTED) == 0) for before, mark in zip(self._before, PASSED, strict=False)
         ]
         return self._noted
-
-
-def _ended(scene: Scene, parts: Sequence[_Part], *, waited: bool = False, notes: Noted | None = None) -> Played:
-    try:
-        state = scene.state()
-    except ProcessGone:  # the parent of all is nobody's target
-        state = "init is gone"
-    said = _BETWEEN.join([*(_came_to(part, scene) for part in parts), state])
-    return Played(scene.named(said), waited=waited, notes=notes or Noted())
 
 
 def _came_to(part: _Part, scene: Scene) -> str:

@@ -264,9 +264,8 @@ class Schedule:
         """Return the address of the kernel's thread that makes the calls of WHO."""
         key = _key(who)
         if key not in self._threads:
-            self._threads[key] = self.debugger.standing(lambda debugger: self._tokens.of(debugger, *key)) or self._met(
-                who
-            )
+            known = self.debugger.standing(lambda debugger: self._tokens.of(debugger, *key))
+            self._threads[key] = known or self._met(who)
         return self._threads[key]
 
     def _met(self, who: Driven) -> int:
